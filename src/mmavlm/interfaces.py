@@ -1,0 +1,160 @@
+"""The Protocols the parts meet through. Read this page after the README.
+
+Shapes: B batch, T frames, P frame tokens, Dv visual width, K query tokens, L prompt tokens,
+D Q-Former width, Dl LLM width, S memory slots, N token positions of a slot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class TextTokens:
+    """Tokenised texts, padded on the right: `ids` int64 (B,L), `mask` bool (B,L), True = real."""
+
+    ids: Tensor
+    mask: Tensor
+
+
+@dataclass(frozen=True)
+class MemoryState:
+    """A memory bank as a value: `tokens` (B,S,N,D) in time order, `counts` (B,S,N) float32.
+
+    A count says how many frames a slot holds at that position; 0 marks an empty slot, and a row's
+    empty slots are empty at every position. `seen` (B,) int64 is the number of frames appended.
+    """
+
+    tokens: Tensor
+    counts: Tensor
+    seen: Tensor
+
+
+@runtime_checkable
+class Memory(Protocol):
+    """A strategy that keeps the past small. All methods are pure: state in, state out."""
+
+    def init(self, tokens: Tensor) -> MemoryState:
+        """An empty bank for entries shaped like `tokens` (B,N,D)."""
+
+    def append(self, state: MemoryState, tokens: Tensor, mask: Tensor) -> MemoryState:
+        """Add one entry (B,N,D) behind the last slot; rows whose `mask` (B,) is False get none."""
+
+    def compress(self, state: MemoryState) -> MemoryState:
+        """Bring every row back to at most the strategy's bank length."""
+
+    def read(self, state: MemoryState) -> tuple[Tensor, Tensor]:
+        """Tokens (B,S,N,D) and the mask (B,S) of the slots that hold something."""
+
+
+@runtime_checkable
+class VisualEncoder(Protocol):
+    """A frozen image encoder, in eval mode whatever its parents are set to."""
+
+    image_size: int
+    num_tokens: int
+    width: int
+
+    def __call__(self, frames: Tensor) -> Tensor:
+        """uint8 (N,3,H,W) → frame tokens (N,P,Dv); normalises on the device it is given."""
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of weights and input transform: the key of the feature cache."""
+
+
+class TemporalState(Protocol):
+    """What a temporal aggregator carries from frame to frame."""
+
+    @property
+    def visual_bank(self) -> MemoryState | None:
+        """The bank of frame tokens, current frame included, or None where there is none."""
+
+
+@runtime_checkable
+class TemporalAggregator(Protocol):
+    """Frame tokens → video tokens, as a stream of steps or in one go, with equal results."""
+
+    def start(self, prompt: TextTokens, frame_tokens: Tensor) -> Any:
+        """The state before the first frame; `frame_tokens` (B,P,Dv) tells shape and device."""
+
+    def step(self, state: Any, frame_tokens: Tensor, mask: Tensor) -> Any:
+        """Take one frame (B,P,Dv); rows whose `mask` (B,) is False keep their state."""
+
+    def read(self, state: Any) -> Tensor:
+        """The video tokens so far, (B,K,D)."""
+
+    def __call__(self, frame_tokens: Tensor, prompt: TextTokens, frame_mask: Tensor) -> Any:
+        """The state after all frames (B,T,P,Dv)."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One generated text with its log-probability given video and prompt (sum over tokens)."""
+
+    text: str
+    log_prob: float
+
+
+@runtime_checkable
+class LanguageModel(Protocol):
+    """Prompt + video tokens → loss, text, or a ranking of candidates."""
+
+    width: int
+
+    def loss(self, video_tokens: Tensor, prompts: Sequence[str], targets: Sequence[str]) -> Tensor:
+        """Mean cross-entropy over the answer tokens (and eos) of the batch, a scalar."""
+
+    def generate(
+        self,
+        video_tokens: Tensor,
+        prompts: Sequence[str],
+        *,
+        num_beams: int = 5,
+        num_answers: int = 1,
+        max_new_tokens: int = 30,
+    ) -> list[list[Answer]]:
+        """The best `num_answers` beams of each row, best first."""
+
+    def rank(
+        self, video_tokens: Tensor, prompts: Sequence[str], candidates: Sequence[str]
+    ) -> Tensor:
+        """Log-probability of every candidate for every row, (B,C)."""
+
+    def answer_length(self, text: str) -> int:
+        """How many tokens `text` takes as an answer, eos included."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoItem:
+    """One question about one stretch of one video.
+
+    `source` is a video file or a folder of frames. `start_s` and `end_s` bound the stretch (end
+    None = to the end). `label` is the index of the target among the task's classes, or None.
+    `meta` holds what else the annotation says, e.g. `num_frames` of the extracted-frame grid.
+    """
+
+    item_id: str
+    video_id: str
+    source: Path
+    prompt: str
+    target: str
+    task: str
+    start_s: float = 0.0
+    end_s: float | None = None
+    references: tuple[str, ...] = ()
+    label: int | None = None
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Reader(Protocol):
+    """Annotation files → items. Raises DataError naming file, row and key on bad rows."""
+
+    def __call__(self, root: Path, split: str, task: str | Sequence[str] | None) -> list[VideoItem]:
+        """The items of one split (train, val or test) below the data root."""
+
