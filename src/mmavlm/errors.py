@@ -2,7 +2,7 @@
 
 
 class MmavlmError(Exception):
-    """A mistake in what the user gave; the commands print its message alone and exit with code 1."""
+    """A mistake in what the user gave; commands print its message alone and exit with code 1."""
 
 
 class ConfigError(MmavlmError):

@@ -1,0 +1,61 @@
+"""What every memory bank shares: an empty bank, appending one frame, reading what is held."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+from mmavlm.errors import ConfigError
+from mmavlm.interfaces import MemoryState
+
+
+def at_least_single(tokens: Tensor) -> Tensor:
+    """The tokens in single precision or better, in which banks are merged."""
+    return tokens.to(torch.promote_types(tokens.dtype, torch.float32))
+
+
+class MemoryBank(ABC):
+    """A bank of at most `length` slots; subclasses say how a longer one is compressed.
+
+    Raises:
+        ConfigError: if `length` is below the strategy's shortest bank.
+    """
+
+    shortest = 1
+
+    def __init__(self, length: int) -> None:
+        if length < self.shortest:
+            raise ConfigError(
+                f"memory.length is {length}, but {type(self).__name__} needs at least "
+                f"{self.shortest}; give a bank length such as memory.length=20"
+            )
+        self.length = length
+
+    def init(self, tokens: Tensor) -> MemoryState:
+        """An empty bank for entries like `tokens` (B,N,D)."""
+        batch, positions, width = tokens.shape
+        return MemoryState(
+            tokens=tokens.new_zeros(batch, 0, positions, width),
+            counts=tokens.new_zeros(batch, 0, positions, dtype=torch.float32),
+            seen=torch.zeros(batch, dtype=torch.long, device=tokens.device),
+        )
+
+    def append(self, state: MemoryState, tokens: Tensor, mask: Tensor) -> MemoryState:
+        """Add `tokens` (B,N,D) as newest slot, left empty in rows whose `mask` (B,) is False."""
+        entry = tokens.to(state.tokens.dtype).unsqueeze(1)
+        count = mask.float()[:, None, None].expand(-1, 1, tokens.shape[1])
+        return MemoryState(
+            tokens=torch.cat([state.tokens, entry], dim=1),
+            counts=torch.cat([state.counts, count], dim=1),
+            seen=state.seen + mask.long(),
+        )
+
+    def read(self, state: MemoryState) -> tuple[Tensor, Tensor]:
+        """Tokens (B,S,N,D) and the mask (B,S) of filled slots."""
+        return state.tokens, state.counts[:, :, 0] > 0
+
+    @abstractmethod
+    def compress(self, state: MemoryState) -> MemoryState:
+        """Bring every row to at most `length` slots; a row's empty slots go first."""

@@ -1,0 +1,17 @@
+"""No compression: the bank grows with the film."""
+
+from __future__ import annotations
+
+from mmavlm.interfaces import MemoryState
+from mmavlm.memory.base import MemoryBank
+
+
+class KeepAll(MemoryBank):
+    """Hold every frame; exact, and as large as the film is long."""
+
+    def __init__(self) -> None:
+        super().__init__(length=1)
+
+    def compress(self, state: MemoryState) -> MemoryState:
+        """The state as it is."""
+        return state

@@ -1,0 +1,228 @@
+"""The Q-Former: query tokens and a text that read visual tokens (InstructBLIP, section 2.2).
+
+Parameter names are those of transformers' `InstructBlipQFormerModel`, so its weights load by name.
+Shapes: B batch, K query tokens, L text tokens, N = K + L, D width, V visual keys, Dv their width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmavlm.errors import ConfigError
+from mmavlm.interfaces import TextTokens
+
+
+class QFormer(nn.Module):
+    """A BERT encoder whose first K positions are queries that cross-attend to visual tokens.
+
+    Raises:
+        ConfigError: if `heads` does not divide `width`.
+    """
+
+    def __init__(
+        self,
+        *,
+        visual_width: int,
+        vocab_size: int,
+        width: int = 768,
+        layers: int = 12,
+        heads: int = 12,
+        hidden_width: int = 3072,
+        cross_attention_frequency: int = 2,
+        max_text_tokens: int = 512,
+        dropout: float = 0.1,
+        layer_norm_eps: float = 1e-12,
+        init_std: float = 0.02,
+    ) -> None:
+        super().__init__()
+        if width % heads:
+            raise ConfigError(
+                f"qformer.width {width} is not a multiple of qformer.heads {heads}; "
+                "choose heads that divide the width"
+            )
+        self.width = width
+        self.embeddings = QFormerEmbeddings(
+            vocab_size, width, max_text_tokens, dropout, layer_norm_eps
+        )
+        self.encoder = QFormerLayers(
+            QFormerLayer(
+                width=width,
+                heads=heads,
+                hidden_width=hidden_width,
+                visual_width=visual_width if i % cross_attention_frequency == 0 else None,
+                dropout=dropout,
+                eps=layer_norm_eps,
+            )
+            for i in range(layers)
+        )
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                nn.init.normal_(module.weight, std=init_std)
+            if isinstance(module, nn.Linear):
+                nn.init.zeros_(module.bias)
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        """The layers, first to last."""
+        return self.encoder.layer
+
+    def forward(self, queries: Tensor, text: TextTokens | None, visual_tokens: Tensor) -> Tensor:
+        """One look without memory: queries (B,K,D), visual tokens (B,V,Dv) → outputs (B,K,D)."""
+        hidden, mask = self.embeddings(queries, text)
+        hidden = self.embeddings.dropout(hidden)
+        for layer in self.layers:
+            hidden = layer(hidden, queries.shape[1], hidden, mask, visual_tokens, None)
+        return hidden[:, : queries.shape[1]]
+
+
+class QFormerEmbeddings(nn.Module):
+    """Queries followed by word + position embeddings of the text, then LayerNorm."""
+
+    def __init__(
+        self, vocab_size: int, width: int, max_text_tokens: int, dropout: float, eps: float
+    ) -> None:
+        super().__init__()
+        self.word_embeddings = nn.Embedding(vocab_size, width)
+        self.position_embeddings = nn.Embedding(max_text_tokens, width)
+        self.layernorm = nn.LayerNorm(width, eps=eps)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, queries: Tensor | None, text: TextTokens | None) -> tuple[Tensor, Tensor]:
+        """(B,K,D) and L tokens → hidden (B,K+L,D) before dropout, and its mask (B,K+L).
+
+        Raises:
+            ConfigError: if the text is longer than the position table.
+        """
+        parts, masks = [], []
+        if queries is not None:
+            parts.append(queries)
+            masks.append(queries.new_ones(queries.shape[:2], dtype=torch.bool))
+        if text is not None:
+            length, table = text.ids.shape[1], self.position_embeddings.num_embeddings
+            if length > table:
+                raise ConfigError(
+                    f"the prompt has {length} tokens but the Q-Former's position table {table}; "
+                    f"set prompt_tokenizer.max_length to at most {table}"
+                )
+            parts.append(self.word_embeddings(text.ids) + self.position_embeddings.weight[:length])
+            masks.append(text.mask)
+        return self.layernorm(torch.cat(parts, dim=1)), torch.cat(masks, dim=1)
+
+
+class QFormerLayers(nn.Module):
+    """The stack of layers, under the name its weights are stored by."""
+
+    def __init__(self, layers: Iterable[QFormerLayer]) -> None:
+        super().__init__()
+        self.layer = nn.ModuleList(layers)
+
+
+class QFormerLayer(nn.Module):
+    """Self-attention, cross-attention of the queries, a feed-forward each for queries, text."""
+
+    def __init__(
+        self,
+        *,
+        width: int,
+        heads: int,
+        hidden_width: int,
+        visual_width: int | None,
+        dropout: float,
+        eps: float,
+    ) -> None:
+        super().__init__()
+        self.attention = AttentionBlock(width, width, heads, dropout, eps)
+        self.crossattention = (
+            AttentionBlock(width, visual_width, heads, dropout, eps) if visual_width else None
+        )
+        self.intermediate = Intermediate(width, hidden_width)
+        self.output = ResidualOutput(hidden_width, width, dropout, eps)
+        self.intermediate_query = Intermediate(width, hidden_width)
+        self.output_query = ResidualOutput(hidden_width, width, dropout, eps)
+
+    def forward(
+        self,
+        hidden: Tensor,
+        num_queries: int,
+        keys: Tensor,
+        key_mask: Tensor | None,
+        visual_keys: Tensor,
+        visual_mask: Tensor | None,
+    ) -> Tensor:
+        """Hidden (B,N,D) reads keys (B,S·N,D) and, its queries, visual keys (B,V,Dv) → (B,N,D).
+
+        `key_mask` (B,S·N) and `visual_mask` (B,V) are True on what may be attended to.
+        """
+        hidden = self.attention(hidden, keys, key_mask)
+        queries, text = hidden[:, :num_queries], hidden[:, num_queries:]
+        if self.crossattention is not None:
+            queries = self.crossattention(queries, visual_keys, visual_mask)
+        queries = self.output_query(self.intermediate_query(queries), queries)
+        text = self.output(self.intermediate(text), text)
+        return torch.cat([queries, text], dim=1)
+
+
+class AttentionBlock(nn.Module):
+    """Multi-head attention with projection, residual and LayerNorm."""
+
+    def __init__(self, width: int, key_width: int, heads: int, dropout: float, eps: float) -> None:
+        super().__init__()
+        self.attention = Projections(width, key_width)
+        self.output = ResidualOutput(width, width, dropout, eps)
+        self.heads = heads
+        self.dropout = dropout
+
+    def forward(self, hidden: Tensor, keys: Tensor, key_mask: Tensor | None) -> Tensor:
+        """Hidden (B,N,D) attends to keys (B,V,Dk) where `key_mask` (B,V) is True → (B,N,D)."""
+        mixed = F.scaled_dot_product_attention(
+            self._split(self.attention.query(hidden)),
+            self._split(self.attention.key(keys)),
+            self._split(self.attention.value(keys)),
+            attn_mask=None if key_mask is None else key_mask[:, None, None, :],
+            dropout_p=self.dropout if self.training else 0.0,
+        )
+        return self.output(mixed.transpose(1, 2).flatten(2), hidden)
+
+    def _split(self, tokens: Tensor) -> Tensor:
+        """(B,V,D) → (B,heads,V,D/heads)."""
+        return tokens.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+class ResidualOutput(nn.Module):
+    """Linear, dropout, residual, LayerNorm."""
+
+    def __init__(self, in_width: int, width: int, dropout: float, eps: float) -> None:
+        super().__init__()
+        self.dense = nn.Linear(in_width, width)
+        self.LayerNorm = nn.LayerNorm(width, eps=eps)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, hidden: Tensor, residual: Tensor) -> Tensor:
+        """(B,N,Din) and (B,N,D) → (B,N,D)."""
+        return self.LayerNorm(self.dropout(self.dense(hidden)) + residual)
+
+
+class Projections(nn.Module):
+    """Query, key and value projections of one attention."""
+
+    def __init__(self, width: int, key_width: int) -> None:
+        super().__init__()
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(key_width, width)
+        self.value = nn.Linear(key_width, width)
+
+
+class Intermediate(nn.Module):
+    """The widening half of a feed-forward: Linear and GELU."""
+
+    def __init__(self, width: int, hidden_width: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(width, hidden_width)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """(B,N,D) → (B,N,hidden)."""
+        return F.gelu(self.dense(hidden))
