@@ -1,0 +1,12 @@
+"""No fusion: plain MMA."""
+
+from __future__ import annotations
+
+from mmavlm.fusion.base import Fusion
+
+
+class NoFusion(Fusion):
+    """Both places as they are, without parameters; takes the widths all fusions are given."""
+
+    def __init__(self, visual_width: int, query_width: int) -> None:
+        super().__init__()
