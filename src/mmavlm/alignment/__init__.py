@@ -1,0 +1,26 @@
+"""Multi-level multimodal alignment: videos and texts drawn together before the LLM reads either."""
+
+from mmavlm.alignment.frames import AlignedFrames, AllFrames, FirstK, FirstLast
+from mmavlm.alignment.levels import MultiLevelAlignment
+from mmavlm.alignment.losses import (
+    SigmoidLoss,
+    equal_texts_info_nce,
+    info_nce,
+    sigmoid_loss,
+    symmetric_info_nce,
+)
+from mmavlm.alignment.temperature import Temperature
+
+__all__ = [
+    "AlignedFrames",
+    "AllFrames",
+    "FirstK",
+    "FirstLast",
+    "MultiLevelAlignment",
+    "SigmoidLoss",
+    "Temperature",
+    "equal_texts_info_nce",
+    "info_nce",
+    "sigmoid_loss",
+    "symmetric_info_nce",
+]

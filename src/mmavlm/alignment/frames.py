@@ -1,0 +1,64 @@
+"""Which frames of a film are aligned with its text (MMA, ablation on aligned frames)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from mmavlm.errors import ConfigError
+
+
+class AlignedFrames(Protocol):
+    """A choice of frames: some leading ones, and perhaps the last one behind them."""
+
+    @property
+    def uses_last(self) -> bool:
+        """Whether the last real frame is aligned too."""
+
+    def prefix(self, num_frames: int) -> int:
+        """How many of `num_frames` leading frames are aligned."""
+
+
+@dataclass(frozen=True)
+class FirstK:
+    """The first `k` frames; three as published, more brought nothing there.
+
+    Raises:
+        ConfigError: if `k` is below 1.
+    """
+
+    k: int = 3
+    uses_last: bool = False
+
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise ConfigError(
+                f"alignment.frames.k is {self.k}; give the number of leading frames to align, "
+                "1 or more"
+            )
+
+    def prefix(self, num_frames: int) -> int:
+        """The first k of `num_frames`, or all of a shorter film."""
+        return min(self.k, num_frames)
+
+
+@dataclass(frozen=True)
+class FirstLast:
+    """The first frame and the last one."""
+
+    uses_last: bool = True
+
+    def prefix(self, num_frames: int) -> int:
+        """The first of `num_frames`."""
+        return min(1, num_frames)
+
+
+@dataclass(frozen=True)
+class AllFrames:
+    """Every frame; each carries gradient, so activation memory grows with the film."""
+
+    uses_last: bool = False
+
+    def prefix(self, num_frames: int) -> int:
+        """All of `num_frames`."""
+        return num_frames

@@ -1,0 +1,76 @@
+"""Rows of all ranks in one batch, with gradient: every process sees every negative."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class RankRows:
+    """How many batch rows each rank holds, and which rank this is.
+
+    Every rank computes the loss of the whole gathered batch, and the backward pass of `gather`
+    sums what the ranks want of a row. DDP's mean over ranks then gives the gradient of one process
+    with the whole batch, exactly, whether the ranks hold equally many rows or not.
+    """
+
+    counts: tuple[int, ...]
+    rank: int
+
+    @classmethod
+    def alone(cls, rows: int) -> RankRows:
+        """One process, or each process for itself."""
+        return cls((rows,), 0)
+
+    @classmethod
+    def exchange(cls, rows: int, device: torch.device) -> RankRows:
+        """Tell all ranks of the default process group how many rows this one holds.
+
+        With more than one rank the sizes are read by the host: one synchronisation a step.
+        """
+        if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+            return cls.alone(rows)
+        own = torch.tensor([rows], device=device)
+        counts = torch.cat(_all_gather(own)).tolist()
+        return cls(tuple(counts), dist.get_rank())
+
+    def gather(self, rows: Tensor) -> Tensor:
+        """Rows (n,…) of each rank → rows of all ranks (Σn,…), in rank order."""
+        return rows if len(self.counts) == 1 else _Gather.apply(rows, self.counts, self.rank)
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, counts: tuple[int, ...], rank: int) -> Tensor:
+        ctx.counts, ctx.rank = counts, rank
+        missing = max(counts) - len(rows)
+        padded = F.pad(rows, (0, 0) * (rows.ndim - 1) + (0, missing))
+        parts = _all_gather(padded.contiguous())
+        return torch.cat([part[:n] for part, n in zip(parts, counts, strict=True)])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        total = grads[0].contiguous().clone()
+        dist.all_reduce(total)
+        return total.split(ctx.counts)[ctx.rank], None, None
+
+
+def _all_gather(tensor: Tensor) -> list[Tensor]:
+    parts = [torch.empty_like(tensor) for _ in range(dist.get_world_size())]
+    dist.all_gather(parts, tensor)
+    return parts
+
+
+def text_keys(texts: Sequence[str], device: torch.device) -> Tensor:
+    """A 63-bit key of each text, int64 (N,): equal texts have equal keys, on every rank."""
+    digests = [hashlib.blake2b(text.encode(), digest_size=8).digest() for text in texts]
+    keys = [int.from_bytes(digest, "big") >> 1 for digest in digests]
+    return torch.tensor(keys, dtype=torch.int64, device=device)
