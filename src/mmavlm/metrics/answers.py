@@ -1,0 +1,135 @@
+"""Top-k accuracy of answers, over items and over videos, each with its interval."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmavlm.metrics.intervals import wilson_interval
+from mmavlm.metrics.rows import RowMetric, check_lengths, first_of_each, string_keys
+
+ITEM, VIDEO, TRUTH, ANSWER, RANK = range(5)  # columns of a row
+_NO_ANSWER = -1  # keys are never negative
+_NO_RANK = torch.iinfo(torch.int64).max
+
+
+def normalise_answer(text: str) -> str:
+    """The text as it is compared: lower case, no outer spaces, inner ones collapsed."""
+    return " ".join(text.lower().split())
+
+
+def answer_rows(
+    item_ids: Sequence[str],
+    video_ids: Sequence[str],
+    answers: Sequence[Sequence[str]],
+    truths: Sequence[str],
+) -> Tensor:
+    """One row an item, int64 (n,5): keys of item, video, truth and best answer, rank of the truth.
+
+    The rank counts from 0 and is the largest integer where no answer is the truth.
+    """
+    wanted = [normalise_answer(truth) for truth in truths]
+    given = [[normalise_answer(answer) for answer in best_first] for best_first in answers]
+    best = [int(string_keys(best_first[:1])) if best_first else _NO_ANSWER for best_first in given]
+    rank = [
+        best_first.index(truth) if truth in best_first else _NO_RANK
+        for best_first, truth in zip(given, wanted, strict=True)
+    ]
+    keys = [string_keys(item_ids), string_keys(video_ids), string_keys(wanted)]
+    return torch.stack([*keys, *torch.tensor([best, rank], dtype=torch.int64).unbind()], dim=1)
+
+
+def summarise(rows: Tensor, top_k: Sequence[int]) -> dict[str, float]:
+    """Accuracies and intervals of rows (n,5), in which an item may occur more than once."""
+    rows = rows[first_of_each(rows[:, ITEM])]
+    voted = video_votes(rows)
+    return {
+        **_proportion("top1", rows[:, RANK] == 0),
+        **{f"top{k}": _mean(rows[:, RANK] < k) for k in top_k if k != 1},
+        "count": float(len(rows)),
+        **_proportion("video_top1", voted),
+        "video_count": float(len(voted)),
+    }
+
+
+def video_votes(rows: Tensor) -> Tensor:
+    """Whether the answer most of a video's items give is the truth, bool, one a video and truth.
+
+    Rows (n,5) hold distinct items, sorted by item. Of answers given equally often, that of the
+    first item in this order counts, which does not depend on batches or processes.
+    """
+    ballots, ballot = rows[:, [VIDEO, TRUTH]].unique(dim=0, return_inverse=True)
+    choices, choice = torch.stack([ballot, rows[:, ANSWER]], dim=1).unique(
+        dim=0, return_inverse=True
+    )
+    votes = choice.bincount(minlength=len(choices))[choice]
+    # Per video the largest votes·n − index: most votes first, then the earliest item.
+    preference = votes * len(rows) - torch.arange(len(rows), device=rows.device)
+    highest = preference.new_full((len(ballots),), -len(rows) - 1)
+    highest = highest.scatter_reduce(0, ballot, preference, "amax")
+    winner = preference == highest[ballot]
+    return rows[winner, ANSWER] == rows[winner, TRUTH]
+
+
+def answer_accuracy(
+    item_ids: Sequence[str],
+    video_ids: Sequence[str],
+    answers: Sequence[Sequence[str]],
+    truths: Sequence[str],
+    top_k: Sequence[int] = (1, 5),
+) -> dict[str, float]:
+    """What `AnswerAccuracy` computes, for answers at hand."""
+    check_lengths(
+        "answer_accuracy", item_ids=item_ids, video_ids=video_ids, answers=answers, truths=truths
+    )
+    return summarise(answer_rows(item_ids, video_ids, answers, truths), top_k)
+
+
+class AnswerAccuracy(RowMetric):
+    """Exact match of answers with the truth, up to case and spaces.
+
+    `compute` gives floats: `top1` and the other `top<k>`, `count`, and `video_top1`,
+    `video_count`: each video's most frequent best answer, for videos whose items share one truth
+    (else each truth of a video stands alone). `<name>_low` and `<name>_high` are the bounds of the
+    95 % Wilson interval. An item seen twice, as when a sampler pads the last batch, counts once.
+    Without items the accuracies are nan.
+
+    Raises:
+        ValueError: if `top_k` holds anything below 1.
+    """
+
+    def __init__(self, top_k: Sequence[int] = (1, 5), **kwargs: Any) -> None:
+        super().__init__(columns=5, **kwargs)
+        if any(k < 1 for k in top_k):
+            raise ValueError(f"AnswerAccuracy: top_k counts answers from 1, got {list(top_k)}")
+        self.top_k = tuple(top_k)
+
+    def update(
+        self,
+        item_ids: Sequence[str],
+        video_ids: Sequence[str],
+        answers: Sequence[Sequence[str]],
+        truths: Sequence[str],
+    ) -> None:
+        """Take n items: their ids, their videos', the answers given (best first), the truths."""
+        check_lengths(
+            "AnswerAccuracy", item_ids=item_ids, video_ids=video_ids, answers=answers, truths=truths
+        )
+        rows = answer_rows(item_ids, video_ids, answers, truths)
+        self.rows.append(rows.to(self.device))
+
+    def compute(self) -> dict[str, float]:
+        """Accuracies, bounds and counts by name."""
+        return summarise(self.all_rows(), self.top_k)
+
+
+def _proportion(name: str, right: Tensor) -> dict[str, float]:
+    low, high = wilson_interval(int(right.sum()), len(right))
+    return {name: _mean(right), f"{name}_low": low, f"{name}_high": high}
+
+
+def _mean(right: Tensor) -> float:
+    return float(right.double().mean())
