@@ -1,22 +1,6 @@
-import hashlib
-
 import pytest
 import torch
-from torch import nn
-
-
-class BagOfWords(nn.Module):
-    """The mean of word embeddings: a text encoder that learns and has no dropout."""
-
-    def __init__(self, width=24, buckets=64):
-        super().__init__()
-        self.width = width
-        self.embed = nn.EmbeddingBag(buckets, width)
-
-    def forward(self, texts):
-        words = [[hashlib.blake2b(w.encode()).digest()[0] % 64 for w in t.split()] for t in texts]
-        starts = torch.tensor([0, *map(len, words[:-1])]).cumsum(0)
-        return self.embed(torch.tensor([w for text in words for w in text]), starts)
+from bag_of_words import BagOfWords
 
 
 @pytest.fixture

@@ -1,0 +1,68 @@
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+
+from mmavlm.alignment import (
+    FirstK,
+    SigmoidLoss,
+    equal_texts_info_nce,
+    info_nce,
+    symmetric_info_nce,
+)
+
+CONF = Path(__file__).parents[2] / "conf"
+LOSSES = {
+    "info_nce": info_nce,
+    "symmetric": symmetric_info_nce,
+    "equal_texts": equal_texts_info_nce,
+    "sigmoid": SigmoidLoss,
+}
+
+
+def compose_alignment(*overrides: str):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose(overrides=[f"+{overrides[0]}", *overrides[1:]]).alignment
+
+
+def test_every_file_of_the_group_is_tried():
+    assert {file.stem for file in (CONF / "alignment").iterdir()} == {*LOSSES, "none"}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_config_gives_an_alignment_that_learns(text_encoder, name):
+    cfg = compose_alignment(f"alignment={name}")
+    alignment = instantiate(cfg, text_encoder=text_encoder)(visual_width=6, query_width=5)
+    expected = LOSSES[name]
+    if expected is SigmoidLoss:
+        assert isinstance(alignment.loss, SigmoidLoss)
+    else:
+        assert alignment.loss.func is expected
+    assert alignment.frames == FirstK(3)
+    assert alignment.gather
+    learned = any(key == "temperature.log_scale" for key, _ in alignment.named_parameters())
+    assert learned == (name in ("symmetric", "sigmoid"))
+    mask = torch.ones(2, 3, dtype=torch.bool)
+    losses = alignment(torch.randn(2, 3, 4, 6), torch.randn(2, 3, 2, 5), mask, ["a cat", "a dog"])
+    torch.stack(list(losses.values())).sum().backward()
+    assert list(losses) == ["low", "high"]
+    assert text_encoder.embed.weight.grad.abs().sum() > 0
+
+
+def test_levels_frames_and_temperature_can_be_set_on_the_command_line(text_encoder):
+    cfg = compose_alignment(
+        "alignment=info_nce",
+        "alignment.levels=[high]",
+        "alignment.frames.k=2",
+        "alignment.temperature.initial=0.5",
+    )
+    alignment = instantiate(cfg, text_encoder=text_encoder)(visual_width=6, query_width=5)
+    assert alignment.levels == ("high",)
+    assert alignment.frames == FirstK(2)
+    assert alignment.temperature().item() == pytest.approx(2)
+
+
+def test_no_alignment_is_none():
+    assert compose_alignment("alignment=none") is None
