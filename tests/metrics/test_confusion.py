@@ -1,0 +1,30 @@
+import pytest
+
+from mmavlm.errors import ConfigError, DataError
+from mmavlm.metrics import confusion
+
+
+def test_confusion_counts_answers_by_truth_with_others_last():
+    truths = ["comedy", "Comedy", "action", "action", "action"]
+    answers = ["comedy", "action", "ACTION ", "western", ""]
+    counts = confusion(truths, answers, ["comedy", "action", "drama"])
+    assert counts.tolist() == [[1, 1, 0, 0], [0, 1, 0, 2], [0, 0, 0, 0]]
+
+
+def test_confusion_of_nothing_is_all_zero():
+    assert confusion([], [], ["a", "b"]).tolist() == [[0, 0, 0], [0, 0, 0]]
+
+
+def test_a_truth_outside_the_classes_is_refused():
+    with pytest.raises(DataError, match=r"the truth 'western' is none of the classes \['comedy'\]"):
+        confusion(["comedy", "western"], ["comedy", "comedy"], ["comedy"])
+
+
+def test_classes_that_are_the_same_text_are_refused():
+    with pytest.raises(ConfigError, match=r"\['comedy', 'Comedy'\] hold the same text twice"):
+        confusion([], [], ["comedy", "Comedy"])
+
+
+def test_unequal_numbers_of_truths_and_answers_are_refused():
+    with pytest.raises(ValueError, match="got 2 truths but 1 answers"):
+        confusion(["a", "a"], ["a"], ["a"])
