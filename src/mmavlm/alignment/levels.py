@@ -32,10 +32,10 @@ class MultiLevelAlignment(nn.Module):
 
     Level `low` looks at the frame tokens as they enter cross-attention (`visual_width`), level
     `high` at the Q-Former's query outputs (`query_width`). `text_encoder` reads prompt and
-    target as one text. `loss` takes logits (N,N) and the equality of
-    texts (N,N). `frames` says which frames are aligned; the caller gives those alone. With
-    `gather`, negatives come from all ranks while training; in evaluation each rank compares its
-    own batch, so that ranks need not hold equally many batches.
+    target as one text. `loss` takes logits (N,N) and the equality of texts (N,N). `frames` says
+    which frames are aligned; the caller gives those alone. With `gather`, negatives come from all
+    ranks while training; in evaluation each rank compares its own batch, so that ranks need not
+    hold equally many batches.
 
     Raises:
         ConfigError: if `levels` is empty, names a level twice, or one other than low and high.
