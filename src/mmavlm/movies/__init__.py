@@ -1,0 +1,22 @@
+"""Synthetic movies: seeded scripts, drawn and encoded, with LVU labels each shown by one cause."""
+
+from mmavlm.movies.captions import write_caption
+from mmavlm.movies.labels import TASKS
+from mmavlm.movies.plot import plan_labels, write_script
+from mmavlm.movies.render import Renderer, render
+from mmavlm.movies.script import Movie, WorldState
+from mmavlm.movies.write import MovieSetParameters, ensure_movie_set, plan_movies
+
+__all__ = [
+    "TASKS",
+    "Movie",
+    "MovieSetParameters",
+    "Renderer",
+    "WorldState",
+    "ensure_movie_set",
+    "plan_labels",
+    "plan_movies",
+    "render",
+    "write_caption",
+    "write_script",
+]
