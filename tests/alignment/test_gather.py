@@ -15,7 +15,7 @@ from mmavlm.alignment import (
     info_nce,
     symmetric_info_nce,
 )
-from mmavlm.alignment.gather import RankRows, text_keys
+from mmavlm.alignment.gather import RankRows
 
 DV, D = 6, 5
 LOSSES = {
@@ -99,12 +99,3 @@ def test_one_process_gathers_its_own_rows_untouched():
     rows = torch.randn(3, 2)
     assert RankRows.exchange(3, rows.device) == RankRows.alone(3)
     assert RankRows.alone(3).gather(rows) is rows
-
-
-def test_text_keys_are_equal_for_equal_texts_alone_and_do_not_depend_on_the_run():
-    keys = text_keys(["a cat", "a dog", "a cat", ""], torch.device("cpu"))
-    assert keys.dtype == torch.int64
-    assert keys[0] == keys[2]
-    assert len(set(keys.tolist())) == 3
-    assert (keys >= 0).all()
-    assert keys[0].item() == text_keys(["a cat"], torch.device("cpu")).item()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,10 +65,3 @@ def _all_gather(tensor: Tensor) -> list[Tensor]:
     parts = [torch.empty_like(tensor) for _ in range(dist.get_world_size())]
     dist.all_gather(parts, tensor)
     return parts
-
-
-def text_keys(texts: Sequence[str], device: torch.device) -> Tensor:
-    """A 63-bit key of each text, int64 (N,): equal texts have equal keys, on every rank."""
-    digests = [hashlib.blake2b(text.encode(), digest_size=8).digest() for text in texts]
-    keys = [int.from_bytes(digest, "big") >> 1 for digest in digests]
-    return torch.tensor(keys, dtype=torch.int64, device=device)

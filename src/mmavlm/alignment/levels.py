@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmavlm.alignment.frames import AlignedFrames, FirstK
-from mmavlm.alignment.gather import RankRows, text_keys
+from mmavlm.alignment.gather import RankRows
 from mmavlm.alignment.losses import info_nce
 from mmavlm.alignment.temperature import Temperature
 from mmavlm.errors import ConfigError
+from mmavlm.hashing import string_keys
 
 LOW, HIGH = "low", "high"
 
@@ -79,7 +80,7 @@ class MultiLevelAlignment(nn.Module):
         """
         features = self.features(frame_tokens, query_outputs, frame_mask, texts)
         pairs = torch.stack([torch.stack(pair) for pair in features.values()])  # (levels,2,B,E)
-        keys = text_keys(texts, pairs.device)
+        keys = string_keys(texts, pairs.device)
         if self.gather and self.training:
             rows = RankRows.exchange(len(texts), pairs.device)
             pairs = rows.gather(pairs.movedim(2, 0)).movedim(0, 2)

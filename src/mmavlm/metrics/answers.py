@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmavlm.hashing import string_keys
 from mmavlm.metrics.intervals import wilson_interval
-from mmavlm.metrics.rows import RowMetric, check_lengths, first_of_each, string_keys
+from mmavlm.metrics.rows import RowMetric, check_lengths, first_of_each
 
 ITEM, VIDEO, TRUTH, ANSWER, RANK = range(5)  # columns of a row
 _NO_ANSWER = -1  # keys are never negative

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torchmetrics.utilities import dim_zero_cat
 
-from mmavlm.metrics.rows import RowMetric, check_lengths, first_of_each, string_keys
+from mmavlm.hashing import string_keys
+from mmavlm.metrics.rows import RowMetric, check_lengths, first_of_each
 
 _CHUNK = 1024  # queries scored at once; bounds memory at 1024 × N similarities
 

@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
-
-
-def string_keys(strings: Iterable[str]) -> Tensor:
-    """A 63-bit key of each string, int64 (n,); equal strings have equal keys, in any process."""
-    digests = (hashlib.blake2b(s.encode(), digest_size=8).digest() for s in strings)
-    keys = [int.from_bytes(digest, "big") >> 1 for digest in digests]
-    return torch.tensor(keys, dtype=torch.int64)
 
 
 def first_of_each(keys: Tensor) -> Tensor:
