@@ -15,16 +15,16 @@ MOODS: Mapping[Mood, tuple[str, ...]] = {
     "merry": ("a funny", "a merry", "a cheerful"),
     "tender": ("a romantic", "a tender", "a dreamy"),
     "fierce": ("a wild", "a fierce", "a thrilling"),
-    "eerie": ("an eerie", "a gloomy", "a dark and foggy"),
+    "eerie": ("an eerie", "a gloomy", "a foggy"),
 }
 LOOKS: Mapping[Look, tuple[str, ...]] = {
-    "silent": ("black and white film", "grainy black and white picture", "old silent film"),
-    "sepia": ("sepia film", "faded brown film", "sepia picture with rounded corners"),
-    "vivid": ("vivid colour film", "brightly coloured video", "garish television picture"),
-    "wide": ("widescreen film", "clean widescreen picture", "modern film with black bars"),
+    "silent": ("black and white film", "grainy black and white video", "old silent film"),
+    "sepia": ("sepia film", "faded brown film", "old sepia video"),
+    "vivid": ("vivid colour film", "brightly coloured video", "garish television show"),
+    "wide": ("widescreen film", "clean widescreen video", "modern letterboxed film"),
 }
 PLACES: Mapping[Place, tuple[str, ...]] = {
-    "school": ("in a school", "in a classroom of a school"),
+    "school": ("in a school", "in a school hall"),
     "prison": ("in a prison", "in a prison cell"),
     "office": ("in an office", "at the office"),
     "hotel": ("in a hotel", "in a hotel room"),
@@ -33,11 +33,11 @@ PLACES: Mapping[Place, tuple[str, ...]] = {
 }
 COURSES: Mapping[tuple[Distance, ...], tuple[str, ...]] = {
     ("apart", "together"): (
-        "start far apart and end up close together",
+        "start far apart and end close together",
         "stand apart and then come together",
     ),
     ("together", "apart"): (
-        "start close together and end up far apart",
+        "start close together and end far apart",
         "stand together and then separate",
     ),
     ("together", "apart", "together"): (
@@ -50,8 +50,8 @@ COURSES: Mapping[tuple[Distance, ...], tuple[str, ...]] = {
     ),
 }
 DEEDS: Mapping[tuple[Deed, ...], tuple[str, ...]] = {
-    ("take",): ("takes {} from the shelf", "takes away {} that stood on the shelf"),
-    ("put",): ("puts {} on the shelf", "brings {} and leaves it on the shelf"),
+    ("take",): ("takes {} from the shelf", "removes {} from the shelf"),
+    ("put",): ("puts {} on the shelf", "leaves {} on the shelf"),
     ("take", "put"): ("takes {} from the shelf and later puts it back",),
     ("put", "take"): ("puts {} on the shelf and later takes it away",),
 }

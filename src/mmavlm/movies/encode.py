@@ -18,7 +18,7 @@ from mmavlm.errors import VideoError
 
 CODEC = "libx264"
 # One thread: slices and look-ahead of several threads would make the bytes depend on the machine.
-X264 = {"preset": "veryfast", "crf": "18", "threads": "1"}
+X264 = {"preset": "ultrafast", "crf": "25", "threads": "1"}
 
 
 @contextmanager

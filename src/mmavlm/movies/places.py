@@ -190,7 +190,7 @@ def _clock(pen: Pen, x: float) -> None:
     pen.line((x, 0.23, x, 0.29, x + 0.05, 0.31), INK, 0.018)
 
 
-def _picture(pen: Pen, x: float) -> None:
+def _painting(pen: Pen, x: float) -> None:
     pen.box((x - 0.11, 0.19, x + 0.11, 0.39), COLOURS["golden"])
     pen.box((x - 0.09, 0.21, x + 0.09, 0.37), (120, 190, 236))
     pen.shape((x - 0.09, 0.37, x - 0.02, 0.25, x + 0.05, 0.37), (60, 120, 80))
@@ -253,7 +253,7 @@ PROPS: Mapping[str, Callable[[Pen, float], None]] = {
     "dining table": _dining_table,
     "suitcases": _suitcases,
     "clock": _clock,
-    "picture": _picture,
+    "painting": _painting,
     "mirror": _mirror,
     "poster": _poster,
     "plant": _plant,

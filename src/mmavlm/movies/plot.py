@@ -34,7 +34,7 @@ NAMES: Mapping[Literal["man", "woman"], tuple[str, ...]] = {
 }
 TOKENS = ("cup", "ball", "gift", "book", "star", "key")
 TOKEN_COLOURS = ("red", "green", "blue", "purple", "golden")
-WALL_DECOR = ("clock", "picture", "mirror", "poster")
+WALL_DECOR = ("clock", "painting", "mirror", "poster")
 FLOOR_DECOR = ("plant", "lamp", "cat", "bin")
 FURNITURE: Mapping[Place, tuple[str, str]] = {
     "school": ("blackboard", "school desk"),

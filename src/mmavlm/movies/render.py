@@ -18,10 +18,10 @@ from mmavlm.movies.sprites import draw_bubble, draw_character, draw_token
 GROUND_Y = 0.9
 TOKEN_SIZE = 0.15
 BUBBLE_SIZE = 0.17
-SET_PIXELS = 1.25  # of the set, for each pixel of the widest view: what zooming in can use
 PAN = 0.09  # view widths to either side
 ZOOM = 1.25
 STRIDES_PER_S = 5.0
+SHAKES_PER_S = 10
 
 
 @dataclass(frozen=True)
@@ -44,16 +44,16 @@ class Renderer:
     def __post_init__(self) -> None:
         movie, size = self.movie, self.size
         rng = np.random.default_rng(movie.seed)
-        self._view = round(SET_PIXELS * size)
-        self._set = draw_background(movie.scene, self._view)
+        self._set = draw_background(movie.scene, size)
         token = movie.token
-        self._token = draw_token(token.name, token.colour, round(TOKEN_SIZE * self._view))
+        self._token = draw_token(token.name, token.colour, round(TOKEN_SIZE * self.size))
         self._bubbles = {
-            tone: draw_bubble(tone, round(BUBBLE_SIZE * self._view)) for tone in ("calm", "sharp")
+            tone: draw_bubble(tone, round(BUBBLE_SIZE * self.size)) for tone in ("calm", "sharp")
         }
         self._particles = Particles(movie.mood, size, rng)
         self._era = Era(movie.look, Light(movie.mood, size), size, rng)
-        self._shake = rng.uniform(-1.0, 1.0, (256, 2))
+        amplitude = 0.02 if movie.mood == "fierce" else 0.0
+        self._shake = (amplitude * rng.uniform(-1.0, 1.0, (256, 2))).tolist()
 
     def frame(self, t_s: float) -> Frame:
         """The picture at `t_s` seconds, uint8 (size, size, 3)."""
@@ -62,17 +62,16 @@ class Renderer:
         self._draw_token(canvas, world)
         for index, character in enumerate(self.movie.characters):
             self._draw_character(canvas, index, character, world)
-        box = self._camera_box(t_s)
-        picture = canvas.resize((self.size, self.size), Image.Resampling.BILINEAR, box)
+        picture = self._through_camera(canvas, t_s)
         self._particles.draw(picture, t_s)
         return self._era.develop(np.asarray(picture), t_s)
 
     def _px(self, x: float) -> float:
-        return (x - 0.5 + SET_WIDTH / 2) * self._view
+        return (x - 0.5 + SET_WIDTH / 2) * self.size
 
     def _paste(self, canvas: Image.Image, sprite: Image.Image, x: float, bottom_y: float) -> None:
         left = round(self._px(x) - sprite.width / 2)
-        canvas.paste(sprite, (left, round(bottom_y * self._view) - sprite.height), sprite)
+        canvas.paste(sprite, (left, round(bottom_y * self.size) - sprite.height), sprite)
 
     def _draw_token(self, canvas: Image.Image, world: WorldState) -> None:
         share = world.token_on_shelf
@@ -102,7 +101,7 @@ class Renderer:
         if key not in self._poses:
             sprite = draw_character(
                 character,
-                round(character.height * self._view),
+                round(character.height * self.size),
                 stride=pose.stride,
                 mouth_open=pose.mouth_open,
                 gesture=pose.gesture,
@@ -111,20 +110,19 @@ class Renderer:
             self._poses[key] = sprite.transpose(flip) if mirrored else sprite
         return self._poses[key]
 
-    def _camera_box(self, t_s: float) -> tuple[float, float, float, float]:
+    def _through_camera(self, canvas: Image.Image, t_s: float) -> Image.Image:
         middle, zoom = camera_at(self.movie.camera, t_s / self.movie.duration_s)
-        dx = dy = 0.0
-        if self.movie.mood == "fierce":
-            dx, dy = (0.014 * self._shake[int(t_s * 10) % 256]).tolist()
+        dx, dy = self._shake[int(t_s * SHAKES_PER_S) % len(self._shake)]
         half = 0.5 / zoom
-        # The view keeps the shelf's token above and the feet below while it narrows.
+        # Low enough to keep feet in the picture, high enough to keep what stands on the shelf.
         middle_y = min(max(0.53 + dy, half), 1.0 - half)
-        return (
-            self._px(middle + dx - half),
-            (middle_y - half) * self._view,
-            self._px(middle + dx + half),
-            (middle_y + half) * self._view,
-        )
+        left, top = self._px(middle + dx - half), (middle_y - half) * self.size
+        if zoom == 1.0:
+            left, top = round(left), round(top)
+            return canvas.crop((left, top, left + self.size, top + self.size))
+        side = 2 * half * self.size
+        box = (left, top, left + side, top + side)
+        return canvas.resize((self.size, self.size), Image.Resampling.BILINEAR, box)
 
 
 def render(movie: Movie, *, fps: int, size: int) -> Iterator[Frame]:
