@@ -3,13 +3,16 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmavlm.movies import TASKS, MovieSetParameters, plan_labels, plan_movies
 from mmavlm.movies.labels import ANSWERS
 
+unhurried = settings(deadline=None, max_examples=50)
 
+
+@unhurried
 @given(st.integers(1, 90), st.integers(0, 9))
 def test_every_task_is_balanced_to_within_one_film(count, seed):
     planned = plan_labels(count, np.random.default_rng(seed))

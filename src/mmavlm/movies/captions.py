@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from mmavlm.movies.labels import Camera, Deed, Distance, Look, Mood, Place
-from mmavlm.movies.script import Character, Movie, Speak
+from mmavlm.movies.script import Character, Movie
 
 MAX_WORDS = 50  # what is kept of a caption when texts are cleaned up for training
 
@@ -24,12 +24,12 @@ LOOKS: Mapping[Look, tuple[str, ...]] = {
     "wide": ("widescreen film", "clean widescreen video", "modern letterboxed film"),
 }
 PLACES: Mapping[Place, tuple[str, ...]] = {
-    "school": ("in a school", "in a school hall"),
-    "prison": ("in a prison", "in a prison cell"),
+    "school": ("in a school", "at a school"),
+    "prison": ("in a prison", "inside a prison"),
     "office": ("in an office", "at the office"),
-    "hotel": ("in a hotel", "in a hotel room"),
+    "hotel": ("in a hotel", "inside a hotel"),
     "restaurant": ("in a restaurant", "at a restaurant"),
-    "airport": ("at an airport", "in an airport hall"),
+    "airport": ("at an airport", "inside an airport"),
 }
 COURSES: Mapping[tuple[Distance, ...], tuple[str, ...]] = {
     ("apart", "together"): (
@@ -108,8 +108,9 @@ def _deed(movie: Movie, rng: np.random.Generator) -> str:
 
 
 def _talk(movie: Movie) -> str:
-    words = [event for event in movie.events if isinstance(event, Speak)]
-    loudest = max(words, key=lambda event: (event.gesture != "none", event.end_s - event.start_s))
+    loudest = max(
+        movie.words, key=lambda event: (event.gesture != "none", event.end_s - event.start_s)
+    )
     speaker = _gender(movie, loudest.subject)
     other = "man" if speaker == "woman" else "woman"
     return {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 from mmavlm.errors import DataError
@@ -152,7 +153,7 @@ class Movie:
     start_x: tuple[float, float]
     events: tuple[Event, ...]
 
-    @property
+    @cached_property
     def token(self) -> Prop:
         """The thing that is taken from the shelf or put on it."""
         return next(prop for prop in self.scene.props if prop.role == "token")
@@ -162,15 +163,25 @@ class Movie:
         """What is done with the token, in order."""
         return tuple("take" if isinstance(e, Take) else "put" for e in self.token_events)
 
-    @property
+    @cached_property
     def token_events(self) -> tuple[Take | Put, ...]:
         """Every taking and putting, in order of time."""
         return tuple(event for event in self.events if isinstance(event, Take | Put))
 
+    @cached_property
+    def walks(self) -> tuple[Walk, ...]:
+        """Every walk, in order of time."""
+        return tuple(event for event in self.events if isinstance(event, Walk))
+
+    @cached_property
+    def words(self) -> tuple[Speak, ...]:
+        """Every stretch of speech, in order of time."""
+        return tuple(event for event in self.events if isinstance(event, Speak))
+
     @property
     def course(self) -> tuple[Distance, ...]:
         """How near the two characters are, phase after phase."""
-        turns = sorted({e.end_s for e in self.events if isinstance(e, Walk)})
+        turns = sorted({walk.end_s for walk in self.walks})
         phases: list[Distance] = []
         for t_s in (0.0, *turns):
             left, right = (self._x(c.name, t_s) for c in self.characters)
@@ -196,8 +207,8 @@ class Movie:
 
     def at(self, t_s: float) -> WorldState:
         """The world at `t_s` seconds."""
-        walking = {e.subject for e in self.events if isinstance(e, Walk) and _covers(e, t_s)}
-        speech = {e.subject: e for e in self.events if isinstance(e, Speak) and _covers(e, t_s)}
+        walking = {walk.subject for walk in self.walks if _covers(walk, t_s)}
+        speech = {words.subject: words for words in self.words if _covers(words, t_s)}
         return WorldState(
             t_s,
             {
@@ -209,13 +220,13 @@ class Movie:
 
     def _x(self, name: str, t_s: float) -> float:
         x = next(x for c, x in zip(self.characters, self.start_x, strict=True) if c.name == name)
-        for event in self.events:
-            if isinstance(event, Walk) and event.subject == name and event.start_s <= t_s:
-                x = event.x_from + (event.x_to - event.x_from) * _progress(event, t_s)
+        for walk in self.walks:
+            if walk.subject == name and walk.start_s <= t_s:
+                x = walk.x_from + (walk.x_to - walk.x_from) * _progress(walk, t_s)
         return x
 
     def _token_on_shelf(self, t_s: float) -> float:
-        share = 1.0 if self.deeds[0] == "take" else 0.0
+        share = 1.0 if isinstance(self.token_events[0], Take) else 0.0
         for event in self.token_events:
             if event.start_s <= t_s:
                 done = _progress(event, t_s)
