@@ -1,0 +1,145 @@
+"""One datamodule for every set: a reader gives the items, the splits differ by settings alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import lightning as L
+import torch
+from torch.utils.data import DataLoader
+
+from mmavlm.data.broken import BrokenBudget
+from mmavlm.data.dataset import VideoDataset, collate
+from mmavlm.errors import ConfigError, DataError
+from mmavlm.interfaces import VideoItem
+
+SPLITS = ("train", "val", "test")
+
+
+class ReaderWithClasses(Protocol):
+    """A reader that also knows the classes of its tasks, {} for open answers."""
+
+    def __call__(self, root: Path, split: str, task: str | Sequence[str] | None) -> list[VideoItem]:
+        """The items of a split."""
+
+    def classes(self, root: Path, task: str | Sequence[str] | None) -> dict[str, list[str]]:
+        """Task → class names."""
+
+
+class VideoDataModule(L.LightningDataModule):
+    """Loaders of `VideoTextBatch` for the three splits of a set.
+
+    Videos that do not exist are left out and counted as broken, as are those that turn out to be
+    unreadable while loading; above a share of `max_broken` of all videos the run stops.
+    `limit_items` takes the first so many items of each split.
+
+    Raises:
+        ConfigError: if the root is missing or a number is out of range.
+        DataError: if the annotation cannot be used or too many videos are missing.
+    """
+
+    def __init__(
+        self,
+        reader: ReaderWithClasses,
+        root: str | Path,
+        *,
+        task: str | Sequence[str] | None = None,
+        num_frames: int = 100,
+        image_size: int = 224,
+        frame_fps: float = 10.0,
+        batch_size: int = 16,
+        eval_batch_size: int | None = None,
+        num_workers: int = 4,
+        max_broken: float = 0.01,
+        crop: bool = True,
+        flip: bool = True,
+        seed: int = 42,
+        limit_items: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.reader = reader
+        self.root = Path(root)
+        self.task = task if task is None or isinstance(task, str) else list(task)
+        for name, value in (("num_frames", num_frames), ("batch_size", batch_size)):
+            if value < 1:
+                raise ConfigError(f"data.{name} must be at least 1, got {value}")
+        if not self.root.is_dir():
+            raise ConfigError(
+                f"data.root={self.root} does not exist; give the folder that holds the data"
+            )
+        self.settings: dict[str, Any] = {
+            "num_frames": num_frames,
+            "image_size": image_size,
+            "frame_fps": frame_fps,
+            "crop": crop,
+            "flip": flip,
+        }
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size or batch_size
+        self.num_workers = num_workers
+        self.seed = seed
+        self.limit_items = limit_items
+        self.broken = BrokenBudget(max_broken)
+        self._items: dict[str, list[VideoItem]] = {}
+
+    def items(self, split: str) -> list[VideoItem]:
+        """The items of a split whose videos exist; read once."""
+        if split not in self._items:
+            items = self.reader(self.root, split, self.task)[: self.limit_items]
+            if not items:
+                raise DataError(
+                    f"the {split} split below {self.root} has no items"
+                    + (f" of task {self.task}" if self.task else "")
+                    + "; `python -m mmavlm.check data=…` shows what is there"
+                )
+            sources = {item.video_id: item.source for item in items}
+            missing = [name for name, source in sources.items() if not source.exists()]
+            self.broken.videos += len(sources)
+            self.broken.add(f"{name}: {sources[name]} does not exist" for name in missing)
+            self._items[split] = [item for item in items if item.video_id not in set(missing)]
+        return self._items[split]
+
+    @property
+    def classes(self) -> dict[str, list[str]]:
+        """Task → class names; tasks with open answers are absent."""
+        return self.reader.classes(self.root, self.task)
+
+    @property
+    def tasks(self) -> list[str]:
+        """The tasks that occur in any split, sorted."""
+        return sorted({item.task for split in SPLITS for item in self.items(split)})
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read all annotations, so that mistakes in any of them show before training."""
+        for split in SPLITS if stage in (None, "fit") else ("test",):
+            self.items(split)
+
+    def dataset(self, split: str) -> VideoDataset:
+        """The dataset of a split; that of training draws and crops at random."""
+        return VideoDataset(self.items(split), train=split == "train", **self.settings)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Shuffled batches; the last incomplete one is kept."""
+        return self._loader("train", self.batch_size, shuffle=True)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """The validation split in order."""
+        return self._loader("val", self.eval_batch_size)
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """The test split in order."""
+        return self._loader("test", self.eval_batch_size)
+
+    def _loader(self, split: str, batch_size: int, shuffle: bool = False) -> DataLoader[Any]:
+        return DataLoader(
+            self.dataset(split),
+            batch_size=batch_size,
+            shuffle=shuffle,
+            num_workers=self.num_workers,
+            collate_fn=collate,
+            pin_memory=torch.cuda.is_available(),
+            persistent_workers=self.num_workers > 0,
+            generator=torch.Generator().manual_seed(self.seed) if shuffle else None,
+        )

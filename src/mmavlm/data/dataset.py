@@ -1,0 +1,115 @@
+"""Items → samples: which frames, decoded and transformed, with their texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from mmavlm.batch import VideoTextBatch
+from mmavlm.data.sampling import frame_times
+from mmavlm.data.sources import FrameSource
+from mmavlm.data.transforms import ClipTransform
+from mmavlm.errors import VideoError
+from mmavlm.interfaces import VideoItem
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One item with its frames, uint8 (T,3,S,S), and their times (T,) in seconds."""
+
+    item: VideoItem
+    frames: Tensor
+    timestamps_s: Tensor
+
+
+@dataclass(frozen=True)
+class BrokenItem:
+    """An item whose video could not be read, and why."""
+
+    item: VideoItem
+    reason: str
+    image_size: int
+
+
+class VideoDataset(Dataset[Sample | BrokenItem]):
+    """The items of a split. In training frames are drawn at random, cropped and flipped."""
+
+    def __init__(
+        self,
+        items: Sequence[VideoItem],
+        *,
+        num_frames: int,
+        image_size: int,
+        frame_fps: float = 10.0,
+        train: bool = False,
+        crop: bool = True,
+        flip: bool = True,
+    ) -> None:
+        self.items = list(items)
+        self.num_frames = num_frames
+        self.image_size = image_size
+        self.frame_fps = frame_fps
+        self.train = train
+        self.crop = crop
+        self.flip = flip
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> Sample | BrokenItem:
+        item = self.items[index]
+        # torch seeds each worker anew every epoch; drawing from it keeps runs repeatable
+        rng = np.random.default_rng(int(torch.randint(2**62, ()))) if self.train else None
+        transform = ClipTransform(self.image_size, rng, crop=self.crop, flip=self.flip)
+        try:
+            source = FrameSource(item.source, self.frame_fps)
+            times_s = frame_times(
+                item,
+                self.num_frames,
+                duration_s=source.duration_s,
+                fps=source.fps,
+                grid_fps=self.frame_fps,
+                rng=rng,
+            )
+            frames, timestamps_s = source.read(times_s, transform)
+        except VideoError as error:
+            return BrokenItem(item, str(error), self.image_size)
+        return Sample(item, frames, timestamps_s)
+
+
+def collate(samples: Sequence[Sample | BrokenItem]) -> VideoTextBatch:
+    """Samples → a batch, padded to the longest; broken items are named, not replaced.
+
+    If all are broken the batch has no rows.
+    """
+    whole = [sample for sample in samples if isinstance(sample, Sample)]
+    broken = [sample for sample in samples if isinstance(sample, BrokenItem)]
+    longest = max((len(sample.frames) for sample in whole), default=1)
+    size = whole[0].frames.shape[-1] if whole else broken[0].image_size
+    frames = torch.zeros(len(whole), longest, 3, size, size, dtype=torch.uint8)
+    timestamps_s = torch.zeros(len(whole), longest)
+    mask = torch.zeros(len(whole), longest, dtype=torch.bool)
+    for row, sample in enumerate(whole):
+        length = len(sample.frames)
+        frames[row, :length] = sample.frames
+        timestamps_s[row, :length] = sample.timestamps_s
+        mask[row, :length] = True
+    items = [sample.item for sample in whole]
+    labels = [-1 if item.label is None else item.label for item in items]
+    return VideoTextBatch(
+        frames=frames,
+        frame_mask=mask,
+        timestamps_s=timestamps_s,
+        prompt=[item.prompt for item in items],
+        target=[item.target for item in items],
+        video_id=[item.video_id for item in items],
+        item_id=[item.item_id for item in items],
+        task=[item.task for item in items],
+        label=torch.tensor(labels, dtype=torch.int64),
+        broken=tuple(f"{sample.item.video_id}: {sample.reason}" for sample in broken),
+    )

@@ -1,0 +1,141 @@
+"""What a data set holds, before anything is trained on it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from mmavlm.data.datamodule import SPLITS, ReaderWithClasses
+from mmavlm.data.sources import FrameSource
+from mmavlm.data.video import Picture
+from mmavlm.errors import ConfigError, DataError, VideoError
+from mmavlm.interfaces import VideoItem
+
+LISTED = 20
+
+
+@dataclass(frozen=True)
+class SplitInspection:
+    """Counts of one split; `missing` and `broken` list videos, `problem` what stops the reader."""
+
+    items: int = 0
+    videos: int = 0
+    missing_videos: int = 0
+    missing: list[str] = field(default_factory=list)
+    broken_videos: int = 0
+    broken: dict[str, str] = field(default_factory=dict)
+    classes: dict[str, dict[str, int]] = field(default_factory=dict)
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """All splits of a set."""
+
+    root: str
+    task: list[str]
+    splits: dict[str, SplitInspection]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain containers, for JSON."""
+        return asdict(self)
+
+    def print(self) -> None:
+        """A table of the splits, then classes and problems."""
+        console = Console()
+        table = Table("split", "items", "videos", "missing", "broken", title=f"{self.root}")
+        for name, split in self.splits.items():
+            numbers = (split.items, split.videos, split.missing_videos, split.broken_videos)
+            table.add_row(name, *map(str, numbers))
+        console.print(table)
+        for name, split in self.splits.items():
+            for task, counts in split.classes.items():
+                share = ", ".join(f"{label} {count}" for label, count in counts.items())
+                console.print(f"{name} · {task}: {share}", markup=False)
+            if split.problem:
+                console.print(f"{name}: {split.problem}", markup=False, style="red")
+            if split.missing:
+                shown = ", ".join(split.missing[:5])
+                console.print(f"{name}: missing videos, such as {shown}", markup=False)
+            for video, reason in split.broken.items():
+                console.print(f"{name}: broken {video}: {reason}", markup=False, style="red")
+
+
+def inspect(
+    reader: ReaderWithClasses,
+    root: str | Path,
+    task: str | Sequence[str] | None,
+    *,
+    splits: Sequence[str] = SPLITS,
+    decode: bool = False,
+) -> Inspection:
+    """Read every split; with `decode`, also open every video.
+
+    Raises:
+        ConfigError: if the root does not exist or a task is unknown.
+        DataError: if no split at all can be read.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise ConfigError(f"data.root={root} does not exist; give the folder that holds the data")
+    found = {split: _inspect_split(reader, root, split, task, decode) for split in splits}
+    if all(split.problem for split in found.values()):
+        raise DataError(next(split.problem for split in found.values() if split.problem))
+    tasks = [task] if isinstance(task, str) else list(task or ())
+    return Inspection(str(root), tasks, found)
+
+
+def _inspect_split(
+    reader: ReaderWithClasses, root: Path, split: str, task: Any, decode: bool
+) -> SplitInspection:
+    try:
+        items = reader(root, split, task)
+    except DataError as error:
+        return SplitInspection(problem=str(error))
+    sources = {item.video_id: item.source for item in items}
+    missing = [name for name, source in sources.items() if not source.exists()]
+    present = {name: source for name, source in sources.items() if name not in set(missing)}
+    broken = _broken(present) if decode else {}
+    return SplitInspection(
+        items=len(items),
+        videos=len(sources),
+        missing_videos=len(missing),
+        missing=missing[:LISTED],
+        broken_videos=len(broken),
+        broken=broken,
+        classes=_balance(items),
+    )
+
+
+def _broken(sources: dict[str, Path]) -> dict[str, str]:
+    """Video → reason, of those whose first and last frame do not decode."""
+    reasons = {}
+    for name, path in track(sources.items(), "opening videos", console=Console(stderr=True)):
+        try:
+            source = FrameSource(path, grid_fps=10.0)
+            end_s = max(source.duration_s - 1 / source.fps, 0.0)
+            source.read([0.0, end_s], _first_pixel)
+        except VideoError as error:
+            reasons[name] = str(error)
+    return reasons
+
+
+def _first_pixel(picture: Picture) -> torch.Tensor:
+    return torch.from_numpy(picture[:1, :1].copy()).permute(2, 0, 1)
+
+
+def _balance(items: Sequence[VideoItem]) -> dict[str, dict[str, int]]:
+    """Task → class → items, for items that have a class."""
+    counts: dict[str, Counter[str]] = {}
+    for item in items:
+        if item.label is not None:
+            counts.setdefault(item.task, Counter())[item.target] += 1
+    return {task: dict(sorted(of_task.items())) for task, of_task in counts.items()}

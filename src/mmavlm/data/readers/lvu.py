@@ -1,0 +1,99 @@
+"""LVU (Towards Long-Form Video Understanding, CVPR 2021), in MA-LMM's annotation format."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmavlm.data.readers.annotations import read_object
+from mmavlm.data.sampling import lvu_windows
+from mmavlm.data.sources import locate
+from mmavlm.errors import ConfigError, DataError
+from mmavlm.interfaces import VideoItem
+
+TASKS = ("director", "genre", "relationship", "scene", "way_speaking", "writer", "year")
+PROMPT = "what is the {task} of the movie?"
+
+
+class LVUReader:
+    """Windows of `history_s` seconds of `<root>/<folder>/annotation/{train,val,test}.json`.
+
+    An entry is `{id: {duration, num_frames, <task>: label, …}}`; a film has only some tasks. Films
+    lie in `<root>/<folder>/frames/<id>/` or `<root>/<folder>/videos/<id>.mp4` (`source`).
+    """
+
+    def __init__(
+        self,
+        folder: str = "lvu",
+        history_s: int = 100,
+        stride_s: int = 20,
+        source: str = "auto",
+    ) -> None:
+        self.folder = folder
+        self.history_s = history_s
+        self.stride_s = stride_s
+        self.source = source
+
+    def __call__(self, root: Path, split: str, task: str | Sequence[str] | None) -> list[VideoItem]:
+        """One item a window of every film that has the task.
+
+        Raises:
+            ConfigError: if a task is not one of LVU's seven.
+            DataError: if the annotation is missing or a row lacks a key.
+        """
+        tasks = _checked(task)
+        classes = self.classes(root, tasks)
+        folder = Path(root) / self.folder
+        items = []
+        for video_id, row in read_object(folder / "annotation" / f"{split}.json"):
+            wanted = [name for name in tasks if name in row.values]
+            if not wanted:
+                continue
+            duration_s, num_frames = row.need("duration"), row.need("num_frames")
+            if not isinstance(duration_s, int) or not isinstance(num_frames, int):
+                raise DataError(
+                    f"{row.path}, {row.place}: duration and num_frames must be whole numbers, got "
+                    f"{duration_s!r} and {num_frames!r}"
+                )
+            source = locate(folder, video_id, self.source)
+            for name in wanted:
+                label = str(row.need(name))
+                known = classes[name]
+                items += [
+                    VideoItem(
+                        item_id=f"{video_id}/{name}/{start_s}",
+                        video_id=video_id,
+                        source=source,
+                        prompt=PROMPT.format(task=name),
+                        target=label,
+                        task=name,
+                        start_s=start_s,
+                        end_s=end_s,
+                        references=(label,),
+                        label=known.index(label) if label in known else None,
+                        meta={"num_frames": num_frames},
+                    )
+                    for start_s, end_s in lvu_windows(duration_s, self.history_s, self.stride_s)
+                ]
+        return items
+
+    def classes(self, root: Path, task: str | Sequence[str] | None) -> dict[str, list[str]]:
+        """Task → its labels in the training split, sorted."""
+        labels: dict[str, set[str]] = {name: set() for name in _checked(task)}
+        path = Path(root) / self.folder / "annotation" / "train.json"
+        for _, row in read_object(path):
+            for name in labels:
+                if name in row.values:
+                    labels[name].add(str(row.values[name]))
+        return {name: sorted(found) for name, found in labels.items()}
+
+
+def _checked(task: str | Sequence[str] | None) -> list[str]:
+    tasks = [task] if isinstance(task, str) else list(task or ())
+    unknown = [name for name in tasks if name not in TASKS]
+    if unknown or not tasks:
+        raise ConfigError(
+            f"data.task={unknown[0] if unknown else task!r} is no task of LVU; "
+            f"choose one or more of {', '.join(TASKS)}"
+        )
+    return tasks
