@@ -1,0 +1,63 @@
+import csv
+import subprocess
+import sys
+import textwrap
+
+from omegaconf import OmegaConf
+
+from mmavlm.runs import write_metrics
+from mmavlm.runs.sweep import read_jobs, write_table
+
+
+def job(folder, number, overrides, metrics):
+    (folder / str(number) / ".hydra").mkdir(parents=True)
+    OmegaConf.save(OmegaConf.create(overrides), folder / str(number) / ".hydra/overrides.yaml")
+    if metrics:
+        write_metrics(folder / str(number) / "metrics.json", metrics)
+
+
+def test_the_table_has_a_row_a_job_in_order_and_a_column_a_varied_setting(tmp_path):
+    for number in range(11):
+        overrides = ["experiment=demo", f"memory.length={number}"]
+        job(tmp_path, number, overrides, {"test/genre/top1": number / 20, "train/loss": 1.0})
+    jobs = read_jobs(tmp_path)
+    assert [j.number for j in jobs] == [str(n) for n in range(11)]
+    assert all(list(j.settings) == ["memory.length"] for j in jobs)
+    write_table(tmp_path, jobs)
+    rows = list(csv.DictReader((tmp_path / "sweep.csv").open()))
+    assert rows[10] == {
+        "job": "10", "memory.length": "10", "test/genre/top1": "0.5", "train/loss": "1.0",
+    }  # fmt: skip
+    assert "| 10 | 10 | 0.500 |" in (tmp_path / "sweep.md").read_text()
+
+
+def test_a_job_without_metrics_appears_as_failed(tmp_path):
+    job(tmp_path, 0, ["fusion=none"], {"test/genre/top1": 0.5})
+    job(tmp_path, 1, ["fusion=bidirectional"], {})
+    write_table(tmp_path, read_jobs(tmp_path))
+    assert "| 1 | bidirectional | failed |" in (tmp_path / "sweep.md").read_text()
+
+
+def test_a_real_multirun_ends_in_the_table(tmp_path):
+    (tmp_path / "config.yaml").write_text(
+        "x: 1\nhydra:\n  callbacks:\n    sweep_table:\n      _target_: mmavlm.runs.SweepTable\n"
+    )
+    (tmp_path / "app.py").write_text(
+        textwrap.dedent("""
+        from pathlib import Path
+        import hydra
+        from hydra.core.hydra_config import HydraConfig
+        from mmavlm.runs import write_metrics
+
+        @hydra.main(version_base="1.3", config_path=".", config_name="config")
+        def app(cfg):
+            folder = Path(HydraConfig.get().runtime.output_dir)
+            write_metrics(folder / "metrics.json", {"test/loss": cfg.x / 2})
+
+        app()
+        """)
+    )
+    command = [sys.executable, "app.py", "-m", "x=1,3", "hydra.sweep.dir=sweep"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "2 jobs in sweep" in done.stdout
+    assert "| 1 | 3 | 1.500 |" in (tmp_path / "sweep/sweep.md").read_text()
