@@ -1,0 +1,59 @@
+"""Text encoders: the joint feature of prompt and text label (MMA, section 3.2). They learn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from mmavlm.errors import ConfigError
+from mmavlm.interfaces import TextTokens
+from mmavlm.text import PromptTokenizer
+
+
+class TinyTextEncoder(nn.Module):
+    """A small Transformer over the built-in tokenizer; a text is the mean over its tokens.
+
+    Texts longer than `max_length` tokens lose their beginning, since the label stands at the end.
+
+    Raises:
+        ConfigError: if `heads` does not divide `width`.
+    """
+
+    def __init__(
+        self,
+        width: int = 64,
+        layers: int = 2,
+        heads: int = 4,
+        *,
+        max_length: int = 128,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if width % heads:
+            raise ConfigError(
+                f"text_encoder.width is {width} with text_encoder.heads {heads}; choose a multiple"
+            )
+        self.width = width
+        self.tokenizer = PromptTokenizer(max_length=max_length)
+        self.words = nn.Embedding(self.tokenizer.vocab_size, width)
+        self.positions = nn.Embedding(max_length, width)
+        layer = nn.TransformerEncoderLayer(
+            width, heads, 4 * width, dropout, activation="gelu", batch_first=True, norm_first=True
+        )
+        self.layers = nn.TransformerEncoder(
+            layer, layers, norm=nn.LayerNorm(width), enable_nested_tensor=False
+        )
+
+    def forward(self, texts: Sequence[str]) -> Tensor:
+        """B texts → features (B,Dt)."""
+        tokens = self.tokenizer.encode(texts, device=self.words.weight.device)
+        hidden = self.words(tokens.ids) + self.positions.weight[: tokens.ids.shape[1]]
+        hidden = self.layers(hidden, src_key_padding_mask=~tokens.mask)
+        return mean_of_tokens(hidden, tokens)
+
+
+def mean_of_tokens(hidden: Tensor, tokens: TextTokens) -> Tensor:
+    """The mean (B,Dt) of hidden states (B,L,Dt) over real tokens."""
+    kept = hidden.masked_fill(~tokens.mask[:, :, None], 0)
+    return kept.sum(dim=1) / tokens.mask.sum(dim=1, keepdim=True).clamp(min=1)
