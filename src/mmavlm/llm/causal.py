@@ -1,0 +1,119 @@
+"""Decoder-only models: [video tokens][prompt tokens][answer tokens, end-of-text]."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+
+import torch
+from torch import Tensor
+from transformers import GenerationConfig
+
+from mmavlm.llm.layout import (
+    Model,
+    Rows,
+    accepted,
+    behind_video,
+    chunks_of_candidates,
+    embed,
+    token_log_probs,
+)
+from mmavlm.llm.texts import padded
+
+
+class CausalLayout:
+    """One sequence a row; an answer is scored from the position before its first token."""
+
+    def answer_log_probs(self, model: Model, video: Tensor, prompts: Rows, answers: Rows) -> Tensor:
+        """Log-probability of every answer token of the batch, row after row, (tokens,)."""
+        pairs = list(zip(prompts, answers, strict=True))
+        # The last answer token is predicted, never read.
+        ids, mask = padded([[*p, *a[:-1]] for p, a in pairs], video.device)
+        inputs, mask = behind_video(model, video, ids, mask)
+        first = video.shape[1] + min(map(len, prompts)) - 1
+        kept = inputs.shape[1] - first
+        logits = model(
+            inputs_embeds=inputs,
+            attention_mask=mask,
+            use_cache=False,
+            **accepted(model, logits_to_keep=kept),
+        ).logits[:, -kept:]
+        row = [i for i, (_, answer) in enumerate(pairs) for _ in answer]
+        column = [
+            video.shape[1] + len(prompt) - 1 - first + j
+            for prompt, answer in pairs
+            for j in range(len(answer))
+        ]
+        # The places are known on the host, so picking them waits for nothing.
+        place = torch.tensor([row, column, list(itertools.chain(*answers))]).to(video.device)
+        return token_log_probs(logits[place[0], place[1]], place[2])
+
+    def candidate_log_probs(
+        self,
+        model: Model,
+        video: Tensor,
+        prompts: Rows,
+        candidates: Tensor,
+        mask: Tensor,
+        chunk: int,
+    ) -> Tensor:
+        """Summed log-probability (B,C) of candidate answers (B,C,A) where `mask` is True.
+
+        Video and prompt run once; their keys and values serve all candidates.
+        """
+        inputs, seen = _prefix(model, video, prompts)
+        start = seen.sum(dim=1, keepdim=True)
+        prefix = model(
+            inputs_embeds=inputs,
+            attention_mask=seen,
+            use_cache=True,
+            **accepted(model, logits_to_keep=1, position_ids=_positions(seen)),
+        )
+        begin = prefix.logits[:, -1].float().log_softmax(dim=-1)
+        scores = begin.gather(1, candidates[:, :, 0])
+        if candidates.shape[2] == 1:
+            return scores
+        for part in chunks_of_candidates(len(video), candidates.shape[1], chunk):
+            ids, real = candidates[:, part], mask[:, part]
+            count = ids.shape[1]
+            cache = copy.deepcopy(prefix.past_key_values)
+            cache.batch_repeat_interleave(count)
+            read, attended = ids[:, :, :-1].flatten(0, 1), real[:, :, :-1].flatten(0, 1)
+            behind = start.repeat_interleave(count, dim=0)
+            logits = model(
+                inputs_embeds=embed(model, read),
+                attention_mask=torch.cat([seen.repeat_interleave(count, dim=0), attended], dim=1),
+                past_key_values=cache,
+                use_cache=True,
+                **accepted(
+                    model, position_ids=behind + torch.arange(read.shape[1], device=video.device)
+                ),
+            ).logits
+            rest = token_log_probs(logits.unflatten(0, ids.shape[:2]), ids[:, :, 1:])
+            scores[:, part] += rest.masked_fill(~real[:, :, 1:], 0).sum(dim=2)
+        return scores
+
+    def generate(
+        self, model: Model, video: Tensor, prompts: Rows, config: GenerationConfig
+    ) -> Tensor:
+        """Ids of generated answers, (B·num_return_sequences, at most max_new_tokens)."""
+        inputs, mask = _prefix(model, video, prompts)
+        return model.generate(
+            inputs_embeds=inputs, attention_mask=mask.long(), generation_config=config
+        )
+
+
+def _prefix(model: Model, video: Tensor, prompts: Rows) -> tuple[Tensor, Tensor]:
+    """Video and prompt padded on the left, so that all rows go on at the same place."""
+    ids, mask = padded(prompts, video.device)
+    inputs, mask = behind_video(model, video, ids, mask)
+    length = inputs.shape[1]
+    shift = length - mask.sum(dim=1, keepdim=True)
+    source = torch.arange(length, device=video.device) - shift  # (B,length), negative on padding
+    index = source.clamp(min=0)[:, :, None].expand_as(inputs)
+    return inputs.gather(1, index), source >= 0
+
+
+def _positions(mask: Tensor) -> Tensor:
+    """Positions counted over real tokens alone, 0 on padding."""
+    return (mask.cumsum(dim=1) - 1).clamp(min=0)

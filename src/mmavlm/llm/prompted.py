@@ -1,0 +1,180 @@
+"""A Hugging Face language model that answers prompts about video tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from transformers import GenerationConfig, PreTrainedTokenizerBase
+from typing_extensions import Self, TypedDict, Unpack
+
+from mmavlm.errors import ConfigError
+from mmavlm.interfaces import Answer
+from mmavlm.llm.causal import CausalLayout
+from mmavlm.llm.layout import Layout, Model
+from mmavlm.llm.seq2seq import Seq2SeqLayout
+from mmavlm.llm.texts import PROMPT_FIELD, Texts, padded
+
+
+class PromptSettings(TypedDict, total=False):
+    """Settings of `PromptedLanguageModel`: what it reads, and how much at a time."""
+
+    max_prompt_tokens: int  # 128; longer prompts lose their beginning
+    max_answer_tokens: int  # 256; longer answers lose their end
+    prompt_template: str  # "{prompt}"
+    rank_chunk: int  # 64 sequences scored at a time
+    gradient_checkpointing: bool  # False; True trades a second forward pass for memory
+
+
+class PromptedLanguageModel(nn.Module):
+    """Prompt + video tokens → loss, text or ranking (see `interfaces.LanguageModel`).
+
+    Takes causal and sequence-to-sequence models. A model none of whose parameters learns stays in
+    eval mode whatever its parents are set to; gradients pass through it to the video tokens.
+
+    Raises:
+        ConfigError: on settings out of range, or a tokenizer without end-of-text token.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        tokenizer: PreTrainedTokenizerBase,
+        **settings: Unpack[PromptSettings],
+    ) -> None:
+        super().__init__()
+        self.model = model
+        # What a checkpoint says about sampling and lengths is not to mix with what is asked here.
+        self.model.generation_config = GenerationConfig()
+        seq2seq = bool(model.config.is_encoder_decoder)
+        self.layout: Layout = Seq2SeqLayout() if seq2seq else CausalLayout()
+        self.texts = Texts(
+            tokenizer,
+            template=settings.get("prompt_template", PROMPT_FIELD),
+            max_prompt_tokens=settings.get("max_prompt_tokens", 128),
+            max_answer_tokens=settings.get("max_answer_tokens", 256),
+            continues=not seq2seq,
+        )
+        self.rank_chunk = settings.get("rank_chunk", 64)
+        if self.rank_chunk < 1:
+            raise ConfigError(f"llm.rank_chunk is {self.rank_chunk}; give 1 sequence or more")
+        self.width = int(model.get_input_embeddings().embedding_dim)
+        self.learns = any(p.requires_grad for p in model.parameters())
+        self._checkpointed: list[nn.Module] = []
+        if settings.get("gradient_checkpointing", False):
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+            self._checkpointed = [
+                m for m in model.modules() if getattr(m, "gradient_checkpointing", False)
+            ]
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """Enter train mode where anything learns, stay in eval mode otherwise."""
+        super().train(mode and self.learns)
+        # A layer recomputes only if it is in train mode; dropout asks the modules inside it.
+        for layer in self._checkpointed:
+            layer.training = mode
+        return self
+
+    def loss(self, video_tokens: Tensor, prompts: Sequence[str], targets: Sequence[str]) -> Tensor:
+        """Mean cross-entropy over the answer tokens and ends-of-text of the batch, a scalar."""
+        answers = [self.texts.answer(text) for text in targets]
+        log_probs = self.layout.answer_log_probs(
+            self.model, video_tokens, self._prompt_ids(prompts), answers
+        )
+        return -log_probs.mean()
+
+    @torch.no_grad()
+    def generate(
+        self,
+        video_tokens: Tensor,
+        prompts: Sequence[str],
+        *,
+        num_beams: int = 5,
+        num_answers: int = 1,
+        max_new_tokens: int = 30,
+    ) -> list[list[Answer]]:
+        """The best `num_answers` beams of each row, best first, by beam search without sampling.
+
+        Beams are ordered by log-probability per token. `Answer.log_prob` sums over the tokens as
+        they were generated, end-of-text included where it was reached.
+
+        Raises:
+            ConfigError: if there are more answers than beams, or fewer than one of anything.
+        """
+        if not 1 <= num_answers <= num_beams or max_new_tokens < 1:
+            raise ConfigError(
+                f"num_answers={num_answers}, num_beams={num_beams}, "
+                f"max_new_tokens={max_new_tokens}: all must be 1 or more, and num_answers at most "
+                "num_beams"
+            )
+        config = GenerationConfig(
+            do_sample=False,
+            num_beams=num_beams,
+            num_return_sequences=num_answers,
+            max_new_tokens=max_new_tokens,
+            bos_token_id=self.texts.tokenizer.bos_token_id,
+            eos_token_id=self.texts.eos_id,
+            pad_token_id=self.texts.pad_id,
+            decoder_start_token_id=getattr(self.model.config, "decoder_start_token_id", None),
+        )
+        prompt_ids = self._prompt_ids(prompts)
+        with self._scoring():
+            generated = self.layout.generate(self.model, video_tokens, prompt_ids, config)
+            answers = [self.texts.until_end(ids) for ids in generated.tolist()]
+            scores = self._score(video_tokens, prompt_ids, answers, per_row=num_answers)
+        pairs = zip(answers, scores.flatten().tolist(), strict=True)
+        found = [Answer(self.texts.decode(ids), log_prob) for ids, log_prob in pairs]
+        return [found[i : i + num_answers] for i in range(0, len(found), num_answers)]
+
+    @torch.no_grad()
+    def rank(
+        self, video_tokens: Tensor, prompts: Sequence[str], candidates: Sequence[str]
+    ) -> Tensor:
+        """Log-probability, end-of-text included, of every candidate for every row, (B,C).
+
+        Raises:
+            ConfigError: if there are no candidates.
+        """
+        if not candidates:
+            raise ConfigError("there is nothing to rank; give at least one candidate answer")
+        answers = [self.texts.answer(text) for text in candidates]
+        with self._scoring():
+            return self._score(video_tokens, self._prompt_ids(prompts), answers, per_row=None)
+
+    def answer_length(self, text: str) -> int:
+        """How many tokens `text` takes as an answer, end-of-text included."""
+        return len(self.texts.answer(text))
+
+    def _prompt_ids(self, prompts: Sequence[str]) -> list[list[int]]:
+        return [self.texts.prompt(text) for text in prompts]
+
+    def _score(
+        self,
+        video_tokens: Tensor,
+        prompts: list[list[int]],
+        answers: list[list[int]],
+        per_row: int | None,
+    ) -> Tensor:
+        """Scores (B,C) of answers: `per_row` own ones of each row, or the same for all rows."""
+        ids, mask = padded(answers, video_tokens.device)
+        rows = len(prompts)
+        shape = (rows, per_row or len(answers), ids.shape[1])
+        ids, mask = (t.view(shape) if per_row else t.expand(shape) for t in (ids, mask))
+        return self.layout.candidate_log_probs(
+            self.model, video_tokens, prompts, ids, mask, self.rank_chunk
+        )
+
+    @contextmanager
+    def _scoring(self) -> Iterator[None]:
+        """Eval mode for the model, so that scores never depend on dropout."""
+        mode = self.model.training, [layer.training for layer in self._checkpointed]
+        self.model.eval()
+        try:
+            yield
+        finally:
+            self.model.train(mode[0])
+            for layer, training in zip(self._checkpointed, mode[1], strict=True):
+                layer.training = training

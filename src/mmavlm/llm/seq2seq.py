@@ -1,0 +1,85 @@
+"""Encoder-decoder models: the encoder reads [video tokens][prompt tokens], the decoder answers."""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+from torch import Tensor
+from transformers import GenerationConfig
+from transformers.modeling_outputs import BaseModelOutput
+
+from mmavlm.llm.layout import Model, Rows, behind_video, chunks_of_candidates, token_log_probs
+from mmavlm.llm.texts import padded
+
+
+class Seq2SeqLayout:
+    """Two sequences a row; the decoder begins with its start token."""
+
+    def answer_log_probs(self, model: Model, video: Tensor, prompts: Rows, answers: Rows) -> Tensor:
+        """Log-probability of every answer token of the batch, row after row, (tokens,)."""
+        inputs, mask = _prefix(model, video, prompts)
+        ids, real = padded(answers, video.device)
+        logits = model(
+            inputs_embeds=inputs,
+            attention_mask=mask,
+            decoder_input_ids=_shifted(model, ids),
+            decoder_attention_mask=real,
+            use_cache=False,
+        ).logits
+        row = [i for i, answer in enumerate(answers) for _ in answer]
+        column = [j for answer in answers for j in range(len(answer))]
+        # The places are known on the host, so picking them waits for nothing.
+        place = torch.tensor([row, column, list(itertools.chain(*answers))]).to(video.device)
+        return token_log_probs(logits[place[0], place[1]], place[2])
+
+    def candidate_log_probs(
+        self,
+        model: Model,
+        video: Tensor,
+        prompts: Rows,
+        candidates: Tensor,
+        mask: Tensor,
+        chunk: int,
+    ) -> Tensor:
+        """Summed log-probability (B,C) of candidate answers (B,C,A) where `mask` is True.
+
+        The encoder runs once for all candidates of a row.
+        """
+        inputs, seen = _prefix(model, video, prompts)
+        hidden = model.get_encoder()(inputs_embeds=inputs, attention_mask=seen).last_hidden_state
+        scores = []
+        for part in chunks_of_candidates(len(video), candidates.shape[1], chunk):
+            ids, real = candidates[:, part], mask[:, part]
+            count = ids.shape[1]
+            logits = model(
+                encoder_outputs=BaseModelOutput(hidden.repeat_interleave(count, dim=0)),
+                attention_mask=seen.repeat_interleave(count, dim=0),
+                decoder_input_ids=_shifted(model, ids.flatten(0, 1)),
+                decoder_attention_mask=real.flatten(0, 1),
+                use_cache=False,
+            ).logits
+            log_probs = token_log_probs(logits.unflatten(0, ids.shape[:2]), ids)
+            scores.append(log_probs.masked_fill(~real, 0).sum(dim=2))
+        return torch.cat(scores, dim=1)
+
+    def generate(
+        self, model: Model, video: Tensor, prompts: Rows, config: GenerationConfig
+    ) -> Tensor:
+        """Ids of generated answers, (B·num_return_sequences, at most max_new_tokens)."""
+        inputs, mask = _prefix(model, video, prompts)
+        generated = model.generate(
+            inputs_embeds=inputs, attention_mask=mask.long(), generation_config=config
+        )
+        return generated[:, 1:]  # without the decoder's start token
+
+
+def _prefix(model: Model, video: Tensor, prompts: Rows) -> tuple[Tensor, Tensor]:
+    ids, mask = padded(prompts, video.device)
+    return behind_video(model, video, ids, mask)
+
+
+def _shifted(model: Model, ids: Tensor) -> Tensor:
+    """Decoder inputs (N,A): the start token, then all answer tokens but the last."""
+    start = ids.new_full((len(ids), 1), model.config.decoder_start_token_id)
+    return torch.cat([start, ids[:, :-1]], dim=1)
