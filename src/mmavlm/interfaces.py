@@ -157,4 +157,3 @@ class Reader(Protocol):
 
     def __call__(self, root: Path, split: str, task: str | Sequence[str] | None) -> list[VideoItem]:
         """The items of one split (train, val or test) below the data root."""
-

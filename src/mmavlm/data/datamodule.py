@@ -55,6 +55,7 @@ class VideoDataModule(L.LightningDataModule):
         max_broken: float = 0.01,
         crop: bool = True,
         flip: bool = True,
+        keep_frames: bool = False,
         seed: int = 42,
         limit_items: int | None = None,
     ) -> None:
@@ -75,6 +76,7 @@ class VideoDataModule(L.LightningDataModule):
             "frame_fps": frame_fps,
             "crop": crop,
             "flip": flip,
+            "keep_frames": keep_frames,
         }
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size or batch_size

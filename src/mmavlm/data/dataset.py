@@ -14,7 +14,7 @@ from mmavlm.batch import VideoTextBatch
 from mmavlm.data.sampling import frame_times
 from mmavlm.data.sources import FrameSource
 from mmavlm.data.transforms import ClipTransform
-from mmavlm.errors import VideoError
+from mmavlm.errors import ConfigError, VideoError
 from mmavlm.interfaces import VideoItem
 
 
@@ -37,7 +37,14 @@ class BrokenItem:
 
 
 class VideoDataset(Dataset[Sample | BrokenItem]):
-    """The items of a split. In training frames are drawn at random, cropped and flipped."""
+    """The items of a split. In training frames are drawn at random, cropped and flipped.
+
+    With `keep_frames` what was decoded once stays in memory, for sets that fit there: whole
+    pictures at the times evaluation takes, still mirrored at random in training.
+
+    Raises:
+        ConfigError: if `keep_frames` and random crops are both asked for in training.
+    """
 
     def __init__(
         self,
@@ -49,7 +56,13 @@ class VideoDataset(Dataset[Sample | BrokenItem]):
         train: bool = False,
         crop: bool = True,
         flip: bool = True,
+        keep_frames: bool = False,
     ) -> None:
+        if keep_frames and train and crop:
+            raise ConfigError(
+                "data.keep_frames=true keeps whole pictures, so there is nothing to crop anew each "
+                "epoch; set data.crop=false, or data.keep_frames=false"
+            )
         self.items = list(items)
         self.num_frames = num_frames
         self.image_size = image_size
@@ -57,6 +70,8 @@ class VideoDataset(Dataset[Sample | BrokenItem]):
         self.train = train
         self.crop = crop
         self.flip = flip
+        self.keep_frames = keep_frames
+        self.kept: dict[tuple[object, ...], tuple[Tensor, Tensor]] = {}
 
     def __len__(self) -> int:
         return len(self.items)
@@ -65,7 +80,6 @@ class VideoDataset(Dataset[Sample | BrokenItem]):
         item = self.items[index]
         # torch seeds each worker anew every epoch; drawing from it keeps runs repeatable
         rng = np.random.default_rng(int(torch.randint(2**62, ()))) if self.train else None
-        transform = ClipTransform(self.image_size, rng, crop=self.crop, flip=self.flip)
         try:
             source = FrameSource(item.source, self.frame_fps)
             times_s = frame_times(
@@ -74,12 +88,24 @@ class VideoDataset(Dataset[Sample | BrokenItem]):
                 duration_s=source.duration_s,
                 fps=source.fps,
                 grid_fps=self.frame_fps,
-                rng=rng,
+                rng=None if self.keep_frames else rng,
             )
-            frames, timestamps_s = source.read(times_s, transform)
+            frames, timestamps_s = self._read(source, times_s, rng)
         except VideoError as error:
             return BrokenItem(item, str(error), self.image_size)
         return Sample(item, frames, timestamps_s)
+
+    def _read(
+        self, source: FrameSource, times_s: Sequence[float], rng: np.random.Generator | None
+    ) -> tuple[Tensor, Tensor]:
+        transform = ClipTransform(self.image_size, rng, crop=self.crop, flip=self.flip)
+        if not self.keep_frames:
+            return source.read(times_s, transform)
+        key = (source.path, *times_s)
+        if key not in self.kept:
+            self.kept[key] = source.read(times_s, ClipTransform(self.image_size, None))
+        frames, timestamps_s = self.kept[key]
+        return (frames.flip(-1) if transform.mirror else frames), timestamps_s
 
 
 def collate(samples: Sequence[Sample | BrokenItem]) -> VideoTextBatch:

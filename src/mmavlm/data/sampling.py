@@ -35,7 +35,8 @@ def segment_times(
 
     A stretch of fewer than T frames gives each of its frames once, so fewer than T.
     """
-    first, stop = int(round(start_s * fps)), max(int(round(end_s * fps)), round(start_s * fps) + 1)
+    first = round(start_s * fps)
+    stop = max(round(end_s * fps), first + 1)
     if stop - first <= num_frames:
         return [k / fps for k in range(first, stop)]
     if rng is None:

@@ -13,6 +13,7 @@ from typing import Any
 import av
 import numpy as np
 import torch
+from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -95,8 +96,9 @@ def read_frames(
 ) -> tuple[Tensor, Tensor]:
     """The frames shown at the ascending `times_s`: uint8 (T,3,S,S), their times (T,).
 
-    Shown at t (seconds) is the frame with the greatest presentation time not after t, counted from the first
-    frame; before it the first, after the last the last. Rotation in the header is not applied.
+    Shown at t (in seconds) is the frame with the greatest presentation time not after t, counted
+    from the first frame; before it the first, after the last the last. A rotation in the header is
+    not applied.
 
     Raises:
         VideoError: naming path and codec, if the file breaks off or cannot be decoded.
@@ -111,13 +113,15 @@ def read_frames(
     pts: list[int] = []
     with _opened(path, threads) as (container, stream):
         cursor = _Cursor(container, stream, info)
+        reformatter = VideoReformatter()  # one for the file: setting one up costs a frame's time
         for i, target in enumerate(targets):
             frame = cursor.move_to(target)
             if i and frame.pts == pts[-1]:
                 assert pictures is not None
                 pictures[i] = pictures[i - 1]
             else:
-                picture = to_tensor(frame.to_ndarray(format="rgb24"))
+                rgb = reformatter.reformat(frame, format="rgb24")
+                picture = to_tensor(rgb.to_ndarray().view(np.uint8))
                 if pictures is None:
                     pictures = torch.empty(len(targets), *picture.shape, dtype=torch.uint8)
                 pictures[i] = picture

@@ -9,8 +9,9 @@ from mmavlm.memory.base import MemoryBank, at_least_single
 class Average(MemoryBank):
     """Keep a running mean of the past, each frame with equal weight, in a single slot."""
 
-    def __init__(self) -> None:
-        super().__init__(length=1)
+    def __init__(self, length: int = 1) -> None:
+        """`length` is taken so that strategies can be swapped in one sweep; the bank has one slot."""
+        super().__init__(length)
 
     def compress(self, state: MemoryState) -> MemoryState:
         """Fold all slots into the mean of the frames they hold: (B,S,N,D) → (B,1,N,D)."""

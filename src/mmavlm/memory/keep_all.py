@@ -9,8 +9,9 @@ from mmavlm.memory.base import MemoryBank
 class KeepAll(MemoryBank):
     """Hold every frame; exact, and as large as the film is long."""
 
-    def __init__(self) -> None:
-        super().__init__(length=1)
+    def __init__(self, length: int = 1) -> None:
+        """`length` is taken so that strategies can be swapped in one sweep; the bank is unbounded."""
+        super().__init__(length)
 
     def compress(self, state: MemoryState) -> MemoryState:
         """The state as it is."""

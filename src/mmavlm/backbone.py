@@ -1,0 +1,211 @@
+"""The model both stages share: encoder → fusion → temporal → projector → LLM.
+
+Training, generation and ranking all go through `watch` and `video_tokens`; there is one path.
+Shapes: B batch, T frames, P frame tokens, Dv visual width, K query tokens, D Q-Former width,
+Dl LLM width, F aligned frames.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmavlm.alignment.levels import MultiLevelAlignment
+from mmavlm.batch import VideoTextBatch
+from mmavlm.errors import ConfigError
+from mmavlm.fusion.base import Fusion
+from mmavlm.interfaces import Answer, LanguageModel, TextTokens, VisualEncoder
+from mmavlm.temporal.memory_qformer import MemoryQFormer, MemoryQFormerState
+from mmavlm.text import PromptTokenizer
+
+
+def sinusoids(rows: int, width: int) -> Tensor:
+    """Sines and cosines (rows, width) with periods from 4 frames up to 4 tables."""
+    rate = torch.logspace(0, -math.log10(rows), width // 2) * math.pi / 2
+    angle = torch.arange(rows)[:, None] * rate
+    table = torch.cat([angle.sin(), angle.cos()], dim=1)
+    return nn.functional.pad(table, (0, width - table.shape[1]))
+
+
+POSITION_INITS = {"zeros": torch.zeros, "sinusoids": sinusoids}
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A batch as the temporal aggregator sees it: frame tokens (B,T,P,Dv), mask (B,T), prompt."""
+
+    frame_tokens: Tensor
+    frame_mask: Tensor
+    prompt: TextTokens
+
+
+class VideoLanguageModel(nn.Module):
+    """MMA-MFF on MA-LMM's memory.
+
+    `temporal`, `fusion` and `alignment` are given without their widths, which follow from the
+    encoder. Without `llm` the model can only be aligned (stage 1); without `alignment` only
+    trained on answers. `frame_positions` is the table of learned frame positions: zeros at the
+    start as published, or sinusoids. Only the rows of frames that carry gradient ever learn, so
+    with zeros and `backprop_frames` 1 the memory cannot tell the order of its slots.
+    """
+
+    def __init__(
+        self,
+        *,
+        encoder: VisualEncoder,
+        prompt_tokenizer: PromptTokenizer,
+        temporal: Callable[..., MemoryQFormer],
+        fusion: Callable[..., Fusion],
+        alignment: Callable[..., MultiLevelAlignment] | None = None,
+        llm: LanguageModel | None = None,
+        max_num_frames: int = 120,
+        position_init: str = "zeros",
+        visual_norm_eps: float = 1e-6,
+    ) -> None:
+        super().__init__()
+        self.prompt_tokenizer = prompt_tokenizer
+        self.encoder = encoder
+        self.visual_norm = nn.LayerNorm(encoder.width, eps=visual_norm_eps)
+        self.frame_positions = nn.Embedding(max_num_frames, encoder.width)
+        if position_init not in POSITION_INITS:
+            raise ConfigError(
+                f"backbone.position_init={position_init!r} is unknown; choose one of "
+                f"{', '.join(POSITION_INITS)}"
+            )
+        with torch.no_grad():
+            self.frame_positions.weight.copy_(
+                POSITION_INITS[position_init](max_num_frames, encoder.width)
+            )
+        self.temporal = temporal(visual_width=encoder.width, vocab_size=prompt_tokenizer.vocab_size)
+        widths = {"visual_width": encoder.width, "query_width": self.temporal.width}
+        self.fusion = fusion(**widths)
+        self.alignment = alignment(**widths) if alignment is not None else None
+        self.llm = llm
+        self.projector = nn.Linear(self.temporal.width, llm.width) if llm is not None else None
+
+    def watch(self, batch: VideoTextBatch, num_frames: int | None = None) -> Watched:
+        """Encode the first `num_frames` frames (all by default) and fuse the prompt into them.
+
+        Raises:
+            ConfigError: if there are more frames than rows in the frame-position table.
+        """
+        prompt = self.prompt_tokenizer.encode(
+            batch.prompt, device=self.frame_positions.weight.device
+        )
+        mask = batch.frame_mask[:, :num_frames]
+        tokens = self.visual_norm(self._encode(batch, num_frames).to(self.visual_norm.weight.dtype))
+        tokens = tokens + self.positions(0, tokens.shape[1])[:, None]
+        return Watched(self._fuse_prompt(tokens, prompt), mask, prompt)
+
+    def positions(self, start: int, stop: int) -> Tensor:
+        """The position vectors of frames `start` to `stop`, (stop−start, Dv)."""
+        table = self.frame_positions.num_embeddings
+        if stop > table:
+            raise ConfigError(
+                f"{stop} frames were given but the frame-position table has {table} rows; "
+                f"set backbone.max_num_frames={stop} or more, or lower data.num_frames"
+            )
+        return self.frame_positions.weight[start:stop]
+
+    def remember(self, watched: Watched) -> MemoryQFormerState:
+        """Run the frame loop over what was watched."""
+        return self.temporal(watched.frame_tokens, watched.prompt, watched.frame_mask)
+
+    def video_tokens(self, state: MemoryQFormerState) -> Tensor:
+        """What the LLM sees of the film: (B,K,Dl)."""
+        if self.projector is None:
+            raise ConfigError("this model was built without an LLM; give llm=… to ask it questions")
+        bank = state.visual_bank
+        queries = self.fusion.after(
+            self.temporal.read(state), bank.tokens, bank.counts[:, :, 0] > 0
+        )
+        return self.projector(queries)
+
+    def forward(
+        self, batch: VideoTextBatch, *, answer: bool = True, align: bool = True
+    ) -> dict[str, Tensor]:
+        """Losses by name: `text` if `answer`, `align_<level>` if `align`, each a scalar."""
+        losses: dict[str, Tensor] = {}
+        state = None
+        watched = self.watch(batch, None if answer else self._frames_to_align(batch))
+        if answer:
+            state = self.remember(watched)
+            llm = self._require_llm()
+            losses["text"] = llm.loss(self.video_tokens(state), batch.prompt, batch.target)
+        if align and self.alignment is not None:
+            inputs = self.alignment_inputs(watched, state)
+            for level, loss in self.alignment(*inputs, _texts(batch)).items():
+                losses[f"align_{level}"] = loss
+        return losses
+
+    def aligned_features(self, batch: VideoTextBatch) -> dict[str, tuple[Tensor, Tensor]]:
+        """Level → unit-norm features of videos and texts, each (B,E), for retrieval."""
+        alignment = self._require_alignment()
+        watched = self.watch(batch, self._frames_to_align(batch))
+        return alignment.features(*self.alignment_inputs(watched, None), _texts(batch))
+
+    def alignment_inputs(
+        self, watched: Watched, state: MemoryQFormerState | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Frame tokens (B,F,P,Dv), query outputs (B,F,K,D), mask (B,F) of the aligned frames."""
+        frames = self._require_alignment().frames
+        first = frames.prefix(watched.frame_mask.shape[1])
+        tokens, mask = watched.frame_tokens[:, :first], watched.frame_mask[:, :first]
+        outputs = self.temporal.trace(tokens, watched.prompt, mask)
+        if not frames.uses_last:
+            return tokens, outputs, mask
+        state = self.remember(watched) if state is None else state
+        rows = torch.arange(len(mask), device=mask.device)
+        last = watched.frame_tokens[rows, watched.frame_mask.sum(dim=1) - 1]
+        return (
+            torch.cat([tokens, last[:, None]], dim=1),
+            torch.cat([outputs, self.temporal.read(state)[:, None]], dim=1),
+            torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1),
+        )
+
+    def generate(self, batch: VideoTextBatch, **settings: Any) -> list[list[Answer]]:
+        """The best answers of each row, best first; settings as in `LanguageModel.generate`."""
+        tokens = self.video_tokens(self.remember(self.watch(batch)))
+        return self._require_llm().generate(tokens, batch.prompt, **settings)
+
+    def rank(self, batch: VideoTextBatch, candidates: Sequence[str]) -> Tensor:
+        """Log-probability of every candidate answer for every row, (B,C)."""
+        tokens = self.video_tokens(self.remember(self.watch(batch)))
+        return self._require_llm().rank(tokens, batch.prompt, candidates)
+
+    def _encode(self, batch: VideoTextBatch, num_frames: int | None) -> Tensor:
+        if batch.features is not None:
+            return batch.features[:, :num_frames]
+        assert batch.frames is not None  # VideoTextBatch holds frames or features
+        frames = batch.frames[:, :num_frames]
+        return self.encoder(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
+
+    def _fuse_prompt(self, tokens: Tensor, prompt: TextTokens) -> Tensor:
+        return self.fusion.before(tokens, self.temporal.embed_prompt(prompt), prompt.mask)
+
+    def _frames_to_align(self, batch: VideoTextBatch) -> int | None:
+        """How many leading frames alignment needs, or None for all of them."""
+        frames = self._require_alignment().frames
+        return None if frames.uses_last else frames.prefix(batch.frame_mask.shape[1])
+
+    def _require_llm(self) -> LanguageModel:
+        if self.llm is None:
+            raise ConfigError("this model was built without an LLM; give llm=… to ask it questions")
+        return self.llm
+
+    def _require_alignment(self) -> MultiLevelAlignment:
+        if self.alignment is None:
+            raise ConfigError(
+                "this model was built without alignment; choose alignment=info_nce or another"
+            )
+        return self.alignment
+
+
+def _texts(batch: VideoTextBatch) -> list[str]:
+    """Prompt and text label joined, the text each video is aligned with (MMA, section 3.2)."""
+    return [f"{prompt} {target}" for prompt, target in zip(batch.prompt, batch.target, strict=True)]

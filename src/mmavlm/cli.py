@@ -1,0 +1,98 @@
+"""What the commands share: where the config lies, one clear message for a user's mistake."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig
+from omegaconf.errors import MissingMandatoryValue
+
+from mmavlm.errors import ConfigError, MmavlmError
+from mmavlm.stages.checkpoint import RUN_KEY, read_checkpoint
+
+log = logging.getLogger(__name__)
+
+
+def config_dir() -> Path:
+    """The folder of the Hydra groups: inside the installed package, or beside its sources."""
+    package = Path(__file__).parent
+    installed = package / "conf"
+    return installed if installed.is_dir() else package.parents[1] / "conf"
+
+
+def run_command(task: Callable[[DictConfig], Any], config_name: str) -> None:
+    """Compose the config from the command line and run `task` on it; exit with 1 on a mistake."""
+
+    def guarded(cfg: DictConfig) -> Any:
+        with exit_on_mistake():
+            return task(cfg)
+
+    hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=config_name)(
+        guarded
+    )()
+
+
+@contextmanager
+def exit_on_mistake() -> Iterator[None]:
+    """Turn a user's mistake into its message on stderr and exit code 1."""
+    try:
+        yield
+    except Exception as error:
+        message = user_message(error)
+        if message is None:
+            raise
+        print(f"error: {message}", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+def user_message(error: BaseException) -> str | None:
+    """What to tell the user of an error they can mend, or None if it is a fault of the library."""
+    for cause in _causes(error):
+        if isinstance(cause, MmavlmError):
+            return str(cause)
+        if isinstance(cause, MissingMandatoryValue):
+            key = getattr(cause, "full_key", None) or "a setting"
+            return f"{key} is not set; give it on the command line: {key}=…"
+    return None
+
+
+def overrides_of_checkpoint(arguments: Sequence[str]) -> list[str]:
+    """The command line a checkpoint was trained with, less what `arguments` set anew.
+
+    A group given anew (such as data=lvu) also drops the old settings below it.
+
+    Raises:
+        ConfigError: if no checkpoint is given.
+        CheckpointError: if it cannot be read.
+    """
+    given = {str(override.key_or_group): override.value() for override in _parse(arguments)}
+    if not given.get("checkpoint"):
+        raise ConfigError(
+            "no checkpoint is given; say checkpoint=outputs/<run>/checkpoints/last.ckpt"
+        )
+    run = read_checkpoint(str(given["checkpoint"]))[RUN_KEY]
+    dropped = {*given, "resume", "checkpoint", "init.experiment", "init.alignment", "prepare"}
+    kept = []
+    for override in _parse(run["overrides"]):
+        key = str(override.key_or_group)
+        if key not in dropped and key.split(".")[0] not in given:
+            kept.append(str(override.input_line))
+    return kept
+
+
+def _parse(arguments: Sequence[str]) -> Any:
+    plain = [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
+    return OverridesParser.create().parse_overrides(plain)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

@@ -1,0 +1,33 @@
+"""Test a checkpoint: `python -m mmavlm.evaluate checkpoint=… data.root=…`.
+
+The checkpoint brings its own settings; whatever the command line says is laid over them.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from mmavlm.cli import exit_on_mistake, overrides_of_checkpoint, run_command
+from mmavlm.run import Run
+
+
+def evaluate(config: DictConfig) -> None:
+    """Test the checkpoint on the test split and write what training writes after its test."""
+    run = Run(config, list(HydraConfig.get().overrides.task))
+    run.load(config.checkpoint)
+    run.test()
+    run.write()
+
+
+def main() -> None:
+    """Entry point of `mmavlm-evaluate`."""
+    with exit_on_mistake():
+        sys.argv[1:1] = overrides_of_checkpoint(sys.argv[1:])
+    run_command(evaluate, "train")
+
+
+if __name__ == "__main__":
+    main()

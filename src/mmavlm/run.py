@@ -1,0 +1,153 @@
+"""A run: from a composed config to its objects, through training and test, to the files it leaves."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from hydra.utils import instantiate
+from lightning.pytorch.callbacks import ModelCheckpoint
+from omegaconf import DictConfig, OmegaConf
+
+from mmavlm.backbone import VideoLanguageModel
+from mmavlm.errors import CheckpointError
+from mmavlm.report.write import write_report
+from mmavlm.run_report import describe
+from mmavlm.runs.devices import check_accelerator
+from mmavlm.runs.loggers import check_loggers
+from mmavlm.runs.metrics import write_metrics
+from mmavlm.stages import FineTune
+from mmavlm.stages.base import Stage
+from mmavlm.stages.checkpoint import load_trainable, read_checkpoint
+from mmavlm.weights import PretrainedFolder
+
+log = logging.getLogger(__name__)
+
+
+class Run:
+    """One stage of one experiment: `config` composed, `overrides` the command line it came from."""
+
+    def __init__(self, config: DictConfig, overrides: Sequence[str]) -> None:
+        check_accelerator(config.trainer)
+        check_loggers(config.logger)
+        self.config = config
+        self.folder = Path(config.paths.run)
+        L.seed_everything(config.seed, workers=True, verbose=False)
+        if config.prepare is not None:
+            instantiate(config.prepare)
+        self.data = instantiate(config.data)
+        self.stage = self._build_stage(list(overrides))
+        self.trainer = self._build_trainer()
+        self.metrics: dict[str, float] = {}
+
+    def fit(self) -> None:
+        """Train, from another stage's or this run's own checkpoint if given, then test."""
+        config = self.config
+        if config.resume is not None:
+            read_checkpoint(config.resume)
+        elif config.init.alignment is not None:
+            start_from_alignment(self.stage, config.init.alignment)
+        self.trainer.fit(
+            self.stage, datamodule=self.data, ckpt_path=config.resume, weights_only=True
+        )
+        self._collect()
+        if config.test and not self.trainer.interrupted:
+            if (best := self.best_checkpoint) is not None:
+                self.load(best)
+            self.test()
+
+    def load(self, path: str | Path) -> None:
+        """Take the trainable weights of a checkpoint of this stage."""
+        load_trainable(self.stage, read_checkpoint(path)["state_dict"], f"checkpoint {path}")
+
+    def test(self) -> None:
+        """Run the test split through the weights as they are."""
+        self.trainer.test(self.stage, datamodule=self.data, verbose=False)
+        self._collect()
+
+    def write(self, earlier: Sequence[Run] = ()) -> None:
+        """Leave config, metrics, predictions and report in the run's folder (first process only).
+
+        `earlier` runs, such as the stage before, are told of in the same report.
+        """
+        predictions = getattr(self.stage, "predictions", None)
+        if predictions is not None:
+            predictions.gather()
+        if not self.trainer.is_global_zero:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(self.config, self.folder / "config.yaml", resolve=True)
+        metrics = dict(self.metrics)
+        for run in earlier:
+            metrics |= {f"{run.folder.name}/{name}": v for name, v in run.metrics.items()}
+        write_metrics(self.folder / "metrics.json", metrics)
+        if predictions is not None and predictions.rows:
+            predictions.write(self.folder / "predictions.jsonl")
+        write_report(self.folder / "report.html", describe(self, earlier))
+        log.info("report: %s", self.folder / "report.html")
+
+    @property
+    def best_checkpoint(self) -> Path | None:
+        """The checkpoint with the best monitored metric, or the last one, or None."""
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, ModelCheckpoint):
+                path = callback.best_model_path or callback.last_model_path
+                return Path(path) if path else None
+        return None
+
+    def _collect(self) -> None:
+        self.metrics |= {k: float(v) for k, v in self.trainer.callback_metrics.items()}
+
+    def _build_stage(self, overrides: list[str]) -> Stage:
+        config = self.config
+        settings: dict[str, Any] = {
+            "backbone": build_backbone(config),
+            "optimizer": instantiate(config.optimizer),
+            "run": {"config": OmegaConf.to_container(config, resolve=True), "overrides": overrides},
+        }
+        if config.stage._target_.endswith(FineTune.__name__):
+            settings |= {"tasks": self.data.tasks, "classes": self.data.classes}
+        # called, not handed to Hydra, which would turn dataclasses and dicts into configs
+        return instantiate(config.stage, _partial_=True)(**settings)
+
+    def _build_trainer(self) -> L.Trainer:
+        config = self.config
+        return instantiate(
+            config.trainer,
+            callbacks=[instantiate(c) for c in config.callbacks.values() if c is not None],
+            logger=[instantiate(c) for c in config.logger.values() if c is not None],
+        )
+
+
+def build_backbone(config: DictConfig) -> VideoLanguageModel:
+    """The model, with its pretrained parts where `pretrained` names them."""
+    backbone: VideoLanguageModel = instantiate(config.backbone)
+    if config.pretrained is not None:
+        backbone.load_instructblip(PretrainedFolder(config.pretrained))
+    return backbone
+
+
+def start_from_alignment(stage: Stage, path: str | Path) -> None:
+    """Copy the weights of a stage-1 checkpoint into a stage-2 model.
+
+    What stage 1 does not have (projector, LLM, fusion) keeps its weights; the rest must fit.
+
+    Raises:
+        CheckpointError: if the checkpoint is missing, unreadable, or of another architecture.
+    """
+    checkpoint = read_checkpoint(path)
+    absent = load_trainable(
+        stage,
+        checkpoint["state_dict"],
+        f"the stage-1 checkpoint {path}",
+        may_miss=("backbone.projector.", "backbone.llm.", "backbone.fusion."),
+    )
+    if not any(name.startswith("backbone.projector.") for name in absent):
+        raise CheckpointError(
+            f"{path} is a checkpoint of stage 2; init.alignment takes one of stage 1. "
+            "To go on with a run give resume=…, to test it use mmavlm.evaluate"
+        )
+    log.info("started from %s; %d parameters of stage 2 are not in it", path, len(absent))

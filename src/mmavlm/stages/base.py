@@ -1,0 +1,91 @@
+"""What both stages do alike: optimizer, checkpoint contents, broken videos, logging."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning as L
+from torch import Tensor
+
+from mmavlm.backbone import VideoLanguageModel
+from mmavlm.batch import VideoTextBatch
+from mmavlm.stages.checkpoint import RUN_KEY, load_trainable, trainable_state
+from mmavlm.stages.optim import OptimizerRecipe
+
+
+class Stage(L.LightningModule):
+    """A training stage over the shared backbone.
+
+    `run` is stored in every checkpoint: the stage's name, the resolved config, the overrides.
+    """
+
+    # Checkpoints hold trainable weights only; `on_load_checkpoint` compares the keys instead.
+    strict_loading = False
+
+    def __init__(
+        self,
+        backbone: VideoLanguageModel,
+        optimizer: OptimizerRecipe,
+        run: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.recipe = optimizer
+        self.run = {"stage": type(self).__name__, **(run or {})}
+
+    def configure_optimizers(self) -> Any:
+        """AdamW and its schedule, counted in optimizer steps."""
+        total = int(self.trainer.estimated_stepping_batches)
+        epochs = self.trainer.max_epochs or 1
+        optimizer, schedule = self.recipe.build(
+            self.named_parameters(),
+            total_steps=total,
+            epoch_steps=max(1, total // epochs) if epochs > 0 else total,
+        )
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step", "name": "lr"},
+        }
+
+    def training_step(self, batch: VideoTextBatch, batch_idx: int) -> Tensor | None:
+        """The stage's weighted loss, or None for a batch of which nothing could be read."""
+        if self._skip(batch):
+            return None
+        losses = self.losses(batch)
+        self._log_losses("train", losses, batch)
+        return losses["loss"]
+
+    def losses(self, batch: VideoTextBatch) -> dict[str, Tensor]:
+        """The stage's loss terms by name, their weighted sum under `loss`."""
+        raise TypeError(f"{type(self).__name__} does not define its losses")
+
+    def _log_losses(self, split: str, losses: dict[str, Tensor], batch: VideoTextBatch) -> None:
+        training = split == "train"
+        for name, value in losses.items():
+            self.log(
+                f"{split}/{name}",
+                value.detach(),
+                prog_bar=name == "loss",
+                on_step=training,
+                on_epoch=not training,
+                sync_dist=not training,
+                batch_size=len(batch),
+            )
+
+    def _skip(self, batch: VideoTextBatch) -> bool:
+        """Count the batch's broken videos; True if none of its rows is left."""
+        if batch.broken and (datamodule := getattr(self.trainer, "datamodule", None)) is not None:
+            datamodule.broken.add(batch.broken)
+        return len(batch) == 0
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep trainable weights alone, and say which run they come from."""
+        names = trainable_state(self)
+        checkpoint["state_dict"] = {
+            name: value for name, value in checkpoint["state_dict"].items() if name in names
+        }
+        checkpoint[RUN_KEY] = self.run
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse weights of another architecture, naming the keys."""
+        load_trainable(self, checkpoint["state_dict"], "the checkpoint to resume from")

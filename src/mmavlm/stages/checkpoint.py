@@ -1,0 +1,81 @@
+"""What a checkpoint holds: trainable weights and the whole config, never a frozen part."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmavlm.errors import CheckpointError
+
+RUN_KEY = "mmavlm"  # where a checkpoint keeps stage, config and overrides of its run
+
+
+def trainable_state(module: nn.Module) -> dict[str, Tensor]:
+    """The trainable parameters of a module by name."""
+    return {name: p.detach() for name, p in module.named_parameters() if p.requires_grad}
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """A checkpoint written by one of the stages, read without running code from it.
+
+    Raises:
+        CheckpointError: if the file is missing, damaged, holds pickled code, or is not ours.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(
+            f"checkpoint {path} does not exist; give the path of a .ckpt file, "
+            "such as outputs/<run>/checkpoints/last.ckpt"
+        )
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds; all mean the file cannot be trusted
+        raise CheckpointError(
+            f"checkpoint {path} cannot be read ({type(error).__name__}: "
+            f"{str(error).splitlines()[0]}); it is damaged, or holds pickled code, which is refused"
+        ) from error
+    if not isinstance(checkpoint, dict) or RUN_KEY not in checkpoint:
+        raise CheckpointError(
+            f"checkpoint {path} was not written by mmavlm (no {RUN_KEY!r} entry); "
+            "give a checkpoint of one of the two stages"
+        )
+    return checkpoint
+
+
+def load_trainable(
+    module: nn.Module, state: Mapping[str, Tensor], where: str, *, may_miss: tuple[str, ...] = ()
+) -> list[str]:
+    """Copy `state` into the trainable parameters of `module` by name, strictly.
+
+    Parameters whose names start with one of `may_miss` may be absent from `state`; their names
+    are returned. Nothing is copied unless everything fits.
+
+    Raises:
+        CheckpointError: listing the keys that are missing, unexpected or of another shape.
+    """
+    wanted = {name: p for name, p in module.named_parameters() if p.requires_grad}
+    missing = [name for name in wanted if name not in state]
+    absent = [name for name in missing if name.startswith(may_miss)] if may_miss else []
+    problems = [f"missing: {name}" for name in missing if name not in set(absent)]
+    problems += [f"unexpected: {name}" for name in state if name not in wanted]
+    problems += [
+        f"shape of {name}: {tuple(state[name].shape)} in the checkpoint, {tuple(p.shape)} here"
+        for name, p in wanted.items()
+        if name in state and state[name].shape != p.shape
+    ]
+    if problems:
+        shown = "\n  ".join(problems[:10])
+        more = f"\n  … and {len(problems) - 10} more" if len(problems) > 10 else ""
+        raise CheckpointError(
+            f"{where} is of another architecture ({len(problems)} keys differ):\n  {shown}{more}\n"
+            "use the model settings the checkpoint was trained with"
+        )
+    with torch.no_grad():
+        for name, parameter in wanted.items():
+            if name in state:
+                parameter.copy_(state[name])
+    return absent

@@ -1,0 +1,48 @@
+"""AdamW with linear warm-up and a cosine to zero: the recipe of both stages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from transformers import get_cosine_schedule_with_warmup
+
+
+@dataclass(frozen=True)
+class OptimizerRecipe:
+    """Peak learning rate, decoupled weight decay, Adam's betas, warm-up in optimizer steps.
+
+    `warmup_steps` is cut to one epoch, as in the published runs, whose warm-up ended with the
+    first epoch however short it was.
+    """
+
+    lr: float = 1e-4
+    weight_decay: float = 0.05
+    betas: tuple[float, float] = (0.9, 0.999)
+    warmup_steps: int = 1000
+
+    def build(
+        self, parameters: Iterable[tuple[str, nn.Parameter]], *, total_steps: int, epoch_steps: int
+    ) -> tuple[torch.optim.AdamW, torch.optim.lr_scheduler.LambdaLR]:
+        """The optimizer over the trainable ones of named `parameters`, and its schedule a step."""
+        optimizer = torch.optim.AdamW(
+            parameter_groups(parameters, self.weight_decay), lr=self.lr, betas=tuple(self.betas)
+        )
+        warmup = min(self.warmup_steps, epoch_steps)
+        return optimizer, get_cosine_schedule_with_warmup(optimizer, warmup, total_steps)
+
+
+def parameter_groups(
+    parameters: Iterable[tuple[str, nn.Parameter]], weight_decay: float
+) -> list[dict[str, object]]:
+    """Two groups: matrices decay; biases, norms and other vectors do not."""
+    trainable = [parameter for _, parameter in parameters if parameter.requires_grad]
+    decay = [p for p in trainable if p.ndim >= 2]
+    keep = [p for p in trainable if p.ndim < 2]
+    groups = [
+        {"params": decay, "weight_decay": weight_decay},
+        {"params": keep, "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]

@@ -1,0 +1,86 @@
+"""Stage 1: align videos with their texts, without an LLM (MMA, section 3.3)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmavlm.backbone import VideoLanguageModel
+from mmavlm.batch import VideoTextBatch
+from mmavlm.errors import ConfigError
+from mmavlm.metrics import RetrievalRecall
+from mmavlm.stages.base import Stage
+from mmavlm.stages.optim import OptimizerRecipe
+
+JOINT = "joint"  # both levels' features side by side: their similarities averaged
+
+
+class SemanticAlignment(Stage):
+    """Train Q-Former and text encoder on L_multi = Σ_l L_l; report retrieval recall by level.
+
+    Raises:
+        ConfigError: if the backbone has no alignment, or was given an LLM it would not use.
+    """
+
+    def __init__(
+        self,
+        backbone: VideoLanguageModel,
+        optimizer: OptimizerRecipe,
+        monitor: str = "val/recall",
+        run: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(backbone, optimizer, run)
+        if backbone.alignment is None:
+            raise ConfigError("stage 1 needs alignment; choose alignment=info_nce or another")
+        if backbone.llm is not None:
+            raise ConfigError("stage 1 never uses an LLM; build the backbone with llm=null")
+        self.monitor = monitor
+        levels = [*backbone.alignment.levels, JOINT]
+        self.recall = torch.nn.ModuleDict(
+            {f"{split}_{level}": RetrievalRecall() for split in ("val", "test") for level in levels}
+        )
+
+    def losses(self, batch: VideoTextBatch) -> dict[str, Tensor]:
+        """The loss of each level and L_multi."""
+        terms = self.backbone(batch, answer=False)
+        return {**terms, "loss": torch.stack(list(terms.values())).sum()}
+
+    def validation_step(self, batch: VideoTextBatch, batch_idx: int) -> None:
+        """Loss and retrieval features of the validation split."""
+        self._evaluate(batch, "val")
+
+    def test_step(self, batch: VideoTextBatch, batch_idx: int) -> None:
+        """Loss and retrieval features of the test split."""
+        self._evaluate(batch, "test")
+
+    def on_validation_epoch_end(self) -> None:
+        """Log recall over the whole validation split."""
+        self._log_recall("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log recall over the whole test split."""
+        self._log_recall("test")
+
+    def _evaluate(self, batch: VideoTextBatch, split: str) -> None:
+        if self._skip(batch):
+            return
+        self._log_losses(split, self.losses(batch), batch)
+        features = self.backbone.aligned_features(batch)
+        videos, texts = zip(*features.values(), strict=True)
+        features[JOINT] = torch.cat(videos, dim=1), torch.cat(texts, dim=1)
+        for level, (video, text) in features.items():
+            self.recall[f"{split}_{level}"].update(video, text, batch.item_id, batch.target)
+
+    def _log_recall(self, split: str) -> None:
+        for key, metric in self.recall.items():
+            if not key.startswith(f"{split}_"):
+                continue
+            level = key.removeprefix(f"{split}_")
+            recall = metric.compute()
+            self.log_dict({f"{split}/{level}/{name}": value for name, value in recall.items()})
+            if level == JOINT:
+                mean = (recall["v2t_r1"] + recall["t2v_r1"]) / 2
+                self.log(f"{split}/recall", mean, prog_bar=True)
+            metric.reset()

@@ -1,0 +1,71 @@
+"""Train: `python -m mmavlm.train experiment=lvu_genre data.root=…`; `-m` sweeps over settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hydra import compose
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from mmavlm.cli import run_command
+from mmavlm.errors import ConfigError
+from mmavlm.run import Run
+
+# Settings of a run that the run it starts with takes over.
+CARRIED = {
+    "model", "pretrained", "encoder", "text_encoder", "prompt_tokenizer", "qformer",
+    "qformer_queries", "memory", "temporal", "trainer", "logger", "seed", "paths.data",
+}  # fmt: skip
+
+
+def train(config: DictConfig) -> float | None:
+    """Run one stage, after the experiment it starts with, if any; return the monitored metric.
+
+    Leaves in the run's folder: checkpoints, config.yaml, csv log, metrics.json, predictions.jsonl
+    and report.html.
+    """
+    overrides = list(HydraConfig.get().overrides.task)
+    earlier = []
+    if config.init.experiment is not None:
+        first = first_run(config, overrides)
+        first.fit()
+        first.write()
+        earlier.append(first)
+        config.init.alignment = str(first.best_checkpoint)
+    run = Run(config, overrides)
+    run.fit()
+    run.write(earlier)
+    return run.metrics.get(config.stage.monitor)
+
+
+def first_run(config: DictConfig, overrides: list[str]) -> Run:
+    """The run of `init.experiment`, with this run's model, data root and trainer.
+
+    Raises:
+        ConfigError: if that experiment would itself start with another.
+    """
+    name = config.init.experiment
+    carried = [o for o in overrides if CARRIED & {_key(o), _key(o).split(".")[0]}]
+    own = [f"data.root={config.data.root}", f"paths.run={Path(config.paths.run) / name}"]
+    first = [f"experiment={name}", *carried, *own]
+    composed = compose("train", first)
+    if composed.init.experiment is not None:
+        raise ConfigError(
+            f"init.experiment={name} starts with {composed.init.experiment} itself; "
+            "run that first and give its checkpoint as init.alignment"
+        )
+    return Run(composed, first)
+
+
+def _key(override: str) -> str:
+    return override.lstrip("+~").split("=")[0]
+
+
+def main() -> None:
+    """Entry point of `mmavlm-train`."""
+    run_command(train, "train")
+
+
+if __name__ == "__main__":
+    main()
