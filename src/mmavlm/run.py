@@ -1,4 +1,4 @@
-"""A run: from a composed config to its objects, through training and test, to the files it leaves."""
+"""A run: from a composed config to its objects, through training and test, to its files."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ class Average(MemoryBank):
     """Keep a running mean of the past, each frame with equal weight, in a single slot."""
 
     def __init__(self, length: int = 1) -> None:
-        """`length` is taken so that strategies can be swapped in one sweep; the bank has one slot."""
+        """The bank has one slot; `length` is taken so that strategies can be swapped in a sweep."""
         super().__init__(length)
 
     def compress(self, state: MemoryState) -> MemoryState:

@@ -10,7 +10,7 @@ class KeepAll(MemoryBank):
     """Hold every frame; exact, and as large as the film is long."""
 
     def __init__(self, length: int = 1) -> None:
-        """`length` is taken so that strategies can be swapped in one sweep; the bank is unbounded."""
+        """The bank is unbounded; `length` is taken so that strategies can be swapped in a sweep."""
         super().__init__(length)
 
     def compress(self, state: MemoryState) -> MemoryState:

@@ -1,0 +1,75 @@
+import pytest
+import torch
+from torch import nn
+
+from mmavlm.errors import CheckpointError
+from mmavlm.stages.checkpoint import RUN_KEY, load_trainable, read_checkpoint, trainable_state
+
+
+def model():
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 4))
+    module[0].requires_grad_(False)
+    return module
+
+
+def test_trainable_weights_go_there_and_back():
+    one, other = model(), model()
+    with torch.no_grad():
+        one[1].weight.add_(1)
+    assert load_trainable(other, trainable_state(one), "x") == []
+    assert torch.equal(one[1].weight, other[1].weight)
+    assert set(trainable_state(one)) == {"1.weight", "1.bias"}
+
+
+def test_every_key_that_differs_is_named_and_nothing_is_copied():
+    module = model()
+    before = module[1].bias.clone()
+    state = {"1.weight": torch.zeros(9, 3), "1.bias": torch.ones(4), "2.weight": torch.zeros(1)}
+    with pytest.raises(CheckpointError) as error:
+        load_trainable(module, state, "checkpoint a.ckpt")
+    text = str(error.value)
+    assert "a.ckpt is of another architecture (2 keys differ)" in text
+    assert "unexpected: 2.weight" in text
+    assert "shape of 1.weight: (9, 3) in the checkpoint, (4, 3) here" in text
+    assert torch.equal(module[1].bias, before)
+    with pytest.raises(CheckpointError, match=r"missing: 1\.bias"):
+        load_trainable(module, {"1.weight": torch.zeros(4, 3)}, "x")
+
+
+def test_a_part_that_may_miss_keeps_its_weights_and_is_told():
+    module = model()
+    before = module[1].bias.clone()
+    absent = load_trainable(module, {"1.weight": torch.zeros(4, 3)}, "x", may_miss=("1.bias",))
+    assert absent == ["1.bias"]
+    assert torch.equal(module[1].bias, before)
+    assert not module[1].weight.any()
+
+
+def test_a_missing_checkpoint_says_what_to_give(tmp_path):
+    with pytest.raises(CheckpointError, match=r"gone.ckpt does not exist; give the path"):
+        read_checkpoint(tmp_path / "gone.ckpt")
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path):
+    (tmp_path / "bad.ckpt").write_bytes(b"not a checkpoint")
+    with pytest.raises(CheckpointError, match=r"bad.ckpt cannot be read"):
+        read_checkpoint(tmp_path / "bad.ckpt")
+
+
+class Malicious:
+    def __reduce__(self):
+        return (print, ("pickled code ran",))
+
+
+def test_pickled_code_is_refused_and_does_not_run(tmp_path, capsys):
+    torch.save({RUN_KEY: Malicious()}, tmp_path / "evil.ckpt")
+    with pytest.raises(CheckpointError, match="holds pickled code, which is refused"):
+        read_checkpoint(tmp_path / "evil.ckpt")
+    assert "pickled code ran" not in capsys.readouterr().out
+
+
+def test_a_foreign_checkpoint_is_told_from_ours(tmp_path):
+    torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
+    with pytest.raises(CheckpointError, match="was not written by mmavlm"):
+        read_checkpoint(tmp_path / "other.ckpt")

@@ -1,0 +1,51 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from mmavlm.stages import OptimizerRecipe
+from mmavlm.stages.optim import parameter_groups
+
+
+def lr_course(recipe, total, epoch):
+    model = nn.Linear(2, 2)
+    optimizer, schedule = recipe.build(
+        model.named_parameters(), total_steps=total, epoch_steps=epoch
+    )
+    course = []
+    for _ in range(total):
+        course.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    return course
+
+
+def test_the_rate_warms_up_linearly_and_follows_a_cosine_to_zero():
+    course = lr_course(OptimizerRecipe(lr=2.0, warmup_steps=4), total=20, epoch=10)
+    expected = [2 * t / 4 for t in range(4)]
+    expected += [1 + math.cos(math.pi * (t - 4) / 16) for t in range(4, 20)]
+    assert course == pytest.approx(expected)
+
+
+def test_warm_up_ends_with_the_first_epoch():
+    course = lr_course(OptimizerRecipe(lr=1.0, warmup_steps=1000), total=20, epoch=5)
+    assert max(course) == course[5] == pytest.approx(1.0)
+
+
+def test_matrices_decay_and_vectors_do_not_and_frozen_ones_are_left_out():
+    model = nn.Sequential(nn.Linear(3, 3), nn.LayerNorm(3), nn.Embedding(4, 3))
+    model[2].requires_grad_(False)
+    decay, keep = parameter_groups(model.named_parameters(), 0.05)
+    assert decay["weight_decay"] == 0.05
+    assert [p.shape for p in decay["params"]] == [(3, 3)]
+    assert keep["weight_decay"] == 0.0
+    assert len(keep["params"]) == 3
+
+
+def test_the_recipe_is_adamw_with_its_betas():
+    optimizer, _ = OptimizerRecipe().build(
+        nn.Linear(2, 2).named_parameters(), total_steps=2, epoch_steps=1
+    )
+    assert isinstance(optimizer, torch.optim.AdamW)
+    assert optimizer.param_groups[0]["betas"] == (0.9, 0.999)

@@ -1,0 +1,52 @@
+"""Small real models and batches for the tests of what stands above the parts."""
+
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+
+from mmavlm.batch import VideoTextBatch
+from mmavlm.cli import config_dir
+
+
+def composed(*overrides, name="train"):
+    """The main config with `overrides` on the tiny model."""
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        return compose(name, ["model=tiny", "paths.run=.", *overrides])
+
+
+def tiny_backbone(*overrides):
+    torch.manual_seed(0)
+    return instantiate(composed(*overrides).backbone)
+
+
+def random_batch(lengths=(4, 2), *, targets=("comedy", "a long answer"), seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    rows, frames = len(lengths), max(lengths)
+    mask = torch.arange(frames)[None] < torch.tensor(lengths)[:, None]
+    pixels = torch.randint(0, 256, (rows, frames, 3, 64, 64), generator=generator)
+    return VideoTextBatch(
+        frames=pixels.to(torch.uint8) * mask[:, :, None, None, None],
+        frame_mask=mask,
+        timestamps_s=torch.zeros(rows, frames),
+        prompt=["what is the genre of the movie?", "what happens?"][:rows],
+        target=list(targets)[:rows],
+        video_id=[f"v{i}" for i in range(rows)],
+        item_id=[f"i{i}" for i in range(rows)],
+        task=["genre", "open"][:rows],
+    )
+
+
+def rows_of(batch, row):
+    """One row of a batch as a batch of its own, without its padding."""
+    length = int(batch.frame_mask[row].sum())
+    keep = slice(row, row + 1)
+    return VideoTextBatch(
+        frames=batch.frames[keep, :length],
+        frame_mask=batch.frame_mask[keep, :length],
+        timestamps_s=batch.timestamps_s[keep, :length],
+        prompt=batch.prompt[keep],
+        target=batch.target[keep],
+        video_id=batch.video_id[keep],
+        item_id=batch.item_id[keep],
+        task=batch.task[keep],
+    )

@@ -1,0 +1,114 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from mmavlm.alignment import AllFrames, FirstK, FirstLast
+from mmavlm.errors import ConfigError
+from support import random_batch, rows_of, tiny_backbone
+
+FUSIONS = ["none", "prompt_to_visual", "query_to_visual", "bidirectional"]
+MEMORIES = ["merge_adjacent", "fifo", "average", "none"]
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+@pytest.mark.parametrize("memory", MEMORIES)
+def test_each_row_of_a_batch_is_answered_as_if_alone(fusion, memory):
+    model = tiny_backbone(f"fusion={fusion}", f"memory={memory}", "memory.length=2").eval()
+    batch = random_batch((5, 2))
+    with torch.no_grad():
+        together = model.rank(batch, ["comedy", "a long answer"])
+        alone = [model.rank(rows_of(batch, row), ["comedy", "a long answer"]) for row in (0, 1)]
+    torch.testing.assert_close(together, torch.cat(alone), atol=1e-4, rtol=1e-4)
+
+
+def test_ranking_and_loss_go_through_the_same_path():
+    model = tiny_backbone("alignment=none").eval()
+    row = rows_of(random_batch(), 0)
+    with torch.no_grad():
+        loss = model(row)["text"]
+        score = model.rank(row, row.target)[0, 0]
+    length = model.llm.answer_length(row.target[0])
+    torch.testing.assert_close(-score / length, loss, atol=1e-5, rtol=1e-5)
+
+
+def test_frozen_parts_get_no_gradient_and_trained_parts_do():
+    model = tiny_backbone("fusion=bidirectional", "llm.trainable=false")
+    model.train()
+    sum(model(random_batch()).values()).backward()
+    assert all(p.grad is None for p in model.encoder.parameters())
+    assert all(p.grad is None for p in model.llm.parameters())
+    assert not model.encoder.training
+    for part in (model.temporal, model.projector, model.visual_norm, model.alignment):
+        assert any(p.grad is not None and p.grad.any() for p in part.parameters())
+
+
+def test_only_the_position_of_the_last_frame_learns_with_one_frame_of_gradient():
+    model = tiny_backbone("alignment=none")
+    model(random_batch((4, 4)))["text"].backward()
+    moved = model.frame_positions.weight.grad.abs().sum(1) > 0
+    assert moved[:5].tolist() == [False, False, False, True, False]
+
+
+@pytest.mark.parametrize("frames", [FirstK(3), FirstLast(), AllFrames()])
+def test_alignment_traces_the_same_outputs_the_whole_film_gives(frames):
+    model = tiny_backbone().eval()
+    model.alignment.frames = frames
+    batch = random_batch((5, 5))
+    with torch.no_grad():
+        watched = model.watch(batch)
+        tokens, outputs, mask = model.alignment_inputs(watched, None)
+        whole = model.temporal.trace(watched.frame_tokens, watched.prompt, watched.frame_mask)
+    chosen = {FirstK: [0, 1, 2], FirstLast: [0, 4], AllFrames: list(range(5))}[type(frames)]
+    torch.testing.assert_close(outputs, whole[:, chosen], atol=1e-5, rtol=1e-4)
+    assert torch.equal(tokens, watched.frame_tokens[:, chosen])
+    assert mask.all()
+
+
+def test_first_and_last_finds_the_last_real_frame_of_a_short_row():
+    model = tiny_backbone().eval()
+    model.alignment.frames = FirstLast()
+    batch = random_batch((5, 2))
+    with torch.no_grad():
+        watched = model.watch(batch)
+        tokens, _, _ = model.alignment_inputs(watched, None)
+    assert torch.equal(tokens[1, 1], watched.frame_tokens[1, 1])
+
+
+def test_stage_one_encodes_the_aligned_frames_alone(monkeypatch):
+    model = tiny_backbone()
+    seen = []
+    monkeypatch.setattr(
+        model, "_encode", lambda b, n, real=model._encode: seen.append(n) or real(b, n)
+    )
+    model(random_batch((5, 5)), answer=False)
+    assert seen == [3]
+
+
+def test_features_stand_in_for_frames():
+    model = tiny_backbone("alignment=none").eval()
+    batch = random_batch()
+    with torch.no_grad():
+        features = model.encoder(batch.frames.flatten(0, 1)).unflatten(0, (2, 4))
+        from_features = model(replace(batch, frames=None, features=features))["text"]
+        from_frames = model(batch)["text"]
+    assert torch.equal(from_features, from_frames)
+
+
+def test_more_frames_than_positions_name_both_numbers_and_the_remedy():
+    model = tiny_backbone("backbone.max_num_frames=3")
+    with pytest.raises(ConfigError, match=r"4 frames .* has 3 rows; set backbone.max_num_frames=4"):
+        model(random_batch())
+
+
+def test_an_unknown_start_of_positions_lists_the_choices():
+    with pytest.raises(Exception, match=r"position_init='ones' is unknown.*zeros, sinusoids"):
+        tiny_backbone("backbone.position_init=ones")
+
+
+def test_a_model_without_llm_or_alignment_says_what_to_choose():
+    without_llm = tiny_backbone("stage=semantic_alignment")
+    with pytest.raises(ConfigError, match="built without an LLM"):
+        without_llm.generate(random_batch())
+    with pytest.raises(ConfigError, match="built without alignment"):
+        tiny_backbone("alignment=none").aligned_features(random_batch())
