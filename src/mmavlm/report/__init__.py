@@ -1,0 +1,15 @@
+"""report.html: one self-contained page that shows what a run measured and what it answered."""
+
+from mmavlm.report.contents import Confusion, Curve, Report, SampleAnswer, Table
+from mmavlm.report.curves import read_csv_curves
+from mmavlm.report.write import write_report
+
+__all__ = [
+    "Confusion",
+    "Curve",
+    "Report",
+    "SampleAnswer",
+    "Table",
+    "read_csv_curves",
+    "write_report",
+]

@@ -1,0 +1,130 @@
+"""What a report shows, as plain values: the page is laid out from these alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A metric over optimizer steps; curves of one `name` share axes, one line a `split`.
+
+    `low` and `high` bound an interval around each value, or are empty.
+
+    Raises:
+        ValueError: if the lists differ in length.
+    """
+
+    name: str
+    steps: Sequence[int]
+    values: Sequence[float]
+    split: str = ""
+    low: Sequence[float] = ()
+    high: Sequence[float] = ()
+
+    def __post_init__(self) -> None:
+        lengths = [len(self.steps), len(self.values), len(self.low), len(self.high)]
+        if (
+            lengths[0] != lengths[1]
+            or lengths[2] != lengths[3]
+            or lengths[2] not in (0, lengths[0])
+        ):
+            raise ValueError(
+                f"Curve {self.name!r}: steps, values, low, high must be equally long (low and high "
+                f"may be empty), got {lengths}"
+            )
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Counts (C,C+1): true class in rows, answered class in columns, other answers in the last.
+
+    Raises:
+        ValueError: if the counts do not have that shape.
+    """
+
+    title: str
+    classes: Sequence[str]
+    counts: Tensor | NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        expected = (len(self.classes), len(self.classes) + 1)
+        if tuple(self.counts.shape) != expected:
+            raise ValueError(
+                f"Confusion {self.title!r}: counts must be (C,C+1)={expected}, "
+                f"got {tuple(self.counts.shape)}"
+            )
+
+
+@dataclass(frozen=True)
+class SampleAnswer:
+    """One item as it was answered: answers best first, their probabilities, the truth.
+
+    `frames` are uint8 (H,W,3) in time order, or empty.
+
+    Raises:
+        ValueError: if answers and probabilities differ in number, or a frame is not such an image.
+    """
+
+    task: str
+    video_id: str
+    prompt: str
+    answers: Sequence[str]
+    probabilities: Sequence[float]
+    truth: str
+    frames: Sequence[NDArray[np.uint8]] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.answers) != len(self.probabilities):
+            raise ValueError(
+                f"SampleAnswer {self.video_id!r}: got {len(self.answers)} answers but "
+                f"{len(self.probabilities)} probabilities"
+            )
+        for frame in self.frames:
+            if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
+                raise ValueError(
+                    f"SampleAnswer {self.video_id!r}: frames must be uint8 (H,W,3), "
+                    f"got {frame.dtype} {frame.shape}"
+                )
+
+
+@dataclass(frozen=True)
+class Table:
+    """A titled table of texts.
+
+    Raises:
+        ValueError: if a row has not one cell a column.
+    """
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            if len(row) != len(self.columns):
+                raise ValueError(
+                    f"Table {self.title!r}: a row must have {len(self.columns)} cells, "
+                    f"got {list(row)}"
+                )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """A whole report. `summary` holds the headline: name → number as text, e.g. "61% (52 to 70)".
+
+    What stands in the brackets is set small, as the interval of what stands before them.
+    """
+
+    title: str
+    summary: Mapping[str, str]
+    curves: Sequence[Curve] = ()
+    confusions: Sequence[Confusion] = ()
+    samples: Sequence[SampleAnswer] = ()
+    tables: Sequence[Table] = ()
+    config_yaml: str = ""

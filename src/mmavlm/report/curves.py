@@ -1,0 +1,137 @@
+"""Curves: out of Lightning's csv log, onto axes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from mmavlm.errors import DataError
+from mmavlm.report.contents import Curve
+
+SPLITS = ("train", "val", "test")
+MAX_POINTS = 400  # a line has no more than this many, so that the page stays small
+INK = "#010203"  # stands for the page's own text colour, which follows light and dark
+COLOURS = {"train": "#3b82c4", "val": "#e07b39"}
+NUMBERED_ID = re.compile(r' id="[\w.]+_\d+"')  # figure_1, axes_1: the same in every drawing
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",  # texts stay texts, in the page's font
+    "text.parse_math": False,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "font.size": 9,
+}
+
+
+def read_csv_curves(csv_path: Path, prefix: str = "") -> list[Curve]:
+    """The curves of a CSVLogger's metrics.csv, losses first; `prefix` goes before their names.
+
+    `val/loss` becomes the curve `loss` of split `val`; `x_low` and `x_high` become the interval
+    of `x`. Columns with fewer than two finite values give no curve.
+
+    Raises:
+        DataError: if the file is missing or has no column `step`.
+    """
+    if not csv_path.is_file():
+        raise DataError(f"{csv_path} does not exist; curves are read from the log of logger=csv")
+    with csv_path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        rows = list(reader)
+        names = list(reader.fieldnames or ())
+    if "step" not in names:
+        raise DataError(
+            f"{csv_path} has no column step but {names}; expected the metrics.csv of a CSVLogger"
+        )
+    columns = {name: dict(_points(rows, name)) for name in names if name not in ("step", "epoch")}
+    found = [_curve(name, columns, prefix) for name in columns if not _bounds(name, columns)]
+    return sorted((c for c in found if len(c.steps) > 1), key=_rank)
+
+
+def _points(rows: Sequence[Mapping[str, str]], name: str) -> Iterator[tuple[int, float]]:
+    for row in rows:
+        value = float(row[name]) if row.get(name) else math.nan
+        if math.isfinite(value):
+            yield int(row["step"]), value
+
+
+def _bounds(name: str, columns: Mapping[str, object]) -> bool:
+    """Whether a column bounds another one's interval."""
+    return name.endswith(("_low", "_high")) and name.rsplit("_", 1)[0] in columns
+
+
+def _curve(name: str, columns: Mapping[str, Mapping[int, float]], prefix: str) -> Curve:
+    split, _, rest = name.partition("/")
+    if split not in SPLITS or not rest:
+        split, rest = "", name
+    points = columns[name]
+    low, high = (columns.get(f"{name}_{end}", {}) for end in ("low", "high"))
+    bounded = points.keys() <= low.keys() and points.keys() <= high.keys()
+    return Curve(
+        name=f"{prefix} {rest}".strip(),
+        steps=list(points),
+        values=list(points.values()),
+        split=split,
+        low=[low[step] for step in points] if bounded else (),
+        high=[high[step] for step in points] if bounded else (),
+    )
+
+
+def _rank(curve: Curve) -> tuple[int, str, str]:
+    """Loss, its parts, what is measured, and last what is set (without a split)."""
+    if not curve.split:
+        return 3, curve.name, ""
+    last = curve.name.rsplit(" ", 1)[-1]
+    kind = 0 if last == "loss" else 1 if "/" not in last else 2
+    return kind, curve.name, curve.split
+
+
+def draw(curves: Sequence[Curve]) -> str:
+    """One set of axes with a line for each curve, as an svg element in the page's colours."""
+    # the salt makes ids differ between the svg of a page, and agree between equal runs
+    with mpl.rc_context({**STYLE, "svg.hashsalt": curves[0].name}):
+        figure = Figure(figsize=(4.6, 2.6), layout="constrained")
+        axes = figure.add_subplot()
+        for curve in curves:
+            _line(axes, curve)
+        axes.set_xlabel("optimizer step")
+        axes.grid(axis="y", color=INK, alpha=0.15, linewidth=0.6)
+        if any(curve.split for curve in curves):
+            axes.legend(frameon=False, labelcolor=INK)
+        out = io.StringIO()
+        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None})
+    svg = out.getvalue()
+    svg = NUMBERED_ID.sub("", svg[svg.index("<svg") :])
+    return svg.replace(INK, "currentColor")
+
+
+def _line(axes: Axes, curve: Curve) -> None:
+    colour = COLOURS.get(curve.split, INK)
+    # each point the mean over a bin of steps, one a step as long as they fit
+    bins = np.arange(len(curve.steps)) * min(MAX_POINTS, len(curve.steps)) // len(curve.steps)
+    size = np.bincount(bins)
+    steps, values = (np.bincount(bins, column) / size for column in (curve.steps, curve.values))
+    axes.plot(
+        steps,
+        values,
+        color=colour,
+        label=curve.split,
+        linewidth=1.0 if curve.split == "train" else 1.8,
+        marker="o" if len(values) <= 30 else "",
+        markersize=3,
+    )
+    if len(curve.low):
+        low, high = (np.bincount(bins, column) / size for column in (curve.low, curve.high))
+        axes.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)

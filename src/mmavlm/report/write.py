@@ -1,0 +1,87 @@
+"""Lay a report out as one html file that needs nothing beside it."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from numpy.typing import NDArray
+from PIL import Image
+
+from mmavlm.metrics import normalise_answer
+from mmavlm.report.contents import Confusion, Curve, Report, SampleAnswer
+from mmavlm.report.curves import draw
+
+FRAME_SIZE = 224  # longest side in pixels of a frame in the page
+
+
+def write_report(path: Path, report: Report) -> None:
+    """Write a report as html: one file, no script, nothing fetched, every text escaped."""
+    environment = Environment(
+        loader=PackageLoader("mmavlm.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = environment.get_template("report.html.j2").render(
+        report=report,
+        headline=[(name, *_split_interval(text)) for name, text in report.summary.items()],
+        plots=_plots(report.curves),
+        confusions=[_heat_map(confusion) for confusion in report.confusions],
+        samples=[_film_strip(sample) for sample in report.samples],
+    )
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(page, encoding="utf-8")
+    os.replace(partial, path)
+
+
+def _split_interval(text: str) -> tuple[str, str]:
+    number, _, interval = text.partition(" (")
+    return number, interval.removesuffix(")")
+
+
+def _plots(curves: Sequence[Curve]) -> list[tuple[str, Markup]]:
+    by_name: dict[str, list[Curve]] = {}
+    for curve in curves:
+        by_name.setdefault(curve.name, []).append(curve)
+    # matplotlib escapes the texts it draws
+    return [(name, Markup(draw(group))) for name, group in by_name.items()]
+
+
+def _heat_map(confusion: Confusion) -> dict[str, Any]:
+    """Rows of (class, cells of (count, share of the row), items, recall)."""
+    counts = np.asarray(confusion.counts)
+    rows = []
+    for index, (name, row) in enumerate(zip(confusion.classes, counts, strict=True)):
+        total = int(row.sum())
+        shares = row / max(total, 1)
+        cells = list(zip(row.tolist(), shares.tolist(), strict=True))
+        rows.append((name, index, cells, total, shares[index] if total else None))
+    return {"title": confusion.title, "classes": confusion.classes, "rows": rows}
+
+
+def _film_strip(sample: SampleAnswer) -> dict[str, Any]:
+    first = sample.answers[0] if sample.answers else ""
+    return {
+        "sample": sample,
+        "right": normalise_answer(first) == normalise_answer(sample.truth),
+        "answers": list(zip(sample.answers, sample.probabilities, strict=True)),
+        "frames": [_data_uri(frame) for frame in sample.frames],
+    }
+
+
+def _data_uri(frame: NDArray[np.uint8]) -> str:
+    """A frame (H,W,3) as a JPEG within the page."""
+    image = Image.fromarray(frame)
+    image.thumbnail((FRAME_SIZE, FRAME_SIZE))
+    out = io.BytesIO()
+    image.save(out, format="JPEG", quality=85)
+    return "data:image/jpeg;base64," + base64.b64encode(out.getvalue()).decode("ascii")

@@ -1,0 +1,175 @@
+import base64
+import io
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mmavlm.report import Confusion, Curve, Report, SampleAnswer, Table, write_report
+
+EVIL = "<script>alert('x')</script> & \"y\" $\\frac{1$"
+VOID = {"meta", "img", "br", "link", "input"}
+
+
+class Page(HTMLParser):
+    """The elements and texts of a page; fails on tags that do not nest."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.open, self.tags, self.attributes, self.texts = [], [], [], []
+        self.feed(html)
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value) for name, value in attrs]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value) for name, value in attrs]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.texts.append(data.strip())
+
+
+def sample(**changes):
+    frames = [np.full((48, 64, 3), shade, np.uint8) for shade in (0, 128, 255)]
+    settings = {
+        "task": "genre", "video_id": "film", "prompt": "what is the genre?", "frames": frames,
+        "answers": ["horror", "comedy"], "probabilities": [0.75, 0.25], "truth": "horror",
+    }  # fmt: skip
+    return SampleAnswer(**{**settings, **changes})
+
+
+def full_report(text="text"):
+    return Report(
+        title=text,
+        summary={text: "61.0% (52.0% to 70.0%)"},
+        curves=[Curve(f"{text} loss", [0, 1], [1.0, 0.5], text)],
+        confusions=[Confusion(text, [text, "b"], torch.tensor([[3, 1, 0], [0, 0, 0]]))],
+        samples=[sample(task=text, video_id=text, prompt=text, answers=[text, ""], truth=text)],
+        tables=[Table(text, [text, "value"], [[text, "1"]])],
+        config_yaml=f"a: {text}\n",
+    )
+
+
+def written(tmp_path, report):
+    path = tmp_path / "report.html"
+    write_report(path, report)
+    assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
+    return path.read_text(encoding="utf-8")
+
+
+def test_every_text_is_escaped(tmp_path):
+    html = written(tmp_path, full_report(EVIL))
+    page = Page(html)
+    assert "script" not in page.tags
+    assert page.texts.count(EVIL) >= 9
+    assert EVIL not in html
+
+
+def test_the_page_fetches_nothing(tmp_path):
+    html = written(tmp_path, full_report())
+    page = Page(html)
+    assert not {"script", "link", "iframe", "object"} & set(page.tags)
+    fetched = [v for _, name, v in page.attributes if name in ("src", "href", "xlink:href")]
+    assert all(value.startswith(("data:", "#")) for value in fetched)
+    assert "@import" not in html
+    assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", html))
+    assert "default-src 'none'" in html
+
+
+def test_frames_come_back_out_of_the_page(tmp_path):
+    page = Page(written(tmp_path, Report(title="t", summary={}, samples=[sample()])))
+    uris = [value for tag, name, value in page.attributes if (tag, name) == ("img", "src")]
+    shades = []
+    for uri in uris:
+        image = Image.open(io.BytesIO(base64.b64decode(uri.split(",", 1)[1])))
+        assert image.size == (64, 48)
+        shades.append(round(float(np.asarray(image).mean())))
+    assert shades == pytest.approx([0, 128, 255], abs=2)
+
+
+def test_large_frames_are_made_small(tmp_path):
+    frame = np.zeros((720, 1280, 3), np.uint8)
+    page = Page(written(tmp_path, Report(title="t", summary={}, samples=[sample(frames=[frame])])))
+    (uri,) = [value for tag, name, value in page.attributes if (tag, name) == ("img", "src")]
+    image = Image.open(io.BytesIO(base64.b64decode(uri.split(",", 1)[1])))
+    assert image.size == (224, 126)
+
+
+@pytest.mark.parametrize(
+    ("answer", "verdict"), [("horror", "✓ right"), (" Horror", "✓ right"), ("comedy", "✗ wrong")]
+)
+def test_the_verdict_compares_the_first_answer_as_the_metrics_do(tmp_path, answer, verdict):
+    answered = sample(answers=[answer, "horror"])
+    page = Page(written(tmp_path, Report(title="t", summary={}, samples=[answered])))
+    assert [text for text in page.texts if text.startswith(("✓", "✗"))] == [verdict]
+
+
+def test_an_item_without_an_answer_gets_no_verdict(tmp_path):
+    silent = sample(answers=[], probabilities=[], frames=[])
+    page = Page(written(tmp_path, Report(title="t", summary={}, samples=[silent])))
+    assert "horror" in page.texts
+    assert not any("✓" in text or "✗" in text for text in page.texts)
+
+
+def test_the_headline_sets_number_and_interval_apart(tmp_path):
+    page = Page(written(tmp_path, full_report()))
+    assert "61.0%" in page.texts
+    assert "52.0% to 70.0%" in page.texts
+
+
+def test_a_confusion_shows_counts_recall_and_classes_without_items(tmp_path):
+    page = Page(written(tmp_path, full_report()))
+    assert "75% of 4" in page.texts
+    assert "no items" in page.texts
+
+
+def test_an_empty_report_is_a_page_with_its_title(tmp_path):
+    page = Page(written(tmp_path, Report(title="nothing yet", summary={})))
+    assert "nothing yet" in page.texts
+    assert "h2" not in page.tags
+
+
+def test_no_id_occurs_twice(tmp_path):
+    curves = [Curve(name, [0, 1], [1.0, 0.5]) for name in ("loss", "lr")]
+    page = Page(written(tmp_path, Report(title="t", summary={}, curves=curves)))
+    ids = [value for _, name, value in page.attributes if name == "id"]
+    assert ids
+    assert len(ids) == len(set(ids))
+
+
+def test_curves_of_one_name_share_axes(tmp_path):
+    curves = [Curve("loss", [0, 1], [1.0, 0.5], split) for split in ("train", "val")]
+    curves.append(Curve("lr", [0, 1], [1.0, 0.5]))
+    page = Page(written(tmp_path, Report(title="t", summary={}, curves=curves)))
+    assert page.tags.count("svg") == 2
+
+
+def test_counts_of_another_shape_are_refused():
+    with pytest.raises(ValueError, match=r"Confusion 'genre': counts .*\(2, 3\), got \(2, 2\)"):
+        Confusion("genre", ["a", "b"], np.zeros((2, 2), np.int64))
+
+
+def test_a_probability_for_each_answer_is_needed():
+    with pytest.raises(ValueError, match="'film': got 1 answers but 2 probabilities"):
+        sample(answers=["horror"])
+
+
+def test_frames_that_are_no_images_are_refused():
+    with pytest.raises(ValueError, match=r"uint8 \(H,W,3\), got float32 \(3, 4, 4\)"):
+        sample(frames=[np.zeros((3, 4, 4), np.float32)])
+
+
+def test_a_row_with_a_cell_too_few_is_refused():
+    with pytest.raises(ValueError, match=r"Table 'x': a row must have 2 cells, got \['1'\]"):
+        Table("x", ["a", "b"], [["1"]])
