@@ -1,4 +1,12 @@
-from mmavlm.encoders.text import TinyTextEncoder
+from mmavlm.encoders.instructblip import InstructBlipEncoder
+from mmavlm.encoders.text import HFTextEncoder, TinyTextEncoder
+from mmavlm.encoders.timm import TimmEncoder
 from mmavlm.encoders.tiny import TinyEncoder
 
-__all__ = ["TinyEncoder", "TinyTextEncoder"]
+__all__ = [
+    "HFTextEncoder",
+    "InstructBlipEncoder",
+    "TimmEncoder",
+    "TinyEncoder",
+    "TinyTextEncoder",
+]

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
+import torch
 from torch import Tensor, nn
+from transformers import AutoModel
 
 from mmavlm.errors import ConfigError
 from mmavlm.interfaces import TextTokens
 from mmavlm.text import PromptTokenizer
+from mmavlm.weights import PretrainedFolder, load_transformer
+
+Pooling = Literal["mean", "cls"]
 
 
 class TinyTextEncoder(nn.Module):
@@ -51,6 +57,42 @@ class TinyTextEncoder(nn.Module):
         hidden = self.words(tokens.ids) + self.positions.weight[: tokens.ids.shape[1]]
         hidden = self.layers(hidden, src_key_padding_mask=~tokens.mask)
         return mean_of_tokens(hidden, tokens)
+
+
+class HFTextEncoder(nn.Module):
+    """A pretrained text encoder of transformers; a text is its first token or the mean of all.
+
+    `pretrained` is a folder or hub name. Of an encoder-decoder model the encoder is taken, and a
+    pooling head is left out, since nothing would train it. Long texts lose their beginning.
+
+    Raises:
+        ConfigError: if `pooling` is unknown.
+        CheckpointError: if weights or tokenizer are missing, damaged, or do not fit.
+    """
+
+    def __init__(
+        self, pretrained: str, *, max_length: int = 128, pooling: Pooling = "mean"
+    ) -> None:
+        super().__init__()
+        if pooling not in ("mean", "cls"):
+            raise ConfigError(f"text_encoder.pooling is {pooling!r}; choose 'mean' or 'cls'")
+        self.pooling = pooling
+        folder = PretrainedFolder(pretrained)
+        self.tokenizer = PromptTokenizer(str(folder.path), max_length=max_length)
+        self.model, _ = load_transformer(
+            AutoModel, pretrained, folder.with_weights(), may_miss=("pooler.",), dtype=torch.float32
+        )
+        if self.model.config.is_encoder_decoder:
+            self.model = self.model.get_encoder()
+        if hasattr(self.model, "pooler"):
+            self.model.pooler = None
+        self.width = int(self.model.config.hidden_size)
+
+    def forward(self, texts: Sequence[str]) -> Tensor:
+        """B texts → features (B,Dt)."""
+        tokens = self.tokenizer.encode(texts, device=self.model.device)
+        hidden = self.model(input_ids=tokens.ids, attention_mask=tokens.mask).last_hidden_state
+        return hidden[:, 0] if self.pooling == "cls" else mean_of_tokens(hidden, tokens)
 
 
 def mean_of_tokens(hidden: Tensor, tokens: TextTokens) -> Tensor:
