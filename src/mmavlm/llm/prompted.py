@@ -64,7 +64,9 @@ class PromptedLanguageModel(nn.Module):
         self.learns = any(p.requires_grad for p in model.parameters())
         self._checkpointed: list[nn.Module] = []
         if settings.get("gradient_checkpointing", False):
-            model.gradient_checkpointing_enable({"use_reentrant": False})
+            old_name = model.gradient_checkpointing_enable  # deprecated where there is a new one
+            enable = getattr(model, "activation_checkpointing_enable", old_name)
+            enable({"use_reentrant": False})
             self._checkpointed = [
                 m for m in model.modules() if getattr(m, "gradient_checkpointing", False)
             ]

@@ -1,0 +1,226 @@
+import pytest
+import torch
+from models import build
+from torch.nn.functional import cross_entropy
+
+from mmavlm.errors import ConfigError
+from mmavlm.interfaces import LanguageModel
+from mmavlm.llm import PromptedLanguageModel
+from mmavlm.text import load_tokenizer
+
+KINDS = ("llama", "gpt2", "opt", "t5")
+PROMPTS = ["what is the genre of the movie?", "hi", "why does the man sit in the prison?"]
+TARGETS = ["comedy", "ex-boyfriend ex-girlfriend", "zebra"]
+
+
+def wrap(kind, *, frozen=True, **settings):
+    model = build(kind).requires_grad_(not frozen)
+    return PromptedLanguageModel(model, load_tokenizer(None), **settings)
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def llm(request):
+    return wrap(request.param)
+
+
+@pytest.fixture
+def video(llm):
+    return torch.randn(3, 4, llm.width, generator=torch.Generator().manual_seed(0))
+
+
+def plain_log_prob(llm, video, prompt, answer):
+    """One row, no padding, no cache: the sum over answer tokens of their log-probability."""
+    embed = llm.model.get_input_embeddings()
+    asked = torch.cat([video, embed(torch.tensor([prompt]))], dim=1)
+    if llm.model.config.is_encoder_decoder:
+        start = [llm.model.config.decoder_start_token_id]
+        decoder = torch.tensor([start + answer[:-1]])
+        logits = llm.model(inputs_embeds=asked, decoder_input_ids=decoder).logits[0]
+    else:
+        whole = torch.cat([asked, embed(torch.tensor([answer]))], dim=1)
+        logits = llm.model(inputs_embeds=whole).logits[0, asked.shape[1] - 1 : -1]
+    return -cross_entropy(logits, torch.tensor(answer), reduction="sum")
+
+
+def plain_scores(llm, video, texts_by_row):
+    return torch.stack(
+        [
+            torch.stack(
+                [
+                    plain_log_prob(llm, row[None], llm.texts.prompt(p), llm.texts.answer(text))
+                    for text in texts
+                ]
+            )
+            for row, p, texts in zip(video, PROMPTS, texts_by_row, strict=True)
+        ]
+    )
+
+
+def test_it_is_a_language_model(llm):
+    assert isinstance(llm, LanguageModel)
+
+
+def test_loss_is_the_mean_over_answer_tokens_and_ends(llm, video):
+    scores = plain_scores(llm, video, [[text] for text in TARGETS])
+    tokens = sum(llm.answer_length(text) for text in TARGETS)
+    torch.testing.assert_close(llm.loss(video, PROMPTS, TARGETS), -scores.sum() / tokens)
+
+
+@pytest.mark.parametrize("rank_chunk", [1, 7, 64])
+def test_rank_is_the_summed_log_probability_of_each_candidate(llm, video, rank_chunk):
+    candidates = [*TARGETS, "", "friend", "husband wife"]
+    llm.rank_chunk = rank_chunk
+    expected = plain_scores(llm, video, [candidates] * 3)
+    torch.testing.assert_close(llm.rank(video, PROMPTS, candidates), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_rank_of_candidates_that_are_only_an_end(llm, video):
+    expected = plain_scores(llm, video, [[""]] * 3)
+    torch.testing.assert_close(llm.rank(video, PROMPTS, [""]), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_rows_in_a_batch_give_what_they_give_alone(llm, video):
+    settings = {"num_beams": 3, "num_answers": 3, "max_new_tokens": 4}
+    together = llm.generate(video, PROMPTS, **settings)
+    for i, prompt in enumerate(PROMPTS):
+        alone = llm.generate(video[i : i + 1], [prompt], **settings)[0]
+        assert [a.text for a in together[i]] == [a.text for a in alone]
+        assert [a.log_prob for a in together[i]] == pytest.approx(
+            [a.log_prob for a in alone], abs=1e-3
+        )
+
+
+def test_answers_depend_on_the_video(llm, video):
+    scores = llm.rank(torch.cat([video[:1], -video[:1]]), PROMPTS[:1] * 2, TARGETS)
+    assert (scores[0] - scores[1]).abs().max() > 1e-3
+
+
+def test_greedy_answers_are_the_likeliest_token_again_and_again(llm, video):
+    for i, prompt in enumerate(PROMPTS):
+        ids, ask = [], llm.texts.prompt(prompt)
+        for _ in range(3):
+            ids.append(_argmax_next(llm, video[i : i + 1], ask, ids))
+            if ids[-1] == llm.texts.eos_id:
+                break
+        found = llm.generate(video[i : i + 1], [prompt], num_beams=1, max_new_tokens=3)[0][0]
+        assert found.text == llm.texts.decode(ids)
+        expected = plain_log_prob(llm, video[i : i + 1], ask, ids)
+        assert found.log_prob == pytest.approx(expected.item(), abs=1e-3)
+
+
+def _argmax_next(llm, video, prompt, ids):
+    embed = llm.model.get_input_embeddings()
+    asked = torch.cat([video, embed(torch.tensor([prompt]))], dim=1)
+    if llm.model.config.is_encoder_decoder:
+        start = [llm.model.config.decoder_start_token_id]
+        decoder = torch.tensor([start + ids])
+        logits = llm.model(inputs_embeds=asked, decoder_input_ids=decoder).logits
+    else:
+        text = torch.tensor([[*prompt, *ids]])
+        logits = llm.model(inputs_embeds=torch.cat([video, embed(text)], dim=1)).logits
+    return logits[0, -1].argmax().item()
+
+
+def test_gradients_pass_through_a_frozen_model_to_the_video(llm, video):
+    video = video.requires_grad_()
+    llm.loss(video, PROMPTS, TARGETS).backward()
+    assert video.grad.flatten(1).norm(dim=1).gt(0).all()
+    assert all(p.grad is None for p in llm.parameters())
+
+
+def test_a_frozen_model_stays_in_eval_mode_and_a_learning_one_does_not():
+    assert not wrap("t5").train().model.training
+    assert wrap("t5", frozen=False).train().model.training
+
+
+def test_scores_never_depend_on_dropout_and_the_mode_comes_back():
+    llm = wrap("t5", frozen=False).train()
+    video = torch.randn(3, 4, llm.width)
+    first, second = (llm.rank(video, PROMPTS, TARGETS) for _ in range(2))
+    assert torch.equal(first, second)
+    assert llm.model.training
+    losses = [llm.loss(video, PROMPTS, TARGETS).item() for _ in range(2)]
+    assert losses[0] != losses[1]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("frozen", [True, False])
+def test_gradient_checkpointing_runs_layers_twice_and_changes_no_gradient(kind, frozen):
+    calls, grads = [], []
+    for checkpointing in (False, True):
+        llm = wrap(kind, frozen=frozen, gradient_checkpointing=checkpointing).train()
+        for module in llm.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        embedding = llm.model.get_input_embeddings()
+        keys = ("k_proj", "c_attn", ".k")
+        linear = next(m for name, m in llm.named_modules() if name.endswith(keys))
+        count = []
+        linear.register_forward_hook(lambda *_, count=count: count.append(1))
+        video = torch.randn(
+            3, 4, embedding.embedding_dim, generator=torch.Generator().manual_seed(1)
+        ).requires_grad_()
+        for module in llm.modules():
+            if hasattr(module, "attention_dropout"):
+                module.attention_dropout = 0.0
+            if hasattr(module, "dropout") and isinstance(module.dropout, float):
+                module.dropout = 0.0
+        llm.loss(video, PROMPTS, TARGETS).backward()
+        calls.append(len(count))
+        grads.append(video.grad)
+    assert calls == [1, 2]
+    torch.testing.assert_close(grads[0], grads[1], rtol=1e-4, atol=1e-6)
+
+
+def test_checkpointing_leaves_evaluation_as_it_was():
+    llm = wrap("llama", gradient_checkpointing=True).train()
+    video = torch.randn(3, 4, llm.width)
+    plain = wrap("llama").rank(video, PROMPTS, TARGETS)
+    torch.testing.assert_close(llm.rank(video, PROMPTS, TARGETS), plain)
+    assert any(layer.training for layer in llm.model.modules())
+    llm.eval()
+    assert not any(layer.training for layer in llm.model.modules())
+
+
+def test_video_tokens_take_the_precision_of_the_model():
+    llm = PromptedLanguageModel(build("llama").bfloat16(), load_tokenizer(None))
+    assert llm.loss(torch.randn(3, 4, llm.width), PROMPTS, TARGETS).dtype == torch.float32
+
+
+def test_settings_of_the_checkpoint_do_not_steer_generation():
+    model = build("llama")
+    model.generation_config.update(do_sample=True, temperature=9.0, max_length=3, top_k=5)
+    llm = PromptedLanguageModel(model, load_tokenizer(None))
+    video = torch.randn(3, 4, llm.width, generator=torch.Generator().manual_seed(0))
+    answers = [llm.generate(video, PROMPTS, num_beams=2, max_new_tokens=5) for _ in range(2)]
+    assert (
+        answers[0]
+        == answers[1]
+        == wrap("llama").generate(video, PROMPTS, num_beams=2, max_new_tokens=5)
+    )
+
+
+@pytest.mark.parametrize(
+    ("num_beams", "num_answers", "max_new_tokens"), [(2, 3, 5), (1, 0, 5), (1, 1, 0)]
+)
+def test_counts_that_do_not_fit_are_refused(num_beams, num_answers, max_new_tokens):
+    llm = wrap("llama")
+    with pytest.raises(ConfigError, match=rf"num_answers={num_answers}, num_beams={num_beams}"):
+        llm.generate(
+            torch.randn(1, 2, llm.width),
+            ["hi"],
+            num_beams=num_beams,
+            num_answers=num_answers,
+            max_new_tokens=max_new_tokens,
+        )
+
+
+def test_ranking_nothing_is_refused():
+    llm = wrap("llama")
+    with pytest.raises(ConfigError, match="nothing to rank; give at least one candidate"):
+        llm.rank(torch.randn(1, 2, llm.width), ["hi"], [])
+
+
+def test_a_chunk_of_no_sequence_is_refused():
+    with pytest.raises(ConfigError, match=r"llm.rank_chunk is 0; give 1 sequence or more"):
+        wrap("llama", rank_chunk=0)
