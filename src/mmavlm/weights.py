@@ -65,7 +65,7 @@ class PretrainedFolder:
             return AutoConfig.from_pretrained(self.path)
         except (OSError, ValueError, KeyError) as error:
             raise CheckpointError(
-                f"{self.name} has no usable config.json ({_first_line(error)}); give a folder "
+                f"{self.name} has no usable config.json ({first_line(error)}); give a folder "
                 "written by save_pretrained"
             ) from error
 
@@ -112,7 +112,10 @@ class PretrainedFolder:
         for weights in FORMATS:
             index = self.path / f"{weights}.index.json"
             if index.is_file():
-                return json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+                try:
+                    return dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
+                except _UNREADABLE as error:
+                    raise _damaged(index, error) from error
         for weights in FORMATS:
             if self._local is None:
                 self._fetch((weights,))
@@ -133,7 +136,7 @@ class PretrainedFolder:
         except (OSError, ValueError) as error:
             raise CheckpointError(
                 f"{self.name} is no local folder, and {', '.join(patterns)} could not be fetched "
-                f"from the hub by that name ({_first_line(error)}); check the name and the "
+                f"from the hub by that name ({first_line(error)}); check the name and the "
                 "connection, unset HF_HUB_OFFLINE if it is set, or give a local folder that holds "
                 "config.json and weights"
             ) from error
@@ -195,7 +198,7 @@ def load_transformer(
         )
     except (SafetensorError, *_UNREADABLE) as error:
         raise CheckpointError(
-            f"{where} cannot be loaded by {model_class.__name__} ({_first_line(error)}); "
+            f"{where} cannot be loaded by {model_class.__name__} ({first_line(error)}); "
             "give a folder of such a model, written by save_pretrained"
         ) from error
     raise_if_different(
@@ -306,11 +309,12 @@ def _unpickled(path: Path) -> dict[str, Tensor]:
 
 def _damaged(path: Path, error: Exception) -> CheckpointError:
     return CheckpointError(
-        f"{path} cannot be read ({_first_line(error)}); it is damaged or holds more than tensors: "
+        f"{path} cannot be read ({first_line(error)}); it is damaged or holds more than weights: "
         "fetch it anew"
     )
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an error says, shortened to a line."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__

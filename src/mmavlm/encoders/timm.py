@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from mmavlm.encoders.base import FrozenEncoder
 from mmavlm.errors import CheckpointError, ConfigError
-from mmavlm.weights import as_dtype, load_strict
+from mmavlm.weights import as_dtype, first_line, load_strict
 
 
 class TimmEncoder(FrozenEncoder):
@@ -97,7 +97,7 @@ def _create(name: str, pretrained: bool, image_size: int | None) -> nn.Module:
         ) from error
     except (OSError, RuntimeError, ValueError) as error:
         raise CheckpointError(
-            f"timm could not load {name} ({_first_line(error)}); check the connection, or give "
+            f"timm could not load {name} ({first_line(error)}); check the connection, or give "
             "the weights as encoder.checkpoint_path"
         ) from error
     model.reset_classifier(0)  # type: ignore[operator]
@@ -114,7 +114,7 @@ def _load(model: nn.Module, path: Path) -> None:
         state = load_state_dict(str(path), weights_only=True)
     except Exception as error:  # torch raises many kinds; all mean the file cannot be trusted
         raise CheckpointError(
-            f"encoder.checkpoint_path {path} cannot be read ({_first_line(error)}); it is damaged "
+            f"encoder.checkpoint_path {path} cannot be read ({first_line(error)}); it is damaged "
             "or holds more than tensors"
         ) from error
     convert = getattr(importlib.import_module(type(model).__module__), "checkpoint_filter_fn", None)
@@ -135,8 +135,3 @@ def _shape_of_tokens(name: str, model: nn.Module, size: int) -> tuple[int, ...]:
             "choose a Vision Transformer, such as vit_base_patch16_clip_224.openai"
         )
     return tuple(tokens.shape)
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
