@@ -9,9 +9,11 @@ from typing import Any, Protocol
 import lightning as L
 import torch
 from torch.utils.data import DataLoader
+from torch.utils.data.distributed import DistributedSampler
 
 from mmavlm.data.broken import BrokenBudget
-from mmavlm.data.dataset import VideoDataset, collate
+from mmavlm.data.collate import collate
+from mmavlm.data.dataset import VideoDataset
 from mmavlm.errors import ConfigError, DataError
 from mmavlm.interfaces import VideoItem
 
@@ -33,7 +35,8 @@ class VideoDataModule(L.LightningDataModule):
 
     Videos that do not exist are left out and counted as broken, as are those that turn out to be
     unreadable while loading; above a share of `max_broken` of all videos the run stops.
-    `limit_items` takes the first so many items of each split.
+    `image_size` None is to be set to the encoder's before a loader is asked for. `limit_items`
+    takes the first so many items of each split.
 
     Raises:
         ConfigError: if the root is missing or a number is out of range.
@@ -47,7 +50,7 @@ class VideoDataModule(L.LightningDataModule):
         *,
         task: str | Sequence[str] | None = None,
         num_frames: int = 100,
-        image_size: int = 224,
+        image_size: int | None = None,
         frame_fps: float = 10.0,
         batch_size: int = 16,
         eval_batch_size: int | None = None,
@@ -70,9 +73,9 @@ class VideoDataModule(L.LightningDataModule):
             raise ConfigError(
                 f"data.root={self.root} does not exist; give the folder that holds the data"
             )
+        self.image_size = image_size
         self.settings: dict[str, Any] = {
             "num_frames": num_frames,
-            "image_size": image_size,
             "frame_fps": frame_fps,
             "crop": crop,
             "flip": flip,
@@ -120,7 +123,11 @@ class VideoDataModule(L.LightningDataModule):
 
     def dataset(self, split: str) -> VideoDataset:
         """The dataset of a split; that of training draws and crops at random."""
-        return VideoDataset(self.items(split), train=split == "train", **self.settings)
+        if self.image_size is None:
+            raise ConfigError("data.image_size is not set and no encoder was asked for its own")
+        return VideoDataset(
+            self.items(split), image_size=self.image_size, train=split == "train", **self.settings
+        )
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled batches; the last incomplete one is kept."""
@@ -135,13 +142,23 @@ class VideoDataModule(L.LightningDataModule):
         return self._loader("test", self.eval_batch_size)
 
     def _loader(self, split: str, batch_size: int, shuffle: bool = False) -> DataLoader[Any]:
+        dataset = self.dataset(split)
         return DataLoader(
-            self.dataset(split),
+            dataset,
             batch_size=batch_size,
-            shuffle=shuffle,
+            sampler=self._shuffled(dataset) if shuffle else None,
             num_workers=self.num_workers,
             collate_fn=collate,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=self.num_workers > 0,
-            generator=torch.Generator().manual_seed(self.seed) if shuffle else None,
+        )
+
+    def _shuffled(self, dataset: VideoDataset) -> DistributedSampler[Any]:
+        """An order that depends on seed and epoch alone, so that a resumed run goes on with it."""
+        distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+        return DistributedSampler(
+            dataset,
+            num_replicas=torch.distributed.get_world_size() if distributed else 1,
+            rank=torch.distributed.get_rank() if distributed else 0,
+            seed=self.seed,
         )

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from mmavlm.batch import VideoTextBatch
 from mmavlm.data.sampling import frame_times
 from mmavlm.data.sources import FrameSource
 from mmavlm.data.transforms import ClipTransform
@@ -106,36 +105,3 @@ class VideoDataset(Dataset[Sample | BrokenItem]):
             self.kept[key] = source.read(times_s, ClipTransform(self.image_size, None))
         frames, timestamps_s = self.kept[key]
         return (frames.flip(-1) if transform.mirror else frames), timestamps_s
-
-
-def collate(samples: Sequence[Sample | BrokenItem]) -> VideoTextBatch:
-    """Samples → a batch, padded to the longest; broken items are named, not replaced.
-
-    If all are broken the batch has no rows.
-    """
-    whole = [sample for sample in samples if isinstance(sample, Sample)]
-    broken = [sample for sample in samples if isinstance(sample, BrokenItem)]
-    longest = max((len(sample.frames) for sample in whole), default=1)
-    size = whole[0].frames.shape[-1] if whole else broken[0].image_size
-    frames = torch.zeros(len(whole), longest, 3, size, size, dtype=torch.uint8)
-    timestamps_s = torch.zeros(len(whole), longest)
-    mask = torch.zeros(len(whole), longest, dtype=torch.bool)
-    for row, sample in enumerate(whole):
-        length = len(sample.frames)
-        frames[row, :length] = sample.frames
-        timestamps_s[row, :length] = sample.timestamps_s
-        mask[row, :length] = True
-    items = [sample.item for sample in whole]
-    labels = [-1 if item.label is None else item.label for item in items]
-    return VideoTextBatch(
-        frames=frames,
-        frame_mask=mask,
-        timestamps_s=timestamps_s,
-        prompt=[item.prompt for item in items],
-        target=[item.target for item in items],
-        video_id=[item.video_id for item in items],
-        item_id=[item.item_id for item in items],
-        task=[item.task for item in items],
-        label=torch.tensor(labels, dtype=torch.int64),
-        broken=tuple(f"{sample.item.video_id}: {sample.reason}" for sample in broken),
-    )
