@@ -64,8 +64,9 @@ def bench(config: DictConfig, steps: int) -> dict[str, Any]:
         instantiate(config.prepare)
     data = instantiate(config.data)
     data.setup("fit")
-    dataset = data.dataset("train")
     backbone = build_backbone(config).to(device).train()
+    data.image_size = backbone.encoder.image_size
+    dataset = data.dataset("train")
     optimizer, _ = instantiate(config.optimizer).build(
         backbone.named_parameters(), total_steps=1000, epoch_steps=100
     )

@@ -1,5 +1,6 @@
 """Small real models and batches for the tests of what stands above the parts."""
 
+import lightning as L
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
@@ -50,3 +51,14 @@ def rows_of(batch, row):
         item_id=batch.item_id[keep],
         task=batch.task[keep],
     )
+
+
+class StopAtEpoch(L.Callback):
+    """Interrupt a run when an epoch begins, as Ctrl-C would."""
+
+    def __init__(self, epoch):
+        self.epoch = epoch
+
+    def on_train_epoch_start(self, trainer, pl_module):
+        if trainer.current_epoch == self.epoch:
+            raise KeyboardInterrupt

@@ -17,11 +17,12 @@ from torch import Tensor, nn
 
 from mmavlm.alignment.levels import MultiLevelAlignment
 from mmavlm.batch import VideoTextBatch
-from mmavlm.errors import ConfigError
+from mmavlm.errors import CheckpointError, ConfigError
 from mmavlm.fusion.base import Fusion
 from mmavlm.interfaces import Answer, LanguageModel, TextTokens, VisualEncoder
 from mmavlm.temporal.memory_qformer import MemoryQFormer, MemoryQFormerState
 from mmavlm.text import PromptTokenizer
+from mmavlm.weights import InstructBlipParts, load_strict
 
 
 def sinusoids(rows: int, width: int) -> Tensor:
@@ -32,7 +33,10 @@ def sinusoids(rows: int, width: int) -> Tensor:
     return nn.functional.pad(table, (0, width - table.shape[1]))
 
 
-POSITION_INITS = {"zeros": torch.zeros, "sinusoids": sinusoids}
+POSITION_INITS: dict[str, Callable[[int, int], Tensor]] = {
+    "zeros": torch.zeros,
+    "sinusoids": sinusoids,
+}
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,27 @@ class VideoLanguageModel(nn.Module):
         tokens = self.visual_norm(self._encode(batch, num_frames).to(self.visual_norm.weight.dtype))
         tokens = tokens + self.positions(0, tokens.shape[1])[:, None]
         return Watched(self._fuse_prompt(tokens, prompt), mask, prompt)
+
+    def load_instructblip(self, parts: InstructBlipParts) -> None:
+        """Take Q-Former, query tokens, projection and LayerNorm of an InstructBLIP model by name.
+
+        Without an LLM there is no projector, and the projection is left where it is.
+
+        Raises:
+            CheckpointError: naming the keys that do not fit.
+        """
+        load_strict(self.temporal.qformer, parts.qformer, "InstructBLIP's Q-Former")
+        load_strict(self.visual_norm, parts.norm, "InstructBLIP's LayerNorm behind the ViT")
+        query_tokens = self.temporal.query_tokens
+        if parts.query_tokens.shape != query_tokens.shape:
+            raise CheckpointError(
+                f"InstructBLIP's query_tokens have shape {tuple(parts.query_tokens.shape)}, here "
+                f"{tuple(query_tokens.shape)}; set qformer_queries={parts.query_tokens.shape[1]}"
+            )
+        with torch.no_grad():
+            query_tokens.copy_(parts.query_tokens)
+        if self.projector is not None:
+            load_strict(self.projector, parts.projection, "InstructBLIP's language projection")
 
     def positions(self, start: int, stop: int) -> Tensor:
         """The position vectors of frames `start` to `stop`, (stop−start, Dv)."""

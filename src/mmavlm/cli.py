@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,8 @@ def config_dir() -> Path:
 
 def run_command(task: Callable[[DictConfig], Any], config_name: str) -> None:
     """Compose the config from the command line and run `task` on it; exit with 1 on a mistake."""
+    # Frozen parts are in eval mode for good, which is no mistake.
+    warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode")
 
     def guarded(cfg: DictConfig) -> Any:
         with exit_on_mistake():

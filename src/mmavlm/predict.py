@@ -33,7 +33,7 @@ def predict(cfg: DictConfig) -> None:
     state = {name.removeprefix("backbone."): value for name, value in state.items()}
     load_trainable(backbone, state, f"checkpoint {cfg.checkpoint}")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    batch = read_video(cfg).to(device)
+    batch = read_video(cfg, backbone.encoder.image_size).to(device)
     backbone.to(device)
     tokens = backbone.video_tokens(backbone.remember(backbone.watch(batch)))
     if cfg.candidates:
@@ -54,8 +54,8 @@ def predict(cfg: DictConfig) -> None:
     show([{"answer": a.text, "probability": p, "log_prob": a.log_prob} for a, p in ranked], cfg)
 
 
-def read_video(cfg: DictConfig) -> VideoTextBatch:
-    """The video of `cfg.video` as a batch of one.
+def read_video(cfg: DictConfig, image_size: int) -> VideoTextBatch:
+    """The video of `cfg.video` as a batch of one, frames S×S.
 
     Raises:
         VideoError: if it is missing or cannot be decoded.
@@ -66,9 +66,7 @@ def read_video(cfg: DictConfig) -> VideoTextBatch:
     item = VideoItem(
         item_id=path.stem, video_id=path.stem, source=path, prompt=cfg.prompt, target="", task="ask"
     )
-    dataset = VideoDataset(
-        [item], num_frames=cfg.data.num_frames, image_size=cfg.data.image_size, train=False
-    )
+    dataset = VideoDataset([item], num_frames=cfg.data.num_frames, image_size=image_size)
     batch = collate([dataset[0]])
     if batch.broken:
         raise VideoError(f"the video cannot be used: {batch.broken[0]}")

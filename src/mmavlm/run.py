@@ -14,17 +14,23 @@ from omegaconf import DictConfig, OmegaConf
 
 from mmavlm.backbone import VideoLanguageModel
 from mmavlm.errors import CheckpointError
-from mmavlm.report.write import write_report
+from mmavlm.report import write_report
 from mmavlm.run_report import describe
-from mmavlm.runs.devices import check_accelerator
-from mmavlm.runs.loggers import check_loggers
-from mmavlm.runs.metrics import write_metrics
+from mmavlm.runs import check_accelerator, check_loggers, write_metrics
 from mmavlm.stages import FineTune
 from mmavlm.stages.base import Stage
 from mmavlm.stages.checkpoint import load_trainable, read_checkpoint
-from mmavlm.weights import PretrainedFolder
+from mmavlm.weights import PretrainedFolder, instructblip_parts
 
 log = logging.getLogger(__name__)
+
+# Stage 1 has none of the first three; the form of the alignment loss may change.
+DIFFERS_BETWEEN_STAGES = (
+    "backbone.projector.",
+    "backbone.llm.",
+    "backbone.fusion.",
+    "backbone.alignment.",
+)
 
 
 class Run:
@@ -103,8 +109,11 @@ class Run:
 
     def _build_stage(self, overrides: list[str]) -> Stage:
         config = self.config
+        backbone = build_backbone(config)
+        if self.data.image_size is None:
+            self.data.image_size = backbone.encoder.image_size
         settings: dict[str, Any] = {
-            "backbone": build_backbone(config),
+            "backbone": backbone,
             "optimizer": instantiate(config.optimizer),
             "run": {"config": OmegaConf.to_container(config, resolve=True), "overrides": overrides},
         }
@@ -126,14 +135,15 @@ def build_backbone(config: DictConfig) -> VideoLanguageModel:
     """The model, with its pretrained parts where `pretrained` names them."""
     backbone: VideoLanguageModel = instantiate(config.backbone)
     if config.pretrained is not None:
-        backbone.load_instructblip(PretrainedFolder(config.pretrained))
+        backbone.load_instructblip(instructblip_parts(PretrainedFolder(config.pretrained)))
     return backbone
 
 
 def start_from_alignment(stage: Stage, path: str | Path) -> None:
     """Copy the weights of a stage-1 checkpoint into a stage-2 model.
 
-    What stage 1 does not have (projector, LLM, fusion) keeps its weights; the rest must fit.
+    What stage 1 does not have (projector, LLM, fusion) keeps its weights, and the alignment may
+    take another form; the rest must fit.
 
     Raises:
         CheckpointError: if the checkpoint is missing, unreadable, or of another architecture.
@@ -143,7 +153,7 @@ def start_from_alignment(stage: Stage, path: str | Path) -> None:
         stage,
         checkpoint["state_dict"],
         f"the stage-1 checkpoint {path}",
-        may_miss=("backbone.projector.", "backbone.llm.", "backbone.fusion."),
+        may_differ=DIFFERS_BETWEEN_STAGES,
     )
     if not any(name.startswith("backbone.projector.") for name in absent):
         raise CheckpointError(

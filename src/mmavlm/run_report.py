@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,7 +25,8 @@ def describe(run: Run, earlier: Sequence[Run]) -> Report:
     log = stage.predictions if isinstance(stage, FineTune) else PredictionLog()
     classes = stage.classes if isinstance(stage, FineTune) else {}
     return Report(
-        title=run.title,
+        title=" · ".join(str(o) for o in run.stage.run["overrides"] if "experiment=" in str(o))
+        or "mmavlm",
         summary=headline(run.metrics),
         curves=[curve for part in (*earlier, run) for curve in curves(part)],
         confusions=confusions(list(log.rows.values()), classes),
@@ -54,7 +56,7 @@ def headline(metrics: Mapping[str, float]) -> dict[str, str]:
 def curves(run: Run) -> list[Curve]:
     """The csv log's curves, named after their run."""
     files = sorted(Path(run.folder).rglob("metrics.csv"))
-    return read_csv_curves(files[-1], prefix=run.stage.run["stage"]) if files else []
+    return read_csv_curves(files[-1], prefix=f"{run.stage.run['stage']} ") if files else []
 
 
 def confusions(rows: Sequence[Prediction], classes: Mapping[str, Sequence[str]]) -> list[Confusion]:
@@ -82,7 +84,7 @@ def samples(log: PredictionLog) -> list[SampleAnswer]:
             video_id=row.video_id,
             prompt=row.prompt,
             answers=[answer.text for answer in row.answers],
-            probabilities=[answer.probability for answer in row.answers],
+            probabilities=[math.exp(answer.log_prob) for answer in row.answers],
             truth=row.truth,
             frames=frames,
         )

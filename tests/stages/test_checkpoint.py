@@ -37,10 +37,10 @@ def test_every_key_that_differs_is_named_and_nothing_is_copied():
         load_trainable(module, {"1.weight": torch.zeros(4, 3)}, "x")
 
 
-def test_a_part_that_may_miss_keeps_its_weights_and_is_told():
+def test_a_part_that_may_differ_keeps_its_weights_and_is_told():
     module = model()
     before = module[1].bias.clone()
-    absent = load_trainable(module, {"1.weight": torch.zeros(4, 3)}, "x", may_miss=("1.bias",))
+    absent = load_trainable(module, {"1.weight": torch.zeros(4, 3)}, "x", may_differ=("1.bias",))
     assert absent == ["1.bias"]
     assert torch.equal(module[1].bias, before)
     assert not module[1].weight.any()

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import lightning as L
+import torch
 from torch import Tensor
 
 from mmavlm.backbone import VideoLanguageModel
 from mmavlm.batch import VideoTextBatch
-from mmavlm.stages.checkpoint import RUN_KEY, load_trainable, trainable_state
+from mmavlm.stages.checkpoint import RNG_KEY, RUN_KEY, load_trainable, trainable_state
 from mmavlm.stages.optim import OptimizerRecipe
 
 
@@ -31,6 +32,7 @@ class Stage(L.LightningModule):
         super().__init__()
         self.backbone = backbone
         self.recipe = optimizer
+        self._resumed_rng: Tensor | None = None
         self.run = {"stage": type(self).__name__, **(run or {})}
 
     def configure_optimizers(self) -> Any:
@@ -85,7 +87,15 @@ class Stage(L.LightningModule):
             name: value for name, value in checkpoint["state_dict"].items() if name in names
         }
         checkpoint[RUN_KEY] = self.run
+        checkpoint[RNG_KEY] = torch.get_rng_state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse weights of another architecture, naming the keys."""
         load_trainable(self, checkpoint["state_dict"], "the checkpoint to resume from")
+        self._resumed_rng = checkpoint[RNG_KEY]
+
+    def on_train_start(self) -> None:
+        """Draw on where the run that is resumed left off."""
+        if self._resumed_rng is not None:
+            torch.set_rng_state(self._resumed_rng)
+            self._resumed_rng = None

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mmavlm.errors import CheckpointError
 
 RUN_KEY = "mmavlm"  # where a checkpoint keeps stage, config and overrides of its run
+RNG_KEY = "rng"  # and the state of torch's generator
 
 
 def trainable_state(module: nn.Module) -> dict[str, Tensor]:
@@ -47,21 +48,25 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def load_trainable(
-    module: nn.Module, state: Mapping[str, Tensor], where: str, *, may_miss: tuple[str, ...] = ()
+    module: nn.Module, state: Mapping[str, Tensor], where: str, *, may_differ: tuple[str, ...] = ()
 ) -> list[str]:
     """Copy `state` into the trainable parameters of `module` by name, strictly.
 
-    Parameters whose names start with one of `may_miss` may be absent from `state`; their names
-    are returned. Nothing is copied unless everything fits.
+    Names that start with one of `may_differ` may be on one side alone; those absent from
+    `state` are returned. Nothing is copied unless everything fits.
 
     Raises:
         CheckpointError: listing the keys that are missing, unexpected or of another shape.
     """
     wanted = {name: p for name, p in module.named_parameters() if p.requires_grad}
     missing = [name for name in wanted if name not in state]
-    absent = [name for name in missing if name.startswith(may_miss)] if may_miss else []
-    problems = [f"missing: {name}" for name in missing if name not in set(absent)]
-    problems += [f"unexpected: {name}" for name in state if name not in wanted]
+    absent = [name for name in missing if name.startswith(may_differ)]
+    problems = [f"missing: {name}" for name in missing if not name.startswith(may_differ)]
+    problems += [
+        f"unexpected: {name}"
+        for name in state
+        if name not in wanted and not name.startswith(may_differ)
+    ]
     problems += [
         f"shape of {name}: {tuple(state[name].shape)} in the checkpoint, {tuple(p.shape)} here"
         for name, p in wanted.items()

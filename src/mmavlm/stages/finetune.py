@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -134,7 +134,7 @@ class FineTune(Stage):
             for kind, answers in (("generated", row.answers), ("ranked", row.ranking)):
                 if answers:
                     texts = [answer.text for answer in answers]
-                    self.accuracy[_key(split, row.task, kind)].update(
+                    self._metric(_key(split, row.task, kind)).update(
                         [row.item_id], [row.video_id], [texts], [row.truth]
                     )
         if split == "test":
@@ -143,7 +143,8 @@ class FineTune(Stage):
     def _log_accuracy(self, split: str) -> None:
         """Log each task's accuracies, and their mean over tasks as `<split>/accuracy`."""
         top1: dict[str, float] = {}
-        for key, metric in self.accuracy.items():
+        for key in self.accuracy:
+            metric = self._metric(key)
             of_split, task, kind = key.split(_SEPARATOR)
             if of_split != split:
                 continue
@@ -156,6 +157,9 @@ class FineTune(Stage):
             top1.setdefault(task, float(values["top1"]))  # generated comes first
         if top1:
             self.log(f"{split}/accuracy", sum(top1.values()) / len(top1), prog_bar=True)
+
+    def _metric(self, key: str) -> AnswerAccuracy:
+        return cast(AnswerAccuracy, self.accuracy[key])
 
     def _kinds(self, split: str, task: str) -> list[str]:
         """How a task is answered: by generation, by ranking its classes, or both."""

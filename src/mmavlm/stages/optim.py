@@ -28,7 +28,9 @@ class OptimizerRecipe:
     ) -> tuple[torch.optim.AdamW, torch.optim.lr_scheduler.LambdaLR]:
         """The optimizer over the trainable ones of named `parameters`, and its schedule a step."""
         optimizer = torch.optim.AdamW(
-            parameter_groups(parameters, self.weight_decay), lr=self.lr, betas=tuple(self.betas)
+            parameter_groups(parameters, self.weight_decay),
+            lr=self.lr,
+            betas=(self.betas[0], self.betas[1]),
         )
         warmup = min(self.warmup_steps, epoch_steps)
         return optimizer, get_cosine_schedule_with_warmup(optimizer, warmup, total_steps)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -37,9 +37,13 @@ class SemanticAlignment(Stage):
         if backbone.llm is not None:
             raise ConfigError("stage 1 never uses an LLM; build the backbone with llm=null")
         self.monitor = monitor
-        levels = [*backbone.alignment.levels, JOINT]
+        self.levels = [*backbone.alignment.levels, JOINT]
         self.recall = torch.nn.ModuleDict(
-            {f"{split}_{level}": RetrievalRecall() for split in ("val", "test") for level in levels}
+            {
+                f"{split}_{level}": RetrievalRecall()
+                for split in ("val", "test")
+                for level in self.levels
+            }
         )
 
     def losses(self, batch: VideoTextBatch) -> dict[str, Tensor]:
@@ -71,16 +75,17 @@ class SemanticAlignment(Stage):
         videos, texts = zip(*features.values(), strict=True)
         features[JOINT] = torch.cat(videos, dim=1), torch.cat(texts, dim=1)
         for level, (video, text) in features.items():
-            self.recall[f"{split}_{level}"].update(video, text, batch.item_id, batch.target)
+            self._metric(split, level).update(video, text, batch.item_id, batch.target)
 
     def _log_recall(self, split: str) -> None:
-        for key, metric in self.recall.items():
-            if not key.startswith(f"{split}_"):
-                continue
-            level = key.removeprefix(f"{split}_")
+        for level in self.levels:
+            metric = self._metric(split, level)
             recall = metric.compute()
             self.log_dict({f"{split}/{level}/{name}": value for name, value in recall.items()})
             if level == JOINT:
                 mean = (recall["v2t_r1"] + recall["t2v_r1"]) / 2
                 self.log(f"{split}/recall", mean, prog_bar=True)
             metric.reset()
+
+    def _metric(self, split: str, level: str) -> RetrievalRecall:
+        return cast(RetrievalRecall, self.recall[f"{split}_{level}"])

@@ -1,0 +1,277 @@
+"""The commands as a user types them, in one process, on a few synthetic films."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmavlm import check, evaluate, predict, train
+from mmavlm.movies import ensure_movie_set
+
+EXPERIMENTS = sorted(
+    path.stem for path in (Path(__file__).parents[1] / "conf/experiment").glob("*.yaml")
+)
+SMALL = [
+    "model=tiny", "trainer=cpu", "trainer.max_epochs=1", "data.num_frames=4", "data.batch_size=4",
+    "data.num_workers=0", "callbacks.progress=null",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def films(tmp_path_factory):
+    """Twelve films with annotations of all kinds: LVU's, captions, and a user's own rows."""
+    root = ensure_movie_set(tmp_path_factory.mktemp("films"), clips=12, duration_s=4)
+    for split in ("train", "val", "test"):
+        rows = map(json.loads, (root / "captions" / f"{split}.jsonl").read_text().splitlines())
+        lines = [
+            json.dumps({"video": r["video"], "prompt": "what happens?", "answer": r["caption"]})
+            for r in rows
+        ]
+        (root / f"{split}.jsonl").write_text("\n".join(lines))
+    return root
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Run a command's main with arguments in a fresh folder; gives its exit code."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(module, *arguments):
+        monkeypatch.setattr(sys, "argv", [module.__name__, *map(str, arguments)])
+        try:
+            module.main()
+        except SystemExit as stop:
+            return stop.code
+        return 0
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def trained(films, tmp_path_factory):
+    """A folder of a finished stage-2 run."""
+    folder = tmp_path_factory.mktemp("trained")
+    argv = sys.argv
+    sys.argv = ["train", "experiment=lvu_genre", *SMALL, f"data.root={films}",
+                f"hydra.run.dir={folder}"]  # fmt: skip
+    try:
+        train.main()
+    finally:
+        sys.argv = argv
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_runs_to_its_end(run, films, tmp_path, experiment):
+    code = run(train, f"experiment={experiment}", *SMALL, f"data.root={films}", "prepare=null",
+               f"hydra.run.dir={tmp_path}/run")  # fmt: skip
+    assert code == 0
+    metrics = json.loads((tmp_path / "run/metrics.json").read_text())
+    assert any(name.startswith("test/") for name in metrics)
+    assert (tmp_path / "run/report.html").read_text().startswith("<!doctype html>")
+    assert (tmp_path / "run/checkpoints/last.ckpt").is_file()
+
+
+def test_a_run_leaves_config_metrics_predictions_log_and_report(trained):
+    names = {path.name for path in trained.iterdir()}
+    assert {"config.yaml", "metrics.json", "predictions.jsonl", "report.html", "csv"} <= names
+    metrics = json.loads((trained / "metrics.json").read_text())
+    for name in ("top1", "top1_low", "top1_high", "top5", "video_top1", "rank_top1"):
+        assert f"test/genre/{name}" in metrics
+    rows = [json.loads(line) for line in (trained / "predictions.jsonl").open()]
+    assert len(rows) == metrics["test/genre/count"]
+    assert all(row["answers"] and row["ranking"] for row in rows)
+
+
+def test_a_checkpoint_holds_trainable_weights_and_its_run_and_nothing_frozen(trained):
+    checkpoint = torch.load(trained / "checkpoints/last.ckpt", weights_only=True)
+    assert not any("encoder.patches" in name for name in checkpoint["state_dict"])
+    assert checkpoint["mmavlm"]["config"]["data"]["task"] == "genre"
+    assert "model=tiny" in checkpoint["mmavlm"]["overrides"]
+
+
+def test_evaluating_a_checkpoint_gives_the_numbers_of_its_run(run, trained, tmp_path):
+    checkpoint = trained / "checkpoints/best.ckpt"
+    assert run(evaluate, f"checkpoint={checkpoint}", "hydra.run.dir=again") == 0
+    again = json.loads((tmp_path / "again/metrics.json").read_text())
+    before = json.loads((trained / "metrics.json").read_text())
+    tested = {name: value for name, value in before.items() if name.startswith("test/")}
+    assert {name: again[name] for name in tested} == pytest.approx(tested, abs=1e-5)
+
+
+def test_evaluating_on_another_task_takes_its_classes(run, trained, tmp_path):
+    arguments = [f"checkpoint={trained / 'checkpoints/best.ckpt'}", "data.task=scene"]
+    assert run(evaluate, *arguments, "hydra.run.dir=again") == 0
+    assert "test/scene/top1" in json.loads((tmp_path / "again/metrics.json").read_text())
+
+
+def test_predict_ranks_candidates_that_sum_to_one(run, trained, films, capsys):
+    video = next((films / "lvu/videos").glob("*.mp4"))
+    code = run(predict, f"checkpoint={trained / 'checkpoints/best.ckpt'}", f"video={video}",
+               "prompt='what is the genre of the movie?'", "candidates=[comedy,action]",
+               "format=json")  # fmt: skip
+    answers = json.loads(capsys.readouterr().out.splitlines()[-1])["answers"]
+    assert code == 0
+    assert {answer["answer"] for answer in answers} == {"comedy", "action"}
+    assert sum(answer["probability"] for answer in answers) == pytest.approx(1, abs=1e-5)
+
+
+def test_predict_generates_answers_most_probable_first(run, trained, films, capsys):
+    video = next((films / "lvu/videos").glob("*.mp4"))
+    code = run(predict, f"checkpoint={trained / 'checkpoints/best.ckpt'}", f"video={video}",
+               "prompt='what is the genre of the movie?'", "num_answers=3",
+               "format=json")  # fmt: skip
+    answers = json.loads(capsys.readouterr().out.splitlines()[-1])["answers"]
+    probabilities = [answer["probability"] for answer in answers]
+    assert code == 0
+    assert len(answers) == 3
+    assert probabilities == sorted(probabilities, reverse=True)
+    assert all(0 <= p <= 1 for p in probabilities)
+
+
+def test_stage_two_starts_from_a_checkpoint_of_stage_one(run, films, tmp_path):
+    root = f"data.root={films}"
+    first = ["experiment=webvid_alignment", *SMALL, root, "hydra.run.dir=one", "test=false"]
+    assert run(train, *first) == 0
+    second = ["experiment=lvu_scene", *SMALL, root, "hydra.run.dir=two", "test=false",
+              "init.alignment=one/checkpoints/last.ckpt", "optimizer.lr=0"]  # fmt: skip
+    assert run(train, *second) == 0
+    one, two = (
+        torch.load(tmp_path / name / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
+        for name in ("one", "two")
+    )
+    assert all(torch.equal(value, two[name]) for name, value in one.items())
+
+
+def test_a_resumed_run_ends_where_an_uninterrupted_one_ends(run, films, tmp_path):
+    common = ["experiment=lvu_genre", *SMALL, f"data.root={films}", "test=false",
+              "trainer.max_epochs=3"]  # fmt: skip
+    stop = ["+callbacks.stop._target_=support.StopAtEpoch", "+callbacks.stop.epoch=2"]
+    assert run(train, *common, "hydra.run.dir=whole") == 0
+    run(train, *common, *stop, "hydra.run.dir=cut")
+    resume = "resume=cut/checkpoints/last.ckpt"
+    assert run(train, *common, resume, "hydra.run.dir=resumed") == 0
+    whole, cut, resumed = (
+        torch.load(tmp_path / name / "checkpoints/last.ckpt", weights_only=True)
+        for name in ("whole", "cut", "resumed")
+    )
+    assert (cut["epoch"], resumed["epoch"], resumed["global_step"]) == (1, 2, whole["global_step"])
+    for name, value in whole["state_dict"].items():
+        assert torch.equal(value, resumed["state_dict"][name]), name
+
+
+def test_a_sweep_ends_in_one_table(run, films, tmp_path, capsys):
+    code = run(train, "-m", "experiment=lvu_genre", *SMALL, f"data.root={films}",
+               "fusion=none,bidirectional", "memory.length=2", "hydra.sweep.dir=sweep")  # fmt: skip
+    assert code == 0
+    assert "2 jobs in sweep" in capsys.readouterr().out
+    assert "bidirectional" in (tmp_path / "sweep/sweep.md").read_text()
+
+
+def test_wandb_works_offline(run, films, tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    arguments = ["experiment=lvu_genre", *SMALL, f"data.root={films}", "logger=wandb", "test=false"]
+    assert run(train, *arguments, "hydra.run.dir=run") == 0
+    assert list((tmp_path / "run/wandb").glob("offline-run-*"))
+
+
+def test_check_prints_one_line_of_json(run, films, capsys):
+    code = run(check, "data=lvu", "data.task=genre", f"data.root={films}", "format=json")
+    splits = json.loads(capsys.readouterr().out)["splits"]
+    assert code == 0
+    assert splits["train"]["items"] == sum(splits["train"]["classes"]["genre"].values())
+    assert splits["train"]["missing_videos"] == 0
+
+
+LVU = ["experiment=lvu_genre", *SMALL]
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "message"),
+    [
+        (train, [*LVU, "data.root=/nowhere/at/all"], "data.root=/nowhere/at/all does not exist"),
+        (train, LVU, "data.root is not set; give it on the command line: data.root=…"),
+        (train, [*LVU, "data.root=ROOT", "data.task=plot"], "'plot' is no task of LVU; choose"),
+        (train, [*LVU, "data.root=."], "annotation lvu/annotation/train.json does not exist"),
+        (
+            train,
+            [*LVU, "data.root=ROOT", "data.num_frames=200"],
+            "200 frames were given but the frame-position table has 120 rows",
+        ),
+        (
+            train,
+            [*LVU, "data.root=ROOT", "init.alignment=gone.ckpt"],
+            "checkpoint gone.ckpt does not exist",
+        ),
+        (train, [*LVU, "data.root=ROOT", "resume=gone.ckpt"], "checkpoint gone.ckpt does not"),
+        (evaluate, [], "no checkpoint is given; say checkpoint="),
+        (evaluate, ["checkpoint=gone.ckpt"], "checkpoint gone.ckpt does not exist"),
+        (predict, ["checkpoint=gone.ckpt", "video=a", "prompt=b"], "gone.ckpt does not exist"),
+        (check, ["data=lvu", "data.root=/nowhere/at/all"], "/nowhere/at/all does not exist"),
+    ],
+)
+def test_a_mistake_gets_one_message_and_exit_code_one(
+    run, films, capsys, module, arguments, message
+):
+    code = run(module, *(argument.replace("ROOT", str(films)) for argument in arguments))
+    error = capsys.readouterr().err
+    assert code == 1
+    assert "error: " in error
+    assert message in error
+    assert "Traceback" not in error
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_gpu_where_there_is_none_is_a_mistake_too(run, films, capsys):
+    assert run(train, *LVU, f"data.root={films}", "trainer=gpu") == 1
+    assert "sees 0 GPUs; use trainer=cpu" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("fusion=stirring", "Could not find 'fusion/stirring'"),
+        ("memory=elephant", "Could not find 'memory/elephant'"),
+        ("data.nun_frames=3", "data.nun_frames"),
+    ],
+)
+def test_an_unknown_group_or_key_is_named(run, films, capsys, override, message):
+    assert run(train, *LVU, f"data.root={films}", override) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_a_checkpoint_of_another_architecture_lists_its_keys(run, trained, capsys):
+    arguments = [f"checkpoint={trained / 'checkpoints/best.ckpt'}", "qformer.layers=3"]
+    assert run(evaluate, *arguments) == 1
+    error = capsys.readouterr().err
+    assert "is of another architecture" in error
+    assert "missing: backbone.temporal.qformer.encoder.layer.2" in error
+
+
+def test_a_broken_and_a_missing_video_are_mistakes_of_predict(run, trained, tmp_path, capsys):
+    (tmp_path / "empty.mp4").touch()
+    for video, message in (("empty.mp4", "is empty"), ("gone.mp4", "gone.mp4 does not exist")):
+        code = run(predict, f"checkpoint={trained / 'checkpoints/best.ckpt'}", f"video={video}",
+                   "prompt=what")  # fmt: skip
+        assert code == 1
+        assert message in capsys.readouterr().err
+
+
+def test_training_goes_on_below_max_broken_and_stops_above_it(run, films, tmp_path, capsys):
+    root = tmp_path / "copy"
+    shutil.copytree(films, root)
+    annotation = json.loads((root / "lvu/annotation/train.json").read_text())
+    video = next(iter(annotation))
+    path = root / f"lvu/videos/{video}.mp4"
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 3])
+    common = [*LVU, f"data.root={root}", "test=false"]
+    assert run(train, *common, "data.max_broken=0.5", "hydra.run.dir=on") == 0
+    assert f"broken video {video}" in capsys.readouterr().err
+    assert run(train, *common, "hydra.run.dir=off") == 1
+    error = capsys.readouterr().err
+    assert f"{video}: " in error
+    assert "raise data.max_broken" in error
