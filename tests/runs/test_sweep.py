@@ -3,10 +3,11 @@ import subprocess
 import sys
 import textwrap
 
+import pytest
 from omegaconf import OmegaConf
 
 from mmavlm.runs import write_metrics
-from mmavlm.runs.sweep import read_jobs, write_table
+from mmavlm.runs.sweep import finish, read_jobs, write_table
 
 
 def job(folder, number, overrides, metrics):
@@ -38,7 +39,30 @@ def test_a_job_without_metrics_appears_as_failed(tmp_path):
     assert "| 1 | bidirectional | failed |" in (tmp_path / "sweep.md").read_text()
 
 
-def test_a_real_multirun_ends_in_the_table(tmp_path):
+def test_texts_that_look_like_markup_stay_as_they_are(tmp_path, capsys):
+    for number, task in enumerate(("[genre,year]", "a|b")):
+        job(tmp_path, number, [f"data.task={task}"], {"test/accuracy": 0.5})
+    write_table(tmp_path, read_jobs(tmp_path))
+    assert "[genre,year]" in capsys.readouterr().out
+    assert "| 1 | a\\|b | 0.500 |" in (tmp_path / "sweep.md").read_text()
+
+
+def test_jobs_without_headline_metrics_are_told_done_from_failed(tmp_path):
+    job(tmp_path, 0, ["x=1"], {"train/loss": 0.5})
+    job(tmp_path, 1, ["x=2"], {})
+    write_table(tmp_path, read_jobs(tmp_path))
+    lines = (tmp_path / "sweep.md").read_text().splitlines()
+    assert lines[2:] == ["| 0 | 1 | done |", "| 1 | 2 | failed |"]
+
+
+def test_a_folder_without_jobs_gets_no_table(tmp_path, capsys):
+    finish(tmp_path)
+    assert not list(tmp_path.iterdir())
+    assert not capsys.readouterr().out
+
+
+@pytest.fixture
+def multirun(tmp_path):
     (tmp_path / "config.yaml").write_text(
         "x: 1\nhydra:\n  callbacks:\n    sweep_table:\n      _target_: mmavlm.runs.SweepTable\n"
     )
@@ -52,12 +76,29 @@ def test_a_real_multirun_ends_in_the_table(tmp_path):
         @hydra.main(version_base="1.3", config_path=".", config_name="config")
         def app(cfg):
             folder = Path(HydraConfig.get().runtime.output_dir)
-            write_metrics(folder / "metrics.json", {"test/loss": cfg.x / 2})
+            write_metrics(folder / "metrics.json", {"test/loss": 1 / (cfg.x - 2)})
 
         app()
         """)
     )
-    command = [sys.executable, "app.py", "-m", "x=1,3", "hydra.sweep.dir=sweep"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert "2 jobs in sweep" in done.stdout
-    assert "| 1 | 3 | 1.500 |" in (tmp_path / "sweep/sweep.md").read_text()
+    command = [sys.executable, "app.py", "-m", "hydra.sweep.dir=sweep"]
+    return lambda values: subprocess.run(
+        [*command, f"x={values}"], cwd=tmp_path, capture_output=True, text=True
+    )
+
+
+def test_a_real_multirun_ends_in_one_table(multirun, tmp_path):
+    done = multirun("1,3")
+    assert done.returncode == 0
+    assert done.stdout.count("2 jobs in sweep") == 1
+    assert "| 1 | 3 | 1.000 |" in (tmp_path / "sweep/sweep.md").read_text()
+
+
+def test_a_real_multirun_with_a_failing_job_ends_in_the_table_too(multirun, tmp_path):
+    done = multirun("1,2,3")
+    assert done.returncode != 0
+    assert "ZeroDivisionError" in done.stderr
+    assert done.stdout.count("3 jobs in sweep") == 1
+    table = (tmp_path / "sweep/sweep.md").read_text()
+    assert "| 1 | 2 | failed |" in table
+    assert "| 2 | 3 | 1.000 |" in table

@@ -1,6 +1,7 @@
 """What a run checks before it starts, shows while it goes, and leaves behind."""
 
-from mmavlm.runs.checks import check_accelerator, check_loggers
+from mmavlm.runs.devices import check_accelerator
+from mmavlm.runs.loggers import check_loggers
 from mmavlm.runs.metrics import write_metrics
 from mmavlm.runs.overview import MemoryEstimate, ModelOverview, estimate_memory
 from mmavlm.runs.sweep import SweepTable

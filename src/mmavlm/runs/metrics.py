@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
+log = logging.getLogger(__name__)
+
 
 def write_metrics(path: Path, metrics: Mapping[str, float]) -> None:
-    """Write metrics sorted by name, atomically; what is not finite becomes null."""
-    plain = {
-        name: value if math.isfinite(value) else None for name, value in sorted(metrics.items())
-    }
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    """Write metrics sorted by name, atomically; what is not finite becomes null and is named."""
+    broken = sorted(name for name, value in metrics.items() if not math.isfinite(value))
+    if broken:
+        log.warning("not finite, written as null in %s: %s", path, ", ".join(broken))
+    plain = {name: None if name in broken else metrics[name] for name in sorted(metrics)}
+    write_text(path, json.dumps(plain, indent=2) + "\n")
 
 
 def read_metrics(path: Path) -> dict[str, float]:
-    """The metrics of a run; {} if it left none."""
+    """The metrics of a run, NaN where null; {} if it left none."""
     if not path.is_file():
         return {}
     content = json.loads(path.read_text(encoding="utf-8"))
     return {name: math.nan if value is None else float(value) for name, value in content.items()}
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that it is there whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)

@@ -18,29 +18,41 @@ ADAM_STATES = 2  # first and second moment, in the parameter's precision
 
 @dataclass(frozen=True)
 class MemoryEstimate:
-    """Bytes a training step holds on the device, activations of the frozen parts left out."""
+    """Bytes a training step holds on the device; `activations` is None where nobody knows them."""
 
     weights: int
     gradients: int
     optimizer: int
-    activations: int
+    activations: int | None = None
 
     @property
     def total(self) -> int:
-        """All of it."""
-        return self.weights + self.gradients + self.optimizer + self.activations
+        """All that is known."""
+        return self.weights + self.gradients + self.optimizer + (self.activations or 0)
+
+    def __str__(self) -> str:
+        parts = (
+            f"weights {_bytes(self.weights)}, gradients {_bytes(self.gradients)}, "
+            f"optimizer {_bytes(self.optimizer)}"
+        )
+        if self.activations is None:
+            return f"{parts}: {_bytes(self.total)}, and the activations on top"
+        return f"{parts}, activations {_bytes(self.activations)}: {_bytes(self.total)}"
 
 
-def estimate_memory(module: nn.Module, activations: int = 0) -> MemoryEstimate:
-    """What weights, gradients and AdamW's states of a module take, beside `activations` bytes."""
+def estimate_memory(module: nn.Module, batch_size: int = 1, num_frames: int = 1) -> MemoryEstimate:
+    """What weights, gradients and AdamW's states of a module take in a training step.
+
+    Activations are counted if the module can tell them: `activation_bytes(batch_size, num_frames)`.
+    """
+    activation_bytes = getattr(module, "activation_bytes", None)
     parameters = list(module.parameters())
-    trainable = sum(p.numel() * p.element_size() for p in parameters if p.requires_grad)
-    tensors = [*parameters, *module.buffers()]
+    trainable = sum(p.nbytes for p in parameters if p.requires_grad)
     return MemoryEstimate(
-        weights=sum(t.numel() * t.element_size() for t in tensors),
+        weights=sum(tensor.nbytes for tensor in _tensors(module)),
         gradients=trainable,
         optimizer=ADAM_STATES * trainable,
-        activations=activations,
+        activations=activation_bytes(batch_size, num_frames) if activation_bytes else None,
     )
 
 
@@ -55,21 +67,16 @@ class ModelOverview(L.Callback):
         for name, part in backbone.named_children():
             parameters = list(part.parameters())
             trainable = sum(p.numel() for p in parameters if p.requires_grad)
-            size = sum(p.numel() * p.element_size() for p in parameters)
+            size = sum(p.nbytes for p in parameters)
             frozen = sum(p.numel() for p in parameters) - trainable
             table.add_row(name, _count(trainable), _count(frozen), _bytes(size))
-        activations = getattr(backbone, "activation_bytes", lambda *_: 0)
-        batch_size, num_frames = _batch_shape(trainer)
-        estimate = estimate_memory(pl_module, activations(batch_size, num_frames))
+        estimate = estimate_memory(backbone, *_batch_shape(trainer))
+        device = trainer.strategy.root_device
+        free = free_memory(device)
         console = Console()
         console.print(table)
-        free = free_memory(pl_module.device)
-        console.print(
-            f"memory estimate: weights {_bytes(estimate.weights)}, gradients "
-            f"{_bytes(estimate.gradients)}, optimizer {_bytes(estimate.optimizer)}, activations "
-            f"{_bytes(estimate.activations)}: {_bytes(estimate.total)} of {_bytes(free)} free"
-        )
-        if estimate.total > free:
+        console.print(f"memory estimate: {estimate}; {_bytes(free)} free")
+        if estimate.total - resident_bytes(backbone, device) > free:
             console.print(
                 "this may not fit: lower data.batch_size, freeze or quantise more, or use "
                 "trainer=fsdp on several GPUs",
@@ -82,6 +89,15 @@ def free_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     return psutil.virtual_memory().available
+
+
+def resident_bytes(module: nn.Module, device: torch.device) -> int:
+    """Bytes of a module's weights that lie on a device already."""
+    return sum(tensor.nbytes for tensor in _tensors(module) if tensor.device == device)
+
+
+def _tensors(module: nn.Module) -> list[torch.Tensor]:
+    return [*module.parameters(), *module.buffers()]
 
 
 def _batch_shape(trainer: L.Trainer) -> tuple[int, int]:

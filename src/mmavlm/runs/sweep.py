@@ -5,8 +5,9 @@ A Hydra callback, and so the one place here that knows Hydra.
 
 from __future__ import annotations
 
+import atexit
 import csv
-import os
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,13 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from mmavlm.runs.metrics import read_metrics
+from mmavlm.runs.metrics import read_metrics, write_text
 
 # Shown on screen; the csv has every metric.
-HEADLINE = ("top1", "rank_top1", "top5", "recall", "loss")
+HEADLINE = ("accuracy", "top1", "rank_top1", "top5", "recall", "loss")
 
 
 @dataclass(frozen=True)
@@ -34,12 +36,20 @@ class Job:
 class SweepTable(Callback):
     """Collect the jobs' metrics.json into a printed table, sweep.csv and sweep.md."""
 
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Promise the table: Hydra tells of a sweep's end only if no job failed."""
+        atexit.register(finish, Path(config.hydra.sweep.dir))
+
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Write and print the table of the sweep that ends."""
-        folder = Path(config.hydra.sweep.dir)
-        jobs = read_jobs(folder)
-        if jobs:
-            write_table(folder, jobs)
+        atexit.unregister(finish)
+        finish(Path(config.hydra.sweep.dir))
+
+
+def finish(folder: Path) -> None:
+    """Write and print the table of a sweep's folder, if a job was started there."""
+    if jobs := read_jobs(folder):
+        write_table(folder, jobs)
 
 
 def read_jobs(folder: Path) -> list[Job]:
@@ -62,32 +72,40 @@ def write_table(folder: Path, jobs: list[Job]) -> None:
     """Write sweep.csv (all metrics) and sweep.md (the main ones), and print the latter."""
     settings = list(jobs[0].settings)
     names = list(dict.fromkeys(name for job in jobs for name in job.metrics))
-    rows = [
-        [job.number, *job.settings.values(), *(job.metrics.get(name, "") for name in names)]
-        for job in jobs
-    ]
-    partial = folder / "sweep.csv.partial"
-    with partial.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([["job", *settings, *names], *rows])
-    os.replace(partial, folder / "sweep.csv")
+    everything = io.StringIO()
+    csv.writer(everything, lineterminator="\n").writerows(
+        [
+            ["job", *settings, *names],
+            *(
+                [j.number, *j.settings.values(), *(j.metrics.get(n, "") for n in names)]
+                for j in jobs
+            ),
+        ]
+    )
+    write_text(folder / "sweep.csv", everything.getvalue())
 
     shown = [n for n in names if n.startswith("test/") and n.rsplit("/", 1)[-1] in HEADLINE]
-    header = ["job", *settings, *(name.removeprefix("test/") for name in shown)]
-    lines = [[j.number, *j.settings.values(), *(_cell(j, name) for name in shown)] for j in jobs]
-    markdown = [header, ["-"] * len(header), *lines]
-    text = "\n".join("| " + " | ".join(line) + " |" for line in markdown) + "\n"
-    (folder / "sweep.md").write_text(text, encoding="utf-8")
-    table = Table(*header, title=f"{len(jobs)} jobs in {folder}", title_justify="left")
+    columns = [name.removeprefix("test/") for name in shown] or ["state"]
+    header = ["job", *settings, *columns]
+    lines = [[j.number, *j.settings.values(), *_cells(j, shown)] for j in jobs]
+    write_text(folder / "sweep.md", _markdown([header, ["-"] * len(header), *lines]))
+    table = Table(
+        *map(escape, header), title=escape(f"{len(jobs)} jobs in {folder}"), title_justify="left"
+    )
     for line in lines:
-        table.add_row(*line)
+        table.add_row(*map(escape, line))
     Console().print(table)
 
 
-def _cell(job: Job, name: str) -> str:
-    if not job.metrics:
-        return "failed"
-    value = job.metrics.get(name)
-    return "" if value is None else f"{value:.3f}"
+def _markdown(rows: list[list[str]]) -> str:
+    cells = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    return "\n".join("| " + " | ".join(row) + " |" for row in cells) + "\n"
+
+
+def _cells(job: Job, names: list[str]) -> list[str]:
+    if not job.metrics or not names:
+        return ["done" if job.metrics else "failed"] * max(1, len(names))
+    return [f"{job.metrics[name]:.3f}" if name in job.metrics else "" for name in names]
 
 
 def _job_number(path: Path) -> tuple[int, str]:
