@@ -29,11 +29,11 @@ def random_batch(lengths=(4, 2), *, targets=("comedy", "a long answer"), seed=0)
         frames=pixels.to(torch.uint8) * mask[:, :, None, None, None],
         frame_mask=mask,
         timestamps_s=torch.zeros(rows, frames),
-        prompt=["what is the genre of the movie?", "what happens?"][:rows],
+        prompt=(["what is the genre of the movie?", "what happens?"] * rows)[:rows],
         target=list(targets)[:rows],
         video_id=[f"v{i}" for i in range(rows)],
         item_id=[f"i{i}" for i in range(rows)],
-        task=["genre", "open"][:rows],
+        task=(["genre", "open"] * rows)[:rows],
     )
 
 

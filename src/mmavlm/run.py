@@ -97,11 +97,10 @@ class Run:
 
     @property
     def best_checkpoint(self) -> Path | None:
-        """The checkpoint with the best monitored metric, or the last one, or None."""
-        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, ModelCheckpoint):
-                path = callback.best_model_path or callback.last_model_path
-                return Path(path) if path else None
+        """The checkpoint with the best monitored metric, or None if none was written."""
+        for callback in self.trainer.checkpoint_callbacks:
+            if isinstance(callback, ModelCheckpoint) and callback.monitor:
+                return Path(callback.best_model_path) if callback.best_model_path else None
         return None
 
     def _collect(self) -> None:

@@ -9,11 +9,11 @@ from typing import Any, Protocol
 import lightning as L
 import torch
 from torch.utils.data import DataLoader
-from torch.utils.data.distributed import DistributedSampler
 
 from mmavlm.data.broken import BrokenBudget
 from mmavlm.data.collate import collate
 from mmavlm.data.dataset import VideoDataset
+from mmavlm.data.order import EpochOrder
 from mmavlm.errors import ConfigError, DataError
 from mmavlm.interfaces import VideoItem
 
@@ -66,9 +66,17 @@ class VideoDataModule(L.LightningDataModule):
         self.reader = reader
         self.root = Path(root)
         self.task = task if task is None or isinstance(task, str) else list(task)
-        for name, value in (("num_frames", num_frames), ("batch_size", batch_size)):
-            if value < 1:
-                raise ConfigError(f"data.{name} must be at least 1, got {value}")
+        counts = {
+            "num_frames": (num_frames, 1),
+            "batch_size": (batch_size, 1),
+            "eval_batch_size": (eval_batch_size, 1),
+            "num_workers": (num_workers, 0),
+            "max_broken": (max_broken, 0),
+            "limit_items": (limit_items, 1),
+        }
+        for name, (value, least) in counts.items():
+            if value is not None and value < least:
+                raise ConfigError(f"data.{name} must be at least {least}, got {value}")
         if not self.root.is_dir():
             raise ConfigError(
                 f"data.root={self.root} does not exist; give the folder that holds the data"
@@ -100,10 +108,10 @@ class VideoDataModule(L.LightningDataModule):
                     + "; `python -m mmavlm.check data=…` shows what is there"
                 )
             sources = {item.video_id: item.source for item in items}
-            missing = [name for name, source in sources.items() if not source.exists()]
-            self.broken.videos += len(sources)
-            self.broken.add(f"{name}: {sources[name]} does not exist" for name in missing)
-            self._items[split] = [item for item in items if item.video_id not in set(missing)]
+            missing = {name for name, source in sources.items() if not source.exists()}
+            self.broken.expect(split, sources)
+            self.broken.add(f"{name}: {sources[name]} does not exist" for name in sorted(missing))
+            self._items[split] = [item for item in items if item.video_id not in missing]
         return self._items[split]
 
     @property
@@ -118,7 +126,8 @@ class VideoDataModule(L.LightningDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         """Read all annotations, so that mistakes in any of them show before training."""
-        for split in SPLITS if stage in (None, "fit") else ("test",):
+        one = {"validate": "val", "test": "test", "predict": "test"}
+        for split in (one[stage],) if stage in one else SPLITS:
             self.items(split)
 
     def dataset(self, split: str) -> VideoDataset:
@@ -126,7 +135,11 @@ class VideoDataModule(L.LightningDataModule):
         if self.image_size is None:
             raise ConfigError("data.image_size is not set and no encoder was asked for its own")
         return VideoDataset(
-            self.items(split), image_size=self.image_size, train=split == "train", **self.settings
+            self.items(split),
+            image_size=self.image_size,
+            train=split == "train",
+            seed=self.seed,
+            **self.settings,
         )
 
     def train_dataloader(self) -> DataLoader[Any]:
@@ -141,24 +154,18 @@ class VideoDataModule(L.LightningDataModule):
         """The test split in order."""
         return self._loader("test", self.eval_batch_size)
 
+    def predict_dataloader(self) -> DataLoader[Any]:
+        """The test split in order."""
+        return self.test_dataloader()
+
     def _loader(self, split: str, batch_size: int, shuffle: bool = False) -> DataLoader[Any]:
         dataset = self.dataset(split)
         return DataLoader(
             dataset,
             batch_size=batch_size,
-            sampler=self._shuffled(dataset) if shuffle else None,
+            sampler=EpochOrder(dataset, self.seed) if shuffle else None,
             num_workers=self.num_workers,
             collate_fn=collate,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=self.num_workers > 0,
-        )
-
-    def _shuffled(self, dataset: VideoDataset) -> DistributedSampler[Any]:
-        """An order that depends on seed and epoch alone, so that a resumed run goes on with it."""
-        distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
-        return DistributedSampler(
-            dataset,
-            num_replicas=torch.distributed.get_world_size() if distributed else 1,
-            rank=torch.distributed.get_rank() if distributed else 0,
-            seed=self.seed,
         )

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -56,6 +55,7 @@ class VideoDataset(Dataset[Sample | BrokenItem]):
         crop: bool = True,
         flip: bool = True,
         keep_frames: bool = False,
+        seed: int = 42,
     ) -> None:
         if keep_frames and train and crop:
             raise ConfigError(
@@ -70,25 +70,21 @@ class VideoDataset(Dataset[Sample | BrokenItem]):
         self.crop = crop
         self.flip = flip
         self.keep_frames = keep_frames
+        self.seed = seed
         self.kept: dict[tuple[object, ...], tuple[Tensor, Tensor]] = {}
 
     def __len__(self) -> int:
         return len(self.items)
 
-    def __getitem__(self, index: int) -> Sample | BrokenItem:
+    def __getitem__(self, at: int | tuple[int, int]) -> Sample | BrokenItem:
+        """The item at an index, or at (epoch, index): what is drawn for it depends on both."""
+        epoch, index = at if isinstance(at, tuple) else (0, at)
         item = self.items[index]
-        # torch seeds each worker anew every epoch; drawing from it keeps runs repeatable
-        rng = np.random.default_rng(int(torch.randint(2**62, ()))) if self.train else None
+        rng = np.random.default_rng((self.seed, epoch, index)) if self.train else None
         try:
             source = FrameSource(item.source, self.frame_fps)
-            times_s = frame_times(
-                item,
-                self.num_frames,
-                duration_s=source.duration_s,
-                fps=source.fps,
-                grid_fps=self.frame_fps,
-                rng=None if self.keep_frames else rng,
-            )
+            chosen_by = None if self.keep_frames else rng
+            times_s = frame_times(item, source, self.num_frames, chosen_by)
             frames, timestamps_s = self._read(source, times_s, rng)
         except VideoError as error:
             return BrokenItem(item, str(error), self.image_size)

@@ -39,6 +39,7 @@ def tiny_llm(
         num_attention_heads=heads,
         num_key_value_heads=heads,
         max_position_embeddings=1024,
+        initializer_range=width**-0.5,  # the usual 0.02 is for widths in the thousands
         tie_word_embeddings=True,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
