@@ -6,7 +6,9 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
 from mmavlm.alignment import (
+    AllFrames,
     FirstK,
+    FirstLast,
     SigmoidLoss,
     equal_texts_info_nce,
     info_nce,
@@ -24,7 +26,8 @@ LOSSES = {
 
 def compose_alignment(*overrides: str):
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose(overrides=[f"+{overrides[0]}", *overrides[1:]]).alignment
+        groups = ["+aligned_frames=first_k", f"+{overrides[0]}"]
+        return compose(overrides=[*groups, *overrides[1:]]).alignment
 
 
 def test_every_file_of_the_group_is_tried():
@@ -55,13 +58,23 @@ def test_levels_frames_and_temperature_can_be_set_on_the_command_line(text_encod
     cfg = compose_alignment(
         "alignment=info_nce",
         "alignment.levels=[high]",
-        "alignment.frames.k=2",
+        "aligned_frames.k=2",
         "alignment.temperature.initial=0.5",
     )
     alignment = instantiate(cfg, text_encoder=text_encoder)(visual_width=6, query_width=5)
     assert alignment.levels == ("high",)
     assert alignment.frames == FirstK(2)
     assert alignment.temperature().item() == pytest.approx(2)
+
+
+@pytest.mark.parametrize(
+    ("name", "frames"),
+    [("first_k", FirstK(3)), ("first_last", FirstLast()), ("all", AllFrames())],
+)
+def test_a_choice_of_frames_is_a_group_of_its_own(name, frames):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose(overrides=[f"+aligned_frames={name}"])
+    assert instantiate(cfg.aligned_frames) == frames
 
 
 def test_no_alignment_is_none():
