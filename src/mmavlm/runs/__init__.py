@@ -4,9 +4,11 @@ from mmavlm.runs.devices import check_accelerator
 from mmavlm.runs.loggers import check_loggers
 from mmavlm.runs.metrics import write_metrics
 from mmavlm.runs.overview import MemoryEstimate, ModelOverview, estimate_memory
+from mmavlm.runs.sharding import FrozenShardsStrategy
 from mmavlm.runs.sweep import SweepTable
 
 __all__ = [
+    "FrozenShardsStrategy",
     "MemoryEstimate",
     "ModelOverview",
     "SweepTable",

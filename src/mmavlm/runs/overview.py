@@ -11,6 +11,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 from rich.table import Table
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 GIB = 2**30
 ADAM_STATES = 2  # first and second moment, in the parameter's precision
@@ -18,7 +19,7 @@ ADAM_STATES = 2  # first and second moment, in the parameter's precision
 
 @dataclass(frozen=True)
 class MemoryEstimate:
-    """Bytes a training step holds on the device; `activations` is None where nobody knows them."""
+    """Bytes a training step holds on one device; `activations` is None where nobody knows them."""
 
     weights: int
     gradients: int
@@ -97,7 +98,9 @@ def resident_bytes(module: nn.Module, device: torch.device) -> int:
 
 
 def _tensors(module: nn.Module) -> list[torch.Tensor]:
-    return [*module.parameters(), *module.buffers()]
+    """What this process holds of a module's weights and buffers."""
+    tensors = [*module.parameters(), *module.buffers()]
+    return [t.to_local() if isinstance(t, DTensor) else t for t in tensors]
 
 
 def _batch_shape(trainer: L.Trainer) -> tuple[int, int]:
