@@ -1,4 +1,4 @@
-"""How many videos of a run may be broken before it stops."""
+"""How many videos of a split may be broken before a run stops."""
 
 from __future__ import annotations
 
@@ -9,39 +9,61 @@ from mmavlm.errors import DataError
 
 log = logging.getLogger(__name__)
 
+LISTED = 10
+
 
 class BrokenBudget:
-    """Counts the distinct broken videos of a run against a share of all its videos.
+    """Counts the distinct broken or missing videos of each split against its distinct videos.
 
-    `add` names every broken video once in the log and raises above the budget.
+    `add` names every broken video once in the log and raises above the budget. Counts are those of
+    this process: a rank sees the videos it reads, and every rank all that are missing.
     """
 
-    def __init__(self, max_broken: float, videos: int = 0) -> None:
+    def __init__(self, max_broken: float) -> None:
         self.max_broken = max_broken
-        self.videos = videos
+        self.videos: dict[str, set[str]] = {}
         self.reasons: dict[str, str] = {}
+
+    def expect(self, split: str, videos: Iterable[str]) -> None:
+        """Say which videos a split has."""
+        self.videos[split] = set(videos)
 
     def add(self, broken: Iterable[str]) -> None:
         """Take `"video_id: reason"` entries, as a batch carries them.
 
         Raises:
-            DataError: listing the broken videos, once their share exceeds `max_broken`.
+            DataError: listing the broken videos of a split, once their share exceeds `max_broken`.
         """
-        for entry in broken:
-            video_id, _, reason = entry.partition(": ")
-            if video_id not in self.reasons:
-                self.reasons[video_id] = reason
-                log.warning("broken video %s left out: %s", video_id, reason)
-        if len(self.reasons) > self.max_broken * self.videos:
-            listed = "\n  ".join(f"{name}: {why}" for name, why in list(self.reasons.items())[:10])
-            more = f"\n  … and {len(self.reasons) - 10} more" if len(self.reasons) > 10 else ""
-            raise DataError(
-                f"{len(self.reasons)} of {self.videos} videos are broken or missing, more than "
-                f"data.max_broken={self.max_broken:g} allows:\n  {listed}{more}\n"
-                "mend or remove them (`python -m mmavlm.check data=… decode=true` lists all), "
-                "or raise data.max_broken"
-            )
+        entries = dict(self._parted(entry) for entry in broken)
+        fresh = {name: why for name, why in entries.items() if name not in self.reasons}
+        self.reasons |= fresh
+        for name, why in list(fresh.items())[:LISTED]:
+            log.warning("broken video %s left out: %s", name, why)
+        if len(fresh) > LISTED:
+            log.warning("… and %d more broken videos left out", len(fresh) - LISTED)
+        for split, videos in self.videos.items():
+            lost = [name for name in self.reasons if name in videos]
+            if len(lost) > self.max_broken * len(videos):
+                raise self._exceeded(split, lost, len(videos))
 
     def summary(self) -> str:
         """One line for the end of a run."""
-        return f"{len(self.reasons)} of {self.videos} videos broken or missing"
+        total = len(set().union(*self.videos.values()))
+        return f"{len(self.reasons)} of {total} videos broken or missing"
+
+    def _parted(self, entry: str) -> tuple[str, str]:
+        """Video and reason; a video's name may itself hold a colon."""
+        known = (name for videos in self.videos.values() for name in videos)
+        starts = [name for name in known if entry.startswith(f"{name}: ")]
+        name = max(starts, key=len, default=entry.partition(": ")[0])
+        return name, entry[len(name) + len(": ") :]
+
+    def _exceeded(self, split: str, lost: list[str], videos: int) -> DataError:
+        listed = "\n  ".join(f"{name}: {self.reasons[name]}" for name in lost[:LISTED])
+        more = f"\n  … and {len(lost) - LISTED} more" if len(lost) > LISTED else ""
+        return DataError(
+            f"{len(lost)} of {videos} {split} videos are broken or missing, more than "
+            f"data.max_broken={self.max_broken:g} allows:\n  {listed}{more}\n"
+            "mend or remove them (`python -m mmavlm.check data=… decode=true` lists all), "
+            "or raise data.max_broken"
+        )

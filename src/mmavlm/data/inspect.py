@@ -121,8 +121,7 @@ def _broken(sources: dict[str, Path]) -> dict[str, str]:
     for name, path in track(sources.items(), "opening videos", console=Console(stderr=True)):
         try:
             source = FrameSource(path, grid_fps=10.0)
-            end_s = max(source.duration_s - 1 / source.fps, 0.0)
-            source.read([0.0, end_s], _first_pixel)
+            source.read([0.0, float(source.times_s[-1])], _first_pixel)
         except VideoError as error:
             reasons[name] = str(error)
     return reasons

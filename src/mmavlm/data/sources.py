@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Sequence
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from mmavlm.data.video import ToTensor, VideoInfo, probe, read_frames
@@ -30,7 +33,9 @@ def locate(root: Path, name: str, kind: str = "auto") -> Path:
         DataError: if the name leads out of the root.
     """
     if kind not in KINDS:
-        raise ConfigError(f"data.reader.source={kind!r} is unknown; choose one of {KINDS}")
+        raise ConfigError(
+            f"data.reader.source={kind!r} is unknown; choose one of {', '.join(KINDS)}"
+        )
     folder = inside(root / "frames", name)
     if kind == "frames" or (kind == "auto" and folder.is_dir()):
         return folder
@@ -44,13 +49,15 @@ def locate(root: Path, name: str, kind: str = "auto") -> Path:
 def inside(root: Path, name: str) -> Path:
     """`root / name`, refusing names from an annotation that lead out of the root.
 
+    Only the name is judged: links the owner of the data laid below the root may lead anywhere.
+
     Raises:
         DataError: naming both.
     """
-    path = root / name
-    if not path.resolve().is_relative_to(root.resolve()):
+    plain = os.path.normpath(name)
+    if PurePosixPath(plain).is_absolute() or plain.split(os.sep)[0] == os.pardir:
         raise DataError(f"{name!r} leads out of {root}; names in an annotation stay below it")
-    return path
+    return root / plain
 
 
 class FrameSource:
@@ -64,16 +71,15 @@ class FrameSource:
     def duration_s(self) -> float:
         """Its length in seconds."""
         if self.path.is_dir():
-            return _count_frames(self.path) / self.grid_fps
+            return count_frames(self.path) / self.grid_fps
         return _probed(self.path).duration_s
 
     @property
-    def fps(self) -> float:
-        """Its mean frame rate."""
+    def times_s(self) -> NDArray[np.float64]:
+        """The time of each of its frames in seconds, ascending from 0."""
         if self.path.is_dir():
-            return self.grid_fps
-        info = _probed(self.path)
-        return len(info.frame_pts) / max(info.duration_s, info.tick_s)
+            return np.arange(count_frames(self.path)) / self.grid_fps
+        return _probed(self.path).times_s
 
     def read(self, times_s: Sequence[float], to_tensor: ToTensor) -> tuple[Tensor, Tensor]:
         """The frames shown at ascending times: uint8 (T,3,S,S), and their times (T,) in seconds.
@@ -86,33 +92,63 @@ class FrameSource:
         return read_frames(self.path, times_s, to_tensor, info=_probed(self.path))
 
 
-@lru_cache(maxsize=4096)
+def count_frames(folder: Path) -> int:
+    """How many frames a folder holds.
+
+    Raises:
+        VideoError: if it holds none, or some are missing in between.
+    """
+    names = (re.fullmatch(r"frame(\d{6,})\.jpg", entry.name) for entry in os.scandir(folder))
+    numbers = {int(name[1]) for name in names if name}
+    if not numbers:
+        raise VideoError(
+            f"{folder} holds no frames ({FRAME_NAME.format(1)} and so on); extract them anew"
+        )
+    if missing := next((k for k in range(1, max(numbers)) if k not in numbers), None):
+        raise _missing(folder / FRAME_NAME.format(missing), len(numbers))
+    return len(numbers)
+
+
 def _probed(path: Path) -> VideoInfo:
+    if not path.is_file():
+        return probe(path)
+    stat = path.stat()
+    return _probe_once(path, stat.st_mtime_ns, stat.st_size)
+
+
+@lru_cache(maxsize=2048)
+def _probe_once(path: Path, changed: int, size: int) -> VideoInfo:
     return probe(path)
-
-
-def _count_frames(folder: Path) -> int:
-    count = sum(1 for _ in folder.glob("frame*.jpg"))
-    if not count:
-        raise VideoError(f"{folder} holds no frames (frame000001.jpg and so on)")
-    return count
 
 
 def _read_jpegs(
     folder: Path, times_s: Sequence[float], to_tensor: ToTensor, fps: float
 ) -> tuple[Tensor, Tensor]:
-    numbers = [round(t * fps) for t in times_s]
-    pictures = []
-    for number in numbers:
-        path = folder / FRAME_NAME.format(number + 1)
-        try:
-            with Image.open(path) as image:
-                pictures.append(to_tensor(np.asarray(image.convert("RGB"))))
-        except FileNotFoundError:
-            raise VideoError(
-                f"{path} is missing; {folder} holds {_count_frames(folder)} frames. "
-                "Extract them again, or correct num_frames in the annotation"
-            ) from None
-        except (UnidentifiedImageError, OSError) as error:
-            raise VideoError(f"{path} cannot be read: {error}") from error
-    return torch.stack(pictures), torch.tensor([number / fps for number in numbers])
+    numbers = np.rint(np.asarray(times_s, np.float64) * fps).astype(np.int64)
+    unique, places = np.unique(numbers, return_inverse=True)
+    first = _read_jpeg(folder, int(unique[0]), to_tensor)
+    pictures = torch.empty(len(unique), *first.shape, dtype=torch.uint8)
+    pictures[0] = first
+    for i, number in enumerate(unique[1:].tolist(), start=1):
+        pictures[i] = _read_jpeg(folder, number, to_tensor)
+    repeated = len(unique) < len(numbers)
+    frames = pictures[torch.from_numpy(places)] if repeated else pictures
+    return frames, torch.from_numpy(numbers / fps).float()
+
+
+def _read_jpeg(folder: Path, number: int, to_tensor: ToTensor) -> Tensor:
+    path = folder / FRAME_NAME.format(number + 1)
+    try:
+        with Image.open(path) as image:
+            return to_tensor(np.asarray(image.convert("RGB")))
+    except FileNotFoundError:
+        raise _missing(path, count_frames(folder)) from None
+    except OSError as error:  # what Pillow raises for pictures it does not know or that are cut off
+        raise VideoError(f"{path} cannot be read: {error}; extract the frames again") from error
+
+
+def _missing(path: Path, there: int) -> VideoError:
+    return VideoError(
+        f"{path} is missing; the folder holds {there} frames. Extract them again, or correct "
+        "num_frames in the annotation"
+    )

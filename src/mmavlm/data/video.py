@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,36 +20,53 @@ from mmavlm.errors import VideoError
 
 Picture = NDArray[np.uint8]  # (H,W,3)
 ToTensor = Callable[[Picture], Tensor]  # (H,W,3) → uint8 (3,S,S)
+Ticks = NDArray[np.int64]
+Decoded = tuple[int, Any]  # display time (pts) and frame
 
 # A header may promise a few frames more than there are (edit lists, dropped duplicates).
-FRAMES_THAT_MUST_COME = 0.98
+SHARE_THAT_MUST_COME = 0.98
+HEADER_SLACK_S = 1.0
+
+# Some codecs pack placeholders and second fields into packets that give no frame of their own.
+PACKETS_WITHOUT_FRAME = 3
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class VideoInfo:
-    """What a file holds, read off its packets; `frame_pts` and `keyframe_pts` ascend."""
+    """What a file holds, read off its packets; `frame_pts` and `keyframe_pts` ascend.
+
+    `width` and `height` are the coded ones, before any rotation. `in_order` says that packets give
+    no display times, so that these hold only for a file decoded from its start.
+    """
 
     path: Path
     codec: str
     width: int
     height: int
     duration_s: float
-    frame_pts: tuple[int, ...]
-    keyframe_pts: tuple[int, ...]
+    frame_pts: Ticks
+    keyframe_pts: Ticks
     tick_s: float
+    in_order: bool = False
 
     @property
     def start_pts(self) -> int:
         """The time of the first frame, from which all seconds are counted."""
-        return self.frame_pts[0]
+        return int(self.frame_pts[0])
 
-    def seconds(self, pts: int) -> float:
-        """A presentation time in seconds from the first frame."""
+    @property
+    def fps(self) -> float:
+        """The mean frame rate."""
+        return len(self.frame_pts) / max(self.duration_s, self.tick_s)
+
+    @property
+    def times_s(self) -> NDArray[np.float64]:
+        """The time of every frame in seconds from the first."""
+        return self.seconds(self.frame_pts)
+
+    def seconds(self, pts: Any) -> Any:
+        """Presentation times in seconds from the first frame."""
         return (pts - self.start_pts) * self.tick_s
-
-    def last_not_after(self, pts: int, of: Sequence[int]) -> int:
-        """The greatest of `of` not after `pts`, or the first one."""
-        return of[max(bisect_right(of, pts) - 1, 0)]
 
 
 def probe(path: Path) -> VideoInfo:
@@ -60,29 +76,37 @@ def probe(path: Path) -> VideoInfo:
         VideoError: naming path and reason, if there is no video in it or it is cut off.
     """
     with _opened(path) as (container, stream):
-        packets = [p for p in container.demux(stream) if p.pts is not None and not p.is_discard]
-        context = stream.codec_context
-        keyframes = sorted(p.pts for p in packets if p.is_keyframe)
-        if not keyframes:
-            raise VideoError(f"{path} ({context.name}) holds no frame that can be decoded")
-        # what precedes the first key frame refers to frames the file does not have
-        frames = sorted(p.pts for p in packets if p.pts >= keyframes[0])
-        if len(packets) < FRAMES_THAT_MUST_COME * stream.frames:
+        codec = stream.codec_context.name
+        packets = [p for p in container.demux(stream) if p.size and not p.is_discard]
+        timed = [p for p in packets if p.pts is not None]
+        keyframes = np.array(sorted(p.pts for p in timed if p.is_keyframe), np.int64)
+        if not len(keyframes):
             raise VideoError(
-                f"{path} ({context.name}) is cut off: its header promises {stream.frames} frames, "
-                f"{len(packets)} are there; copy or download it again"
+                f"{path} ({codec}) holds {len(packets)} frames, none of them a key frame with a "
+                "display time; convert it to mp4"
             )
-        end = max(p.pts + (p.duration or 0) for p in packets)
+        _refuse_cut_off(path, codec, stream.frames, len(packets))
+        # what precedes the first key frame refers to frames the file does not have
+        frames = np.array(sorted(p.pts for p in timed if p.pts >= keyframes[0]), np.int64)
+        end = max(p.pts + (p.duration or 0) for p in timed)
         tick_s = float(stream.time_base)
+        if not stream.frames and container.duration:
+            _refuse_early_end(path, codec, container, end * tick_s)
+        # AVI numbers packets as they come: where their frames are reordered, the numbers are not
+        # those of the frames.
+        numbered = all(a.pts < b.pts for a, b in pairwise(timed))
+        reordered = stream.codec_context.has_b_frames
+        in_order = bool(container.format.name == "avi" and reordered and numbered)
         return VideoInfo(
             path=path,
-            codec=context.name,
-            width=context.width,
-            height=context.height,
-            duration_s=(end - frames[0]) * tick_s,
-            frame_pts=tuple(frames),
-            keyframe_pts=tuple(keyframes),
+            codec=codec,
+            width=stream.codec_context.width,
+            height=stream.codec_context.height,
+            duration_s=float((end - frames[0]) * tick_s),
+            frame_pts=frames,
+            keyframe_pts=keyframes[:1] if in_order else keyframes,
             tick_s=tick_s,
+            in_order=in_order,
         )
 
 
@@ -98,36 +122,40 @@ def read_frames(
 
     Shown at t (in seconds) is the frame with the greatest presentation time not after t, counted
     from the first frame; before it the first, after the last the last. A rotation in the header is
-    not applied.
+    applied, so that films of phones stand upright.
 
     Raises:
-        VideoError: naming path and codec, if the file breaks off or cannot be decoded.
+        VideoError: naming path, codec and time, if the file breaks off or cannot be decoded.
         ValueError: if `times_s` is empty or not ascending.
     """
-    if not times_s or any(a > b for a, b in pairwise(times_s)):
+    if not len(times_s) or any(a > b for a, b in pairwise(times_s)):
         raise ValueError(f"times_s must be ascending and not empty, got {list(times_s)}")
     info = probe(path) if info is None else info
     # Half a tick of slack: a time computed from a frame's own pts must find that frame.
-    targets = [round(t / info.tick_s) + info.start_pts for t in times_s]
+    targets = np.rint(np.asarray(times_s, np.float64) / info.tick_s).astype(np.int64)
+    wanted = _last_not_after(targets + info.start_pts, info.frame_pts)
     pictures: Tensor | None = None
-    pts: list[int] = []
+    shown: list[int] = []
     with _opened(path, threads) as (container, stream):
         cursor = _Cursor(container, stream, info)
         reformatter = VideoReformatter()  # one for the file: setting one up costs a frame's time
-        for i, target in enumerate(targets):
-            frame = cursor.move_to(target)
-            if i and frame.pts == pts[-1]:
+        for i, pts in enumerate(wanted.tolist()):
+            if i and pts == wanted[i - 1]:
                 assert pictures is not None
                 pictures[i] = pictures[i - 1]
-            else:
-                rgb = reformatter.reformat(frame, format="rgb24")
-                picture = to_tensor(rgb.to_ndarray().view(np.uint8))
-                if pictures is None:
-                    pictures = torch.empty(len(targets), *picture.shape, dtype=torch.uint8)
-                pictures[i] = picture
-            pts.append(frame.pts)
+                shown.append(shown[-1])
+                continue
+            at, frame = cursor.move_to(pts)
+            shown.append(at)
+            picture = reformatter.reformat(frame, format="rgb24").to_ndarray().view(np.uint8)
+            if frame.rotation:
+                picture = np.rot90(picture, round(frame.rotation / 90))
+            tensor = to_tensor(picture)
+            if pictures is None:
+                pictures = torch.empty(len(wanted), *tensor.shape, dtype=torch.uint8)
+            pictures[i] = tensor
     assert pictures is not None  # there is at least one target, and each gives a frame or raises
-    return pictures, torch.tensor([info.seconds(p) for p in pts])
+    return pictures, torch.tensor([info.seconds(at) for at in shown])
 
 
 class _Cursor:
@@ -137,41 +165,95 @@ class _Cursor:
         self.container = container
         self.stream = stream
         self.info = info
-        self.shown: Any = None  # the latest frame decoded that is not after the target
-        self.coming: Any = None  # the one behind it, if it had to be decoded already
-        self.frames: Iterator[Any] = container.decode(stream)
+        self.shown: Decoded | None = None  # the latest one not after what was asked for
+        self.coming: Decoded | None = None  # the one behind it, if it had to be decoded already
+        self.frames = self._decoded()
 
-    def move_to(self, target: int) -> Any:
-        """The frame shown at `target` (pts)."""
-        keyframe = self.info.last_not_after(target, self.info.keyframe_pts)
+    def move_to(self, pts: int) -> Decoded:
+        """The frame shown at `pts`, the time of a packet not before the one asked for last."""
+        keyframe = int(_last_not_after(pts, self.info.keyframe_pts))
         decoded = self.coming or self.shown
-        if keyframe > (self.info.start_pts if decoded is None else decoded.pts):
+        if keyframe > (self.info.start_pts if decoded is None else decoded[0]):
             self._seek(keyframe)
-        while True:
-            if self.coming is None:
-                self.coming = next(self.frames, None)
-            if self.coming is None or (self.shown is not None and self.coming.pts > target):
+        while self.shown is None or self.shown[0] < pts:
+            self.coming = self.coming or next(self.frames, None)
+            if self.coming is None or self.coming[0] > pts:
                 break
             self.shown, self.coming = self.coming, None
-        expected = self.info.last_not_after(target, self.info.frame_pts)
-        if self.shown is None or (self.coming is None and self.shown.pts < expected):
-            at_s = 0.0 if self.shown is None else self.info.seconds(self.shown.pts)
-            raise VideoError(
-                f"{self.info.path} ({self.info.codec}) breaks off at {at_s:.3f} s of "
-                f"{self.info.duration_s:.3f} s: nothing decodes up to "
-                f"{self.info.seconds(target):.3f} s"
-            )
+        if self.shown is None or self._hidden(self.shown[0], pts) > self._may_hide():
+            raise self._broken_off(f"no frame decodes for {self._second(pts)} s")
         return self.shown
+
+    def _hidden(self, shown: int, pts: int) -> int:
+        """How many packets after the frame at `shown`, up to `pts`, gave no frame."""
+        first, last = np.searchsorted(self.info.frame_pts, (shown, pts))
+        return int(last - first)
+
+    def _may_hide(self) -> int:
+        return 0 if self.coming is None else PACKETS_WITHOUT_FRAME
+
+    def _decoded(self) -> Iterator[Decoded]:
+        """Frames from here on with their display times."""
+        last = len(self.info.frame_pts) - 1
+        try:
+            for index, frame in enumerate(self.container.decode(self.stream)):
+                if self.info.in_order:
+                    yield int(self.info.frame_pts[min(index, last)]), frame
+                elif frame.pts is not None and frame.pts >= self.info.start_pts:
+                    yield frame.pts, frame
+        except (av.FFmpegError, EOFError) as error:
+            raise self._broken_off(str(error)) from error
 
     def _seek(self, keyframe: int) -> None:
         self.container.seek(keyframe, stream=self.stream)
-        self.frames = self.container.decode(self.stream)
+        self.frames = self._decoded()
         self.shown, self.coming = None, next(self.frames, None)
-        if self.coming is not None and self.coming.pts > keyframe:
+        if self.coming is None or self.coming[0] > keyframe:
             # Some containers have no exact index; then all frames from the first are decoded.
             self.container.seek(self.info.start_pts, stream=self.stream)
-            self.frames = self.container.decode(self.stream)
+            self.frames = self._decoded()
             self.coming = None
+
+    def _second(self, pts: int) -> str:
+        return f"{self.info.seconds(pts):.3f}"
+
+    def _broken_off(self, why: str) -> VideoError:
+        reached = "at its start" if self.shown is None else f"after {self._second(self.shown[0])} s"
+        return VideoError(
+            f"{self.info.path} ({self.info.codec}) breaks off {reached} of "
+            f"{self.info.duration_s:.3f} s: {why}"
+        )
+
+
+def _last_not_after(pts: Any, of: Ticks) -> Any:
+    """The greatest of `of` not after each of `pts`, or the first one."""
+    return of[np.maximum(np.searchsorted(of, pts, side="right") - 1, 0)]
+
+
+def _refuse_cut_off(path: Path, codec: str, promised: int, came: int) -> None:
+    if came < SHARE_THAT_MUST_COME * promised:
+        raise VideoError(
+            f"{path} ({codec}) is cut off: its header promises {promised} frames, {came} are "
+            "there; copy or download it again"
+        )
+
+
+def _refuse_early_end(path: Path, codec: str, container: Any, end_s: float) -> None:
+    """Refuse a file without a frame count whose streams all end before its header says so."""
+    start_s = (container.start_time or 0) / av.time_base
+    length_s = container.duration / av.time_base
+    enough_s = min(SHARE_THAT_MUST_COME * length_s, length_s - HEADER_SLACK_S)
+    if end_s - start_s >= enough_s:
+        return
+    container.seek(container.start_time or 0)
+    for packet in container.demux():
+        if packet.pts is not None:
+            end_s = max(end_s, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+    if end_s - start_s < enough_s:
+        raise VideoError(
+            f"{path} ({codec}) is cut off: its header promises {length_s:.3f} s, "
+            f"{end_s - start_s:.3f} s are there; copy or download it again"
+        )
 
 
 @contextmanager

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Mapping
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mmavlm.errors import DataError
+from mmavlm.interfaces import VideoItem
+
+SUFFIXES = (".jsonl", ".csv")
 
 
 @dataclass(frozen=True)
@@ -28,56 +33,117 @@ class Row:
         """
         value = self.values.get(key)
         if value is None or value == "":
-            raise DataError(
-                f"{self.path}, {self.place}: key {key!r} is missing or empty; "
-                f"the row has {sorted(map(str, self.values))}"
+            raise self.error(
+                f"key {key!r} is missing or empty; the row has {sorted(map(str, self.values))}"
             )
         return value
 
-    def number(self, key: str, default: float | None) -> float | None:
-        """A number, or `default` where the key is absent or empty.
+    def number(self, key: str) -> float | None:
+        """A number of at least 0, or None where the key is absent or empty.
 
         Raises:
             DataError: naming file, row, key and what came.
         """
         value = self.values.get(key)
         if value is None or value == "":
-            return default
+            return None
         try:
-            return float(value)
+            number = float(value)
         except (TypeError, ValueError):
+            number = math.nan
+        if not 0 <= number < math.inf:
+            raise self.error(f"{key!r} must be a number of at least 0, got {value!r}")
+        return number
+
+    def stretch_s(self) -> tuple[float, float | None]:
+        """`start_s` (0 where absent) and `end_s` (None where absent), in order.
+
+        Raises:
+            DataError: naming file, row and what came.
+        """
+        start_s, end_s = self.number("start_s") or 0.0, self.number("end_s")
+        if end_s is not None and end_s <= start_s:
+            raise self.error(f"end_s must be after start_s, got {start_s:g} to {end_s:g}")
+        return start_s, end_s
+
+    def error(self, what: str) -> DataError:
+        """A DataError that says where the row stands."""
+        return DataError(f"{self.path}, {self.place}: {what}")
+
+
+class SplitFiles:
+    """The annotation files `{train,val,test}.jsonl` (or .csv) of a set in a folder below its root.
+
+    `train`, `val` and `test` name other files instead; two splits may name the same one. Rows with
+    a `split` of their own belong to that split alone, so that one file may serve all.
+    """
+
+    def __init__(self, folder: str, train: str | None, val: str | None, test: str | None) -> None:
+        self.folder = folder
+        self.named = {"train": train, "val": val, "test": test}
+
+    def rows(self, root: Path, split: str) -> Iterator[Row]:
+        """The rows of a split.
+
+        Raises:
+            DataError: naming file and row of what cannot be used.
+        """
+        for row in read_rows(self.path(root, split)):
+            if row.values.get("split") in (None, "", split):
+                yield row
+
+    def path(self, root: Path, split: str) -> Path:
+        """The file of a split.
+
+        Raises:
+            DataError: if it is missing, or none is named and there are two.
+        """
+        folder = Path(root) / self.folder
+        if name := self.named[split]:
+            return require(folder / name)
+        there = [path for suffix in SUFFIXES if (path := folder / f"{split}{suffix}").is_file()]
+        if len(there) > 1:
             raise DataError(
-                f"{self.path}, {self.place}: {key!r} must be a number, got {value!r}"
-            ) from None
+                f"{folder} holds both {split}.jsonl and {split}.csv; "
+                f"say which with data.reader.{split}="
+            )
+        return there[0] if there else require(folder / f"{split}{SUFFIXES[0]}")
 
 
 def read_rows(path: Path) -> Iterator[Row]:
     """The rows of a .jsonl or .csv file, read one at a time.
 
     Raises:
-        DataError: if the file is missing, of another kind, or a row is no JSON object.
+        DataError: if the file is of another kind, not UTF-8, or a row is broken.
     """
-    require(path)
-    if path.suffix == ".csv":
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            for number, values in enumerate(csv.DictReader(file), start=2):
-                yield Row(path, f"line {number}", {k: v for k, v in values.items() if k})
-        return
-    if path.suffix not in (".jsonl", ".json"):
+    if path.suffix not in SUFFIXES:
         raise DataError(f"{path} is neither .jsonl nor .csv; write one JSON object a line")
-    with path.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                values = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise DataError(f"{path}, line {number} is not JSON: {error}") from None
-            if not isinstance(values, dict):
-                raise DataError(
-                    f"{path}, line {number} must be a JSON object, got {type(values).__name__}"
-                )
-            yield Row(path, f"line {number}", values)
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            yield from (_csv_rows if path.suffix == ".csv" else _json_rows)(path, file)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read: {error}; save it as UTF-8 text") from error
+
+
+def _csv_rows(path: Path, file: Iterable[str]) -> Iterator[Row]:
+    reader = csv.DictReader(file, restkey="")
+    for values in reader:
+        row = Row(path, f"line {reader.line_num}", values)
+        if surplus := values.pop("", None):
+            raise row.error(f"{len(surplus)} columns too many; put texts with commas in quotes")
+        yield row
+
+
+def _json_rows(path: Path, file: Iterable[str]) -> Iterator[Row]:
+    for number, line in enumerate(file, start=1):
+        if not line.strip():
+            continue
+        place = f"line {number}"
+        try:
+            values = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise DataError(f"{path}, {place} is not JSON: {error}") from None
+        yield Row(path, place, _object(path, place, values))
 
 
 def read_object(path: Path) -> Iterator[tuple[str, Row]]:
@@ -86,32 +152,46 @@ def read_object(path: Path) -> Iterator[tuple[str, Row]]:
     Raises:
         DataError: if the file is missing, broken, or holds something else.
     """
-    require(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(require(path).read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise DataError(f"{path} is not JSON: {error}") from None
-    if not isinstance(content, dict):
-        raise DataError(f"{path} must hold a JSON object, got {type(content).__name__}")
-    for key, values in content.items():
-        if not isinstance(values, dict):
-            raise DataError(
-                f"{path}, entry {key!r} must be a JSON object, got {type(values).__name__}"
-            )
-        yield key, Row(path, f"entry {key!r}", values)
+    for key, values in _object(path, "its content", content).items():
+        place = f"entry {key!r}"
+        yield key, Row(path, place, _object(path, place, values))
 
 
-def require(path: Path) -> None:
-    """Check that an annotation file is there.
+def require(path: Path) -> Path:
+    """An annotation file that must be there.
 
     Raises:
         DataError: naming the nearest folder that exists and what it holds.
     """
     if path.is_file():
-        return
-    folder = next(parent for parent in (path.parent, *path.parents) if parent.is_dir())
+        return path
+    folder = next(parent for parent in path.absolute().parents if parent.is_dir())
     held = ", ".join(sorted(p.name for p in folder.iterdir())[:8]) or "nothing"
     raise DataError(
-        f"annotation {path} does not exist; {folder} holds {held}. Check data.root: it is the "
-        "folder above the set's own"
+        f"annotation {path} does not exist; {folder} holds {held}. Check data.root and the names "
+        "under data.reader"
     )
+
+
+def distinct(items: list[VideoItem], path: Path) -> list[VideoItem]:
+    """The same items, if no two have the same id.
+
+    Raises:
+        DataError: naming file and id.
+    """
+    for name, count in Counter(item.item_id for item in items).most_common(1):
+        if count > 1:
+            raise DataError(
+                f"{path}: id {name!r} occurs {count} times; give each row an id of its own"
+            )
+    return items
+
+
+def _object(path: Path, place: str, values: Any) -> dict[str, Any]:
+    if not isinstance(values, dict):
+        raise DataError(f"{path}, {place} must be a JSON object, got {type(values).__name__}")
+    return values

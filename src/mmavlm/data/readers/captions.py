@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmavlm.data.readers.annotations import read_rows
-from mmavlm.data.readers.own import no_task
+from mmavlm.data.readers.annotations import Row, SplitFiles, distinct
 from mmavlm.data.sources import inside
+from mmavlm.errors import ConfigError
 from mmavlm.interfaces import VideoItem
 from mmavlm.text import clean_caption
 
@@ -17,19 +17,19 @@ PROMPT = "what does the video describe?"
 class CaptionReader:
     """Rows `{"video", "caption"}` of `<root>/<folder>/{train,val,test}.jsonl` (or .csv).
 
-    `video` is a path below the root; `id`, `start_s` and `end_s` may be given.
+    `video` is a path below the root; `id`, `start_s` and `end_s` may be given. See `SplitFiles` for
+    other names of the files, `clean_caption` for what becomes of a caption.
     """
 
     def __init__(
         self,
         folder: str = "captions",
-        train: str = "train.jsonl",
-        val: str = "val.jsonl",
-        test: str = "test.jsonl",
+        train: str | None = None,
+        val: str | None = None,
+        test: str | None = None,
         max_words: int = 50,
     ) -> None:
-        self.folder = folder
-        self.files = {"train": train, "val": val, "test": test}
+        self.files = SplitFiles(folder, train, val, test)
         self.max_words = max_words
 
     def __call__(self, root: Path, split: str, task: str | Sequence[str] | None) -> list[VideoItem]:
@@ -39,30 +39,37 @@ class CaptionReader:
             ConfigError: if a task is given.
             DataError: naming file, row and key of what cannot be used.
         """
-        no_task("captions", task)
-        root = Path(root)
-        items: list[VideoItem] = []
-        for row in read_rows(root / self.folder / self.files[split]):
-            video = str(row.need("video"))
-            caption = clean_caption(str(row.need("caption")), self.max_words)
-            items.append(
-                VideoItem(
-                    item_id=str(row.values.get("id") or f"{video}#{len(items)}"),
-                    video_id=video,
-                    source=inside(root, video),
-                    prompt=PROMPT,
-                    target=caption,
-                    task="caption",
-                    start_s=row.number("start_s", 0.0) or 0.0,
-                    end_s=row.number("end_s", None),
-                    references=(caption,),
-                )
-            )
-        return items
+        if task is not None:
+            raise ConfigError(f"data.task={task!r}: captions have no tasks; leave data.task out")
+        rows = self.files.rows(Path(root), split)
+        return distinct([self._item(Path(root), row) for row in rows], self.files.path(root, split))
 
     def classes(self, root: Path, task: str | Sequence[str] | None) -> dict[str, list[str]]:
         """Captions are open: no classes."""
         return {}
+
+    def _item(self, root: Path, row: Row) -> VideoItem:
+        video = str(row.need("video"))
+        start_s, end_s = row.stretch_s()
+        caption = self._caption(row, "caption")
+        return VideoItem(
+            item_id=str(row.values.get("id") or f"{video}, {row.place}"),
+            video_id=video,
+            source=inside(root, video),
+            prompt=PROMPT,
+            target=caption,
+            task="caption",
+            start_s=start_s,
+            end_s=end_s,
+            references=(caption,),
+        )
+
+    def _caption(self, row: Row, key: str) -> str:
+        raw = str(row.need(key))
+        caption = clean_caption(raw, self.max_words)
+        if not caption:
+            raise row.error(f"{key!r} holds no words: {raw!r}; write a caption or remove the row")
+        return caption
 
 
 class WebVidReader(CaptionReader):
@@ -71,30 +78,22 @@ class WebVidReader(CaptionReader):
     def __init__(
         self,
         folder: str = ".",
-        train: str = "train.csv",
-        val: str = "val.csv",
-        test: str = "test.csv",
+        train: str | None = None,
+        val: str | None = None,
+        test: str | None = None,
         max_words: int = 50,
     ) -> None:
         super().__init__(folder, train, val, test, max_words)
 
-    def __call__(self, root: Path, split: str, task: str | Sequence[str] | None) -> list[VideoItem]:
-        """One item a row; see `CaptionReader` for errors."""
-        no_task("webvid", task)
-        folder = Path(root) / self.folder
-        items = []
-        for row in read_rows(folder / self.files[split]):
-            video_id = str(row.need("videoid"))
-            caption = clean_caption(str(row.need("name")), self.max_words)
-            items.append(
-                VideoItem(
-                    item_id=video_id,
-                    video_id=video_id,
-                    source=inside(folder / "videos", f"{row.need('page_dir')}/{video_id}.mp4"),
-                    prompt=PROMPT,
-                    target=caption,
-                    task="caption",
-                    references=(caption,),
-                )
-            )
-        return items
+    def _item(self, root: Path, row: Row) -> VideoItem:
+        video_id, page = str(row.need("videoid")), row.need("page_dir")
+        caption = self._caption(row, "name")
+        return VideoItem(
+            item_id=video_id,
+            video_id=video_id,
+            source=inside(root / self.files.folder / "videos", f"{page}/{video_id}.mp4"),
+            prompt=PROMPT,
+            target=caption,
+            task="caption",
+            references=(caption,),
+        )

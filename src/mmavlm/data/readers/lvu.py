@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmavlm.data.readers.annotations import read_object
+from mmavlm.data.readers.annotations import Row, read_object
 from mmavlm.data.sampling import lvu_windows
 from mmavlm.data.sources import locate
-from mmavlm.errors import ConfigError, DataError
+from mmavlm.errors import ConfigError
 from mmavlm.interfaces import VideoItem
 
 TASKS = ("director", "genre", "relationship", "scene", "way_speaking", "writer", "year")
@@ -19,7 +19,11 @@ class LVUReader:
     """Windows of `history_s` seconds of `<root>/<folder>/annotation/{train,val,test}.json`.
 
     An entry is `{id: {duration, num_frames, <task>: label, …}}`; a film has only some tasks. Films
-    lie in `<root>/<folder>/frames/<id>/` or `<root>/<folder>/videos/<id>.mp4` (`source`).
+    lie in `<root>/<folder>/frames/<id>/` or `<root>/<folder>/videos/<id>.mp4` (`source`: auto,
+    video, frames). Prompts name the task by its key, as MA-LMM's do: `way_speaking`.
+
+    Raises:
+        ConfigError: if history or stride is below one second.
     """
 
     def __init__(
@@ -29,6 +33,9 @@ class LVUReader:
         stride_s: int = 20,
         source: str = "auto",
     ) -> None:
+        for key, value in (("history_s", history_s), ("stride_s", stride_s)):
+            if value < 1:
+                raise ConfigError(f"data.reader.{key} must be at least 1 second, got {value}")
         self.folder = folder
         self.history_s = history_s
         self.stride_s = stride_s
@@ -49,12 +56,7 @@ class LVUReader:
             wanted = [name for name in tasks if name in row.values]
             if not wanted:
                 continue
-            duration_s, num_frames = row.need("duration"), row.need("num_frames")
-            if not isinstance(duration_s, int) or not isinstance(num_frames, int):
-                raise DataError(
-                    f"{row.path}, {row.place}: duration and num_frames must be whole numbers, got "
-                    f"{duration_s!r} and {num_frames!r}"
-                )
+            duration_s, num_frames = _whole(row, "duration"), _whole(row, "num_frames")
             source = locate(folder, video_id, self.source)
             for name in wanted:
                 label = str(row.need(name))
@@ -86,6 +88,13 @@ class LVUReader:
                 if name in row.values:
                     labels[name].add(str(row.values[name]))
         return {name: sorted(found) for name, found in labels.items()}
+
+
+def _whole(row: Row, key: str) -> int:
+    value = row.need(key)
+    if not isinstance(value, int) or value < 1:
+        raise row.error(f"{key!r} must be a whole number of at least 1, got {value!r}")
+    return value
 
 
 def _checked(task: str | Sequence[str] | None) -> list[str]:

@@ -4,33 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from mmavlm.data.readers.annotations import Row, read_rows
+from mmavlm.data.readers.annotations import Row, SplitFiles, distinct
 from mmavlm.data.sources import inside
-from mmavlm.errors import ConfigError, DataError
 from mmavlm.interfaces import VideoItem
 
 OPEN = "open"  # the task of rows that name none
 
 
 class OwnReader:
-    """Rows `{"video", "prompt", "answer"}` of `<root>/{train,val,test}.jsonl` (or .csv).
+    """Rows `{"video", "prompt", "answer"}` of `<root>/<folder>/{train,val,test}.jsonl` (or .csv).
 
     `video` is a path below the root, to a file or a folder of frames. May be given: `id`,
-    `start_s`, `end_s`, `task`, `references` (other right answers), and `split`, with which one file
-    may serve all splits. `train`, `val` and `test` name the files; `closed` lists the tasks whose
-    answers are classes, to be ranked.
+    `start_s`, `end_s`, `task`, `references` (other right answers; in a csv, with | in between).
+    See `SplitFiles` for other names of the files, and for one file with a `split` column. `closed`
+    lists the tasks whose answers are classes, to be ranked.
     """
 
     def __init__(
         self,
-        train: str = "train.jsonl",
-        val: str = "val.jsonl",
-        test: str = "test.jsonl",
+        folder: str = ".",
+        train: str | None = None,
+        val: str | None = None,
+        test: str | None = None,
         closed: Sequence[str] = (),
     ) -> None:
-        self.files = {"train": train, "val": val, "test": test}
+        self.files = SplitFiles(folder, train, val, test)
         self.closed = tuple(closed)
 
     def __call__(self, root: Path, split: str, task: str | Sequence[str] | None) -> list[VideoItem]:
@@ -39,61 +38,48 @@ class OwnReader:
         Raises:
             DataError: naming file, row and key of what cannot be used.
         """
+        root = Path(root)
         tasks = [task] if isinstance(task, str) else list(task or ())
         classes = self.classes(root, task)
-        items: list[VideoItem] = []
-        for row in self._rows(Path(root), split):
-            of_task = str(row.values.get("task") or OPEN)
-            if not tasks or of_task in tasks:
-                items.append(_item(Path(root), row, of_task, classes.get(of_task, [])))
-        seen: dict[str, int] = {}
-        for item in items:
-            seen[item.item_id] = seen.get(item.item_id, 0) + 1
-        if twice := [name for name, count in seen.items() if count > 1]:
-            raise DataError(
-                f"{Path(root) / self.files[split]}: id {twice[0]!r} occurs {seen[twice[0]]} times; "
-                "give each row an id of its own"
-            )
-        return items
+        items = [
+            _item(root, row, of_task, classes.get(of_task, []))
+            for row in self.files.rows(root, split)
+            if (of_task := _task(row)) in tasks or not tasks
+        ]
+        return distinct(items, self.files.path(root, split))
 
     def classes(self, root: Path, task: str | Sequence[str] | None) -> dict[str, list[str]]:
         """Closed task → its answers in the training split, sorted."""
-        labels: dict[str, set[str]] = {name: set() for name in self.closed}
+        tasks = [task] if isinstance(task, str) else list(task or self.closed)
+        labels: dict[str, set[str]] = {name: set() for name in self.closed if name in tasks}
         if labels:
-            for row in self._rows(Path(root), "train"):
-                if (name := str(row.values.get("task") or OPEN)) in labels:
+            for row in self.files.rows(Path(root), "train"):
+                if (name := _task(row)) in labels:
                     labels[name].add(str(row.need("answer")))
         return {name: sorted(found) for name, found in labels.items()}
 
-    def _rows(self, root: Path, split: str) -> list[Row]:
-        rows = read_rows(root / self.files[split])
-        return [row for row in rows if row.values.get("split", split) == split]
 
-
-def no_task(name: str, task: Any) -> None:
-    """Refuse a task where the set has none.
-
-    Raises:
-        ConfigError: naming the task.
-    """
-    if task is not None:
-        raise ConfigError(f"data.task={task!r}: {name} has no tasks; leave data.task out")
+def _task(row: Row) -> str:
+    return str(row.values.get("task") or OPEN)
 
 
 def _item(root: Path, row: Row, task: str, classes: list[str]) -> VideoItem:
     video, answer = str(row.need("video")), str(row.need("answer"))
+    start_s, end_s = row.stretch_s()
     references = row.values.get("references") or ()
     if isinstance(references, str):
         references = [text for text in references.split("|") if text]
+    if not isinstance(references, list | tuple):
+        raise row.error(f"'references' must be a list of texts, got {references!r}")
     return VideoItem(
-        item_id=str(row.values.get("id") or f"{video}#{row.place}"),
+        item_id=str(row.values.get("id") or f"{video}, {row.place}"),
         video_id=video,
         source=inside(root, video),
         prompt=str(row.need("prompt")),
         target=answer,
         task=task,
-        start_s=row.number("start_s", 0.0) or 0.0,
-        end_s=row.number("end_s", None),
+        start_s=start_s,
+        end_s=end_s,
         references=(answer, *map(str, references)),
         label=classes.index(answer) if answer in classes else None,
     )
