@@ -27,6 +27,12 @@ Decoded = tuple[int, Any]  # display time (pts) and frame
 SHARE_THAT_MUST_COME = 0.98
 HEADER_SLACK_S = 1.0
 
+# A time computed from a frame's own, rounded by container or float, must find that frame.
+SAME_TIME_S = 5e-4
+
+# Matroska rounds times to milliseconds.
+TIME_SLACK_S = 1e-3
+
 # Some codecs pack placeholders and second fields into packets that give no frame of their own.
 PACKETS_WITHOUT_FRAME = 3
 
@@ -131,8 +137,10 @@ def read_frames(
     if not len(times_s) or any(a > b for a, b in pairwise(times_s)):
         raise ValueError(f"times_s must be ascending and not empty, got {list(times_s)}")
     info = probe(path) if info is None else info
-    # Half a tick of slack: a time computed from a frame's own pts must find that frame.
-    targets = np.rint(np.asarray(times_s, np.float64) / info.tick_s).astype(np.int64)
+    # Slack, since a time computed from a frame's own pts must find that frame; half a tick would be
+    # half a frame where a container counts in frames.
+    slack = min(0.5, TIME_SLACK_S / info.tick_s)
+    targets = np.floor(np.asarray(times_s, np.float64) / info.tick_s + slack).astype(np.int64)
     wanted = _last_not_after(targets + info.start_pts, info.frame_pts)
     pictures: Tensor | None = None
     shown: list[int] = []
@@ -240,19 +248,19 @@ def _refuse_cut_off(path: Path, codec: str, promised: int, came: int) -> None:
 
 def _refuse_early_end(path: Path, codec: str, container: Any, end_s: float) -> None:
     """Refuse a file without a frame count whose streams all end before its header says so."""
-    start_s = (container.start_time or 0) / av.time_base
     length_s = container.duration / av.time_base
     enough_s = min(SHARE_THAT_MUST_COME * length_s, length_s - HEADER_SLACK_S)
-    if end_s - start_s >= enough_s:
+    # Ends are counted from 0, as Matroska counts its length: a whole film that begins late passes.
+    if end_s >= enough_s:
         return
     container.seek(container.start_time or 0)
     for packet in container.demux():
         if packet.pts is not None:
             end_s = max(end_s, float((packet.pts + (packet.duration or 0)) * packet.time_base))
-    if end_s - start_s < enough_s:
+    if end_s < enough_s:
         raise VideoError(
             f"{path} ({codec}) is cut off: its header promises {length_s:.3f} s, "
-            f"{end_s - start_s:.3f} s are there; copy or download it again"
+            f"{end_s:.3f} s are there; copy or download it again"
         )
 
 
