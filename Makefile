@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# One thread a process: the tests run in parallel, and small models gain nothing from more.
+# One thread a process: small models lose more by waiting for threads than they gain.
 THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
@@ -12,7 +12,7 @@ help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
 demo: $(VENV)/.demo  ## both stages on synthetic films, test, report
-	$(BIN)/python -m mmavlm.train experiment=demo hydra.run.dir=outputs/demo
+	$(THREADS) $(BIN)/python -m mmavlm.train experiment=demo hydra.run.dir=outputs/demo
 	@echo "open outputs/demo/report.html"
 
 test: $(VENV)/.dev lint  ## linters, type checks, tests
