@@ -126,9 +126,34 @@ def read_frames(
 ) -> tuple[Tensor, Tensor]:
     """The frames shown at the ascending `times_s`: uint8 (T,3,S,S), their times (T,).
 
+    See `shown_pictures` for what is shown when, and for errors.
+    """
+    info = probe(path) if info is None else info
+    frames: Tensor | None = None
+    found_s: list[float] = []
+    last: Picture | None = None
+    for i, (at_s, picture) in enumerate(shown_pictures(info, times_s, threads=threads)):
+        if frames is None:
+            tensor = to_tensor(picture)
+            frames = torch.empty(len(times_s), *tensor.shape, dtype=torch.uint8)
+            frames[i] = tensor
+        else:
+            frames[i] = frames[i - 1] if picture is last else to_tensor(picture)
+        last = picture
+        found_s.append(at_s)
+    assert frames is not None  # there is at least one time, and each gives a picture or raises
+    return frames, torch.tensor(found_s)
+
+
+def shown_pictures(
+    info: VideoInfo, times_s: Sequence[float], *, threads: int = 1
+) -> Iterator[tuple[float, Picture]]:
+    """One by one the pictures shown at the ascending `times_s`, with the times of their frames.
+
     Shown at t (in seconds) is the frame with the greatest presentation time not after t, counted
-    from the first frame; before it the first, after the last the last. A rotation in the header is
-    applied, so that films of phones stand upright.
+    from the first frame; before it the first, after the last the last. While it does not change the
+    same array is given again. A rotation in the header is applied, so that films of phones stand
+    upright.
 
     Raises:
         VideoError: naming path, codec and time, if the file breaks off or cannot be decoded.
@@ -136,34 +161,21 @@ def read_frames(
     """
     if not len(times_s) or any(a > b for a, b in pairwise(times_s)):
         raise ValueError(f"times_s must be ascending and not empty, got {list(times_s)}")
-    info = probe(path) if info is None else info
-    # Slack, since a time computed from a frame's own pts must find that frame; half a tick would be
-    # half a frame where a container counts in frames.
-    slack = min(0.5, TIME_SLACK_S / info.tick_s)
+    slack = min(SAME_TIME_S / info.tick_s, 0.5)
     targets = np.floor(np.asarray(times_s, np.float64) / info.tick_s + slack).astype(np.int64)
     wanted = _last_not_after(targets + info.start_pts, info.frame_pts)
-    pictures: Tensor | None = None
-    shown: list[int] = []
-    with _opened(path, threads) as (container, stream):
+    with _opened(info.path, threads) as (container, stream):
         cursor = _Cursor(container, stream, info)
         reformatter = VideoReformatter()  # one for the file: setting one up costs a frame's time
-        for i, pts in enumerate(wanted.tolist()):
-            if i and pts == wanted[i - 1]:
-                assert pictures is not None
-                pictures[i] = pictures[i - 1]
-                shown.append(shown[-1])
-                continue
-            at, frame = cursor.move_to(pts)
-            shown.append(at)
-            picture = reformatter.reformat(frame, format="rgb24").to_ndarray().view(np.uint8)
-            if frame.rotation:
-                picture = np.rot90(picture, round(frame.rotation / 90))
-            tensor = to_tensor(picture)
-            if pictures is None:
-                pictures = torch.empty(len(wanted), *tensor.shape, dtype=torch.uint8)
-            pictures[i] = tensor
-    assert pictures is not None  # there is at least one target, and each gives a frame or raises
-    return pictures, torch.tensor([info.seconds(at) for at in shown])
+        before: int | None = None
+        for pts in wanted.tolist():
+            if pts != before:
+                at, frame = cursor.move_to(pts)
+                picture = reformatter.reformat(frame, format="rgb24").to_ndarray().view(np.uint8)
+                if frame.rotation:
+                    picture = np.rot90(picture, round(frame.rotation / 90))
+                before = pts
+            yield info.seconds(at), picture
 
 
 class _Cursor:
