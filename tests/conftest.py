@@ -1,0 +1,53 @@
+"""Fixtures that several folders of tests share."""
+
+import zlib
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+REAL_DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture
+def real_data():
+    if not REAL_DATA.is_dir():
+        pytest.skip("the real annotation files and films are not beside the project")
+    return REAL_DATA
+
+
+def clip_picture(name, number, width=64, height=48):
+    """A picture unlike any other: coarse noise, so that every codec keeps the frames apart."""
+    noise = np.random.default_rng([zlib.crc32(name.encode()), number])
+    coarse = noise.integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BILINEAR))
+
+
+@pytest.fixture
+def make_clip(tmp_path):
+    """A function that encodes a clip; `pts` are in `ticks` of a frame's time."""
+
+    def make(name="clip.mp4", frames=30, *, fps=10, gop=12, ticks=100, pts=None, **options):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        codec = "mpeg4" if path.suffix == ".avi" else "libx264"
+        faststart = {"movflags": "faststart"} if path.suffix == ".mp4" else {}
+        with av.open(str(path), "w", options=faststart) as file:
+            stream = file.add_stream(codec, rate=fps)
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+            stream.codec_context.gop_size = gop
+            stream.codec_context.max_b_frames = 3
+            stream.codec_context.time_base = Fraction(1, ticks * fps)
+            stream.options = {"threads": "1", "sc_threshold": "0", **options}
+            for number in range(frames):
+                frame = av.VideoFrame.from_ndarray(clip_picture(name, number), format="rgb24")
+                frame.pts = ticks * number if pts is None else pts[number]
+                frame.time_base = Fraction(1, ticks * fps)
+                file.mux(stream.encode(frame))
+            file.mux(stream.encode())
+        return path
+
+    return make

@@ -1,0 +1,178 @@
+import json
+
+import pytest
+import torch
+
+from mmavlm.data.datamodule import VideoDataModule
+from mmavlm.data.readers import LVUReader, OwnReader
+from mmavlm.errors import ConfigError, DataError
+
+
+@pytest.fixture
+def root(tmp_path, make_clip):
+    """Six films of 20 frames in train, three in val, two in test."""
+    for split, count in (("train", 6), ("val", 3), ("test", 2)):
+        names = [make_clip(f"{split}/{i}.mp4", 20).relative_to(tmp_path) for i in range(count)]
+        rows = [{"video": str(name), "prompt": "who?", "answer": f"a{name}"} for name in names]
+        (tmp_path / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return tmp_path
+
+
+def module(root, **settings):
+    defaults = {"num_frames": 4, "image_size": 16, "batch_size": 4, "num_workers": 0}
+    return VideoDataModule(OwnReader(), root, **{**defaults, **settings})
+
+
+def same(one, other):
+    tensors = ("frames", "frame_mask", "timestamps_s", "label")
+    texts = ("item_id", "prompt", "target", "task", "broken")
+    return all(torch.equal(getattr(one, n), getattr(other, n)) for n in tensors) and all(
+        getattr(one, n) == getattr(other, n) for n in texts
+    )
+
+
+def test_every_split_is_read_whole(root):
+    data = module(root)
+    data.setup()
+    assert [len(batch) for batch in data.train_dataloader()] == [4, 2]
+    assert [len(batch) for batch in data.val_dataloader()] == [3]
+    assert [name for batch in data.test_dataloader() for name in batch.video_id] == [
+        "test/0.mp4",
+        "test/1.mp4",
+    ]
+    assert data.tasks == ["open"]
+    assert data.classes == {}
+
+
+def test_training_is_shuffled_and_evaluation_is_not(root):
+    data = module(root)
+    order = [name for batch in data.train_dataloader() for name in batch.video_id]
+    assert order != sorted(order)
+    assert sorted(order) == [f"train/{i}.mp4" for i in range(6)]
+    evaluated = [name for batch in data.val_dataloader() for name in batch.video_id]
+    assert evaluated == sorted(evaluated)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_same_seed_gives_the_same_batches(root, workers):
+    expected = list(module(root).train_dataloader())
+    torch.manual_seed(7)  # what else was drawn before changes nothing
+    found = list(module(root, num_workers=workers).train_dataloader())
+    assert len(found) == len(expected) == 2
+    assert all(same(one, other) for one, other in zip(expected, found, strict=True))
+
+
+def test_another_seed_or_epoch_gives_other_batches(root):
+    first = next(iter(module(root).train_dataloader()))
+    assert not same(first, next(iter(module(root, seed=1).train_dataloader())))
+    loader = module(root).train_dataloader()
+    loader.sampler.set_epoch(1)
+    assert not same(first, next(iter(loader)))
+
+
+def test_workers_give_the_batches_of_evaluation_in_order(root):
+    expected = list(module(root, eval_batch_size=1).val_dataloader())
+    found = list(module(root, eval_batch_size=1, num_workers=2).val_dataloader())
+    assert [len(batch) for batch in found] == [1, 1, 1]
+    assert all(same(one, other) for one, other in zip(expected, found, strict=True))
+
+
+def test_missing_videos_within_the_budget_are_left_out(root):
+    (root / "train" / "3.mp4").unlink()
+    data = module(root, max_broken=0.2)
+    data.setup()
+    assert [item.video_id for item in data.items("train")] == [
+        f"train/{i}.mp4" for i in (0, 1, 2, 4, 5)
+    ]
+    assert data.broken.summary() == "1 of 11 videos broken or missing"
+
+
+def test_missing_videos_above_the_budget_stop_the_run(root):
+    (root / "train" / "3.mp4").unlink()
+    message = r"1 of 6 train videos are broken or missing, more than data\.max_broken=0\.1 allows"
+    with pytest.raises(DataError, match=message + r":\n  train/3\.mp4: .*3\.mp4 does not exist"):
+        module(root, max_broken=0.1).setup()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_broken_video_is_named_in_its_batch(root, workers):
+    (root / "val" / "1.mp4").write_bytes(b"")
+    (batch,) = module(root, num_workers=workers).val_dataloader()
+    assert batch.video_id == ["val/0.mp4", "val/2.mp4"]
+    assert batch.broken == (f"val/1.mp4: {root / 'val' / '1.mp4'} is empty (0 bytes)",)
+
+
+def test_limit_items_takes_the_first_of_each_split(root):
+    data = module(root, limit_items=2)
+    data.setup()
+    counts = {split: [item.video_id for item in data.items(split)] for split in ("train", "test")}
+    assert counts["train"] == ["train/0.mp4", "train/1.mp4"]
+    assert len(counts["test"]) == 2
+
+
+def test_setup_reads_the_splits_that_a_stage_needs(root):
+    (root / "train.jsonl").write_text("{broken")
+    for stage in ("test", "validate", "predict"):
+        module(root).setup(stage)
+    for stage in ("fit", None):
+        with pytest.raises(DataError, match=r"train\.jsonl, line 1 is not JSON"):
+            module(root).setup(stage)
+
+
+def test_prediction_takes_the_test_split(root):
+    (batch,) = module(root).predict_dataloader()
+    assert batch.video_id == ["test/0.mp4", "test/1.mp4"]
+
+
+def test_lvu_films_are_sampled_on_their_grid(tmp_path, make_clip):
+    make_clip("lvu/videos/a.mp4", 40)
+    film = {"duration": 4, "num_frames": 40, "genre": "western"}
+    path = tmp_path / "lvu" / "annotation" / "train.json"
+    path.parent.mkdir()
+    for split in ("train", "val", "test"):
+        path.with_stem(split).write_text(json.dumps({"a": film}))
+    data = VideoDataModule(
+        LVUReader(), tmp_path, task=["genre"], num_frames=3, image_size=16, num_workers=0
+    )
+    (batch,) = data.train_dataloader()
+    torch.testing.assert_close(batch.timestamps_s, torch.tensor([[0.0, 2.0, 3.9]]))
+    assert batch.label.tolist() == [0]
+    assert data.classes == {"genre": ["western"]}
+
+
+def test_an_empty_split_is_named(root):
+    (root / "val.jsonl").write_text("")
+    message = r"the val split below .* has no items; `python -m mmavlm\.check data=…` shows what"
+    with pytest.raises(DataError, match=message):
+        module(root).setup()
+
+
+def test_a_split_without_items_of_the_task_is_named(root):
+    with pytest.raises(DataError, match=r"the train split below .* has no items of task genre; "):
+        module(root, task="genre").setup()
+
+
+def test_a_missing_root_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"data\.root=.*none does not exist; give the folder"):
+        module(tmp_path / "none")
+
+
+def test_the_image_size_must_be_known_before_frames_are_read(root):
+    with pytest.raises(ConfigError, match=r"data\.image_size is not set and no encoder was asked"):
+        module(root, image_size=None).train_dataloader()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "least"),
+    [
+        ("num_frames", 0, 1),
+        ("batch_size", 0, 1),
+        ("eval_batch_size", 0, 1),
+        ("num_workers", -1, 0),
+        ("max_broken", -0.1, 0),
+        ("limit_items", 0, 1),
+    ],
+)
+def test_numbers_out_of_range_are_named(tmp_path, key, value, least):
+    with pytest.raises(ConfigError, match=rf"data\.{key} must be at least {least}, got {value}"):
+        module(tmp_path, **{key: value})

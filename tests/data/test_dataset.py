@@ -1,0 +1,124 @@
+import numpy as np
+import pytest
+import torch
+
+from mmavlm.data.collate import collate
+from mmavlm.data.dataset import BrokenItem, VideoDataset
+from mmavlm.data.transforms import ClipTransform
+from mmavlm.data.video import probe, read_frames
+from mmavlm.errors import ConfigError
+from mmavlm.interfaces import VideoItem
+
+
+def item(source, name="q", **settings):
+    return VideoItem(
+        item_id=name,
+        video_id=source.stem,
+        source=source,
+        prompt=f"what of {name}?",
+        target=f"answer {name}",
+        task="open",
+        **settings,
+    )
+
+
+def dataset(*items, **settings):
+    return VideoDataset(items, **{"num_frames": 8, "image_size": 32, **settings})
+
+
+def test_evaluation_reads_evenly_spaced_whole_frames(make_clip):
+    path = make_clip(frames=30)
+    (sample,) = dataset(item(path), num_frames=4)
+    times_s = [probe(path).times_s[k] for k in np.linspace(0, 29, 4).round().astype(int)]
+    expected, expected_s = read_frames(path, times_s, ClipTransform(32, None))
+    assert torch.equal(sample.frames, expected)
+    torch.testing.assert_close(sample.timestamps_s, expected_s)
+
+
+def test_training_draws_anew_each_epoch_and_the_same_for_the_same_seed(make_clip):
+    path = make_clip(frames=30)
+    settings = {"train": True, "num_frames": 4}
+    data, same = (dataset(item(path), item(path), seed=5, **settings) for _ in range(2))
+    other = dataset(item(path), item(path), seed=6, **settings)
+    assert torch.equal(data[3, 0].frames, same[3, 0].frames)
+    assert torch.equal(data[3, 0].timestamps_s, same[3, 0].timestamps_s)
+    for sample in (data[4, 0], data[3, 1], other[3, 0]):
+        assert not torch.equal(data[3, 0].frames, sample.frames)
+
+
+def test_a_plain_index_is_that_of_epoch_0(make_clip):
+    data = dataset(item(make_clip(frames=30)), train=True)
+    assert torch.equal(data[0].frames, data[0, 0].frames)
+
+
+def test_a_stretch_of_a_film_gives_frames_of_that_stretch(make_clip):
+    (sample,) = dataset(item(make_clip(frames=30), start_s=1.0, end_s=1.5))
+    torch.testing.assert_close(sample.timestamps_s, torch.tensor([1.0, 1.1, 1.2, 1.3, 1.4]))
+
+
+def test_kept_frames_are_decoded_once_and_still_mirrored(make_clip):
+    path = make_clip(frames=30)
+    data = dataset(item(path), train=True, crop=False, keep_frames=True)
+    whole = dataset(item(path))[0].frames
+    seen = [data[epoch, 0].frames for epoch in range(12)]
+    mirrored = [torch.equal(frames, whole.flip(-1)) for frames in seen]
+    upright = [torch.equal(frames, whole) for frames in seen]
+    assert any(mirrored)
+    assert any(upright)
+    assert all(m != u for m, u in zip(mirrored, upright, strict=True))
+    assert len(data.kept) == 1
+
+
+def test_kept_frames_and_random_crops_exclude_each_other(tmp_path):
+    message = r"data\.keep_frames=true keeps whole pictures.*set data\.crop=false, or data\.keep"
+    with pytest.raises(ConfigError, match=message):
+        dataset(item(tmp_path / "a.mp4"), train=True, keep_frames=True)
+
+
+def test_a_broken_film_is_named_with_its_reason(tmp_path):
+    (tmp_path / "a.mp4").touch()
+    (broken,) = dataset(item(tmp_path / "a.mp4"))
+    assert isinstance(broken, BrokenItem)
+    assert broken.reason == f"{tmp_path / 'a.mp4'} is empty (0 bytes)"
+
+
+def test_a_mistake_in_the_code_is_not_taken_for_a_broken_film(make_clip):
+    data = dataset(item(make_clip(frames=5)), num_frames="many")
+    with pytest.raises(TypeError):
+        data[0]
+
+
+def test_batches_are_padded_at_the_end_and_masked(make_clip):
+    long = item(make_clip("long.mp4", 30), "a", label=3)
+    short = item(make_clip("short.mp4", 3), "b")
+    samples = list(dataset(long, short))
+    batch = collate(samples)
+    assert batch.frames.shape == (2, 8, 3, 32, 32)
+    assert batch.frame_mask.tolist() == [[True] * 8, [True] * 3 + [False] * 5]
+    assert torch.equal(batch.frames[1, :3], samples[1].frames)
+    assert torch.equal(batch.timestamps_s[1, :3], samples[1].timestamps_s)
+    assert not batch.frames[1, 3:].any()
+    assert not batch.timestamps_s[1, 3:].any()
+    assert (batch.item_id, batch.video_id) == (["a", "b"], ["long", "short"])
+    assert (batch.prompt, batch.target) == (["what of a?", "what of b?"], ["answer a", "answer b"])
+    assert batch.label.tolist() == [3, -1]
+    assert batch.broken == ()
+
+
+def test_broken_items_are_named_not_replaced(make_clip, tmp_path):
+    (tmp_path / "bad.mp4").touch()
+    good = make_clip("good.mp4", 5)
+    samples = list(dataset(item(tmp_path / "bad.mp4", "x"), item(good, "y")))
+    batch = collate(samples)
+    assert batch.item_id == ["y"]
+    assert torch.equal(batch.frames[0], samples[1].frames)
+    assert batch.broken == (f"bad: {tmp_path / 'bad.mp4'} is empty (0 bytes)",)
+
+
+def test_a_batch_of_broken_items_alone_has_no_rows(tmp_path):
+    items = [item(tmp_path / f"{name}.mp4", name) for name in "ab"]
+    batch = collate(list(dataset(*items)))
+    assert len(batch) == 0
+    assert batch.frames.shape == (0, 1, 3, 32, 32)
+    assert batch.label.shape == (0,)
+    assert [entry.partition(": ")[0] for entry in batch.broken] == ["a", "b"]

@@ -1,0 +1,98 @@
+import json
+
+import pytest
+
+from mmavlm.data.inspect import inspect
+from mmavlm.data.readers import OwnReader
+from mmavlm.errors import ConfigError, DataError
+
+READER = OwnReader(closed=["animal"])
+
+
+def write(root, split, *rows):
+    lines = [
+        {"video": video, "prompt": "who?", "answer": answer, "task": task}
+        for video, task, answer in rows
+    ]
+    (root / f"{split}.jsonl").write_text("\n".join(map(json.dumps, lines)))
+
+
+@pytest.fixture
+def root(tmp_path, make_clip):
+    for name in ("a.mp4", "b.mp4", "cut.mp4"):
+        make_clip(name, 30)
+    rows = [("a.mp4", "animal", "cat"), ("b.mp4", "animal", "ant"), ("b.mp4", "open", "yes")]
+    write(tmp_path, "train", *rows, ("none.mp4", "animal", "cat"))
+    write(tmp_path, "val", ("a.mp4", "animal", "cat"), ("cut.mp4", "animal", "cat"))
+    write(tmp_path, "test", ("a.mp4", "open", "no"))
+    return tmp_path
+
+
+def cut_off(path):
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+def test_items_videos_and_classes_are_counted(root):
+    splits = inspect(READER, root, None).splits
+    train = splits["train"]
+    assert (train.items, train.videos, train.problem) == (4, 3, None)
+    assert train.classes == {"animal": {"ant": 1, "cat": 2}}
+    assert (splits["val"].items, splits["test"].items) == (2, 1)
+    assert splits["test"].classes == {}
+
+
+def test_missing_videos_are_listed(root):
+    splits = inspect(READER, root, None).splits
+    assert (splits["train"].missing_videos, splits["train"].missing) == (1, ["none.mp4"])
+    assert splits["val"].missing == []
+
+
+def test_a_truncated_film_is_found_by_decoding_alone(root):
+    cut_off(root / "cut.mp4")
+    assert inspect(READER, root, None).splits["val"].broken_videos == 0
+    splits = inspect(READER, root, None, decode=True).splits
+    assert splits["val"].broken_videos == 1
+    assert "is cut off: its header promises 30 frames" in splits["val"].broken["cut.mp4"]
+    assert splits["train"].broken == {}
+
+
+def test_a_broken_annotation_is_the_problem_of_its_split_alone(root):
+    (root / "val.jsonl").write_text("{broken")
+    splits = inspect(READER, root, None).splits
+    assert "val.jsonl, line 1 is not JSON" in splits["val"].problem
+    assert splits["train"].problem is None
+
+
+def test_chosen_splits_alone_are_read(root):
+    assert list(inspect(READER, root, None, splits=["test"]).splits) == ["test"]
+
+
+def test_all_that_is_found_is_one_json_object(root):
+    cut_off(root / "cut.mp4")
+    found = inspect(READER, root, ["animal", "open"], decode=True).as_dict()
+    assert json.loads(json.dumps(found)) == found
+    assert found["root"] == str(root)
+    assert found["task"] == ["animal", "open"]
+    assert set(found["splits"]) == {"train", "val", "test"}
+
+
+def test_the_table_shows_counts_classes_and_problems(root, capsys):
+    cut_off(root / "cut.mp4")
+    (root / "test.jsonl").unlink()
+    inspect(READER, root, None, decode=True).print()
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "train · animal: ant 1, cat 2" in shown
+    assert "train: missing videos, such as none.mp4" in shown
+    assert "val: broken cut.mp4:" in shown
+    assert "test: annotation" in shown
+
+
+def test_a_set_without_any_annotation_is_refused(tmp_path):
+    with pytest.raises(DataError, match=r"annotation .*train\.jsonl does not exist"):
+        inspect(READER, tmp_path, None)
+
+
+def test_a_missing_root_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"data\.root=.*none does not exist; give the folder"):
+        inspect(READER, tmp_path / "none", None)

@@ -1,0 +1,163 @@
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mmavlm.data.sampling import frame_times, grid_times, lvu_windows, segment_times
+from mmavlm.data.sources import FrameSource
+from mmavlm.errors import VideoError
+from mmavlm.interfaces import VideoItem
+
+
+def item(start_s=0.0, end_s=None, **meta):
+    return VideoItem(
+        item_id="i",
+        video_id="v",
+        source=Path("v.mp4"),
+        prompt="p",
+        target="t",
+        task="genre",
+        start_s=start_s,
+        end_s=end_s,
+        meta=meta,
+    )
+
+
+@given(duration=st.integers(1, 600), history=st.integers(1, 150), stride=st.integers(1, 50))
+def test_lvu_windows_equal_a_slow_restatement(duration, history, stride):
+    expected, start = [], 0
+    while start == 0 or start <= duration - history:
+        expected.append((start, min(start + history - 1, duration)))
+        start += stride
+    assert lvu_windows(duration, history, stride) == expected
+
+
+def test_lvu_windows_of_a_film_of_141_seconds():
+    assert lvu_windows(141) == [(0, 99), (20, 119), (40, 139)]
+
+
+@given(
+    start=st.integers(0, 200),
+    length=st.integers(1, 100),
+    num_frames=st.integers(1, 60),
+    grid_frames=st.integers(1, 3000),
+)
+def test_grid_times_are_linspace_rounded_onto_the_grid(start, length, num_frames, grid_frames):
+    times_s = grid_times(start, start + length, num_frames, grid_frames, fps=10)
+    last = min((start + length) * 10, grid_frames - 1)
+    first = min(start * 10, last)
+    steps = max(num_frames - 1, 1)
+    exact = [first + (last - first) * i / steps for i in range(num_frames)]
+    numbers = [t * 10 for t in times_s]
+    assert len(numbers) == num_frames
+    # half a step is rounded either way
+    assert numbers == pytest.approx([round(k) for k in exact], abs=1)
+    assert all(abs(k - e) <= 0.5 + 1e-6 for k, e in zip(numbers, exact, strict=True))
+    assert all(round(k) == pytest.approx(k) for k in numbers)
+    assert numbers == sorted(numbers)
+    assert max(numbers) <= grid_frames - 1
+
+
+def test_a_window_shorter_than_the_clip_repeats_frames():
+    assert grid_times(0, 9, 5, 3, fps=10) == [0.0, 0.0, 0.1, 0.2, 0.2]
+
+
+@st.composite
+def films(draw):
+    """The times of a film's frames, unevenly spaced, and a stretch [start, stop) of them."""
+    gaps_ms = draw(st.lists(st.integers(1, 90), min_size=1, max_size=200))
+    times_s = np.concatenate(([0.0], np.cumsum(gaps_ms) / 1000))
+    first = draw(st.integers(0, len(times_s) - 1))
+    return times_s, first, draw(st.integers(first + 1, len(times_s)))
+
+
+def ends(times_s, first, stop):
+    return times_s[first], times_s[stop] if stop < len(times_s) else times_s[-1] + 0.04
+
+
+def numbers_of(times_s, chosen):
+    numbers = np.searchsorted(times_s, chosen).tolist()
+    assert [times_s[k] for k in numbers] == chosen
+    return numbers
+
+
+@given(film=films(), num_frames=st.integers(1, 80), seed=st.integers(0, 2**32))
+def test_training_draws_one_frame_inside_each_segment(film, num_frames, seed):
+    times_s, first, stop = film
+    rng = np.random.default_rng(seed)
+    numbers = numbers_of(
+        times_s, segment_times(times_s, *ends(times_s, first, stop), num_frames, rng)
+    )
+    count = min(stop - first, num_frames)
+    bounds = [first + (stop - first) * i // count for i in range(count + 1)]
+    assert len(numbers) == count
+    assert all(lower <= k < upper for k, (lower, upper) in zip(numbers, pairwise(bounds), strict=True))
+
+
+@given(film=films(), seed=st.integers(0, 2**32))
+def test_a_short_stretch_gives_each_of_its_frames_once(film, seed):
+    times_s, first, stop = film
+    for rng in (None, np.random.default_rng(seed)):
+        stretch_s = ends(times_s, first, stop)
+        chosen = segment_times(times_s, *stretch_s, stop - first + 3, rng)
+        assert numbers_of(times_s, chosen) == list(range(first, stop))
+
+
+@given(film=films(), num_frames=st.integers(1, 80))
+def test_evaluation_spreads_frames_evenly_from_first_to_last(film, num_frames):
+    times_s, first, stop = film
+    chosen = segment_times(times_s, *ends(times_s, first, stop), num_frames, None)
+    numbers = numbers_of(times_s, chosen)
+    gaps = np.diff(numbers)
+    assert numbers[0] == first
+    assert len(numbers) == 1 or numbers[-1] == stop - 1
+    assert len(numbers) == min(num_frames, stop - first)
+    assert len(gaps) == 0 or (gaps.min() >= 1 and gaps.max() - gaps.min() <= 1)
+
+
+def test_random_draws_reach_every_frame_of_a_stretch():
+    rng, times_s = np.random.default_rng(0), np.arange(30) / 10
+    draws = [segment_times(times_s, 0.5, 1.7, 4, rng) for _ in range(200)]
+    assert {round(t * 10) for chosen in draws for t in chosen} == set(range(5, 17))
+
+
+def test_a_stretch_between_two_frames_gives_the_one_shown_there():
+    assert segment_times(np.arange(10) / 10, 0.22, 0.28, 8, None) == [0.2]
+
+
+@pytest.fixture
+def source(tmp_path):
+    """Thirty frames, 3 s at 10 a second."""
+    for k in range(30):
+        (tmp_path / f"frame{k + 1:06d}.jpg").touch()
+    return FrameSource(tmp_path, 10.0)
+
+
+def test_an_item_of_a_grid_is_sampled_on_it_also_in_training(source):
+    lvu = item(0, 99, num_frames=30)
+    for rng in (None, np.random.default_rng(0)):
+        assert frame_times(lvu, source, 20, rng) == grid_times(0, 99, 20, 30, 10.0)
+
+
+def test_an_item_without_end_goes_on_to_the_end_of_the_film(source):
+    times_s = frame_times(item(1.0), source, 5, None)
+    assert (times_s[0], times_s[-1]) == (1.0, 2.9)
+
+
+def test_an_end_behind_the_film_is_drawn_back_to_it(source):
+    assert frame_times(item(0, 99.0), source, 5, None)[-1] == 2.9
+
+
+def test_an_item_that_starts_behind_the_film_is_named(source):
+    message = r"lasts 3\.000 s, but item 'i' starts at 3\.5 s; correct its start_s"
+    with pytest.raises(VideoError, match=message):
+        frame_times(item(3.5), source, 5, None)
+
+
+def test_a_grid_that_goes_on_behind_the_film_is_named(source):
+    message = r"lasts 3\.000 s, but item 'i' goes on to 9\.9 s by .*num_frames=500; get the whole"
+    with pytest.raises(VideoError, match=message):
+        frame_times(item(0, 9.9, num_frames=500), source, 5, None)

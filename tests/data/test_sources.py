@@ -1,0 +1,140 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mmavlm.data.sources import FrameSource, count_frames, inside, locate
+from mmavlm.data.video import read_frames
+from mmavlm.errors import ConfigError, DataError, VideoError
+
+
+def whole(picture):
+    return torch.from_numpy(picture.copy()).permute(2, 0, 1)
+
+
+@pytest.fixture
+def jpegs(tmp_path):
+    """Thirty JPEGs, 3 s at 10 a second; picture k is of grey 8·k."""
+    folder = tmp_path / "frames" / "film"
+    folder.mkdir(parents=True)
+    for k in range(30):
+        picture = Image.fromarray(np.full((16, 16, 3), 8 * k, dtype=np.uint8))
+        picture.save(folder / f"frame{k + 1:06d}.jpg", quality=100)
+    return folder
+
+
+def test_frame_k_of_a_folder_is_the_jpeg_numbered_k_plus_1(jpegs):
+    times_s = [0.0, 0.3, 0.3, 2.9]
+    frames, found_s = FrameSource(jpegs, 10.0).read(times_s, whole)
+    assert frames.shape == (4, 3, 16, 16)
+    levels = frames.float().mean((1, 2, 3)) / 8
+    torch.testing.assert_close(levels, torch.tensor([0.0, 3.0, 3.0, 29.0]), atol=0.2, rtol=0)
+    torch.testing.assert_close(found_s, torch.tensor(times_s))
+
+
+def test_a_folder_lasts_as_long_as_its_grid_says(jpegs):
+    source = FrameSource(jpegs, 10.0)
+    assert source.duration_s == pytest.approx(3.0)
+    np.testing.assert_allclose(source.times_s, np.arange(30) / 10)
+    assert FrameSource(jpegs, 5.0).duration_s == pytest.approx(6.0)
+
+
+def test_a_film_is_read_as_by_read_frames(make_clip):
+    path = make_clip(frames=20)
+    source = FrameSource(path, 10.0)
+    assert source.duration_s == pytest.approx(2.0)
+    np.testing.assert_allclose(source.times_s, np.arange(20) / 10)
+    frames, found_s = source.read([0.0, 1.05], whole)
+    expected, expected_s = read_frames(path, [0.0, 1.05], whole)
+    assert torch.equal(frames, expected)
+    assert torch.equal(found_s, expected_s)
+
+
+def test_a_missing_jpeg_is_named_with_the_count_and_the_remedy(jpegs):
+    (jpegs / "frame000005.jpg").unlink()
+    message = (
+        r"frame000005\.jpg is missing; the folder holds 29 frames\. "
+        r"Extract them again, or correct num_frames"
+    )
+    with pytest.raises(VideoError, match=message):
+        FrameSource(jpegs, 10.0).read([0.1, 0.4], whole)
+
+
+def test_a_broken_jpeg_is_named(jpegs):
+    (jpegs / "frame000002.jpg").write_bytes(b"no picture")
+    with pytest.raises(VideoError, match=r"frame000002\.jpg cannot be read: cannot identify"):
+        FrameSource(jpegs, 10.0).read([0.1], whole)
+
+
+def test_a_jpeg_that_is_cut_off_is_named(jpegs):
+    path = jpegs / "frame000002.jpg"
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path)
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(VideoError, match=r"frame000002\.jpg cannot be read: .*truncated"):
+        FrameSource(jpegs, 10.0).read([0.1], whole)
+
+
+def test_an_empty_folder_is_named(tmp_path):
+    with pytest.raises(VideoError, match=r"holds no frames \(frame000001\.jpg and so on\)"):
+        _ = FrameSource(tmp_path, 10.0).duration_s
+
+
+def test_auto_takes_frames_where_they_exist_and_the_film_elsewhere(tmp_path, jpegs):
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    for name in ("film.mp4", "other.mkv"):
+        (videos / name).touch()
+    assert locate(tmp_path, "film") == jpegs
+    assert locate(tmp_path, "other") == videos / "other.mkv"
+    assert locate(tmp_path, "film", "video") == videos / "film.mp4"
+    assert locate(tmp_path, "film", "frames") == jpegs
+    assert locate(tmp_path, "other", "frames") == tmp_path / "frames" / "other"
+
+
+def test_a_source_that_does_not_exist_is_the_place_where_it_is_missed(tmp_path):
+    assert locate(tmp_path, "none") == tmp_path / "videos" / "none.mp4"
+
+
+def test_a_name_may_hold_dots_and_folders(tmp_path):
+    path = tmp_path / "videos" / "part" / "a.b.webm"
+    path.parent.mkdir(parents=True)
+    path.touch()
+    assert locate(tmp_path, "part/a.b") == path
+
+
+def test_an_unknown_kind_of_source_lists_the_kinds(tmp_path):
+    message = r"data\.reader\.source='tape' is unknown; choose one of auto, video, frames"
+    with pytest.raises(ConfigError, match=message):
+        locate(tmp_path, "film", "tape")
+
+
+@pytest.mark.parametrize("name", ["../secret", "a/../../secret", "/etc/passwd"])
+@pytest.mark.parametrize("kind", ["auto", "video", "frames"])
+def test_names_that_lead_out_of_the_root_are_refused(tmp_path, name, kind):
+    with pytest.raises(DataError, match=rf"'{name}' leads out of .*stay below it"):
+        locate(tmp_path, name, kind)
+
+
+def test_a_link_below_the_root_may_lead_anywhere(tmp_path):
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "link").symlink_to(tmp_path)
+    assert inside(root, "link/film.mp4") == root / "link" / "film.mp4"
+
+
+def test_names_that_come_back_to_the_root_are_admitted(tmp_path):
+    assert inside(tmp_path, "a/../b.mp4") == tmp_path / "b.mp4"
+
+
+def test_counting_frames_names_the_first_gap(jpegs):
+    (jpegs / "frame000005.jpg").unlink()
+    with pytest.raises(VideoError, match=r"frame000005\.jpg is missing; the folder holds 29"):
+        count_frames(jpegs)
+
+
+def test_a_film_that_was_replaced_is_looked_at_anew(make_clip):
+    path = make_clip(frames=20)
+    assert FrameSource(path, 10.0).duration_s == pytest.approx(2.0)
+    make_clip(frames=30)
+    assert FrameSource(path, 10.0).duration_s == pytest.approx(3.0)

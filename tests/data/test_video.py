@@ -1,0 +1,229 @@
+from itertools import pairwise
+
+import av
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mmavlm.data.video import probe, read_frames
+from mmavlm.errors import VideoError
+
+REAL_FILMS = (
+    "birthday_no_audio.mp4",
+    "cooking_70s.mp4",
+    "dog_barking.mp4",
+    "h265_10bit.mp4",
+    "av1.mkv",
+    "no_frame_count.mp4",
+)
+
+
+def whole(picture):
+    return torch.from_numpy(picture.copy()).permute(2, 0, 1)
+
+
+def decode_in_order(path, keep=lambda index: True):
+    """Times in seconds from the first frame, and pictures: every frame, without any seeking."""
+    times_s, pictures = [], {}
+    with av.open(str(path)) as file:
+        stream = file.streams.video[0]
+        for index, frame in enumerate(file.decode(stream)):
+            times_s.append(frame.pts * float(stream.time_base))
+            if keep(index):
+                pictures[index] = whole(frame.to_ndarray(format="rgb24"))
+    return [t - times_s[0] for t in times_s], pictures
+
+
+def assert_exact(path, wanted=None):
+    """Every frame (or the `wanted` ones) is found at its own time and until the next one's."""
+    times_s, pictures = decode_in_order(path, lambda index: wanted is None or index in wanted)
+    numbers = sorted(pictures)
+    ends = [*times_s[1:], times_s[-1] + 1.0]
+    middles = [(times_s[i] + ends[i]) / 2 for i in numbers]
+    expected = torch.stack([pictures[i] for i in numbers])
+    for at_s in ([times_s[i] for i in numbers], middles):
+        frames, found_s = read_frames(path, at_s, whole)
+        assert torch.equal(frames, expected)
+        torch.testing.assert_close(found_s, torch.tensor([times_s[i] for i in numbers]))
+
+
+@pytest.mark.parametrize("gop", [12, 250])
+def test_frames_equal_those_of_decoding_in_order(make_clip, gop):
+    path = make_clip(frames=60, gop=gop)
+    with av.open(str(path)) as file:
+        dts_order = [p.pts for p in file.demux(video=0) if p.pts is not None]
+    assert dts_order != sorted(dts_order), "the clip must have B-frames"
+    assert_exact(path)
+
+
+@pytest.mark.parametrize("gop", [12, 250])
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+def test_any_choice_of_times_equals_decoding_in_order(make_clip, tmp_path, gop, data):
+    path = tmp_path / "clip.mp4"
+    if not path.exists():
+        make_clip(frames=60, gop=gop)
+    times_s, pictures = decode_in_order(path)
+    chosen = sorted(data.draw(st.lists(st.floats(-1, 8), min_size=1, max_size=6)))
+    frames, found_s = read_frames(path, chosen, whole)
+    for at_s, frame, got_s in zip(chosen, frames, found_s, strict=True):
+        # a tick is a millisecond or less: times nearer than that to a frame count as its own
+        shown = max([i for i, t in enumerate(times_s) if t <= at_s + 5e-4] or [0])
+        before = max([i for i, t in enumerate(times_s) if t <= at_s - 5e-4] or [0])
+        match = next((i for i in {shown, before} if torch.equal(frame, pictures[i])), None)
+        assert match is not None
+        assert float(got_s) == pytest.approx(times_s[match])
+
+
+def test_open_groups_of_pictures_are_entered_at_the_right_frame(make_clip):
+    path = make_clip(frames=60, gop=12, **{"x264-params": "open-gop=1"})
+    assert_exact(path)
+    assert_exact(path, wanted={0, 29, 47, 59})
+
+
+@pytest.mark.parametrize("name", ["clip.mkv", "clip.avi", "clip.ts", "clip.mov"])
+def test_containers_give_the_same_frames_after_seeking(make_clip, name):
+    path = make_clip(name, 60, ticks=1)
+    assert_exact(path)
+    assert_exact(path, wanted={5, 27, 58})
+
+
+def test_variable_frame_rate_goes_by_presentation_time(make_clip):
+    gaps = np.random.default_rng(0).integers(20, 400, 40)
+    assert_exact(make_clip(frames=40, pts=[0, *map(int, gaps.cumsum())]))
+
+
+def test_seconds_count_from_the_first_frame(make_clip):
+    path = make_clip("late.mkv", 20, pts=[7300 + 100 * i for i in range(20)])
+    info = probe(path)
+    assert info.start_pts > 0
+    assert info.duration_s == pytest.approx(2.0, abs=0.01)
+    assert_exact(path)
+    _, found_s = read_frames(path, [0.0, 0.55], whole)
+    torch.testing.assert_close(found_s, torch.tensor([0.0, 0.5]))
+
+
+def test_times_outside_give_the_first_and_the_last_frame(make_clip):
+    path = make_clip(frames=20)
+    _, pictures = decode_in_order(path)
+    frames, found_s = read_frames(path, [-3.0, 50.0, 60.0], whole)
+    assert torch.equal(frames, torch.stack([pictures[0], pictures[19], pictures[19]]))
+    torch.testing.assert_close(found_s, torch.tensor([0.0, 1.9, 1.9]))
+
+
+def test_several_threads_give_the_same_frames(make_clip):
+    path = make_clip(frames=40)
+    times_s = [0.0, 1.3, 3.9]
+    one, many = (read_frames(path, times_s, whole, threads=n)[0] for n in (1, 0))
+    assert torch.equal(one, many)
+
+
+def test_a_frame_shown_at_several_times_is_transformed_once(make_clip):
+    path, seen = make_clip(frames=10), []
+    frames, _ = read_frames(path, [0.2, 0.21, 0.29, 0.3], lambda p: seen.append(1) or whole(p))
+    assert len(seen) == 2
+    assert torch.equal(frames[0], frames[2])
+
+
+def test_probe_reads_what_a_file_holds(make_clip):
+    info = probe(make_clip(frames=30, gop=10))
+    assert (info.codec, info.width, info.height) == ("h264", 64, 48)
+    assert len(info.frame_pts) == 30
+    assert len(info.keyframe_pts) == 3
+    assert info.duration_s == pytest.approx(3.0)
+    assert all(a < b for a, b in pairwise(info.frame_pts))
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("name", REAL_FILMS)
+def test_real_films_equal_decoding_in_order(real_data, name):
+    path = real_data / "video" / name
+    count = len(probe(path).frame_pts)
+    assert_exact(path, wanted={0, 1, count // 3, count // 2, count - 2, count - 1})
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize(
+    ("name", "count"), [("no_frame_count.mp4", 240), ("av1.mkv", 125), ("h265_10bit.mp4", 30)]
+)
+def test_frames_are_counted_where_the_header_does_not(real_data, name, count):
+    assert len(probe(real_data / "video" / name).frame_pts) == count
+
+
+def test_missing_file_is_named(tmp_path):
+    with pytest.raises(VideoError, match=r"none\.mp4 does not exist"):
+        probe(tmp_path / "none.mp4")
+
+
+def test_empty_file_is_named(tmp_path):
+    (tmp_path / "empty.mp4").touch()
+    with pytest.raises(VideoError, match=r"empty\.mp4 is empty \(0 bytes\)"):
+        probe(tmp_path / "empty.mp4")
+
+
+def test_text_file_with_a_film_name_is_named(tmp_path):
+    (tmp_path / "text.mp4").write_text("this is no film\n" * 100)
+    with pytest.raises(VideoError, match=r"text\.mp4 cannot be decoded: .*Invalid data"):
+        probe(tmp_path / "text.mp4")
+
+
+def test_file_with_sound_alone_is_named(tmp_path):
+    path = tmp_path / "sound.mp4"
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("aac", rate=16000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(
+            np.zeros((1, 16000), dtype=np.float32), format="fltp", layout="mono"
+        )
+        frame.sample_rate = 16000
+        file.mux(stream.encode(frame))
+        file.mux(stream.encode())
+    with pytest.raises(VideoError, match=r"sound\.mp4 has no video stream"):
+        probe(path)
+
+
+def cut(path, share):
+    """The first `share` of the bytes of a file, in place."""
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    return path
+
+
+def test_file_cut_off_behind_its_header_is_named(make_clip):
+    path = cut(make_clip(frames=60), 0.5)
+    message = r"clip\.mp4 \(h264\) is cut off: its header promises 60 frames, \d+ are there; copy"
+    with pytest.raises(VideoError, match=message):
+        probe(path)
+
+
+def test_file_cut_off_before_its_index_is_named(make_clip):
+    path = cut(make_clip("clip.mov", 60), 0.5)
+    with pytest.raises(VideoError, match=r"clip\.mov cannot be decoded"):
+        probe(path)
+
+
+def test_matroska_file_that_is_cut_off_is_named(make_clip):
+    path = cut(make_clip("clip.mkv", 60), 0.5)
+    with pytest.raises(VideoError, match=r"clip\.mkv \(h264\) is cut off: .* copy or download"):
+        probe(path)
+
+
+def test_file_that_stops_decoding_names_where(make_clip):
+    path = make_clip(frames=60, gop=250)
+    info = probe(path)
+    with av.open(str(path)) as file:
+        last = [p for p in file.demux(video=0) if p.pts is not None][10].pos
+    content = bytearray(path.read_bytes())
+    content[last:] = bytes(len(content) - last)
+    path.write_bytes(bytes(content))
+    with pytest.raises(VideoError, match=r"clip\.mp4 \(h264\) breaks off after 0\.\d+ s of 6"):
+        read_frames(path, [info.duration_s - 0.1], whole, info=info)
+
+
+@pytest.mark.parametrize("times_s", [[], [1.0, 0.5]])
+def test_times_must_ascend(make_clip, times_s):
+    with pytest.raises(ValueError, match=r"times_s must be ascending and not empty, got \["):
+        read_frames(make_clip(frames=5), times_s, whole)
