@@ -94,7 +94,9 @@ def test_training_draws_one_frame_inside_each_segment(film, num_frames, seed):
     count = min(stop - first, num_frames)
     bounds = [first + (stop - first) * i // count for i in range(count + 1)]
     assert len(numbers) == count
-    assert all(lower <= k < upper for k, (lower, upper) in zip(numbers, pairwise(bounds), strict=True))
+    assert all(
+        lower <= k < upper for k, (lower, upper) in zip(numbers, pairwise(bounds), strict=True)
+    )
 
 
 @given(film=films(), seed=st.integers(0, 2**32))
