@@ -30,9 +30,6 @@ HEADER_SLACK_S = 1.0
 # A time computed from a frame's own, rounded by container or float, must find that frame.
 SAME_TIME_S = 5e-4
 
-# Matroska rounds times to milliseconds.
-TIME_SLACK_S = 1e-3
-
 # Some codecs pack placeholders and second fields into packets that give no frame of their own.
 PACKETS_WITHOUT_FRAME = 3
 
