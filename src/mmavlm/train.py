@@ -15,7 +15,8 @@ from mmavlm.run import Run
 # Settings of a run that the run it starts with takes over.
 CARRIED = {
     "model", "pretrained", "encoder", "text_encoder", "prompt_tokenizer", "qformer",
-    "qformer_queries", "memory", "temporal", "trainer", "logger", "seed", "paths.data",
+    "qformer_queries", "memory", "temporal", "trainer", "logger", "callbacks", "seed", "prepare",
+    "paths.data",
 }  # fmt: skip
 
 
