@@ -7,7 +7,12 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from hypothesis import settings
 from PIL import Image
+
+# How long an example takes says more about the machine than about the code.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 REAL_DATA = Path(__file__).parents[2] / "shared" / "data"
 
@@ -30,10 +35,12 @@ def clip_picture(name, number, width=64, height=48):
 def make_clip(tmp_path):
     """A function that encodes a clip; `pts` are in `ticks` of a frame's time."""
 
-    def make(name="clip.mp4", frames=30, *, fps=10, gop=12, ticks=100, pts=None, **options):
+    def make(
+        name="clip.mp4", frames=30, *, fps=10, gop=12, ticks=100, pts=None, codec=None, **options
+    ):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        codec = "mpeg4" if path.suffix == ".avi" else "libx264"
+        codec = codec or ("mpeg4" if path.suffix == ".avi" else "libx264")
         faststart = {"movflags": "faststart"} if path.suffix == ".mp4" else {}
         with av.open(str(path), "w", options=faststart) as file:
             stream = file.add_stream(codec, rate=fps)

@@ -1,3 +1,4 @@
+import struct
 from itertools import pairwise
 
 import av
@@ -90,6 +91,78 @@ def test_containers_give_the_same_frames_after_seeking(make_clip, name):
     path = make_clip(name, 60, ticks=1)
     assert_exact(path)
     assert_exact(path, wanted={5, 27, 58})
+
+
+def test_a_film_of_a_phone_stands_upright(make_clip):
+    path = make_clip(frames=4)
+    upright, _ = read_frames(path, [0.0, 0.3], whole)
+    content = bytearray(path.read_bytes())
+    # after its type, the track header holds version, times, ids, duration and layer, then 3x3
+    matrix = content.index(b"tkhd") + 4 + 4 + 20 + 16
+    identity = (0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
+    assert struct.unpack_from(">9i", content, matrix) == identity
+    quarter_clockwise = (0, 0x10000, 0, -0x10000, 0, 0, 0, 0, 0x40000000)
+    struct.pack_into(">9i", content, matrix, *quarter_clockwise)
+    path.write_bytes(content)
+    turned, _ = read_frames(path, [0.0, 0.3], whole)
+    assert torch.equal(turned, upright.rot90(-1, (2, 3)))
+
+
+def test_frames_of_an_avi_that_numbers_packets_are_found_in_display_order(make_clip):
+    path = make_clip("clip.avi", 40, ticks=1, codec="libx264")
+    with av.open(str(path)) as file:
+        numbers = [frame.pts for frame in file.decode(video=0)]
+    assert numbers != sorted(numbers), "the container must misname the frames"
+    info = probe(path)
+    _, pictures = decode_in_order(path)
+    frames, found_s = read_frames(path, info.times_s[[0, 7, 8, 39]].tolist(), whole)
+    assert torch.equal(frames, torch.stack([pictures[i] for i in (0, 7, 8, 39)]))
+    torch.testing.assert_close(found_s, torch.tensor([0.0, 0.7, 0.8, 3.9]))
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [("clip.mp4", "libx265"), ("clip.mkv", "libsvtav1"), ("c.webm", "libvpx-vp9")],
+)
+def test_other_codecs_give_the_frames_of_decoding_in_order(make_clip, name, codec):
+    if codec not in av.codecs_available:
+        pytest.skip(f"this FFmpeg has no {codec}")
+    path = make_clip(name, 40, codec=codec)
+    assert_exact(path)
+    assert_exact(path, wanted={3, 26, 39})
+
+
+def test_sound_may_go_on_behind_the_picture(make_clip, tmp_path):
+    silent, path = make_clip("silent.mkv", 20), tmp_path / "long_sound.mkv"
+    with av.open(str(silent)) as film, av.open(str(path), "w") as file:
+        picture = file.add_stream_from_template(film.streams.video[0])
+        sound = file.add_stream("aac", rate=16000, layout="mono")
+        for packet in film.demux(video=0):
+            if packet.dts is not None or packet.pts is not None:
+                packet.stream = picture
+                file.mux(packet)
+        quiet = np.zeros((1, 16000 * 6), dtype=np.float32)
+        frame = av.AudioFrame.from_ndarray(quiet, format="fltp", layout="mono")
+        frame.sample_rate = 16000
+        file.mux(sound.encode(frame))
+        file.mux(sound.encode())
+    with av.open(str(path)) as file:
+        assert file.duration > 5 * av.time_base
+    assert probe(path).duration_s == pytest.approx(2.0, abs=0.01)
+
+
+def test_a_stream_without_times_is_named_with_the_remedy(make_clip):
+    path = make_clip("raw.h264", 20)
+    message = r"raw\.h264 \(h264\) holds 20 frames, none of them a key frame .*; convert it to mp4"
+    with pytest.raises(VideoError, match=message):
+        probe(path)
+
+
+def test_a_file_of_which_the_header_alone_came_is_named(make_clip):
+    path = make_clip(frames=60)
+    path.write_bytes(path.read_bytes()[:3500])
+    with pytest.raises(VideoError, match=r"its header promises 60 frames, [0-9] are there"):
+        probe(path)
 
 
 def test_variable_frame_rate_goes_by_presentation_time(make_clip):
@@ -221,6 +294,13 @@ def test_file_that_stops_decoding_names_where(make_clip):
     path.write_bytes(bytes(content))
     with pytest.raises(VideoError, match=r"clip\.mp4 \(h264\) breaks off after 0\.\d+ s of 6"):
         read_frames(path, [info.duration_s - 0.1], whole, info=info)
+
+
+def test_avi_file_that_is_cut_off_is_named(make_clip):
+    path = cut(make_clip("clip.avi", 60, ticks=1), 0.5)
+    message = r"clip\.avi \(mpeg4\) is cut off: its header promises 6\.000 s, \d\.\d+ s are there"
+    with pytest.raises(VideoError, match=message):
+        probe(path)
 
 
 @pytest.mark.parametrize("times_s", [[], [1.0, 0.5]])

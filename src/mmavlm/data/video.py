@@ -82,19 +82,17 @@ def probe(path: Path) -> VideoInfo:
         codec = stream.codec_context.name
         packets = [p for p in container.demux(stream) if p.size and not p.is_discard]
         timed = [p for p in packets if p.pts is not None]
+        end = max((p.pts + (p.duration or 0) for p in timed), default=0)
+        _refuse_cut_off(path, container, stream, len(packets), end)
         keyframes = np.array(sorted(p.pts for p in timed if p.is_keyframe), np.int64)
         if not len(keyframes):
             raise VideoError(
                 f"{path} ({codec}) holds {len(packets)} frames, none of them a key frame with a "
                 "display time; convert it to mp4"
             )
-        _refuse_cut_off(path, codec, stream.frames, len(packets))
         # what precedes the first key frame refers to frames the file does not have
         frames = np.array(sorted(p.pts for p in timed if p.pts >= keyframes[0]), np.int64)
-        end = max(p.pts + (p.duration or 0) for p in timed)
         tick_s = float(stream.time_base)
-        if not stream.frames and container.duration:
-            _refuse_early_end(path, codec, container, end * tick_s)
         # AVI numbers packets as they come: where their frames are reordered, the numbers are not
         # those of the frames.
         numbered = all(a.pts < b.pts for a, b in pairwise(timed))
@@ -247,30 +245,32 @@ def _last_not_after(pts: Any, of: Ticks) -> Any:
     return of[np.maximum(np.searchsorted(of, pts, side="right") - 1, 0)]
 
 
-def _refuse_cut_off(path: Path, codec: str, promised: int, came: int) -> None:
-    if came < SHARE_THAT_MUST_COME * promised:
-        raise VideoError(
-            f"{path} ({codec}) is cut off: its header promises {promised} frames, {came} are "
-            "there; copy or download it again"
-        )
+def _refuse_cut_off(path: Path, container: Any, stream: Any, came: int, end: int) -> None:
+    """Refuse a file with fewer frames, or where these are not counted seconds, than it says."""
+    slots = container.format.name == "avi"  # AVI counts slots for frames, some of them empty
+    if stream.frames and not slots:
+        if came >= SHARE_THAT_MUST_COME * stream.frames:
+            return
+        promised, there = f"{stream.frames} frames", f"{came}"
+    else:
+        tick_s, length_s = float(stream.time_base), (container.duration or 0) / av.time_base
+        length_s = stream.frames * tick_s if slots else length_s
+        enough_s = min(SHARE_THAT_MUST_COME * length_s, length_s - HEADER_SLACK_S)
+        end_s = end * tick_s
+        if end_s >= enough_s or (end_s := _end_of_all_s(container)) >= enough_s:
+            return
+        promised, there = f"{length_s:.3f} s", f"{end_s:.3f} s"
+    raise VideoError(
+        f"{path} ({stream.codec_context.name}) is cut off: its header promises {promised}, "
+        f"{there} are there; copy or download it again"
+    )
 
 
-def _refuse_early_end(path: Path, codec: str, container: Any, end_s: float) -> None:
-    """Refuse a file without a frame count whose streams all end before its header says so."""
-    length_s = container.duration / av.time_base
-    enough_s = min(SHARE_THAT_MUST_COME * length_s, length_s - HEADER_SLACK_S)
-    # Ends are counted from 0, as Matroska counts its length: a whole film that begins late passes.
-    if end_s >= enough_s:
-        return
+def _end_of_all_s(container: Any) -> float:
+    """When the last packet of any stream ends: sound may rightly go on behind the picture."""
     container.seek(container.start_time or 0)
-    for packet in container.demux():
-        if packet.pts is not None:
-            end_s = max(end_s, float((packet.pts + (packet.duration or 0)) * packet.time_base))
-    if end_s < enough_s:
-        raise VideoError(
-            f"{path} ({codec}) is cut off: its header promises {length_s:.3f} s, "
-            f"{end_s:.3f} s are there; copy or download it again"
-        )
+    packets = (p for p in container.demux() if p.pts is not None)
+    return max(float((p.pts + (p.duration or 0)) * p.time_base) for p in packets)
 
 
 @contextmanager
