@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -48,12 +47,11 @@ def _split_interval(text: str) -> tuple[str, str]:
     return number, interval.removesuffix(")")
 
 
-def _plots(curves: Sequence[Curve]) -> list[tuple[str, Markup]]:
+def _plots(curves: Sequence[Curve]) -> list[tuple[str, str]]:
     by_name: dict[str, list[Curve]] = {}
     for curve in curves:
         by_name.setdefault(curve.name, []).append(curve)
-    # matplotlib escapes the texts it draws
-    return [(name, Markup(draw(group))) for name, group in by_name.items()]
+    return [(name, draw(group)) for name, group in by_name.items()]
 
 
 def _heat_map(confusion: Confusion) -> dict[str, Any]:
