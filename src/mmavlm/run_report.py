@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omegaconf import OmegaConf
@@ -54,9 +53,12 @@ def headline(metrics: Mapping[str, float]) -> dict[str, str]:
 
 
 def curves(run: Run) -> list[Curve]:
-    """The csv log's curves, named after their run."""
-    files = sorted(Path(run.folder).rglob("metrics.csv"))
-    return read_csv_curves(files[-1], prefix=f"{run.stage.run['stage']} ") if files else []
+    """The csv log's curves, named after their stage; what never changes is left out."""
+    path = run.folder / "csv" / "metrics.csv"
+    if not path.is_file():
+        return []
+    found = read_csv_curves(path, prefix=f"{run.stage.run['stage']} ")
+    return [curve for curve in found if not curve.name.endswith(("count", "chance_r1"))]
 
 
 def confusions(rows: Sequence[Prediction], classes: Mapping[str, Sequence[str]]) -> list[Confusion]:
