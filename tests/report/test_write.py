@@ -11,7 +11,7 @@ from PIL import Image
 from mmavlm.report import Confusion, Curve, Report, SampleAnswer, Table, write_report
 
 EVIL = "<script>alert('x')</script> & \"y\" $\\frac{1$"
-VOID = {"meta", "img", "br", "link", "input"}
+VOID = {"meta", "img", "br", "wbr", "link", "input"}
 
 
 class Page(HTMLParser):
@@ -153,6 +153,16 @@ def test_curves_of_one_name_share_axes(tmp_path):
     curves.append(Curve("lr", [0, 1], [1.0, 0.5]))
     page = Page(written(tmp_path, Report(title="t", summary={}, curves=curves)))
     assert page.tags.count("svg") == 2
+
+
+def test_details_and_settings_are_folded_under_the_main_curves(tmp_path):
+    names = {"loss": "train", "genre/top1": "val", "genre/top5": "val", "lr-AdamW": ""}
+    curves = [Curve(name, [0, 1], [1.0, 0.5], split) for name, split in names.items()]
+    html = written(tmp_path, Report(title="t", summary={}, curves=curves))
+    assert "3 more curves" in Page(html).texts
+    main, folded = html.split("<details>")
+    assert main.count("<svg") == 1
+    assert folded.count("<svg") == 3
 
 
 def test_counts_of_another_shape_are_refused():

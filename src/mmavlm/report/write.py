@@ -30,10 +30,12 @@ def write_report(path: Path, report: Report) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    plots, more_plots = _plots(report.curves)
     page = environment.get_template("report.html.j2").render(
         report=report,
         headline=[(name, *_split_interval(text)) for name, text in report.summary.items()],
-        plots=_plots(report.curves),
+        plots=plots,
+        more_plots=more_plots,
         confusions=[_heat_map(confusion) for confusion in report.confusions],
         samples=[_film_strip(sample) for sample in report.samples],
     )
@@ -47,11 +49,17 @@ def _split_interval(text: str) -> tuple[str, str]:
     return number, interval.removesuffix(")")
 
 
-def _plots(curves: Sequence[Curve]) -> list[tuple[str, str]]:
+def _plots(curves: Sequence[Curve]) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """Names and drawings: those to see at once, and those of details (`task/top5`) and settings."""
     by_name: dict[str, list[Curve]] = {}
     for curve in curves:
         by_name.setdefault(curve.name, []).append(curve)
-    return [(name, draw(group)) for name, group in by_name.items()]
+    first: list[tuple[str, str]] = []
+    rest: list[tuple[str, str]] = []
+    for name, group in by_name.items():
+        shown = "/" not in name and any(curve.split for curve in group)
+        (first if shown else rest).append((name, draw(group)))
+    return first, rest
 
 
 def _heat_map(confusion: Confusion) -> dict[str, Any]:
