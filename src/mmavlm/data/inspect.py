@@ -59,14 +59,18 @@ class Inspection:
         for name, split in self.splits.items():
             for task, counts in split.classes.items():
                 share = ", ".join(f"{label} {count}" for label, count in counts.items())
-                console.print(f"{name} · {task}: {share}", markup=False)
+                console.print(f"{name} · {task}: {share}", markup=False, soft_wrap=True)
             if split.problem:
-                console.print(f"{name}: {split.problem}", markup=False, style="red")
+                console.print(f"{name}: {split.problem}", markup=False, soft_wrap=True, style="red")
             if split.missing:
                 shown = ", ".join(split.missing[:5])
-                console.print(f"{name}: missing videos, such as {shown}", markup=False)
+                console.print(
+                    f"{name}: missing videos, such as {shown}", markup=False, soft_wrap=True
+                )
             for video, reason in split.broken.items():
-                console.print(f"{name}: broken {video}: {reason}", markup=False, style="red")
+                console.print(
+                    f"{name}: broken {video}: {reason}", markup=False, soft_wrap=True, style="red"
+                )
 
 
 def inspect(
