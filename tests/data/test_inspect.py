@@ -3,7 +3,7 @@ import json
 import pytest
 
 from mmavlm.data.inspect import inspect
-from mmavlm.data.readers import OwnReader
+from mmavlm.data.readers import LVUReader, OwnReader
 from mmavlm.errors import ConfigError, DataError
 
 READER = OwnReader(closed=["animal"])
@@ -96,3 +96,15 @@ def test_a_set_without_any_annotation_is_refused(tmp_path):
 def test_a_missing_root_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"data\.root=.*none does not exist; give the folder"):
         inspect(READER, tmp_path / "none", None)
+
+
+@pytest.mark.real_data
+def test_lvu_without_its_films_is_counted_and_all_of_it_is_missing(real_data):
+    found = inspect(LVUReader(), real_data, "relationship")
+    counts = {name: split.items for name, split in found.splits.items()}
+    assert counts["train"] == 298
+    assert counts["test"] == 91
+    for split in found.splits.values():
+        assert split.problem is None
+        assert split.missing_videos == split.videos > 0
+        assert sum(split.classes["relationship"].values()) == split.items

@@ -1,0 +1,54 @@
+from pathlib import Path
+
+import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+
+from mmavlm.cli import config_dir
+from mmavlm.data.datamodule import VideoDataModule
+
+GROUP = sorted(path.stem for path in (Path(config_dir()) / "data").glob("*.yaml"))
+
+
+def datamodule(name, root, *overrides):
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        config = compose("train", [f"data={name}", f"data.root={root}", "model=tiny", *overrides])
+    return instantiate(config.data)
+
+
+@pytest.mark.parametrize("name", GROUP)
+def test_every_data_config_makes_a_datamodule(name, tmp_path):
+    data = datamodule(name, tmp_path)
+    assert isinstance(data, VideoDataModule)
+    assert data.broken.max_broken == 0.01
+    assert data.seed == 42
+
+
+@pytest.mark.parametrize("name", GROUP)
+def test_all_data_configs_have_the_same_settings_and_no_root(name):
+    config = yaml.safe_load((Path(config_dir()) / "data" / f"{name}.yaml").read_text())
+    assert config["root"] == "???"
+    assert config.keys() == {
+        *("_target_", "reader", "root", "task", "num_frames", "frame_fps", "image_size"),
+        *("batch_size", "eval_batch_size", "num_workers", "max_broken", "crop", "flip"),
+        *("keep_frames", "seed", "limit_items"),
+    }
+
+
+def test_own_rows_may_stand_in_a_csv_without_any_setting(tmp_path):
+    (tmp_path / "a.mp4").touch()
+    for split in ("train", "val", "test"):
+        rows = "video,prompt,answer\na.mp4,what?,a dog\n"
+        (tmp_path / f"{split}.csv").write_text(rows)
+    data = datamodule("own_videos", tmp_path)
+    assert [item.target for item in data.items("train")] == ["a dog"]
+
+
+def test_webvid_is_read_from_csv_without_any_setting(tmp_path):
+    film = tmp_path / "videos" / "p1" / "7.mp4"
+    film.parent.mkdir(parents=True)
+    film.touch()
+    (tmp_path / "train.csv").write_text("videoid,name,page_dir\n7,A dog.,p1\n")
+    data = datamodule("webvid", tmp_path, "data.reader.val=train.csv")
+    assert [item.source for item in data.items("val")] == [film]
