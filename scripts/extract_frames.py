@@ -61,11 +61,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = Extraction(options.fps, options.short_side, options.quality)
         todo, complete = plan(options.videos, options.frames)
     except MmavlmError as error:
-        console.print(f"error: {error}", style="red", markup=False)
+        console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         return 1
     failed = extract_all(todo, settings, options.workers, console)
     for path, reason in sorted(failed.items()):
-        console.print(f"failed {path}: {reason}", style="red", markup=False)
+        console.print(f"failed {path}: {reason}", style="red", markup=False, soft_wrap=True)
     console.print(
         f"{len(todo) - len(failed)} films extracted, {complete} were complete, "
         f"{len(failed)} failed",
