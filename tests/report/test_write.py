@@ -85,6 +85,21 @@ def test_the_page_fetches_nothing(tmp_path):
     assert "@import" not in html
     assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", html))
     assert "default-src 'none'" in html
+    assert "://" not in re.sub(r' xmlns(:\w+)?="[^"]*"', "", html)
+
+
+def test_a_report_that_cannot_be_written_leaves_the_earlier_one(tmp_path, monkeypatch):
+    earlier = written(tmp_path, Report(title="earlier", summary={}))
+
+    def full_disk(self, text, encoding):
+        self.write_bytes(text.encode(encoding)[:100])
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("pathlib.Path.write_text", full_disk)
+        with pytest.raises(OSError, match="No space left"):
+            write_report(tmp_path / "report.html", Report(title="later", summary={}))
+    assert (tmp_path / "report.html").read_text(encoding="utf-8") == earlier
 
 
 def test_frames_come_back_out_of_the_page(tmp_path):

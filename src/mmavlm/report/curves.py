@@ -23,6 +23,7 @@ MAX_POINTS = 400  # a line has no more than this many, so that the page stays sm
 INK = "#010203"  # stands for the page's own text colour, which follows light and dark
 COLOURS = {"train": "#3b82c4", "val": "#e07b39"}
 NUMBERED_ID = re.compile(r' id="[\w.]+_\d+"')  # figure_1, axes_1: the same in every drawing
+NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))  # no address, no clock in a page
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # texts stay texts, in the page's font
     "text.parse_math": False,
@@ -111,7 +112,7 @@ def draw(curves: Sequence[Curve]) -> str:
         if any(curve.split for curve in curves):
             axes.legend(frameon=False, labelcolor=INK)
         out = io.StringIO()
-        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None})
+        figure.savefig(out, format="svg", transparent=True, metadata=NO_METADATA)
     svg = out.getvalue()
     svg = NUMBERED_ID.sub("", svg[svg.index("<svg") :])
     return svg.replace(INK, "currentColor")
