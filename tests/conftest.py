@@ -1,5 +1,7 @@
 """Fixtures that several folders of tests share."""
 
+import json
+import sys
 import zlib
 from fractions import Fraction
 from pathlib import Path
@@ -9,6 +11,8 @@ import numpy as np
 import pytest
 from hypothesis import settings
 from PIL import Image
+
+from mmavlm.movies import ensure_movie_set
 
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("patient", deadline=None)
@@ -58,3 +62,33 @@ def make_clip(tmp_path):
         return path
 
     return make
+
+
+@pytest.fixture(scope="session")
+def films(tmp_path_factory):
+    """Twelve films with annotations of all kinds: LVU's, captions, and a user's own rows."""
+    root = ensure_movie_set(tmp_path_factory.mktemp("films"), clips=12, duration_s=4)
+    for split in ("train", "val", "test"):
+        rows = map(json.loads, (root / "captions" / f"{split}.jsonl").read_text().splitlines())
+        lines = [
+            json.dumps({"video": r["video"], "prompt": "what happens?", "answer": r["caption"]})
+            for r in rows
+        ]
+        (root / f"{split}.jsonl").write_text("\n".join(lines))
+    return root
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Run a command's main with arguments in a fresh folder; gives its exit code."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(module, *arguments):
+        monkeypatch.setattr(sys, "argv", [module.__name__, *map(str, arguments)])
+        try:
+            module.main()
+        except SystemExit as stop:
+            return stop.code
+        return 0
+
+    return run

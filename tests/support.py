@@ -7,6 +7,13 @@ from hydra.utils import instantiate
 
 from mmavlm.batch import VideoTextBatch
 from mmavlm.cli import config_dir
+from mmavlm.encoders import TinyEncoder
+
+# What makes any experiment run in seconds on a CPU.
+SMALL = [
+    "model=tiny", "trainer=cpu", "trainer.max_epochs=1", "data.num_frames=4", "data.batch_size=4",
+    "data.num_workers=0", "callbacks.progress=null",
+]  # fmt: skip
 
 
 def composed(*overrides, name="train"):
@@ -51,6 +58,16 @@ def rows_of(batch, row):
         item_id=batch.item_id[keep],
         task=batch.task[keep],
     )
+
+
+class CountedEncoder(TinyEncoder):
+    """The tiny encoder, counting how often it is built."""
+
+    built = 0
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        type(self).built += 1
 
 
 class StopAtEpoch(L.Callback):

@@ -9,45 +9,11 @@ import pytest
 import torch
 
 from mmavlm import check, evaluate, predict, train
-from mmavlm.movies import ensure_movie_set
+from support import SMALL
 
 EXPERIMENTS = sorted(
     path.stem for path in (Path(__file__).parents[1] / "conf/experiment").glob("*.yaml")
 )
-SMALL = [
-    "model=tiny", "trainer=cpu", "trainer.max_epochs=1", "data.num_frames=4", "data.batch_size=4",
-    "data.num_workers=0", "callbacks.progress=null",
-]  # fmt: skip
-
-
-@pytest.fixture(scope="session")
-def films(tmp_path_factory):
-    """Twelve films with annotations of all kinds: LVU's, captions, and a user's own rows."""
-    root = ensure_movie_set(tmp_path_factory.mktemp("films"), clips=12, duration_s=4)
-    for split in ("train", "val", "test"):
-        rows = map(json.loads, (root / "captions" / f"{split}.jsonl").read_text().splitlines())
-        lines = [
-            json.dumps({"video": r["video"], "prompt": "what happens?", "answer": r["caption"]})
-            for r in rows
-        ]
-        (root / f"{split}.jsonl").write_text("\n".join(lines))
-    return root
-
-
-@pytest.fixture
-def run(tmp_path, monkeypatch):
-    """Run a command's main with arguments in a fresh folder; gives its exit code."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(module, *arguments):
-        monkeypatch.setattr(sys, "argv", [module.__name__, *map(str, arguments)])
-        try:
-            module.main()
-        except SystemExit as stop:
-            return stop.code
-        return 0
-
-    return run
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from mmavlm.run import Run
 
 def evaluate(config: DictConfig) -> None:
     """Test the checkpoint on the test split and write what training writes after its test."""
-    run = Run(config, list(HydraConfig.get().overrides.task))
+    run = Run(config, list(HydraConfig.get().overrides.task), splits=["test"])
     run.load(config.checkpoint)
     run.test()
     run.write()

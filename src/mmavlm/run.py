@@ -11,10 +11,13 @@ import lightning as L
 from hydra.utils import instantiate
 from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
 from mmavlm.backbone import VideoLanguageModel
+from mmavlm.data.datamodule import SPLITS
 from mmavlm.errors import CheckpointError
 from mmavlm.report import write_report
+from mmavlm.run_cache import build_encoder, take_features
 from mmavlm.run_report import describe
 from mmavlm.runs import check_accelerator, check_loggers, write_metrics
 from mmavlm.stages import FineTune
@@ -34,9 +37,14 @@ DIFFERS_BETWEEN_STAGES = (
 
 
 class Run:
-    """One stage of one experiment: `config` composed, `overrides` the command line it came from."""
+    """One stage of one experiment: `config` composed, `overrides` the command line it came from.
 
-    def __init__(self, config: DictConfig, overrides: Sequence[str]) -> None:
+    `splits` are those whose features `data.cache` must hold; all that are used by default.
+    """
+
+    def __init__(
+        self, config: DictConfig, overrides: Sequence[str], splits: Sequence[str] | None = None
+    ) -> None:
         check_accelerator(config.trainer)
         check_loggers(config.logger)
         self.config = config
@@ -45,7 +53,8 @@ class Run:
         if config.prepare is not None:
             instantiate(config.prepare)
         self.data = instantiate(config.data)
-        self.stage = self._build_stage(list(overrides))
+        used = SPLITS if config.test else SPLITS[:2]
+        self.stage = self._build_stage(list(overrides), used if splits is None else splits)
         self.trainer = self._build_trainer()
         self.metrics: dict[str, float] = {}
 
@@ -106,9 +115,12 @@ class Run:
     def _collect(self) -> None:
         self.metrics |= {k: float(v) for k, v in self.trainer.callback_metrics.items()}
 
-    def _build_stage(self, overrides: list[str]) -> Stage:
+    def _build_stage(self, overrides: list[str], splits: Sequence[str]) -> Stage:
         config = self.config
-        backbone = build_backbone(config)
+        cached = self.data.cache is not None
+        backbone = build_backbone(
+            config, take_features(config, self.data, splits) if cached else None
+        )
         if self.data.image_size is None:
             self.data.image_size = backbone.encoder.image_size
         settings: dict[str, Any] = {
@@ -130,9 +142,13 @@ class Run:
         )
 
 
-def build_backbone(config: DictConfig) -> VideoLanguageModel:
-    """The model, with its pretrained parts where `pretrained` names them."""
-    backbone: VideoLanguageModel = instantiate(config.backbone)
+def build_backbone(config: DictConfig, encoder: nn.Module | None = None) -> VideoLanguageModel:
+    """The model, with its pretrained parts where `pretrained` names them.
+
+    `encoder` is taken instead of the config's, if given.
+    """
+    encoder = build_encoder(config) if encoder is None else encoder
+    backbone: VideoLanguageModel = instantiate(config.backbone, encoder=encoder)
     if config.pretrained is not None:
         backbone.load_instructblip(instructblip_parts(PretrainedFolder(config.pretrained)))
     return backbone

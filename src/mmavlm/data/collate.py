@@ -11,26 +11,27 @@ from mmavlm.data.dataset import BrokenItem, Sample
 
 
 def collate(samples: Sequence[Sample | BrokenItem]) -> VideoTextBatch:
-    """Samples → a batch, padded to the longest; broken items are named, not replaced.
+    """Samples → a batch of frames or of features, padded to the longest.
 
-    If all are broken the batch has no rows.
+    Broken items are named, not replaced. If all are broken the batch has no rows.
     """
     whole = [sample for sample in samples if isinstance(sample, Sample)]
     broken = [sample for sample in samples if isinstance(sample, BrokenItem)]
     longest = max((len(sample.frames) for sample in whole), default=1)
-    size = whole[0].frames.shape[-1] if whole else broken[0].image_size
-    frames = torch.zeros(len(whole), longest, 3, size, size, dtype=torch.uint8)
+    blank = whole[0].frames if whole else broken[0].blank
+    visual = blank.new_zeros(len(whole), longest, *blank.shape[1:])
     timestamps_s = torch.zeros(len(whole), longest)
     mask = torch.zeros(len(whole), longest, dtype=torch.bool)
     for row, sample in enumerate(whole):
         length = len(sample.frames)
-        frames[row, :length] = sample.frames
+        visual[row, :length] = sample.frames
         timestamps_s[row, :length] = sample.timestamps_s
         mask[row, :length] = True
     items = [sample.item for sample in whole]
     labels = [-1 if item.label is None else item.label for item in items]
     return VideoTextBatch(
-        frames=frames,
+        frames=None if visual.is_floating_point() else visual,
+        features=visual if visual.is_floating_point() else None,
         frame_mask=mask,
         timestamps_s=timestamps_s,
         prompt=[item.prompt for item in items],

@@ -13,6 +13,8 @@ from torch.utils.data import DataLoader
 from mmavlm.data.broken import BrokenBudget
 from mmavlm.data.collate import collate
 from mmavlm.data.dataset import VideoDataset
+from mmavlm.data.feature_cache import CachedFilms, FeatureCache
+from mmavlm.data.film_entries import FilmPlan, Sampling
 from mmavlm.data.order import EpochOrder
 from mmavlm.errors import ConfigError, DataError
 from mmavlm.interfaces import VideoItem
@@ -36,7 +38,8 @@ class VideoDataModule(L.LightningDataModule):
     Videos that do not exist are left out and counted as broken, as are those that turn out to be
     unreadable while loading; above a share of `max_broken` of all videos the run stops.
     `image_size` None is to be set to the encoder's before a loader is asked for. `limit_items`
-    takes the first so many items of each split.
+    takes the first so many items of each split. With `cache`, a folder, the batches hold features
+    of that cache, which is to be opened with `use_cache` before a loader is asked for.
 
     Raises:
         ConfigError: if the root is missing or a number is out of range.
@@ -59,6 +62,7 @@ class VideoDataModule(L.LightningDataModule):
         crop: bool = True,
         flip: bool = True,
         keep_frames: bool = False,
+        cache: str | Path | None = None,
         seed: int = 42,
         limit_items: int | None = None,
     ) -> None:
@@ -95,6 +99,8 @@ class VideoDataModule(L.LightningDataModule):
         self.seed = seed
         self.limit_items = limit_items
         self.broken = BrokenBudget(max_broken)
+        self.cache = None if cache is None else Path(cache)
+        self._features: FeatureCache | None = None
         self._items: dict[str, list[VideoItem]] = {}
 
     def items(self, split: str) -> list[VideoItem]:
@@ -138,9 +144,40 @@ class VideoDataModule(L.LightningDataModule):
             self.items(split),
             image_size=self.image_size,
             train=split == "train",
+            features=self._cached_films(split),
             seed=self.seed,
             **self.settings,
         )
+
+    def use_cache(self, features: FeatureCache) -> None:
+        """Take features from an opened cache.
+
+        Raises:
+            ConfigError: if its features are of pictures of another size.
+        """
+        size = features.card.image_size
+        if self.image_size not in (None, size):
+            raise ConfigError(
+                f"data.image_size={self.image_size}, but the encoder whose features are cached "
+                f"takes pictures of {size}; leave data.image_size null"
+            )
+        self.image_size = size
+        self._features = features
+
+    def film_plan(self, split: str) -> FilmPlan:
+        """Which entries of a feature cache hold the frames of a split's items."""
+        sampling = Sampling(self.settings["num_frames"], float(self.settings["frame_fps"]))
+        return FilmPlan(self.items(split), sampling)
+
+    def _cached_films(self, split: str) -> CachedFilms | None:
+        if self.cache is None:
+            return None
+        if self._features is None:
+            raise ConfigError(
+                f"data.cache={self.cache} was not opened; call use_cache with a FeatureCache, "
+                "or set data.cache=null"
+            )
+        return CachedFilms(self._features, self.film_plan(split))
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled batches; the last incomplete one is kept."""

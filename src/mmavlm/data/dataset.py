@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from mmavlm.data.feature_cache import CachedFilms
+from mmavlm.data.film_entries import choice
 from mmavlm.data.sampling import frame_times
 from mmavlm.data.sources import FrameSource
 from mmavlm.data.transforms import ClipTransform
@@ -18,7 +21,10 @@ from mmavlm.interfaces import VideoItem
 
 @dataclass(frozen=True)
 class Sample:
-    """One item with its frames, uint8 (T,3,S,S), and their times (T,) in seconds."""
+    """One item with its frames and their times (T,) in seconds.
+
+    Frames are uint8 (T,3,S,S), or, from the feature cache, frame tokens float16 (T,P,Dv).
+    """
 
     item: VideoItem
     frames: Tensor
@@ -27,21 +33,22 @@ class Sample:
 
 @dataclass(frozen=True)
 class BrokenItem:
-    """An item whose video could not be read, and why."""
+    """An item whose video could not be read, and why; `blank` has no frames of the set's shape."""
 
     item: VideoItem
     reason: str
-    image_size: int
+    blank: Tensor
 
 
 class VideoDataset(Dataset[Sample | BrokenItem]):
     """The items of a split. In training frames are drawn at random, cropped and flipped.
 
     With `keep_frames` what was decoded once stays in memory, for sets that fit there: whole
-    pictures at the times evaluation takes, still mirrored at random in training.
+    pictures at the times evaluation takes, still mirrored at random in training. With `features`
+    nothing is decoded: frames are those of the feature cache, at the times evaluation takes.
 
     Raises:
-        ConfigError: if `keep_frames` and random crops are both asked for in training.
+        ConfigError: if training is to draw crops or mirror images of what is kept or cached.
     """
 
     def __init__(
@@ -55,12 +62,12 @@ class VideoDataset(Dataset[Sample | BrokenItem]):
         crop: bool = True,
         flip: bool = True,
         keep_frames: bool = False,
+        features: CachedFilms | None = None,
         seed: int = 42,
     ) -> None:
-        if keep_frames and train and crop:
-            raise ConfigError(
-                "data.keep_frames=true keeps whole pictures, so there is nothing to crop anew each "
-                "epoch; set data.crop=false, or data.keep_frames=false"
+        if train:
+            refuse_augmentation(
+                crop=crop, flip=flip, keep_frames=keep_frames, cached=features is not None
             )
         self.items = list(items)
         self.num_frames = num_frames
@@ -70,6 +77,7 @@ class VideoDataset(Dataset[Sample | BrokenItem]):
         self.crop = crop
         self.flip = flip
         self.keep_frames = keep_frames
+        self.features = features
         self.seed = seed
         self.kept: dict[tuple[object, ...], tuple[Tensor, Tensor]] = {}
 
@@ -82,13 +90,31 @@ class VideoDataset(Dataset[Sample | BrokenItem]):
         item = self.items[index]
         rng = np.random.default_rng((self.seed, epoch, index)) if self.train else None
         try:
-            source = FrameSource(item.source, self.frame_fps)
-            chosen_by = None if self.keep_frames else rng
-            times_s = frame_times(item, source, self.num_frames, chosen_by)
-            frames, timestamps_s = self._read(source, times_s, rng)
+            if self.features is None:
+                frames, timestamps_s = self._decode(item, rng)
+            else:
+                frames, timestamps_s = self._look_up(item, self.features)
         except VideoError as error:
-            return BrokenItem(item, str(error), self.image_size)
+            return BrokenItem(item, str(error), self._blank())
         return Sample(item, frames, timestamps_s)
+
+    def _look_up(self, item: VideoItem, features: CachedFilms) -> tuple[Tensor, Tensor]:
+        if not self.keep_frames:
+            return features.read(item)
+        key = (item.video_id, item.source, *choice(item))
+        if key not in self.kept:
+            self.kept[key] = features.read(item)
+        return self.kept[key]
+
+    def _blank(self) -> Tensor:
+        if self.features is not None:
+            return self.features.blank
+        return torch.zeros(0, 3, self.image_size, self.image_size, dtype=torch.uint8)
+
+    def _decode(self, item: VideoItem, rng: np.random.Generator | None) -> tuple[Tensor, Tensor]:
+        source = FrameSource(item.source, self.frame_fps)
+        times_s = frame_times(item, source, self.num_frames, None if self.keep_frames else rng)
+        return self._read(source, times_s, rng)
 
     def _read(
         self, source: FrameSource, times_s: Sequence[float], rng: np.random.Generator | None
@@ -101,3 +127,21 @@ class VideoDataset(Dataset[Sample | BrokenItem]):
             self.kept[key] = source.read(times_s, ClipTransform(self.image_size, None))
         frames, timestamps_s = self.kept[key]
         return (frames.flip(-1) if transform.mirror else frames), timestamps_s
+
+
+def refuse_augmentation(*, crop: bool, flip: bool, keep_frames: bool, cached: bool) -> None:
+    """Refuse what a training run draws anew each epoch of pictures that are there once and for all.
+
+    Raises:
+        ConfigError: naming what excludes each other.
+    """
+    if cached and (crop or flip):
+        raise ConfigError(
+            "data.cache holds features of whole pictures, so there is nothing to crop or mirror "
+            "anew each epoch; set data.crop=false data.flip=false, or data.cache=null"
+        )
+    if keep_frames and crop:
+        raise ConfigError(
+            "data.keep_frames=true keeps whole pictures, so there is nothing to crop anew each "
+            "epoch; set data.crop=false, or data.keep_frames=false"
+        )

@@ -1,4 +1,5 @@
 from mmavlm.encoders.instructblip import InstructBlipEncoder
+from mmavlm.encoders.stand_in import StandInEncoder
 from mmavlm.encoders.text import HFTextEncoder, TinyTextEncoder
 from mmavlm.encoders.timm import TimmEncoder
 from mmavlm.encoders.tiny import TinyEncoder
@@ -6,6 +7,7 @@ from mmavlm.encoders.tiny import TinyEncoder
 __all__ = [
     "HFTextEncoder",
     "InstructBlipEncoder",
+    "StandInEncoder",
     "TimmEncoder",
     "TinyEncoder",
     "TinyTextEncoder",

@@ -1,0 +1,157 @@
+"""Frozen encoder outputs on disk: float16, memory-mapped, written once, read without pickle.
+
+A cache is a folder with a sub-folder for each encoder, by its fingerprint, and in that one
+safetensors file for each `FilmEntry`. Any number of processes may read and write at once: a file
+appears whole or not at all, and who writes an entry a second time writes the same.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from mmavlm.data.encoder_cards import EncoderCard, write_whole
+from mmavlm.data.film_entries import FilmEntry, FilmFrames, FilmPlan
+from mmavlm.errors import ConfigError, VideoError
+from mmavlm.interfaces import VideoItem
+
+FORMAT = "mmavlm features 1"
+SUFFIX = ".safetensors"
+MISSING = "missing"
+# What a killed writer leaves is removed when it is older than any write takes.
+ABANDONED_S = 3600.0
+
+
+class DamagedEntryError(VideoError):
+    """A file of the cache that is not what its name says."""
+
+
+@dataclass(frozen=True)
+class FeatureCache:
+    """The features of one encoder below the folder `root`."""
+
+    root: Path
+    card: EncoderCard
+
+    def path(self, entry: FilmEntry) -> Path:
+        """Where an entry lies; no name of an annotation is part of it."""
+        return self.root / self.card.folder / entry.key[:2] / f"{entry.key}{SUFFIX}"
+
+    def problem(self, entry: FilmEntry) -> str | None:
+        """None where the entry is there and whole, otherwise "missing" or what is wrong with it."""
+        try:
+            self._open(entry)
+        except FileNotFoundError:
+            return MISSING
+        except DamagedEntryError as error:
+            return str(error)
+        return None
+
+    def write(self, entry: FilmEntry, film: FilmFrames, features: Tensor) -> None:
+        """Keep the features (N,P,Dv) of a film's frames.
+
+        Raises:
+            ConfigError: if the folder cannot be written, or float16 cannot hold the features.
+        """
+        kept = features.detach().to("cpu", torch.float16)
+        if not bool(torch.isfinite(kept).all()):
+            raise ConfigError(
+                f"the encoder gives values of {entry.video_id} beyond float16 (at most 65504) or "
+                "that are no numbers, which the cache cannot hold; set data.cache=null"
+            )
+        tensors = {"features": kept.contiguous(), "times_s": film.times_s, "rows": film.rows}
+        write_whole(self.path(entry), save(tensors, metadata=self._told(entry)))
+
+    def read(self, entry: FilmEntry, row: int) -> tuple[Tensor, Tensor]:
+        """Features (T,P,Dv) float16 and times (T,) of the entry's item number `row`.
+
+        Only the pages of these frames are read from disk.
+
+        Raises:
+            VideoError: if the entry is missing or damaged, or the film gave no frame for the item.
+        """
+        try:
+            tensors = self._open(entry)
+        except FileNotFoundError:
+            raise VideoError(
+                f"{self.path(entry)}, its features, is gone from data.cache; "
+                "run `python -m mmavlm.cache` or start again"
+            ) from None
+        chosen = tensors["rows"][row].long()
+        chosen = chosen[chosen >= 0]
+        if not len(chosen):
+            item = entry.items[row]
+            raise VideoError(
+                f"{item.source} gave no frames for item {item.item_id!r} when data.cache was "
+                f"filled; correct its start_s ({item.start_s:g}), or get the whole film"
+            )
+        return tensors["features"][chosen], tensors["times_s"][chosen]
+
+    def sweep(self) -> None:
+        """Remove what writers left that were killed."""
+        for left in (self.root / self.card.folder).glob("*/.*.partial"):
+            with suppress(OSError):
+                if time.time() - left.stat().st_mtime > ABANDONED_S:
+                    left.unlink()
+
+    def _open(self, entry: FilmEntry) -> dict[str, Tensor]:
+        """The tensors of an entry, mapped and not yet read."""
+        path = self.path(entry)
+        try:
+            with safe_open(path, framework="pt") as file:
+                self._require(file.metadata() == self._told(entry), entry, "its header differs")
+                names = file.keys()
+                self._require_shapes(entry, {name: file.get_slice(name) for name in names})
+                tensors = {name: file.get_tensor(name) for name in names}
+        except (FileNotFoundError, NotADirectoryError):
+            raise FileNotFoundError(path) from None
+        except (SafetensorError, OSError, ValueError) as error:
+            raise DamagedEntryError(f"{path}, features of {entry.video_id}: {error}") from error
+        rows = tensors["rows"]
+        inside = bool(((rows >= -1) & (rows < len(tensors["features"]))).all())
+        self._require(inside, entry, "it names frames it does not have")
+        return tensors
+
+    def _require_shapes(self, entry: FilmEntry, found: dict[str, Any]) -> None:
+        shapes = {name: (part.get_dtype(), tuple(part.get_shape())) for name, part in found.items()}
+        frames = shapes.get("times_s", ("", (0,)))[1][0]
+        wanted = {
+            "features": ("F16", (frames, self.card.num_tokens, self.card.width)),
+            "times_s": ("F32", (frames,)),
+            "rows": ("I32", (len(entry.items), entry.sampling.num_frames)),
+        }
+        self._require(shapes == wanted, entry, f"it holds {shapes}, expected {wanted}")
+
+    def _require(self, right: bool, entry: FilmEntry, why: str) -> None:
+        if not right:
+            raise DamagedEntryError(f"{self.path(entry)}, features of {entry.video_id}: {why}")
+
+    def _told(self, entry: FilmEntry) -> dict[str, str]:
+        told = {"format": FORMAT, "fingerprint": self.card.fingerprint, "key": entry.key}
+        return {**told, "video": entry.video_id}
+
+
+class CachedFilms:
+    """The features of a set's items, as a dataset reads them."""
+
+    def __init__(self, cache: FeatureCache, plan: FilmPlan) -> None:
+        self.cache = cache
+        self.plan = plan
+
+    @property
+    def blank(self) -> Tensor:
+        """No frames at all, (0,P,Dv)."""
+        card = self.cache.card
+        return torch.zeros(0, card.num_tokens, card.width, dtype=torch.float16)
+
+    def read(self, item: VideoItem) -> tuple[Tensor, Tensor]:
+        """Features (T,P,Dv) and times (T,) of an item; errors as of `FeatureCache.read`."""
+        return self.cache.read(*self.plan.place(item))

@@ -1,0 +1,142 @@
+"""The feature cache of a run: what it lacks is encoded first, then no encoder is needed."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import cached_property
+from typing import Any, cast
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from torch import Tensor, nn
+
+from mmavlm.data.datamodule import VideoDataModule
+from mmavlm.data.dataset import refuse_augmentation
+from mmavlm.data.encoder_cards import EncoderCard, find_card, note_card
+from mmavlm.data.feature_cache import FeatureCache
+from mmavlm.data.fill_cache import CacheFiller
+from mmavlm.encoders import StandInEncoder
+from mmavlm.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+
+def build_encoder(config: DictConfig) -> nn.Module:
+    """The encoder of a config, on the CPU.
+
+    It draws nothing from the run's generator, so that a run whose features are cached, and which
+    never builds it, starts from the same random weights as one that does.
+    """
+    with torch.random.fork_rng(devices=[]):
+        return instantiate(config.encoder)
+
+
+class CacheWork:
+    """What the cache named by `data.cache` lacks for some splits, and its filling.
+
+    The encoder is built only to learn what it is, or when there is a film to be encoded.
+
+    Raises:
+        ConfigError: if `data.cache` names no folder.
+    """
+
+    def __init__(self, config: DictConfig, data: VideoDataModule, splits: Sequence[str]) -> None:
+        if data.cache is None:
+            raise ConfigError("data.cache is null; name the folder of the cache: data.cache=…")
+        self.config = config
+        self.data = data
+        self.noted = find_card(data.cache, self.settings)
+        self.cache = FeatureCache(data.cache, self.noted or self.card)
+        data.use_cache(self.cache)
+        entries = {e.key: e for split in splits for e in data.film_plan(split).entries}
+        self.filler = CacheFiller(self.cache, list(entries.values()))
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The encoder's settings, by which its card is found."""
+        return cast(dict[str, Any], OmegaConf.to_container(self.config.encoder, resolve=True))
+
+    @cached_property
+    def encoder(self) -> nn.Module:
+        """The encoder, on the device that encodes."""
+        return build_encoder(self.config).to(encoding_device(self.config.trainer))
+
+    @property
+    def card(self) -> EncoderCard:
+        """The card of the encoder as it is."""
+        return EncoderCard.of(cast(Any, self.encoder))
+
+    def fill(self) -> int:
+        """Encode what is missing, and say how many entries that were.
+
+        Raises:
+            ConfigError: if the disk is short or cannot be written, or the settings once gave
+                another encoder.
+            DataError: if more videos are broken than `data.max_broken` allows.
+        """
+        if not self.filler.missing:
+            with suppress(ConfigError):  # a folder that only can be read serves as well
+                self._note()
+            return 0
+        self.filler.require_room()
+        self._note()
+        return self.filler.fill(
+            self._encode, self.data.broken.add, num_workers=self.data.num_workers
+        )
+
+    def _note(self) -> None:
+        if self.noted is None:
+            note_card(self.cache.root, self.settings, self.cache.card)
+
+    @torch.no_grad()
+    def _encode(self, frames: Tensor) -> Tensor:
+        if self.noted is not None and self.noted != self.card:
+            note_card(self.cache.root, self.settings, self.card)
+            raise ConfigError(
+                f"{self.cache.root} holds features of another encoder under these settings: its "
+                f"fingerprint was {self.noted.fingerprint[:12]}…, now it is "
+                f"{self.card.fingerprint[:12]}…; start again to fill the cache anew"
+            )
+        return self.encoder(frames.to(encoding_device(self.config.trainer)))
+
+
+def take_features(
+    config: DictConfig, data: VideoDataModule, splits: Sequence[str]
+) -> StandInEncoder:
+    """Fill the cache of `data` where it lacks something, and give what replaces the encoder.
+
+    Raises:
+        ConfigError, DataError: as `CacheWork` and its `fill`.
+    """
+    if "train" in splits:
+        refuse_augmentation(
+            crop=config.data.crop,
+            flip=config.data.flip,
+            keep_frames=config.data.keep_frames,
+            cached=True,
+        )
+    work = CacheWork(config, data, splits)
+    log.info("%s", work.filler)
+    work.fill()
+    card = work.cache.card
+    del work  # and the encoder with it, if there is one: its memory is the model's from here on
+    torch.cuda.empty_cache()
+    return StandInEncoder(
+        image_size=card.image_size,
+        num_tokens=card.num_tokens,
+        width=card.width,
+        fingerprint=card.fingerprint,
+    )
+
+
+def encoding_device(trainer: DictConfig) -> torch.device:
+    """The GPU of this process, unless the trainer keeps to the CPU or there is none."""
+    if trainer.accelerator == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    rank = int(os.environ.get("LOCAL_RANK", 0))
+    chosen = isinstance(trainer.devices, ListConfig)
+    return torch.device("cuda", trainer.devices[rank] if chosen else rank)
