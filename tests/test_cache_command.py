@@ -12,7 +12,8 @@ import torch
 from mmavlm import cache, evaluate, predict, train
 from mmavlm.data import fill_cache
 from mmavlm.encoders import TinyEncoder
-from support import SMALL, CountedEncoder
+from mmavlm.run_cache import build_encoder
+from support import SMALL, CountedEncoder, composed
 
 LVU = ["experiment=lvu_genre", *SMALL, "data.crop=false", "data.flip=false"]
 COUNTED = ["encoder._target_=support.CountedEncoder"]
@@ -109,6 +110,14 @@ def test_a_first_run_fills_the_cache_and_the_next_builds_no_encoder(run, films, 
     assert "0 present, " in capsys.readouterr().err
     assert run(train, *common, "hydra.run.dir=two") == 0
     assert built() == 1
+
+
+def test_an_encoder_of_random_weights_is_the_same_for_every_seed_of_a_run():
+    random = ["encoder=timm", "encoder.name=vit_tiny_patch16_224", "encoder.pretrained=false"]
+    before = torch.get_rng_state()
+    one, other = (build_encoder(composed(*random, f"seed={seed}")) for seed in (1, 2))
+    assert one.fingerprint == other.fingerprint
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_other_chunks_need_no_encoder_and_another_seed_of_it_does(

@@ -29,9 +29,11 @@ def build_encoder(config: DictConfig) -> nn.Module:
     """The encoder of a config, on the CPU.
 
     It draws nothing from the run's generator, so that a run whose features are cached, and which
-    never builds it, starts from the same random weights as one that does.
+    never builds it, starts from the same random weights as one that does. If it is random itself,
+    it is the same for every seed of a run: its weights are in no checkpoint.
     """
     with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
         return instantiate(config.encoder)
 
 
