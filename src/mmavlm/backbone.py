@@ -20,7 +20,7 @@ from mmavlm.batch import VideoTextBatch
 from mmavlm.errors import CheckpointError, ConfigError
 from mmavlm.fusion.base import Fusion
 from mmavlm.interfaces import Answer, LanguageModel, TextTokens, VisualEncoder
-from mmavlm.temporal.memory_qformer import MemoryQFormer, MemoryQFormerState
+from mmavlm.temporal import MemoryQFormer, State
 from mmavlm.text import PromptTokenizer
 from mmavlm.weights import InstructBlipParts, load_strict
 
@@ -137,11 +137,11 @@ class VideoLanguageModel(nn.Module):
             )
         return self.frame_positions.weight[start:stop]
 
-    def remember(self, watched: Watched) -> MemoryQFormerState:
+    def remember(self, watched: Watched) -> State:
         """Run the frame loop over what was watched."""
         return self.temporal(watched.frame_tokens, watched.prompt, watched.frame_mask)
 
-    def video_tokens(self, state: MemoryQFormerState) -> Tensor:
+    def video_tokens(self, state: State) -> Tensor:
         """What the LLM sees of the film: (B,K,Dl)."""
         if self.projector is None:
             raise ConfigError("this model was built without an LLM; give llm=… to ask it questions")
@@ -175,7 +175,7 @@ class VideoLanguageModel(nn.Module):
         return alignment.features(*self.alignment_inputs(watched, None), _texts(batch))
 
     def alignment_inputs(
-        self, watched: Watched, state: MemoryQFormerState | None
+        self, watched: Watched, state: State | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Frame tokens (B,F,P,Dv), query outputs (B,F,K,D), mask (B,F) of the aligned frames."""
         frames = self._require_alignment().frames

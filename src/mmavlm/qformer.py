@@ -7,6 +7,7 @@ Shapes: B batch, K query tokens, L text tokens, N = K + L, D width, V visual key
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,8 @@ from torch import Tensor, nn
 
 from mmavlm.errors import ConfigError
 from mmavlm.interfaces import TextTokens
+
+KeyValue = tuple[Tensor, Tensor]  # projected keys and values, each (B,V,D)
 
 
 class QFormer(nn.Module):
@@ -66,16 +69,17 @@ class QFormer(nn.Module):
                 nn.init.zeros_(module.bias)
 
     @property
-    def layers(self) -> nn.ModuleList:
+    def layers(self) -> list[QFormerLayer]:
         """The layers, first to last."""
-        return self.encoder.layer
+        return [cast(QFormerLayer, layer) for layer in self.encoder.layer]
 
     def forward(self, queries: Tensor, text: TextTokens | None, visual_tokens: Tensor) -> Tensor:
         """One look without memory: queries (B,K,D), visual tokens (B,V,Dv) → outputs (B,K,D)."""
         hidden, mask = self.embeddings(queries, text)
         hidden = self.embeddings.dropout(hidden)
         for layer in self.layers:
-            hidden = layer(hidden, queries.shape[1], hidden, mask, visual_tokens, None)
+            keys, visual_keys = layer.project(hidden, visual_tokens)
+            hidden = layer(hidden, queries.shape[1], keys, mask, visual_keys, None)
         return hidden[:, : queries.shape[1]]
 
 
@@ -144,22 +148,28 @@ class QFormerLayer(nn.Module):
         self.intermediate_query = Intermediate(width, hidden_width)
         self.output_query = ResidualOutput(hidden_width, width, dropout, eps)
 
+    def project(self, tokens: Tensor, visual_tokens: Tensor) -> tuple[KeyValue, KeyValue | None]:
+        """Tokens (B,S,D) and visual tokens (B,V,Dv) as keys and values of both attentions."""
+        visual = None if self.crossattention is None else self.crossattention.project(visual_tokens)
+        return self.attention.project(tokens), visual
+
     def forward(
         self,
         hidden: Tensor,
         num_queries: int,
-        keys: Tensor,
+        keys: KeyValue,
         key_mask: Tensor | None,
-        visual_keys: Tensor,
+        visual_keys: KeyValue | None,
         visual_mask: Tensor | None,
     ) -> Tensor:
-        """Hidden (B,N,D) reads keys (B,S·N,D) and, its queries, visual keys (B,V,Dv) → (B,N,D).
+        """Hidden (B,N,D) reads keys (B,S,D) and, its queries, visual keys (B,V,D) → (B,N,D).
 
-        `key_mask` (B,S·N) and `visual_mask` (B,V) are True on what may be attended to.
+        `key_mask` (B,S) and `visual_mask` (B,V) are True on what may be attended to.
         """
         hidden = self.attention(hidden, keys, key_mask)
         queries, text = hidden[:, :num_queries], hidden[:, num_queries:]
         if self.crossattention is not None:
+            assert visual_keys is not None  # projected by this layer
             queries = self.crossattention(queries, visual_keys, visual_mask)
         queries = self.output_query(self.intermediate_query(queries), queries)
         text = self.output(self.intermediate(text), text)
@@ -176,12 +186,17 @@ class AttentionBlock(nn.Module):
         self.heads = heads
         self.dropout = dropout
 
-    def forward(self, hidden: Tensor, keys: Tensor, key_mask: Tensor | None) -> Tensor:
-        """Hidden (B,N,D) attends to keys (B,V,Dk) where `key_mask` (B,V) is True → (B,N,D)."""
+    def project(self, tokens: Tensor) -> KeyValue:
+        """Tokens (B,V,Dk) → their keys and values, each (B,V,D)."""
+        return self.attention.key(tokens), self.attention.value(tokens)
+
+    def forward(self, hidden: Tensor, keys: KeyValue, key_mask: Tensor | None) -> Tensor:
+        """Hidden (B,N,D) attends to keys (B,V,D) where `key_mask` (B,V) is True → (B,N,D)."""
+        key, value = keys
         mixed = F.scaled_dot_product_attention(
             self._split(self.attention.query(hidden)),
-            self._split(self.attention.key(keys)),
-            self._split(self.attention.value(keys)),
+            self._split(key),
+            self._split(value),
             attn_mask=None if key_mask is None else key_mask[:, None, None, :],
             dropout_p=self.dropout if self.training else 0.0,
         )

@@ -132,7 +132,8 @@ def test_streaming_gives_the_tokens_of_the_whole_film(memory):
     state = model.start(prompt, frames[:, 0])
     for t in range(8):
         state = model.step(state, frames[:, t], mask[:, t])
-    assert torch.equal(model.read(state), model.read(model(frames, prompt, mask)))
+    whole = model.read(model(frames, prompt, mask))
+    torch.testing.assert_close(model.read(state), whole, atol=2e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("memory", STRATEGIES, ids=lambda m: f"{type(m).__name__}{m.length}")

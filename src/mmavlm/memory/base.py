@@ -19,6 +19,8 @@ def at_least_single(tokens: Tensor) -> Tensor:
 class MemoryBank(ABC):
     """A bank of at most `length` slots; subclasses say how a longer one is compressed.
 
+    A strategy that is also a `slots.SlotRule` can be kept in place, which is many times faster.
+
     Raises:
         ConfigError: if `length` is below the strategy's shortest bank.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from mmavlm.interfaces import MemoryState
 from mmavlm.memory.base import MemoryBank
@@ -12,6 +13,15 @@ class Fifo(MemoryBank):
     """Forget the oldest slot. With `length` 0 nothing is kept: every frame stands alone."""
 
     shortest = 0
+    compares = False
+
+    @property
+    def slots(self) -> int:
+        """How many slots there are at most."""
+        return self.length
+
+    def pair(self, similarity: Tensor) -> None:
+        """No pair is merged: the oldest entry is forgotten."""
 
     def compress(self, state: MemoryState) -> MemoryState:
         """Forget until every row has at most `length` slots."""

@@ -1,5 +1,7 @@
 """Frame tokens → video tokens."""
 
-from mmavlm.temporal.memory_qformer import MemoryQFormer, MemoryQFormerState
+from mmavlm.temporal.live import LiveState
+from mmavlm.temporal.memory_qformer import MemoryQFormer, State
+from mmavlm.temporal.state import MemoryQFormerState
 
-__all__ = ["MemoryQFormer", "MemoryQFormerState"]
+__all__ = ["LiveState", "MemoryQFormer", "MemoryQFormerState", "State"]

@@ -7,35 +7,32 @@ At frame t every layer attends to what it banked of the past and to the frame at
 
 and both are banked afterwards. The banks are compressed before the next frame is added rather
 than after the last one, so the loop never needs to know which frame is the last.
+
+Frames that carry no gradient are projected once and their keys and values kept (`live`); those
+that carry one are attended to in full. Both give the same tokens.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from mmavlm.errors import ConfigError
 from mmavlm.interfaces import Memory, MemoryState, TextTokens
-from mmavlm.qformer import QFormer
+from mmavlm.memory.slots import SlotBank, SlotRule
+from mmavlm.qformer import AttentionBlock, KeyValue, QFormer, QFormerLayer
+from mmavlm.temporal.live import LiveState
+from mmavlm.temporal.state import Film, MemoryQFormerState
 
+# Frames whose keys and values are computed in one product take about this much memory.
+PROJECTED_BYTES = 2**26
 
-@dataclass(frozen=True)
-class MemoryQFormerState:
-    """All that is carried from frame to frame.
-
-    `hidden` (B,N,D) and `mask` (B,N) are the embedded query tokens and prompt, `video_tokens`
-    (B,K,D) the query outputs after the latest frame. The query bank holds the self-attention
-    inputs of all layers side by side, as positions of one bank: (B,S,layers·N,D).
-    """
-
-    hidden: Tensor
-    mask: Tensor
-    visual_bank: MemoryState
-    query_bank: MemoryState
-    video_tokens: Tensor
+State = MemoryQFormerState | LiveState
+Keys = tuple[KeyValue, KeyValue | None]  # of self-attention and of cross-attention
 
 
 class MemoryQFormer(nn.Module):
@@ -43,7 +40,8 @@ class MemoryQFormer(nn.Module):
 
     `backprop_frames` last frames carry gradient. With 1, the published method, gradients equal
     those of the full loop, whose banks are detached; with more, the banked entries of those last
-    frames carry gradient too.
+    frames carry gradient too. With `cache_keys` frames without gradient are projected once, not
+    once for every later frame, where both memories can be kept in place (`memory.slots.SlotRule`).
 
     Raises:
         ConfigError: if `backprop_frames` or `num_query_tokens` is below 1.
@@ -59,6 +57,7 @@ class MemoryQFormer(nn.Module):
         vocab_size: int,
         num_query_tokens: int = 32,
         backprop_frames: int = 1,
+        cache_keys: bool = True,
     ) -> None:
         super().__init__()
         for name, value in (
@@ -73,6 +72,10 @@ class MemoryQFormer(nn.Module):
         self.visual_memory = visual_memory
         self.query_memory = query_memory
         self.backprop_frames = backprop_frames
+        memories = (visual_memory, query_memory)
+        rules = [memory for memory in memories if isinstance(memory, SlotRule)]
+        self.cache_keys = cache_keys and len(rules) == len(memories)
+        self.rules = rules
 
     @property
     def width(self) -> int:
@@ -84,8 +87,107 @@ class MemoryQFormer(nn.Module):
         hidden, _ = self.qformer.embeddings(None, prompt)
         return self.qformer.embeddings.dropout(hidden)
 
-    def start(self, prompt: TextTokens, frame_tokens: Tensor) -> MemoryQFormerState:
+    def start(self, prompt: TextTokens, frame_tokens: Tensor) -> State:
         """The state before the first frame, for frames like `frame_tokens` (B,P,Dv)."""
+        state = self._start(prompt, frame_tokens)
+        if torch.is_grad_enabled() or not self.cache_keys:
+            return state
+        return self._live(state, ragged=True)
+
+    def step(self, state: State, frame_tokens: Tensor, mask: Tensor) -> State:
+        """Attend to bank and frame (B,P,Dv), then bank it; rows with `mask` False skip it."""
+        if isinstance(state, LiveState):
+            if not torch.is_grad_enabled():
+                projected = self._project(frame_tokens[:, None])[:, :, 0]
+                return self._advance(state.copy(), frame_tokens, mask, projected)
+            state = state.settled()
+        visual_bank = self.visual_memory.compress(state.visual_bank)
+        query_bank = self.query_memory.compress(state.query_bank)
+
+        visual_keys, visual_mask = _with_current(self.visual_memory.read(visual_bank), frame_tokens)
+        output, layer_inputs = self._attend_in_full(state, query_bank, visual_keys, visual_mask)
+
+        if self.backprop_frames == 1:
+            frame_tokens, layer_inputs = frame_tokens.detach(), layer_inputs.detach()
+        return replace(
+            state,
+            visual_bank=self.visual_memory.append(visual_bank, frame_tokens, mask),
+            query_bank=self.query_memory.append(query_bank, layer_inputs, mask),
+            video_tokens=torch.where(mask[:, None, None], output, state.video_tokens),
+        )
+
+    def read(self, state: State) -> Tensor:
+        """The video tokens of the film so far, (B,K,D)."""
+        return state.video_tokens
+
+    def stream(self, prompt: TextTokens, frames: Iterable[Tensor]) -> Iterator[State]:
+        """The state after each of `frames` (B,P,Dv) as they come, in constant memory, no gradient.
+
+        The banks are written over: a state is good until the next one is asked for.
+        """
+        state: State | None = None
+        for frame_tokens in frames:
+            with torch.no_grad():
+                if state is None:
+                    state = self._start(prompt, frame_tokens)
+                    state = self._live(state, ragged=False) if self.cache_keys else state
+                everyone = torch.ones(
+                    len(frame_tokens), dtype=torch.bool, device=frame_tokens.device
+                )
+                if isinstance(state, LiveState):
+                    projected = self._project(frame_tokens[:, None])[:, :, 0]
+                    state = self._advance(state, frame_tokens, everyone, projected)
+                else:
+                    state = self.step(state, frame_tokens, everyone)
+            yield state
+
+    def forward(self, frame_tokens: Tensor, prompt: TextTokens, frame_mask: Tensor) -> State:
+        """The state after a film (B,T,P,Dv); only its last `backprop_frames` carry gradient."""
+        # Rows are shifted so that all of them end at the last step: one step with gradient serves
+        # films of different length. A stable sort of the mask keeps their frames in order.
+        order = frame_mask.int().argsort(dim=1, stable=True)
+        film = Film(frame_tokens, frame_mask, order, ragged=not bool(frame_mask.all()))
+        return deque(self._loop(film, prompt, film.length - self.backprop_frames), maxlen=1)[0]
+
+    def trace(self, frame_tokens: Tensor, prompt: TextTokens, frame_mask: Tensor) -> Tensor:
+        """The query outputs after every frame, all with gradient: (B,T,P,Dv) → (B,T,K,D)."""
+        order = torch.arange(frame_mask.shape[1], device=frame_mask.device).expand_as(frame_mask)
+        film = Film(frame_tokens, frame_mask, order, ragged=not bool(frame_mask.all()))
+        states = self._loop(film, prompt, grad_from=0)
+        return torch.stack([state.video_tokens for state in states], dim=1)
+
+    def _loop(self, film: Film, prompt: TextTokens, grad_from: int) -> Iterator[State]:
+        """Step through the frames, with gradient from step `grad_from` on."""
+        training = torch.is_grad_enabled()
+        quiet = min(max(grad_from, 0), film.length) if training else film.length
+        if not self.cache_keys:
+            quiet = 0
+        state: State = self._start(prompt, film.tokens[:, 0])
+        for watched in self._watch(state, film, quiet):
+            state = watched
+            yield state
+        for t in range(quiet, film.length):
+            with torch.set_grad_enabled(training and t >= grad_from):
+                state = self.step(state, *film.frame(t))
+            yield state
+
+    def _watch(self, state: State, film: Film, until: int) -> Iterator[State]:
+        """Step through the frames before `until` without gradient."""
+        # What comes out of evaluation may be put to any use, which inference mode would forbid.
+        mode = torch.inference_mode if torch.is_grad_enabled() else torch.no_grad
+        chunk = max(1, PROJECTED_BYTES // self._projected_bytes(film.tokens[:, 0]))
+        for first in range(0, until, chunk):
+            with mode():
+                if not isinstance(state, LiveState):
+                    state = self._live(state, film.ragged, at_most=until)
+                frames = film.frames(first, min(first + chunk, until))
+                projected = self._project(frames).unbind(2)
+            for t, keys in enumerate(projected, start=first):
+                with mode():
+                    state = self._advance(state, *film.frame(t), keys)
+                yield state
+
+    def _start(self, prompt: TextTokens, frame_tokens: Tensor) -> MemoryQFormerState:
         queries = self.query_tokens.expand(len(frame_tokens), -1, -1)
         hidden, mask = self.qformer.embeddings(queries, prompt)
         layer_inputs = hidden.detach().repeat(1, len(self.qformer.layers), 1)
@@ -97,83 +199,90 @@ class MemoryQFormer(nn.Module):
             video_tokens=torch.zeros_like(queries),
         )
 
-    def step(
-        self, state: MemoryQFormerState, frame_tokens: Tensor, mask: Tensor
-    ) -> MemoryQFormerState:
-        """Attend to bank and frame (B,P,Dv), then bank it; rows with `mask` False skip it."""
-        visual_bank = self.visual_memory.compress(state.visual_bank)
-        query_bank = self.query_memory.compress(state.query_bank)
-
-        visual_keys, visual_mask = _with_current(self.visual_memory.read(visual_bank), frame_tokens)
-        output, layer_inputs = self._attend(state, query_bank, visual_keys, visual_mask)
-
-        if self.backprop_frames == 1:
-            frame_tokens, layer_inputs = frame_tokens.detach(), layer_inputs.detach()
-        return replace(
-            state,
-            visual_bank=self.visual_memory.append(visual_bank, frame_tokens, mask),
-            query_bank=self.query_memory.append(query_bank, layer_inputs, mask),
-            video_tokens=torch.where(mask[:, None, None], output, state.video_tokens),
+    def _live(
+        self, state: MemoryQFormerState, ragged: bool, at_most: int | None = None
+    ) -> LiveState:
+        """`state`, before its first frame, with banks in place."""
+        visual, query = (SlotBank(rule, at_most, ragged) for rule in self.rules)
+        return LiveState(
+            hidden=state.hidden,
+            mask=state.mask,
+            visual=visual,
+            query=query,
+            video_tokens=state.video_tokens,
+            full_text=bool(state.mask.all()),
         )
 
-    def read(self, state: MemoryQFormerState) -> Tensor:
-        """The video tokens of the film so far, (B,K,D)."""
-        return state.video_tokens
+    def _project(self, frames: Tensor) -> Tensor:
+        """Frames (B,T,P,Dv) → keys and values of every layer with cross-attention, (X,B,T,P,D)."""
+        return torch.stack(
+            [part for block in self._cross_attentions() for part in block.project(frames)]
+        )
 
-    def forward(
-        self, frame_tokens: Tensor, prompt: TextTokens, frame_mask: Tensor
-    ) -> MemoryQFormerState:
-        """The state after a film (B,T,P,Dv); only its last `backprop_frames` carry gradient."""
-        # Rows are shifted so that all of them end at the last step: one step with gradient serves
-        # films of different length. A stable sort of the mask keeps their frames in order.
-        order = frame_mask.int().argsort(dim=1, stable=True)
-        grad_from = frame_tokens.shape[1] - self.backprop_frames
-        *_, state = self._loop(frame_tokens, prompt, frame_mask, order, grad_from)
-        return state
+    def _projected_bytes(self, frame_tokens: Tensor) -> int:
+        """The memory of the keys and values of one frame (B,P,Dv)."""
+        positions = frame_tokens.shape[0] * frame_tokens.shape[1]
+        return 2 * len(self._cross_attentions()) * positions * self.width * frame_tokens.itemsize
 
-    def trace(self, frame_tokens: Tensor, prompt: TextTokens, frame_mask: Tensor) -> Tensor:
-        """The query outputs after every frame, all with gradient: (B,T,P,Dv) → (B,T,K,D)."""
-        order = torch.arange(frame_mask.shape[1], device=frame_mask.device).expand_as(frame_mask)
-        states = self._loop(frame_tokens, prompt, frame_mask, order, grad_from=0)
-        return torch.stack([state.video_tokens for state in states], dim=1)
+    def _cross_attentions(self) -> list[AttentionBlock]:
+        blocks = [layer.crossattention for layer in self.qformer.layers]
+        return [block for block in blocks if block is not None]
 
-    def _loop(
-        self,
-        frame_tokens: Tensor,
-        prompt: TextTokens,
-        frame_mask: Tensor,
-        order: Tensor,
-        grad_from: int,
-    ) -> Iterator[MemoryQFormerState]:
-        """Step through the frames in `order` (B,T), with gradient from step `grad_from` on."""
-        rows = torch.arange(len(order), device=order.device)
-        state = self.start(prompt, frame_tokens[:, 0])
-        for t in range(order.shape[1]):
-            with torch.set_grad_enabled(torch.is_grad_enabled() and t >= grad_from):
-                at = order[:, t]
-                state = self.step(state, frame_tokens[rows, at], frame_mask[rows, at])
-            yield state
+    def _advance(
+        self, state: LiveState, frame_tokens: Tensor, mask: Tensor, projected: Tensor
+    ) -> LiveState:
+        """Bank a frame (B,P,Dv) and its keys and values (X,B,P,D) in place, and attend to all."""
+        visual_keys = iter(state.show(frame_tokens, projected, mask).split(2))
+        visual_mask = state.visual_mask()
+        state.query.make_room(state.hidden, mask.repeat(len(self.qformer.layers)))
+        key_mask = state.key_mask()
 
-    def _attend(
+        def keys_of(i: int, layer: QFormerLayer, hidden: Tensor) -> Keys:
+            banked = state.bank_keys(i, layer.attention.project(hidden))
+            if layer.crossattention is None:
+                return banked, None
+            keys, values = next(visual_keys)
+            return banked, (keys, values)
+
+        output, inputs = self._attend(state, keys_of, key_mask, visual_mask)
+        return state.after(frame_tokens, inputs, output)
+
+    def _attend_in_full(
         self,
         state: MemoryQFormerState,
         query_bank: MemoryState,
         visual_keys: Tensor,
         visual_mask: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """Through all layers: query outputs (B,K,D) and the layers' inputs (B,layers·N,D)."""
-        num_queries, positions = self.query_tokens.shape[1], state.hidden.shape[1]
+        """Query outputs (B,K,D) and the layers' inputs (B,layers·N,D), all keys projected anew."""
+        positions = state.hidden.shape[1]
         past, past_mask = self.query_memory.read(query_bank)
         key_mask = (past_mask[:, :, None] & state.mask[:, None, :]).flatten(1)
         key_mask = torch.cat([key_mask, state.mask], dim=1)
 
+        def keys_of(i: int, layer: QFormerLayer, hidden: Tensor) -> Keys:
+            banked = past[:, :, i * positions : (i + 1) * positions].flatten(1, 2)
+            keys = torch.cat([banked.to(hidden.dtype), hidden], dim=1)
+            return layer.project(keys, visual_keys)
+
+        output, inputs = self._attend(state, keys_of, key_mask, visual_mask)
+        return output, torch.cat(inputs, dim=1)
+
+    def _attend(
+        self,
+        state: State,
+        keys_of: Callable[[int, QFormerLayer, Tensor], Keys],
+        key_mask: Tensor | None,
+        visual_mask: Tensor | None,
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Through all layers: query outputs (B,K,D) and the inputs of each layer (B,N,D)."""
+        num_queries = self.query_tokens.shape[1]
         hidden, inputs = self.qformer.embeddings.dropout(state.hidden), []
         for i, layer in enumerate(self.qformer.layers):
             inputs.append(hidden)
-            banked = past[:, :, i * positions : (i + 1) * positions].flatten(1, 2)
-            keys = torch.cat([banked.to(hidden.dtype), hidden], dim=1)
+            keys, visual_keys = keys_of(i, layer, hidden)
             hidden = layer(hidden, num_queries, keys, key_mask, visual_keys, visual_mask)
-        return hidden[:, :num_queries], torch.cat(inputs, dim=1)
+        return hidden[:, :num_queries], inputs
 
 
 def _with_current(bank: tuple[Tensor, Tensor], current: Tensor) -> tuple[Tensor, Tensor]:
