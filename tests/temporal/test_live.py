@@ -100,8 +100,8 @@ def test_under_autocast_every_parameter_gets_the_plain_gradient(dtype):
     assert found[0].keys() == in_single.keys()
     for name, expected in in_single.items():
         if expected.norm() > 0.1:  # that of a key's bias is zero but for rounding
-            for gradients_ in found:
-                off = (gradients_[name] - expected).norm() / expected.norm()
+            for ours in found:
+                off = (ours[name] - expected).norm() / expected.norm()
                 assert off < 0.2, name
 
 
