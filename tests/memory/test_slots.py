@@ -16,9 +16,9 @@ def in_place(memory, frames, mask=None, at_most=None, project=None):
     """The slot bank after frames (R,T,N,D), with their projections carried along if asked for."""
     ragged = mask is not None
     mask = torch.ones(frames.shape[:2], dtype=torch.bool) if mask is None else mask
-    bank, carried = SlotBank(memory, at_most, ragged), None
+    bank, carried = SlotBank(memory, frames[:, 0], at_most=at_most, ragged=ragged), None
     for t in range(frames.shape[1]):
-        bank.make_room(frames[:, t], mask[:, t])
+        bank.make_room(mask[:, t])
         if project is not None:
             carried = bank.carry(project(frames[:, t])[None])
         bank.take(frames[:, t])
@@ -95,7 +95,7 @@ def test_a_clone_is_left_as_it_was():
     frames = torch.randn(1, 9, 2, 3)
     bank, _ = in_place(MergeAdjacent(3), frames)
     before, other = bank.state(), bank.clone()
-    bank.make_room(frames[:, 0], torch.tensor([True]))
+    bank.make_room(torch.tensor([True]))
     bank.take(frames[:, 0])
     assert torch.equal(other.state().tokens, before.tokens)
     assert not torch.equal(bank.state().tokens, before.tokens)

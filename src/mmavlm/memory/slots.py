@@ -57,22 +57,30 @@ class SlotBank:
     frames to come, where it is known; `ragged` says that some rows skip some frames.
     """
 
-    def __init__(self, rule: SlotRule, at_most: int | None, ragged: bool) -> None:
+    def __init__(
+        self, rule: SlotRule, like: Tensor, *, at_most: int | None = None, ragged: bool = True
+    ) -> None:
+        """An empty bank for entries like `like` (R,N,D)."""
+        rows, positions, width = like.shape
         self.rule = rule
         self.ragged = ragged
         self.steps = 0  # entries of the row that has most, known without asking the device
-        limits = [n for n in (None if rule.slots is None else rule.slots + 1, at_most) if n]
-        self.room = min(limits) if limits else FIRST_SLOTS
         self.full_at = None if rule.slots is None else rule.slots + 1
-        self.tokens: Tensor | None = None  # (R,C,N,D), made for the first entry
+        self.compares = rule.compares and rule.slots is not None
+        self.room = min([n for n in (self.full_at, at_most) if n], default=FIRST_SLOTS)
+        self.tokens = like.new_zeros(rows, self.room, positions, width)
         self.carried: Tensor | None = None
-        self.counts: Tensor  # (R,C,N) frames a slot holds
-        self.order: Tensor  # (R,C,N) slots from the oldest entry to the newest
-        self.similarity: Tensor  # (R,C−1,N) of neighbours in that order
-        self.length: Tensor  # (R,) slots taken
-        self.seen: Tensor  # (R,) frames taken
-        self.active: Tensor  # (R,) rows that take the entry at hand
-        self.free: Tensor  # (R,N) the slot it goes to
+        # frames a slot holds; slots from the oldest entry to the newest; likeness in that order
+        self.counts = like.new_zeros(rows, self.room, positions, dtype=torch.float32)
+        slots = torch.arange(self.room, device=like.device)
+        self.order = slots[None, :, None].repeat(rows, 1, positions)
+        wide = torch.promote_types(like.dtype, torch.float32)
+        self.similarity = like.new_zeros(rows, max(self.room - 1, 1), positions, dtype=wide)
+        # slots taken and frames taken by each row; the rows that take the entry at hand, and where
+        self.length = torch.zeros(rows, dtype=torch.long, device=like.device)
+        self.seen = self.length
+        self.active = torch.zeros(rows, dtype=torch.bool, device=like.device)
+        self.free = self.order[:, 0]
 
     def clone(self) -> Self:
         """The same bank in memory of its own."""
@@ -87,20 +95,15 @@ class SlotBank:
         """How many slots any row has taken, the entry being taken included."""
         return min(self.steps + 1, self.room)
 
-    def make_room(self, like: Tensor, active: Tensor) -> None:
-        """Find the slot of the next entry in rows that are `active` (R,).
-
-        `like` (…,N,D) tells positions, width, dtype and device of the first one.
-        """
-        if self.tokens is None:
-            self._allocate(len(active), like)
+    def make_room(self, active: Tensor) -> None:
+        """Find the slot of the next entry in rows that are `active` (R,)."""
         self.active = active
         if self.full_at is not None and self.steps >= self.full_at:
             self._free_one()
             return
         if self.steps == self.room:
             self._grow()
-        self.free = self.length.clamp(max=self.room - 1)[:, None].expand(-1, like.shape[1])
+        self.free = self.length.clamp(max=self.room - 1)[:, None].expand_as(self.free)
 
     def carry(self, values: Tensor, rows: slice = slice(None)) -> Tensor:
         """Put `values` (X,r,N,Dc) beside the entries of `rows`; all that is there, (X,r,used,N,Dc).
@@ -120,9 +123,8 @@ class SlotBank:
 
     def take(self, tokens: Tensor) -> None:
         """Put the entry `tokens` (R,N,D) where room was made."""
-        assert self.tokens is not None  # make_room was called
         at, active = self._at(self.free), self.active
-        if self.rule.compares and self.steps:
+        if self.compares and self.steps:
             self._compare_newest(tokens)
         counts = active.to(self.counts.dtype)[:, None].expand(-1, tokens.shape[1])
         if self.ragged:
@@ -143,7 +145,6 @@ class SlotBank:
 
     def state(self) -> MemoryState:
         """The bank in the order of time (R,S,N,D); shorter rows begin with empty slots."""
-        assert self.tokens is not None  # at least one entry was taken
         used = min(self.steps, self.room)
         place = torch.arange(used, device=self.length.device) - (used - self.length[:, None])
         place = place[:, :, None].expand(-1, -1, self.tokens.shape[2])
@@ -151,26 +152,15 @@ class SlotBank:
         counts = self.counts.gather(1, slot).masked_fill(place < 0, 0)
         return MemoryState(self.tokens[self._at(slot)], counts, self.seen.clone())
 
-    def _allocate(self, rows: int, like: Tensor) -> None:
-        _, positions, width = like.shape
-        self.tokens = like.new_zeros(rows, self.room, positions, width)
-        self.counts = like.new_zeros(rows, self.room, positions, dtype=torch.float32)
-        slots = torch.arange(self.room, device=like.device)
-        self.order = slots[None, :, None].repeat(rows, 1, positions)
-        wide = torch.promote_types(like.dtype, torch.float32)
-        self.similarity = like.new_zeros(rows, max(self.room - 1, 1), positions, dtype=wide)
-        self.length = torch.zeros(rows, dtype=torch.long, device=like.device)
-        self.seen = torch.zeros(rows, dtype=torch.long, device=like.device)
-
     def _grow(self) -> None:
         """Twice the slots."""
-        assert self.tokens is not None  # it has been filled
         new = torch.arange(self.room, 2 * self.room, device=self.order.device)
         self.order = torch.cat([self.order, new[None, :, None].expand_as(self.order)], dim=1)
-        for name, dim in (("tokens", 1), ("counts", 1), ("similarity", 1), ("carried", 2)):
-            old = getattr(self, name)
-            if old is not None:
-                setattr(self, name, torch.cat([old, torch.zeros_like(old)], dim=dim))
+        self.tokens, self.counts = (
+            torch.cat([old, torch.zeros_like(old)], dim=1) for old in (self.tokens, self.counts)
+        )
+        if self.carried is not None:
+            self.carried = torch.cat([self.carried, torch.zeros_like(self.carried)], dim=2)
         self.room *= 2
 
     def _free_one(self) -> None:
@@ -195,7 +185,6 @@ class SlotBank:
 
     def _merge(self, left: Tensor, full: Tensor) -> None:
         """In `full` rows the entries at places `left` and `left`+1 (R,N) become one."""
-        assert self.tokens is not None  # the rows are full
         keep, drop = (
             self._at(self.order.gather(1, place[:, None])[:, 0]) for place in (left, left + 1)
         )
@@ -208,7 +197,7 @@ class SlotBank:
         tokens = torch.lerp(tokens, at_least_single(self.tokens[drop]), share)
         tokens = tokens.to(self.tokens.dtype)
         self.tokens[keep], self.counts[keep] = tokens, total
-        if self.rule.compares:
+        if self.compares:
             self._compare_merged(left, tokens, full)
         if self.carried is not None:
             _merge_carried(self.carried, keep, drop, share)
@@ -229,7 +218,6 @@ class SlotBank:
 
     def _compare_newest(self, tokens: Tensor) -> None:
         """Note how much the entry `tokens` is like the one before it."""
-        assert self.tokens is not None  # there is one before it
         place = (self.length.clamp(max=self.room - 1) - 1).clamp(min=0)
         place = place[:, None].expand(-1, tokens.shape[1])
         alike = self._alike(tokens.to(self.tokens.dtype), place)[:, None]
@@ -240,7 +228,6 @@ class SlotBank:
 
     def _alike(self, tokens: Tensor, place: Tensor) -> Tensor:
         """Cosine similarity of `tokens` (R,N,D) with the entries at `place` (R,N) in time."""
-        assert self.tokens is not None  # something was taken before
         slot = self.order.gather(1, place[:, None])[:, 0]
         others = at_least_single(self.tokens[self._at(slot)])
         return F.cosine_similarity(others, at_least_single(tokens), dim=-1)

@@ -63,7 +63,7 @@ class LiveState:
 
     def show(self, frame_tokens: Tensor, projected: Tensor, mask: Tensor) -> Tensor:
         """Bank a frame (B,P,Dv) and its keys and values (X,B,P,D); those of all slots (X,B,V,D)."""
-        self.visual.make_room(frame_tokens, mask)
+        self.visual.make_room(mask)
         return self.visual.carry(projected).flatten(2, 3)
 
     def visual_mask(self) -> Tensor | None:

@@ -92,7 +92,7 @@ class MemoryQFormer(nn.Module):
         state = self._start(prompt, frame_tokens)
         if torch.is_grad_enabled() or not self.cache_keys:
             return state
-        return self._live(state, ragged=True)
+        return self._live(state, frame_tokens, ragged=True)
 
     def step(self, state: State, frame_tokens: Tensor, mask: Tensor) -> State:
         """Attend to bank and frame (B,P,Dv), then bank it; rows with `mask` False skip it."""
@@ -130,7 +130,8 @@ class MemoryQFormer(nn.Module):
             with torch.no_grad():
                 if state is None:
                     state = self._start(prompt, frame_tokens)
-                    state = self._live(state, ragged=False) if self.cache_keys else state
+                    if self.cache_keys:
+                        state = self._live(state, frame_tokens, ragged=False)
                 everyone = torch.ones(
                     len(frame_tokens), dtype=torch.bool, device=frame_tokens.device
                 )
@@ -179,7 +180,8 @@ class MemoryQFormer(nn.Module):
         for first in range(0, until, chunk):
             with mode():
                 if not isinstance(state, LiveState):
-                    state = self._live(state, film.ragged, at_most=until)
+                    first_frame = film.tokens[:, 0]
+                    state = self._live(state, first_frame, ragged=film.ragged, at_most=until)
                 frames = film.frames(first, min(first + chunk, until))
                 projected = self._project(frames).unbind(2)
             for t, keys in enumerate(projected, start=first):
@@ -200,10 +202,19 @@ class MemoryQFormer(nn.Module):
         )
 
     def _live(
-        self, state: MemoryQFormerState, ragged: bool, at_most: int | None = None
+        self,
+        state: MemoryQFormerState,
+        frame_tokens: Tensor,
+        *,
+        ragged: bool,
+        at_most: int | None = None,
     ) -> LiveState:
-        """`state`, before its first frame, with banks in place."""
-        visual, query = (SlotBank(rule, at_most, ragged) for rule in self.rules)
+        """`state`, before its first frame, with banks in place for frames (B,P,Dv)."""
+        layer_inputs = state.hidden.repeat(len(self.qformer.layers), 1, 1)
+        visual, query = (
+            SlotBank(rule, like, at_most=at_most, ragged=ragged)
+            for rule, like in zip(self.rules, (frame_tokens, layer_inputs), strict=True)
+        )
         return LiveState(
             hidden=state.hidden,
             mask=state.mask,
@@ -234,7 +245,7 @@ class MemoryQFormer(nn.Module):
         """Bank a frame (B,P,Dv) and its keys and values (X,B,P,D) in place, and attend to all."""
         visual_keys = iter(state.show(frame_tokens, projected, mask).split(2))
         visual_mask = state.visual_mask()
-        state.query.make_room(state.hidden, mask.repeat(len(self.qformer.layers)))
+        state.query.make_room(mask.repeat(len(self.qformer.layers)))
         key_mask = state.key_mask()
 
         def keys_of(i: int, layer: QFormerLayer, hidden: Tensor) -> Keys:
