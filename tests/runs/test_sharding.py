@@ -64,8 +64,8 @@ def step(strategy, devices):
     )  # fmt: skip
     loader = DataLoader([random_batch()], batch_size=None)
     trainer.fit(stage, loader, loader)
-    during = trainer.callback_metrics["val/loss"].item()
-    after = trainer.validate(stage, loader, verbose=False)[0]["val/loss"]
+    during = trainer.callback_metrics["val/text"].item()
+    after = trainer.validate(stage, loader, verbose=False)[0]["val/text"]
     trained = {n: p.detach().clone() for n, p in stage.named_parameters() if p.requires_grad}
     sharded = {n: p.to_local().numel() / p.numel() for n, p in stage.named_parameters()
                if isinstance(p, DTensor)}  # fmt: skip

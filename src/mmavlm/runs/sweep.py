@@ -21,7 +21,7 @@ from rich.table import Table
 from mmavlm.runs.metrics import read_metrics, write_text
 
 # Shown on screen; the csv has every metric.
-HEADLINE = ("accuracy", "top1", "rank_top1", "top5", "recall", "loss")
+HEADLINE = ("accuracy", "top1", "rank_top1", "top5", "recall", "text", "loss")
 
 
 @dataclass(frozen=True)

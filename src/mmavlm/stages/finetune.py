@@ -129,7 +129,7 @@ class FineTune(Stage):
         if self._skip(batch):
             return
         loss, predictions = self.answer(batch, generate=self._generates(split))
-        self._log_losses(split, {"loss": loss}, batch)
+        self._log_losses(split, {"text": loss}, batch)
         for row in predictions:
             for kind, answers in (("generated", row.answers), ("ranked", row.ranking)):
                 if answers:
