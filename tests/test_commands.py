@@ -1,5 +1,6 @@
 """The commands as a user types them, in one process, on a few synthetic films."""
 
+import atexit
 import json
 import shutil
 import sys
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from mmavlm import check, evaluate, predict, train
+from mmavlm.runs.sweep import finish
 from support import SMALL
 
 EXPERIMENTS = sorted(
@@ -136,6 +138,21 @@ def test_a_sweep_ends_in_one_table(run, films, tmp_path, capsys):
     assert code == 0
     assert "2 jobs in sweep" in capsys.readouterr().out
     assert "bidirectional" in (tmp_path / "sweep/sweep.md").read_text()
+
+
+def test_a_mistake_in_one_job_of_a_sweep_leaves_the_others_running(run, films, tmp_path, capsys):
+    code = run(train, "-m", "experiment=lvu_genre", *SMALL, f"data.root={films}", "test=false",
+               "data.num_frames=200,4", "hydra.sweep.dir=sweep")  # fmt: skip
+    message = "200 frames were given but the frame-position table has 120 rows"
+    error = capsys.readouterr().err
+    assert code == 1
+    assert f"job failed: {message}" in error
+    assert "Traceback" not in error
+    atexit.unregister(finish)
+    finish(tmp_path / "sweep")
+    table = (tmp_path / "sweep/sweep.md").read_text()
+    assert f"| 0 | 200 | failed | {message}" in table
+    assert "| 1 | 4 | done |  |" in table
 
 
 def test_wandb_works_offline(run, films, tmp_path, monkeypatch):

@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import CompactHydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import MissingMandatoryValue
 
@@ -34,6 +37,8 @@ def run_command(task: Callable[[DictConfig], Any], config_name: str) -> None:
     warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode")
 
     def guarded(cfg: DictConfig) -> Any:
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            return run_job(task, cfg)
         with exit_on_mistake():
             return task(cfg)
 
@@ -53,6 +58,26 @@ def exit_on_mistake() -> Iterator[None]:
             raise
         print(f"error: {message}", file=sys.stderr)
         raise SystemExit(1) from None
+
+
+class MistakeError(CompactHydraException):
+    """A user's mistake in one job of a sweep; Hydra prints its message alone and exits with 1."""
+
+
+def run_job(task: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
+    """Run `task` as a job of a sweep, which goes on with the next job whatever is raised here.
+
+    Raises:
+        MistakeError: in place of a user's mistake.
+    """
+    try:
+        return task(cfg)
+    except Exception as error:
+        message = user_message(error)
+        if message is None:
+            raise
+    # Raised out here, it keeps no frame of the job alive, and with it no model.
+    raise MistakeError(message)
 
 
 def user_message(error: BaseException) -> str | None:

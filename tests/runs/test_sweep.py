@@ -2,11 +2,14 @@ import csv
 import subprocess
 import sys
 import textwrap
+import weakref
 
 import pytest
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from mmavlm.runs import write_metrics
+from mmavlm.runs import SweepTable, write_metrics
 from mmavlm.runs.sweep import finish, read_jobs, write_table
 
 
@@ -71,7 +74,7 @@ def multirun(tmp_path):
         from pathlib import Path
         import hydra
         from hydra.core.hydra_config import HydraConfig
-        from mmavlm.runs import write_metrics
+        from mmavlm.runs import SweepTable, write_metrics
 
         @hydra.main(version_base="1.3", config_path=".", config_name="config")
         def app(cfg):
@@ -100,5 +103,39 @@ def test_a_real_multirun_with_a_failing_job_ends_in_the_table_too(multirun, tmp_
     assert "ZeroDivisionError" in done.stderr
     assert done.stdout.count("3 jobs in sweep") == 1
     table = (tmp_path / "sweep/sweep.md").read_text()
-    assert "| 1 | 2 | failed |" in table
-    assert "| 2 | 3 | 1.000 |" in table
+    assert "| 1 | 2 | failed | ZeroDivisionError: division by zero |" in table
+    assert "| 2 | 3 | 1.000 |  |" in table
+    assert "division by zero" in (tmp_path / "sweep/1/error.txt").read_text()
+
+
+def test_a_job_that_ends_well_where_one_failed_is_done(multirun, tmp_path):
+    assert multirun("2,3").returncode == 1
+    assert multirun("1,3").returncode == 0
+    assert "| 0 | 1 | -1.000 |\n" in (tmp_path / "sweep/sweep.md").read_text()
+
+
+class Model:
+    pass
+
+
+def test_a_failed_job_holds_nothing_while_the_others_run(tmp_path):
+    left = []
+
+    def job():
+        model = Model()
+        left.append(weakref.ref(model))
+        try:
+            raise KeyError("model")
+        except KeyError as error:
+            raise RuntimeError(f"{model} fails") from error
+
+    config = OmegaConf.create(
+        {"hydra": {"mode": RunMode.MULTIRUN, "runtime": {"output_dir": str(tmp_path)}}}
+    )
+    try:
+        job()
+    except RuntimeError as error:
+        done = JobReturn(status=JobStatus.FAILED, _return_value=error)
+    SweepTable().on_job_end(config, done)
+    assert left[0]() is None
+    assert "RuntimeError: " in (tmp_path / "error.txt").read_text()

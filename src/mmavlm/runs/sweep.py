@@ -8,11 +8,17 @@ from __future__ import annotations
 import atexit
 import csv
 import io
-from dataclasses import dataclass
+import logging
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.errors import CompactHydraException
 from hydra.experimental.callback import Callback
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.markup import escape
@@ -20,25 +26,43 @@ from rich.table import Table
 
 from mmavlm.runs.metrics import read_metrics, write_text
 
+log = logging.getLogger(__name__)
+
+ERROR_FILE = "error.txt"  # in the folder of a job that failed
 # Shown on screen; the csv has every metric.
 HEADLINE = ("accuracy", "top1", "rank_top1", "top5", "recall", "text", "loss")
 
 
 @dataclass(frozen=True)
 class Job:
-    """One job of a sweep: what was set for it, and its metrics ({} if it failed)."""
+    """One job of a sweep: what was set for it, its metrics, and what it failed of ("" if not)."""
 
     number: str
     settings: dict[str, str]
     metrics: dict[str, float]
+    error: str = ""
 
 
 class SweepTable(Callback):
-    """Collect the jobs' metrics.json into a printed table, sweep.csv and sweep.md."""
+    """Collect the jobs' metrics and errors into a printed table, sweep.csv and sweep.md."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Promise the table: Hydra tells of a sweep's end only if no job failed."""
         atexit.register(finish, Path(config.hydra.sweep.dir))
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+        """Tell of a job that failed, and leave the reason in its folder."""
+        if config.hydra.mode != RunMode.MULTIRUN:
+            return
+        path = Path(config.hydra.runtime.output_dir) / ERROR_FILE
+        path.unlink(missing_ok=True)
+        if job_return.status == JobStatus.FAILED:
+            error = job_return._return_value  # the property would raise it
+            mistake = isinstance(error, CompactHydraException)
+            message = str(error) if mistake else f"{type(error).__name__}: {error}"
+            log.error("job failed: %s", message, exc_info=None if mistake else error)
+            write_text(path, message + "\n")
+            _forget_frames(error)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Write and print the table of the sweep that ends."""
@@ -58,36 +82,34 @@ def read_jobs(folder: Path) -> list[Job]:
     for path in sorted(folder.glob("*/.hydra/overrides.yaml"), key=_job_number):
         overrides = [str(o) for o in OmegaConf.load(path)]
         settings = dict(o.split("=", 1) for o in overrides if "=" in o)
-        job = path.parents[1]
-        jobs.append(Job(job.name, settings, read_metrics(job / "metrics.json")))
+        folder_of_job, error = path.parents[1], path.parents[1] / ERROR_FILE
+        jobs.append(
+            Job(
+                number=folder_of_job.name,
+                settings=settings,
+                metrics=read_metrics(folder_of_job / "metrics.json"),
+                error=error.read_text(encoding="utf-8").strip() if error.is_file() else "",
+            )
+        )
     varied = [
         key
         for key in dict.fromkeys(k for job in jobs for k in job.settings)
         if len({job.settings.get(key) for job in jobs}) > 1
     ]
-    return [Job(j.number, {k: j.settings.get(k, "") for k in varied}, j.metrics) for j in jobs]
+    return [replace(j, settings={k: j.settings.get(k, "") for k in varied}) for j in jobs]
 
 
 def write_table(folder: Path, jobs: list[Job]) -> None:
     """Write sweep.csv (all metrics) and sweep.md (the main ones), and print the latter."""
-    settings = list(jobs[0].settings)
     names = list(dict.fromkeys(name for job in jobs for name in job.metrics))
+    shown = [n for n in names if n.startswith("test/") and n.rsplit("/", 1)[-1] in HEADLINE]
+    rows = _rows(jobs, names, lambda job: [str(job.metrics.get(n, "")) for n in names])
     everything = io.StringIO()
-    csv.writer(everything, lineterminator="\n").writerows(
-        [
-            ["job", *settings, *names],
-            *(
-                [j.number, *j.settings.values(), *(j.metrics.get(n, "") for n in names)]
-                for j in jobs
-            ),
-        ]
-    )
+    csv.writer(everything, lineterminator="\n").writerows(rows)
     write_text(folder / "sweep.csv", everything.getvalue())
 
-    shown = [n for n in names if n.startswith("test/") and n.rsplit("/", 1)[-1] in HEADLINE]
     columns = [name.removeprefix("test/") for name in shown] or ["state"]
-    header = ["job", *settings, *columns]
-    lines = [[j.number, *j.settings.values(), *_cells(j, shown)] for j in jobs]
+    header, *lines = _rows(jobs, columns, lambda job: _cells(job, shown))
     write_text(folder / "sweep.md", _markdown([header, ["-"] * len(header), *lines]))
     table = Table(
         *map(escape, header), title=escape(f"{len(jobs)} jobs in {folder}"), title_justify="left"
@@ -97,15 +119,36 @@ def write_table(folder: Path, jobs: list[Job]) -> None:
     Console().print(table)
 
 
+def _rows(
+    jobs: list[Job], columns: list[str], cells: Callable[[Job], list[str]]
+) -> list[list[str]]:
+    """A header and a row a job: number, settings, cells, and the error's first line if any has."""
+    failed = any(job.error for job in jobs)
+    header = ["job", *jobs[0].settings, *columns, *["error"] * failed]
+    rows = [
+        [j.number, *j.settings.values(), *cells(j), *[j.error.partition("\n")[0]] * failed]
+        for j in jobs
+    ]
+    return [header, *rows]
+
+
 def _markdown(rows: list[list[str]]) -> str:
     cells = [[cell.replace("|", "\\|") for cell in row] for row in rows]
     return "\n".join("| " + " | ".join(row) + " |" for row in cells) + "\n"
 
 
 def _cells(job: Job, names: list[str]) -> list[str]:
-    if not job.metrics or not names:
-        return ["done" if job.metrics else "failed"] * max(1, len(names))
+    done = job.metrics and not job.error
+    if not done or not names:
+        return ["done" if done else "failed"] * max(1, len(names))
     return [f"{job.metrics[name]:.3f}" if name in job.metrics else "" for name in names]
+
+
+def _forget_frames(error: BaseException | None) -> None:
+    """Let go of what a failed job held, its model above all: Hydra keeps the error to the end."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 def _job_number(path: Path) -> tuple[int, str]:
