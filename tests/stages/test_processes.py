@@ -2,6 +2,7 @@
 
 import os
 import socket
+import warnings
 
 import lightning as L
 import pytest
@@ -47,7 +48,8 @@ def build(name):
     return FineTune(backbone, recipe, tasks=["open"])
 
 
-def weights_after_a_step(name, batches, strategy, devices):
+def step(name, batch, strategy, devices):
+    """Weights after one gradient step on a batch, and the metrics of validating on it."""
     torch.manual_seed(0)
     stage = build(name)
     # a plain gradient step shows the gradient itself; Adam would hide its scale
@@ -55,10 +57,12 @@ def weights_after_a_step(name, batches, strategy, devices):
     trainer = L.Trainer(
         accelerator="cpu", devices=devices, strategy=strategy, max_epochs=1, logger=False,
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
-        use_distributed_sampler=False,
+        use_distributed_sampler=False, num_sanity_val_steps=0,
     )  # fmt: skip
-    trainer.fit(stage, DataLoader(batches, batch_size=None))
-    return {name: p.detach().clone() for name, p in stage.named_parameters() if p.requires_grad}
+    loader = DataLoader([batch], batch_size=None)
+    trainer.fit(stage, loader, loader)
+    weights = {n: p.detach().clone() for n, p in stage.named_parameters() if p.requires_grad}
+    return weights, trainer.callback_metrics
 
 
 def worker(rank, name, port, path):
@@ -72,21 +76,38 @@ def worker(rank, name, port, path):
     strategy = L.pytorch.strategies.DDPStrategy(
         process_group_backend="gloo", find_unused_parameters=True
     )
-    weights = weights_after_a_step(name, [mine], strategy, devices=2)
+    warnings.filterwarnings("error", ".*sync_dist=True")
+    result = step(name, mine, strategy, devices=2)
     if rank == 0:
-        torch.save(weights, path)
+        torch.save(result, path)
 
 
-@pytest.mark.distributed
-@pytest.mark.parametrize("name", list(STAGES))
-def test_a_step_on_two_processes_equals_one_with_the_whole_batch(name, tmp_path):
+@pytest.fixture(scope="module", params=list(STAGES))
+def results(request, tmp_path_factory):
+    """The weights at the start, and what a step leaves on one process and on two."""
+    name, path = request.param, tmp_path_factory.mktemp("two") / "result.pt"
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    mp.spawn(worker, (name, port, tmp_path / "weights.pt"), nprocs=2)
-    two = torch.load(tmp_path / "weights.pt", weights_only=True)
-    one = weights_after_a_step(name, [whole_batch()], "auto", devices=1)
+    mp.spawn(worker, (name, port, path), nprocs=2)
     start = {n: p for n, p in build(name).named_parameters() if p.requires_grad}
+    one = step(name, whole_batch(), "auto", devices=1)
+    return start, one, torch.load(path, weights_only=True)
+
+
+@pytest.mark.distributed
+def test_a_step_on_two_processes_equals_one_with_the_whole_batch(results):
+    start, (one, _), (two, _) = results
     assert any(not torch.equal(value, start[n]) for n, value in one.items())
     for parameter, value in one.items():
         torch.testing.assert_close(two[parameter], value, atol=1e-5, rtol=1e-4, msg=parameter)
+
+
+@pytest.mark.distributed
+def test_metrics_of_two_processes_are_those_of_the_whole_split_without_a_warning(results):
+    _, (_, one), (_, two) = results
+    # losses are means over the batches of each process, and alignment sees no other batch there
+    compared = [name for name in one if name.startswith("val/") and name.count("/") == 2]
+    assert compared
+    for metric in [*compared, *({"val/accuracy", "val/recall"} & set(one))]:
+        torch.testing.assert_close(two[metric], one[metric], equal_nan=True, msg=metric)

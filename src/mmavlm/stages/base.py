@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import lightning as L
@@ -73,6 +74,11 @@ class Stage(L.LightningModule):
                 sync_dist=not training,
                 batch_size=len(batch),
             )
+
+    def _log_metrics(self, metrics: Mapping[str, Any], *, prog_bar: bool = False) -> None:
+        """Log what torchmetrics computed over all processes at the end of an epoch."""
+        # The values are equal already. Lightning cannot know, and warns unless it takes their mean.
+        self.log_dict(dict(metrics), prog_bar=prog_bar, sync_dist=True)
 
     def _skip(self, batch: VideoTextBatch) -> bool:
         """Count the batch's broken videos; True if none of its rows is left."""

@@ -153,10 +153,11 @@ class FineTune(Stage):
             metric.reset()
             if not values["count"]:
                 continue
-            self.log_dict({f"{split}/{task}/{prefix}{name}": v for name, v in values.items()})
+            self._log_metrics({f"{split}/{task}/{prefix}{n}": v for n, v in values.items()})
             top1.setdefault(task, float(values["top1"]))  # generated comes first
         if top1:
-            self.log(f"{split}/accuracy", sum(top1.values()) / len(top1), prog_bar=True)
+            mean = sum(top1.values()) / len(top1)
+            self._log_metrics({f"{split}/accuracy": mean}, prog_bar=True)
 
     def _metric(self, key: str) -> AnswerAccuracy:
         return cast(AnswerAccuracy, self.accuracy[key])

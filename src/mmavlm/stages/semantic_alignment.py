@@ -81,10 +81,10 @@ class SemanticAlignment(Stage):
         for level in self.levels:
             metric = self._metric(split, level)
             recall = metric.compute()
-            self.log_dict({f"{split}/{level}/{name}": value for name, value in recall.items()})
+            self._log_metrics({f"{split}/{level}/{name}": v for name, v in recall.items()})
             if level == JOINT:
                 mean = (recall["v2t_r1"] + recall["t2v_r1"]) / 2
-                self.log(f"{split}/recall", mean, prog_bar=True)
+                self._log_metrics({f"{split}/recall": mean}, prog_bar=True)
             metric.reset()
 
     def _metric(self, split: str, level: str) -> RetrievalRecall:
