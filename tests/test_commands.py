@@ -47,6 +47,7 @@ def test_every_experiment_runs_to_its_end(run, films, tmp_path, experiment):
 def test_a_run_leaves_config_metrics_predictions_log_and_report(trained):
     names = {path.name for path in trained.iterdir()}
     assert {"config.yaml", "metrics.json", "predictions.jsonl", "report.html", "csv"} <= names
+    assert [name for name in names if name.endswith(".log")] == ["train.log"]
     metrics = json.loads((trained / "metrics.json").read_text())
     for name in ("top1", "top1_low", "top1_high", "top5", "video_top1", "rank_top1"):
         assert f"test/genre/{name}" in metrics
@@ -65,6 +66,7 @@ def test_a_checkpoint_holds_trainable_weights_and_its_run_and_nothing_frozen(tra
 def test_evaluating_a_checkpoint_gives_the_numbers_of_its_run(run, trained, tmp_path):
     checkpoint = trained / "checkpoints/best.ckpt"
     assert run(evaluate, f"checkpoint={checkpoint}", "hydra.run.dir=again") == 0
+    assert (tmp_path / "again/evaluate.log").is_file()
     again = json.loads((tmp_path / "again/metrics.json").read_text())
     before = json.loads((trained / "metrics.json").read_text())
     tested = {name: value for name, value in before.items() if name.startswith("test/")}
