@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from omegaconf import DictConfig
@@ -18,7 +20,7 @@ from mmavlm.data.dataset import VideoDataset
 from mmavlm.errors import ConfigError, VideoError
 from mmavlm.interfaces import Answer, VideoItem
 from mmavlm.run import build_backbone
-from mmavlm.stages.checkpoint import load_trainable, read_checkpoint
+from mmavlm.stages.checkpoint import RUN_KEY, load_trainable, read_checkpoint
 
 
 @torch.inference_mode()
@@ -29,8 +31,9 @@ def predict(cfg: DictConfig) -> None:
         raise ConfigError(
             f"checkpoint {cfg.checkpoint} is of stage 1, which has no LLM; give one of stage 2"
         )
-    state = read_checkpoint(cfg.checkpoint)["state_dict"]
-    state = {name.removeprefix("backbone."): value for name, value in state.items()}
+    checkpoint = read_checkpoint(cfg.checkpoint)
+    weights = checkpoint["state_dict"].items()
+    state = {name.removeprefix("backbone."): value for name, value in weights}
     load_trainable(backbone, state, f"checkpoint {cfg.checkpoint}")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     batch = read_video(cfg, backbone.encoder.image_size).to(device)
@@ -47,11 +50,21 @@ def predict(cfg: DictConfig) -> None:
             batch.prompt,
             num_beams=max(cfg.stage.num_beams, cfg.num_answers),
             num_answers=cfg.num_answers,
-            max_new_tokens=cfg.stage.max_new_tokens,
+            max_new_tokens=max_new_tokens(cfg, checkpoint[RUN_KEY]),
         )[0]
         shares = torch.tensor([answer.log_prob for answer in answers]).exp().tolist()
     ranked = sorted(zip(answers, shares, strict=True), key=lambda pair: -pair[1])
     show([{"answer": a.text, "probability": p, "log_prob": a.log_prob} for a, p in ranked], cfg)
+
+
+def max_new_tokens(cfg: DictConfig, run: Mapping[str, Any]) -> int:
+    """The longest answer of the checkpoint's run, which its classes may have raised.
+
+    What the command line sets anew holds instead.
+    """
+    asked = int(cfg.stage.max_new_tokens)
+    set_anew = asked != run["config"]["stage"]["max_new_tokens"]
+    return asked if set_anew else run.get("max_new_tokens", asked)
 
 
 def read_video(cfg: DictConfig, image_size: int) -> VideoTextBatch:

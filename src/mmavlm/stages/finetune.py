@@ -62,6 +62,7 @@ class FineTune(Stage):
         self.align_weight = align_weight
         self.beams = {"num_beams": num_beams, "num_answers": num_answers}
         self.max_new_tokens = self._fit_classes(max_new_tokens)
+        self.run["max_new_tokens"] = self.max_new_tokens
         self.monitor = monitor
         self.accuracy = torch.nn.ModuleDict(
             {
