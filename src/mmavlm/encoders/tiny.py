@@ -6,6 +6,7 @@ import math
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange, repeat
 from torch import Tensor, nn
 
 from mmavlm.encoders.base import FrozenEncoder
@@ -63,7 +64,7 @@ class TinyEncoder(FrozenEncoder):
         linear, rectified = self.patches(images).chunk(2, dim=1)
         grid = torch.cat([linear, F.relu(rectified)], dim=1) + self.positions
         grid = grid + F.relu(self.mixing(self.neighbours(grid)))
-        return F.layer_norm(grid.flatten(2).mT, (self.width,))
+        return F.layer_norm(rearrange(grid, "n d y x -> n (y x) d"), (self.width,))
 
     @torch.no_grad()
     def _draw(self, generator: torch.Generator) -> None:
@@ -104,6 +105,5 @@ def _positions(side: int, width: int) -> Tensor:
     rate = math.pi * torch.logspace(0, -math.log10(max(side, 2)), width // 4, dtype=torch.float64)
     angle = torch.arange(side)[:, None] * rate
     wave = _rounded(torch.cat([angle.sin(), angle.cos()], dim=1))  # (side, width/2)
-    rows = wave[:, None].expand(-1, side, -1)
-    columns = wave[None].expand(side, -1, -1)
-    return torch.cat([rows, columns], dim=-1).movedim(-1, 0)[None].contiguous()
+    rows, columns = repeat(wave, "y d -> d y x", x=side), repeat(wave, "x d -> d y x", y=side)
+    return torch.cat([rows, columns])[None]

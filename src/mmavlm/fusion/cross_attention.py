@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -49,7 +50,7 @@ class CrossAttention(nn.Module):
         `context_mask` (B,C) is True on what may be read, at least one entry a row.
         """
         query, key, value = (
-            projected.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            rearrange(projected, "b n (heads d) -> b heads n d", heads=self.heads)
             for projected in (self.query(tokens), self.key(context), self.value(context))
         )
         read = F.scaled_dot_product_attention(
@@ -59,5 +60,5 @@ class CrossAttention(nn.Module):
             attn_mask=context_mask[:, None, None, :],
             dropout_p=self.dropout if self.training else 0.0,
         )
-        read = self.output(read.transpose(1, 2).flatten(2))
+        read = self.output(rearrange(read, "b heads n d -> b n (heads d)"))
         return tokens + (read if self.gate is None else self.gate.tanh() * read)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from einops import rearrange, repeat
 from torch import Tensor
 
 from mmavlm.fusion.base import Fusion
@@ -23,5 +24,6 @@ class QueryToVisual(Fusion):
 
     def after(self, query_outputs: Tensor, bank_tokens: Tensor, bank_mask: Tensor) -> Tensor:
         """Query outputs (B,K,D), each with what it reads in the bank (B,S,P,Dv), masked (B,S)."""
-        mask = bank_mask.repeat_interleave(bank_tokens.shape[2], dim=1)
-        return self.attention(query_outputs, bank_tokens.flatten(1, 2), mask)
+        bank = rearrange(bank_tokens, "b s p dv -> b (s p) dv")
+        mask = repeat(bank_mask, "b s -> b (s p)", p=bank_tokens.shape[2])
+        return self.attention(query_outputs, bank, mask)
