@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import psutil
 import pytest
 import torch
 
@@ -48,6 +49,52 @@ def test_only_the_position_of_the_last_frame_learns_with_one_frame_of_gradient()
     model(random_batch((4, 4)))["text"].backward()
     moved = model.frame_positions.weight.grad.abs().sum(1) > 0
     assert moved[:5].tolist() == [False, False, False, True, False]
+
+
+def test_with_more_frames_of_gradient_their_positions_learn_too():
+    model = tiny_backbone("alignment=none", "temporal.backprop_frames=3")
+    model(random_batch((5, 5)))["text"].backward()
+    moved = model.frame_positions.weight.grad.abs().sum(1) > 0
+    assert moved[:6].tolist() == [False, False, True, True, True, False]
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_a_stream_is_asked_at_any_moment_what_the_film_so_far_would_be_asked(fusion):
+    model = tiny_backbone(f"fusion={fusion}", "memory.length=2").eval()
+    batch = random_batch((6, 6))
+    for t, state in enumerate(model.stream(batch.frames.unbind(1), batch.prompt)):
+        so_far = replace(
+            batch,
+            frames=batch.frames[:, : t + 1],
+            frame_mask=batch.frame_mask[:, : t + 1],
+            timestamps_s=batch.timestamps_s[:, : t + 1],
+        )
+        with torch.no_grad():
+            asked = model.llm.rank(model.video_tokens(state), batch.prompt, ["comedy", "action"])
+            expected = model.rank(so_far, ["comedy", "action"])
+        torch.testing.assert_close(asked, expected, atol=1e-4, rtol=1e-4)
+    assert t == 5
+
+
+def test_a_stream_goes_on_beyond_the_table_of_positions():
+    model = tiny_backbone("backbone.max_num_frames=4").eval()
+    frames = random_batch((7, 7)).frames.unbind(1)
+    states = [state.video_tokens for state in model.stream(frames, ["who?", "where?"])]
+    assert len(states) == 7
+    assert states[-1].isfinite().all()
+
+
+@pytest.mark.slow
+def test_a_long_stream_takes_no_more_memory_than_its_beginning():
+    model = tiny_backbone("memory.length=8").eval()
+    process, frame = psutil.Process(), random_batch((1,)).frames[:, 0]
+    frames = (frame + t % 7 for t in range(600))
+    resident = [
+        process.memory_info().rss
+        for t, _ in enumerate(model.stream(frames, ["who?"]))
+        if t in (99, 599)
+    ]
+    assert resident[1] < resident[0] + 10e6
 
 
 @pytest.mark.parametrize("frames", [FirstK(3), FirstLast(), AllFrames()])

@@ -8,7 +8,7 @@ Dl LLM width, F aligned frames.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,13 +24,20 @@ from mmavlm.temporal import MemoryQFormer, State
 from mmavlm.text import PromptTokenizer
 from mmavlm.weights import InstructBlipParts, load_strict
 
+# At 0.4, 1 and 3 an order task of the synthetic films came to 48, 57 and 84 %: docs/benchmarks.md.
+SINUSOID_HEIGHT = 3.0
+
 
 def sinusoids(rows: int, width: int) -> Tensor:
-    """Sines and cosines (rows, width) with periods from 4 frames up to 4 tables."""
+    """Sines and cosines (rows, width) with periods from 4 frames up to 4 tables.
+
+    They are `SINUSOID_HEIGHT` high: frame tokens have unit variance, and a time as faint as that
+    is lost beside what they show.
+    """
     rate = torch.logspace(0, -math.log10(rows), width // 2) * math.pi / 2
     angle = torch.arange(rows)[:, None] * rate
     table = torch.cat([angle.sin(), angle.cos()], dim=1)
-    return nn.functional.pad(table, (0, width - table.shape[1]))
+    return SINUSOID_HEIGHT * nn.functional.pad(table, (0, width - table.shape[1]))
 
 
 POSITION_INITS: dict[str, Callable[[int, int], Tensor]] = {
@@ -102,9 +109,29 @@ class VideoLanguageModel(nn.Module):
             batch.prompt, device=self.frame_positions.weight.device
         )
         mask = batch.frame_mask[:, :num_frames]
-        tokens = self.visual_norm(self._encode(batch, num_frames).to(self.visual_norm.weight.dtype))
-        tokens = tokens + self.positions(0, tokens.shape[1])[:, None]
-        return Watched(self._fuse_prompt(tokens, prompt), mask, prompt)
+        encoded = self._encode(batch, num_frames)
+        positions = self.positions(0, encoded.shape[1])
+        return Watched(self._frame_tokens(encoded, positions, prompt), mask, prompt)
+
+    def stream(self, frames: Iterable[Tensor], prompts: Sequence[str]) -> Iterator[State]:
+        """Watch B films frame by frame as they come, uint8 (B,3,H,W); the state after each frame.
+
+        Memory stays constant however long the film is, and no gradient is kept. A state is good
+        until the next frame is asked for; `video_tokens(state)` is what the LLM may be asked about
+        meanwhile. Frames beyond the table of positions all take its last row.
+        """
+        device = self.frame_positions.weight.device
+        prompt = self.prompt_tokenizer.encode(prompts, device=device)
+        last = self.frame_positions.num_embeddings - 1
+
+        def frame_tokens() -> Iterator[Tensor]:
+            for t, frame in enumerate(frames):
+                at = min(t, last)
+                with torch.no_grad():
+                    encoded = self.encoder(frame.to(device))[:, None]
+                    yield self._frame_tokens(encoded, self.positions(at, at + 1), prompt)[:, 0]
+
+        return self.temporal.stream(prompt, frame_tokens())
 
     def load_instructblip(self, parts: InstructBlipParts) -> None:
         """Take Q-Former, query tokens, projection and LayerNorm of an InstructBLIP model by name.
@@ -210,7 +237,10 @@ class VideoLanguageModel(nn.Module):
         frames = batch.frames[:, :num_frames]
         return self.encoder(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
 
-    def _fuse_prompt(self, tokens: Tensor, prompt: TextTokens) -> Tensor:
+    def _frame_tokens(self, encoded: Tensor, positions: Tensor, prompt: TextTokens) -> Tensor:
+        """Encoder outputs (B,T,P,Dv) at `positions` (T,Dv), with the prompt fused into them."""
+        tokens = self.visual_norm(encoded.to(self.visual_norm.weight.dtype))
+        tokens = tokens + positions[:, None]
         return self.fusion.before(tokens, self.temporal.embed_prompt(prompt), prompt.mask)
 
     def _frames_to_align(self, batch: VideoTextBatch) -> int | None:
