@@ -263,13 +263,17 @@ def raise_if_different(
 
 
 def as_dtype(name: str, key: str) -> torch.dtype:
-    """The dtype a setting names.
+    """The dtype a setting names; `auto` is half precision on a GPU, bfloat16 if it can do that.
 
     Raises:
-        ConfigError: naming the setting `key` if it is none of float32, float16, bfloat16.
+        ConfigError: naming the setting `key` if it is none of auto, float32, float16, bfloat16.
     """
+    if name == "auto":
+        if not torch.cuda.is_available():
+            return torch.float32
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
     if name not in DTYPES:
-        raise ConfigError(f"{key} is {name!r}; choose one of {', '.join(DTYPES)}")
+        raise ConfigError(f"{key} is {name!r}; choose one of auto, {', '.join(DTYPES)}")
     return DTYPES[name]
 
 

@@ -33,6 +33,23 @@ def test_chunks_change_nothing(encoder, chunk_size):
     torch.testing.assert_close(TinyEncoder(chunk_size=chunk_size)(frames()), encoder(frames()))
 
 
+def test_what_learns_behind_it_may_keep_the_tokens_for_its_gradient(encoder):
+    norm = nn.LayerNorm(encoder.width)
+    norm(encoder(frames())).square().sum().backward()
+    assert norm.weight.grad.any()
+
+
+def test_a_compiled_encoder_gives_the_same_tokens(encoder):
+    compiled = TinyEncoder(chunk_size=3, compile_backend="aot_eager")
+    for count in (7, 3, 8):
+        torch.testing.assert_close(compiled(frames(count)), encoder(frames(count)))
+
+
+def test_an_unknown_compiler_is_refused_with_those_there_are():
+    with pytest.raises(ConfigError, match=r"compile_backend='fast' is unknown.*inductor"):
+        TinyEncoder(compile_backend="fast")
+
+
 def test_no_frames_give_no_tokens(encoder):
     assert encoder(frames(0)).shape == (0, encoder.num_tokens, encoder.width)
 

@@ -88,5 +88,5 @@ def test_another_kind_of_model_is_refused(saved, tmp_path):
 
 
 def test_an_unknown_dtype_is_refused(saved):
-    with pytest.raises(ConfigError, match=r"encoder.dtype is 'half'; choose one of float32"):
+    with pytest.raises(ConfigError, match=r"encoder.dtype is 'half'; choose one of auto, float32"):
         InstructBlipEncoder(saved[1], dtype="half")

@@ -162,5 +162,5 @@ def test_training_everything_and_adapters_exclude_each_other(llama):
 
 
 def test_an_unknown_dtype_is_refused(llama):
-    with pytest.raises(ConfigError, match=r"llm.dtype is 'int3'; choose one of float32, float16"):
+    with pytest.raises(ConfigError, match=r"llm.dtype is 'int3'; choose one of auto, float32"):
         HFLanguageModel(llama, dtype="int3")

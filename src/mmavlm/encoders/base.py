@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from mmavlm.compiling import compiled
 from mmavlm.errors import ConfigError
 
 
@@ -19,7 +20,7 @@ class FrozenEncoder(nn.Module, ABC):
 
     A subclass builds its modules, calls `freeze`, and writes `tokens`. At most `chunk_size` frames
     are encoded at a time, which bounds memory and changes no result. `mean` and `std` are those
-    of the channels in the range 0–1.
+    of the channels in the range 0–1. `compile_backend` (such as inductor) compiles the encoder.
     """
 
     mean: Tensor
@@ -34,6 +35,7 @@ class FrozenEncoder(nn.Module, ABC):
         mean: Sequence[float],
         std: Sequence[float],
         chunk_size: int,
+        compile_backend: str | None,
     ) -> None:
         super().__init__()
         if chunk_size < 1:
@@ -45,6 +47,7 @@ class FrozenEncoder(nn.Module, ABC):
         for name, values in (("mean", mean), ("std", std)):
             scaled = 255 * torch.tensor(values, dtype=torch.float32).view(1, 3, 1, 1)
             self.register_buffer(name, scaled, persistent=False)
+        self._to_tokens = compiled(self.tokens, compile_backend)
         self._fingerprints: dict[torch.dtype, str] = {}
         self.register_load_state_dict_post_hook(lambda *_: self._fingerprints.clear())
 
@@ -52,7 +55,6 @@ class FrozenEncoder(nn.Module, ABC):
     def tokens(self, images: Tensor) -> Tensor:
         """Normalised images (N,3,H,W), in the dtype of the weights → frame tokens (N,P,Dv)."""
 
-    @torch.no_grad()
     def forward(self, frames: Tensor) -> Tensor:
         """Frames (N,3,H,W), uint8 or floats from 0 to 255 → frame tokens (N,P,Dv).
 
@@ -64,11 +66,15 @@ class FrozenEncoder(nn.Module, ABC):
                 f"{type(self).__name__} takes frames (N,3,{self.image_size},{self.image_size}), "
                 f"got {tuple(frames.shape)}; set data.image_size={self.image_size}"
             )
-        return torch.cat([self._encode(chunk) for chunk in frames.split(self.chunk_size)])
+        with torch.inference_mode():
+            chunks = [self._encode(chunk) for chunk in frames.split(self.chunk_size)]
+        # outside inference mode, so that what learns may keep the tokens for its gradient
+        with torch.no_grad():
+            return torch.cat(chunks)
 
     def _encode(self, frames: Tensor) -> Tensor:
         normalised = (frames.to(self.mean.dtype) - self.mean) / self.std
-        return self.tokens(normalised.to(self.dtype))
+        return self._to_tokens(normalised.to(self.dtype))
 
     def freeze(self) -> None:
         """Take every parameter out of training, for good."""

@@ -38,6 +38,7 @@ class InstructBlipEncoder(FrozenEncoder):
         config: Mapping[str, Any] | None = None,
         dtype: str = "float16",
         chunk_size: int = 32,
+        compile_backend: str | None = None,
     ) -> None:
         if (pretrained is None) == (config is None):
             raise ConfigError(
@@ -60,6 +61,7 @@ class InstructBlipEncoder(FrozenEncoder):
             mean=CLIP_MEAN,
             std=CLIP_STD,
             chunk_size=chunk_size,
+            compile_backend=compile_backend,
         )
         self._folder = folder
         with nullcontext() if folder is None else torch.device("meta"):

@@ -40,6 +40,7 @@ class TimmEncoder(FrozenEncoder):
         image_size: int | None = None,
         dtype: str = "float32",
         chunk_size: int = 64,
+        compile_backend: str | None = None,
     ) -> None:
         _require_known(name)
         weights_dtype = as_dtype(dtype, "encoder.dtype")
@@ -56,6 +57,7 @@ class TimmEncoder(FrozenEncoder):
             mean=transform["mean"],
             std=transform["std"],
             chunk_size=chunk_size,
+            compile_backend=compile_backend,
         )
         self.model = model.to(weights_dtype)
         self.freeze()

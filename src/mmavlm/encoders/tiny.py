@@ -35,6 +35,7 @@ class TinyEncoder(FrozenEncoder):
         seed: int = 0,
         *,
         chunk_size: int = 256,
+        compile_backend: str | None = None,
     ) -> None:
         if image_size % patch_size:
             raise ConfigError(
@@ -51,6 +52,7 @@ class TinyEncoder(FrozenEncoder):
             mean=(0.5, 0.5, 0.5),
             std=(0.25, 0.25, 0.25),
             chunk_size=chunk_size,
+            compile_backend=compile_backend,
         )
         self.patches = nn.Conv2d(3, width, patch_size, stride=patch_size)
         self.neighbours = nn.Conv2d(width, width, 3, padding=1, groups=width, bias=False)

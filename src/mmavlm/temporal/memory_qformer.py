@@ -17,10 +17,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from mmavlm.compiling import compiled
 from mmavlm.errors import ConfigError
 from mmavlm.interfaces import Memory, MemoryState, TextTokens
 from mmavlm.memory.slots import SlotBank, SlotRule
@@ -42,6 +44,7 @@ class MemoryQFormer(nn.Module):
     those of the full loop, whose banks are detached; with more, the banked entries of those last
     frames carry gradient too. With `cache_keys` frames without gradient are projected once, not
     once for every later frame, where both memories can be kept in place (`memory.slots.SlotRule`).
+    `compile_backend` (such as inductor) compiles the layers of a step.
 
     Raises:
         ConfigError: if `backprop_frames` or `num_query_tokens` is below 1.
@@ -58,6 +61,7 @@ class MemoryQFormer(nn.Module):
         num_query_tokens: int = 32,
         backprop_frames: int = 1,
         cache_keys: bool = True,
+        compile_backend: str | None = None,
     ) -> None:
         super().__init__()
         for name, value in (
@@ -76,6 +80,7 @@ class MemoryQFormer(nn.Module):
         rules = [memory for memory in memories if isinstance(memory, SlotRule)]
         self.cache_keys = cache_keys and len(rules) == len(memories)
         self.rules = rules
+        self._through_layer = compiled(_through_layer, compile_backend)
 
     @property
     def width(self) -> int:
@@ -292,8 +297,14 @@ class MemoryQFormer(nn.Module):
         for i, layer in enumerate(self.qformer.layers):
             inputs.append(hidden)
             keys, visual_keys = keys_of(i, layer, hidden)
-            hidden = layer(hidden, num_queries, keys, key_mask, visual_keys, visual_mask)
+            hidden = self._through_layer(
+                layer, hidden, num_queries, keys, key_mask, visual_keys, visual_mask
+            )
         return hidden[:, :num_queries], inputs
+
+
+def _through_layer(layer: QFormerLayer, *inputs: Any) -> Tensor:
+    return layer(*inputs)
 
 
 def _with_current(bank: tuple[Tensor, Tensor], current: Tensor) -> tuple[Tensor, Tensor]:
