@@ -4,6 +4,7 @@ import lightning as L
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
+from torch.profiler import ProfilerActivity, profile
 
 from mmavlm.batch import VideoTextBatch
 from mmavlm.cli import config_dir
@@ -68,6 +69,16 @@ class CountedEncoder(TinyEncoder):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         type(self).built += 1
+
+
+def peak_bytes(step):
+    """Bytes that `step` holds at its peak beyond what lies there before it; it is run twice."""
+    step()  # gradients and caches are there afterwards
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as run:
+        step()
+    events = [e for e in run.profiler.kineto_results.events() if e.name() == "[memory]"]
+    given = torch.tensor([e.nbytes() for e in sorted(events, key=lambda e: e.start_ns())])
+    return given.cumsum(0).max().item()
 
 
 class StopAtEpoch(L.Callback):

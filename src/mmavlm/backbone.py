@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -18,6 +18,16 @@ from torch import Tensor, nn
 from mmavlm.alignment.levels import MultiLevelAlignment
 from mmavlm.batch import VideoTextBatch
 from mmavlm.errors import CheckpointError, ConfigError
+from mmavlm.footprint import (
+    FilmSizes,
+    QFormerSizes,
+    encoder_phase,
+    fusion_phase,
+    layers_phase,
+    memory_phase,
+    peak,
+    trace_phase,
+)
 from mmavlm.fusion.base import Fusion
 from mmavlm.interfaces import Answer, LanguageModel, TextTokens, VisualEncoder
 from mmavlm.temporal import MemoryQFormer, State
@@ -229,6 +239,36 @@ class VideoLanguageModel(nn.Module):
         """Log-probability of every candidate answer for every row, (B,C)."""
         tokens = self.video_tokens(self.remember(self.watch(batch)))
         return self._require_llm().rank(tokens, batch.prompt, candidates)
+
+    def activation_bytes(
+        self, rows: int, frames: int, prompt_tokens: int = 32, answer_tokens: int = 32
+    ) -> int:
+        """About how many bytes of activations a training step holds at once (see `footprint`).
+
+        Texts are taken to have so many tokens; mixed precision takes up to half of it less.
+        """
+        aligned = self.alignment.frames if self.alignment is not None else None
+        first = aligned.prefix(frames) if aligned is not None else 0
+        if self.llm is None and aligned is not None and not aligned.uses_last:
+            frames = first
+        film = FilmSizes(rows, frames, self.encoder.num_tokens, self.encoder.width)
+        longest = self.frame_positions.num_embeddings
+        qformer = QFormerSizes.of(self.temporal, prompt_tokens, at_most=longest)
+        # Features of the cache come without an encoder, in half precision.
+        dtype = getattr(self.encoder, "dtype", torch.float16)
+        chunk = getattr(self.encoder, "chunk_size", 0)
+        phases = [encoder_phase(film, chunk, dtype.itemsize)]
+        if type(self.fusion).before is not Fusion.before:
+            phases.append(fusion_phase(film))
+        if self.llm is not None or (aligned is not None and aligned.uses_last):
+            phases.append(memory_phase(film, qformer, self.temporal.backprop_frames))
+        if self.llm is not None:
+            phases += self.llm.phases(rows, qformer.queries, prompt_tokens, answer_tokens)
+        if self.alignment is not None:
+            phases.append(trace_phase(replace(film, frames=first), qformer))
+            texts = rows * (prompt_tokens + answer_tokens)
+            phases.append(layers_phase(self.alignment.get_submodule("text_encoder"), texts))
+        return peak(phases)
 
     def _encode(self, batch: VideoTextBatch, num_frames: int | None) -> Tensor:
         if batch.features is not None:

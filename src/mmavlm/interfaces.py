@@ -13,6 +13,8 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
+from mmavlm.footprint import Phase
+
 
 @dataclass(frozen=True)
 class TextTokens:
@@ -128,6 +130,9 @@ class LanguageModel(Protocol):
 
     def answer_length(self, text: str) -> int:
         """How many tokens `text` takes as an answer, eos included."""
+
+    def phases(self, rows: int, video_tokens: int, prompt: int, answer: int) -> list[Phase]:
+        """What `loss` holds in memory for `rows` of so many tokens each, part by part."""
 
 
 @dataclass(frozen=True, kw_only=True)

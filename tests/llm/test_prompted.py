@@ -4,9 +4,11 @@ from models import build
 from torch.nn.functional import cross_entropy
 
 from mmavlm.errors import ConfigError
+from mmavlm.footprint import peak
 from mmavlm.interfaces import LanguageModel
 from mmavlm.llm import PromptedLanguageModel
 from mmavlm.text import load_tokenizer
+from support import peak_bytes
 
 KINDS = ("llama", "gpt2", "opt", "t5")
 PROMPTS = ["what is the genre of the movie?", "hi", "why does the man sit in the prison?"]
@@ -224,3 +226,14 @@ def test_ranking_nothing_is_refused():
 def test_a_chunk_of_no_sequence_is_refused():
     with pytest.raises(ConfigError, match=r"llm.rank_chunk is 0; give 1 sequence or more"):
         wrap("llama", rank_chunk=0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_estimated_memory_of_a_loss_is_within_twice_the_measured_peak(kind):
+    llm = wrap(kind).train()
+    rows, prompt, answer = 16, llm.texts.prompt(PROMPTS[0] * 4), llm.answer_length("comedy")
+    video = torch.randn(rows, 32, llm.width, requires_grad=True)
+    estimate = peak(llm.phases(rows, 32, len(prompt), answer))
+    texts = [PROMPTS[0] * 4] * rows, ["comedy"] * rows
+    measured = peak_bytes(lambda: llm.loss(video, *texts).backward())
+    assert measured / 2 < estimate < measured * 2

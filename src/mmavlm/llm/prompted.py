@@ -11,6 +11,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase
 from typing_extensions import Self, TypedDict, Unpack
 
 from mmavlm.errors import ConfigError
+from mmavlm.footprint import Phase, layers_phase, logits_phase, recomputed
 from mmavlm.interfaces import Answer
 from mmavlm.llm.causal import CausalLayout
 from mmavlm.llm.layout import Layout, Model
@@ -149,6 +150,22 @@ class PromptedLanguageModel(nn.Module):
     def answer_length(self, text: str) -> int:
         """How many tokens `text` takes as an answer, end-of-text included."""
         return len(self.texts.answer(text))
+
+    def phases(self, rows: int, video_tokens: int, prompt: int, answer: int) -> list[Phase]:
+        """What `loss` holds for `rows` of so many tokens each, part by part (see `footprint`)."""
+        model, item = self.model, self.model.dtype.itemsize
+        parts = {model: video_tokens + prompt + answer}
+        if model.config.is_encoder_decoder:
+            parts = {model.get_encoder(): video_tokens + prompt, model.get_decoder(): answer}
+        head = model.get_output_embeddings()
+        phases = []
+        for part, length in parts.items():
+            phase = layers_phase(part, rows * length, item, without=head)
+            if self._checkpointed:
+                inputs = rows * length * self.width * item
+                phase = recomputed(phase, model.config.num_hidden_layers, inputs)
+            phases.append(phase)
+        return [*phases, logits_phase(rows, answer, model.config.vocab_size, item)]
 
     def _prompt_ids(self, prompts: Sequence[str]) -> list[list[int]]:
         return [self.texts.prompt(text) for text in prompts]

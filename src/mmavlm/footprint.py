@@ -1,0 +1,168 @@
+"""How many bytes of activations a training step holds at once, from sizes alone.
+
+Each part of a step is a `Phase`; `peak` puts them one after another, up to the point where the
+backward pass begins. Counted is what autograd keeps and what lies beside it for a moment; what
+kernels and the allocator need on top is not.
+
+Shapes: B rows, T frames, P frame tokens, Dv visual width, K query tokens, N = K + prompt tokens,
+D Q-Former width, S slots of a memory bank.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+SINGLE = 4  # bytes of a number in single precision
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Bytes that a part of a step keeps until the backward pass, and needs for a moment on top."""
+
+    kept: int
+    moment: int = 0
+
+
+@dataclass(frozen=True)
+class FilmSizes:
+    """A batch of films as the model sees it: B, T, P, Dv."""
+
+    rows: int
+    frames: int
+    tokens: int
+    width: int
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers the frame tokens are."""
+        return self.rows * self.frames * self.tokens * self.width
+
+
+@dataclass(frozen=True)
+class QFormerSizes:
+    """A Q-Former over banks: N positions, K queries among them, D, its feed-forward's width.
+
+    `crossing` of its `layers` look at the frames. `slots` bound both banks.
+    """
+
+    positions: int
+    queries: int
+    width: int
+    hidden: int
+    layers: int
+    crossing: int
+    slots: int
+
+    @classmethod
+    def of(cls, temporal: Any, prompt_tokens: int, at_most: int) -> QFormerSizes:
+        """The sizes of a `temporal.MemoryQFormer`, of films of `at_most` frames."""
+        layers, queries = temporal.qformer.layers, temporal.query_tokens.shape[1]
+        slots = getattr(temporal.visual_memory, "slots", None)
+        return cls(
+            positions=queries + prompt_tokens,
+            queries=queries,
+            width=temporal.width,
+            hidden=layers[0].intermediate.dense.out_features,
+            layers=len(layers),
+            crossing=sum(layer.crossattention is not None for layer in layers),
+            slots=at_most if slots is None else slots,
+        )
+
+
+def peak(phases: Iterable[Phase]) -> int:
+    """The most bytes held at once when the phases come one after another."""
+    held = highest = 0
+    for phase in phases:
+        highest = max(highest, held + phase.kept + phase.moment)
+        held += phase.kept
+    return highest
+
+
+def encoder_phase(film: FilmSizes, chunk: int, itemsize: int) -> Phase:
+    """A frozen Vision Transformer, `chunk` frames at a time, and the LayerNorm behind it.
+
+    For a moment there are the output of all chunks twice, as they are joined, and within a chunk
+    the residual stream, queries, keys and values, and both sides of a feed-forward four times as
+    wide. The LayerNorm keeps its input in single precision, and the fused tokens stay.
+    """
+    inside = min(chunk, film.rows * film.frames) * film.tokens * film.width * (1 + 3 + 8)
+    return Phase(
+        kept=2 * film.numbers * SINGLE,
+        moment=itemsize * (film.numbers + inside),
+    )
+
+
+def fusion_phase(film: FilmSizes) -> Phase:
+    """Frame tokens that attend to the prompt: queries, what is read (laid out twice), the sum."""
+    return Phase(kept=4 * film.numbers * SINGLE)
+
+
+def step_bytes(film: FilmSizes, qformer: QFormerSizes, banked: int) -> int:
+    """What one look at a frame keeps if it carries gradient, with `banked` frames in the banks.
+
+    Of each position eight vectors (query, what is read and its copy, sums and norms) and both
+    sides of the feed-forward; of each query of a layer with cross-attention five more; of each
+    key the token, its key and its value.
+    """
+    q, keys = qformer, banked + 1
+    of_positions = q.layers * q.positions * (8 * q.width + 2 * q.hidden + 3 * keys * q.width)
+    of_queries = q.crossing * q.queries * 5 * q.width
+    of_frames = keys * film.tokens * (film.width + q.crossing * 2 * q.width)
+    return film.rows * SINGLE * (of_positions + of_queries + of_frames)
+
+
+def memory_phase(film: FilmSizes, qformer: QFormerSizes, with_gradient: int) -> Phase:
+    """The frame loop, of which the last `with_gradient` frames carry gradient.
+
+    Both banks are there with their keys and values, and once more as they are compressed.
+    """
+    q, slots = qformer, min(qformer.slots, film.frames)
+    of_frame = film.tokens * (film.width + q.crossing * 2 * q.width)
+    of_queries = q.layers * q.positions * 3 * q.width
+    banks = film.rows * (slots + 1) * (of_frame + of_queries) * SINGLE
+    last = range(max(film.frames - with_gradient, 0), film.frames)
+    return Phase(kept=sum(step_bytes(film, q, min(t, q.slots)) for t in last) + banks, moment=banks)
+
+
+def trace_phase(film: FilmSizes, qformer: QFormerSizes) -> Phase:
+    """The aligned frames, all with gradient, from an empty memory."""
+    return Phase(sum(step_bytes(film, qformer, min(t, qformer.slots)) for t in range(film.frames)))
+
+
+def layers_phase(
+    module: nn.Module, positions: int, itemsize: int = SINGLE, without: nn.Module | None = None
+) -> Phase:
+    """Any Transformer over `positions` tokens: inputs and outputs of its linear layers stay.
+
+    That is about what attention, norms and activations between them keep. Adapters are linear
+    layers too, and so are those of 8 and 4 bit. The layer `without` is left out.
+    """
+    layers = (layer for layer in module.modules() if layer is not without)
+    return Phase(positions * itemsize * sum(map(_features, layers)))
+
+
+def recomputed(phase: Phase, layers: int, inputs: int) -> Phase:
+    """The phase of equal `layers` that keep their `inputs` (bytes) and compute the rest again.
+
+    For a moment one layer is there in full, with gradients beside it.
+    """
+    return Phase(kept=layers * inputs, moment=2 * phase.kept // layers + phase.moment)
+
+
+def logits_phase(rows: int, positions: int, vocabulary: int, itemsize: int) -> Phase:
+    """Logits in the model's precision and in single; their log-softmax and its gradient."""
+    numbers = rows * positions * vocabulary
+    return Phase(kept=numbers * (itemsize + SINGLE), moment=2 * numbers * SINGLE)
+
+
+def _features(module: nn.Module) -> int:
+    """Inputs plus outputs of a linear layer, 0 for others."""
+    if isinstance(module, nn.Linear):
+        return module.in_features + module.out_features
+    weight = None if isinstance(module, nn.Embedding) else getattr(module, "weight", None)
+    # GPT-2's linear layers are of no class of torch.
+    return sum(weight.shape) if isinstance(weight, nn.Parameter) and weight.ndim == 2 else 0
