@@ -3,20 +3,22 @@
     python scripts/extract_frames.py --videos data/lvu/videos --frames data/lvu/frames
 
 Picture k of a film, `frame{k+1:06d}.jpg`, is the frame shown at k / fps seconds. A film's folder
-appears when it is complete, so that an interrupted extraction goes on where it stopped.
+appears when it is complete, so that an interrupted extraction goes on where it stopped. It holds
+`extraction.json`, which says how its pictures were taken; other settings need another folder.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import os
 import shutil
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -28,6 +30,7 @@ from mmavlm.data.sources import FRAME_NAME, VIDEO_SUFFIXES
 from mmavlm.data.video import Picture, probe, shown_pictures
 from mmavlm.errors import ConfigError, MmavlmError, VideoError
 
+SETTINGS_NAME = "extraction.json"
 # A duration is a sum of rounded times: one this little above a multiple of 1/fps is that multiple.
 ROUNDING = 1e-3
 
@@ -59,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console(stderr=True)
     try:
         settings = Extraction(options.fps, options.short_side, options.quality)
-        todo, complete = plan(options.videos, options.frames)
+        todo, complete = plan(options.videos, options.frames, settings)
     except MmavlmError as error:
         console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         return 1
@@ -74,11 +77,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if failed else 0
 
 
-def plan(videos: Path, frames: Path) -> tuple[dict[Path, Path], int]:
+def plan(videos: Path, frames: Path, settings: Extraction) -> tuple[dict[Path, Path], int]:
     """Film → folder of those still to extract, and how many are complete.
 
     Raises:
-        ConfigError: if `videos` is no folder or holds no films, or two films share a folder.
+        ConfigError: if `videos` is no folder or holds no films, two films share a folder, or
+            folders were extracted with other settings.
     """
     if not videos.is_dir():
         raise ConfigError(f"--videos {videos} is no folder; give the one that holds the films")
@@ -96,7 +100,28 @@ def plan(videos: Path, frames: Path) -> tuple[dict[Path, Path], int]:
                 f"{' and '.join(names)} would both be extracted to {folder}; keep one of them"
             )
     todo = {film: into for film, into in zip(films, folders, strict=True) if not into.is_dir()}
+    _require_alike([into for into in folders if into.is_dir()], settings)
     return todo, len(films) - len(todo)
+
+
+def _require_alike(folders: Sequence[Path], settings: Extraction) -> None:
+    """Refuse complete folders of other settings; what does not say how it was made is taken."""
+    written = [path for folder in folders if (path := folder / SETTINGS_NAME).is_file()]
+    wanted = asdict(settings)
+    for path in written:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if found != wanted:
+            others = sum(json.loads(p.read_text(encoding="utf-8")) != wanted for p in written)
+            raise ConfigError(
+                f"{path.parent} was extracted with {_told(found)}, but {_told(wanted)} is asked "
+                f"for ({others} folders differ); give the settings it was extracted with, another "
+                "--frames folder, or remove the folders to extract them anew"
+            )
+
+
+def _told(settings: Mapping[str, float]) -> str:
+    """Settings as they are given on the command line."""
+    return " ".join(f"--{name.replace('_', '-')} {value:g}" for name, value in settings.items())
 
 
 def extract_all(
@@ -147,6 +172,8 @@ def extract(film: Path, folder: Path, settings: Extraction) -> int:
         pictures = (picture for _, picture in shown_pictures(info, times_s))
         for number, small in enumerate(_shrunk(pictures, settings.short_side), start=1):
             small.save(unfinished / FRAME_NAME.format(number), quality=settings.quality)
+        text = json.dumps(asdict(settings)) + "\n"
+        (unfinished / SETTINGS_NAME).write_text(text, encoding="utf-8")
         os.replace(unfinished, folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)

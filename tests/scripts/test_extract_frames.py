@@ -24,6 +24,10 @@ def arguments(root, *more):
     return ["--videos", str(root / "videos"), "--frames", str(root / "frames"), *more]
 
 
+def pictures(folder):
+    return sorted(path.name for path in folder.glob("*.jpg"))
+
+
 def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
@@ -81,7 +85,7 @@ def test_what_an_interrupted_run_left_is_begun_anew(make_clip, tmp_path):
     rest.mkdir()
     (rest / "frame009999.jpg").touch()
     extract(make_clip(frames=3), tmp_path / "out", Extraction())
-    assert names(tmp_path / "out") == [f"frame{k:06d}.jpg" for k in (1, 2, 3)]
+    assert pictures(tmp_path / "out") == [f"frame{k:06d}.jpg" for k in (1, 2, 3)]
     assert not rest.exists()
 
 
@@ -89,7 +93,7 @@ def test_complete_folders_are_not_touched_again(make_clip, tmp_path):
     film = make_clip("videos/a.mp4", 3)
     other = make_clip("videos/page/b.c.mkv", 3)
     (tmp_path / "frames" / "a").mkdir(parents=True)
-    todo, complete = plan(tmp_path / "videos", tmp_path / "frames")
+    todo, complete = plan(tmp_path / "videos", tmp_path / "frames", Extraction())
     assert todo == {other: tmp_path / "frames" / "page" / "b.c"}
     assert complete == 1
     assert film not in todo
@@ -103,12 +107,27 @@ def test_broken_films_are_named_and_counted_and_the_others_extracted(make_clip, 
     shown = " ".join(capsys.readouterr().err.split())
     assert "empty.mp4 is empty (0 bytes)" in shown
     assert "2 films extracted, 0 were complete, 1 failed" in shown
-    assert len(names(tmp_path / "frames" / "a")) == 12
-    assert len(names(tmp_path / "frames" / "page" / "b")) == 5
+    assert len(pictures(tmp_path / "frames" / "a")) == 12
+    assert len(pictures(tmp_path / "frames" / "page" / "b")) == 5
     assert names(tmp_path / "frames") == ["a", "page"]
     (tmp_path / "videos" / "empty.mp4").unlink()
-    assert main(arguments(tmp_path, "--workers", "2")) == 0
+    assert main(arguments(tmp_path, "--workers", "2", "--short-side", "24")) == 0
     assert "0 films extracted, 2 were complete, 0 failed" in capsys.readouterr().err
+
+
+def test_folders_of_other_settings_are_refused_and_those_that_do_not_say_are_taken(
+    make_clip, tmp_path, capsys
+):
+    for name in ("a", "b"):
+        make_clip(f"videos/{name}.mp4", 2)
+    (tmp_path / "frames" / "b").mkdir(parents=True)
+    assert main(arguments(tmp_path, "--workers", "1", "--fps", "5")) == 0
+    assert main(arguments(tmp_path, "--fps", "5")) == 0
+    capsys.readouterr()
+    assert main(arguments(tmp_path)) == 1
+    error = capsys.readouterr().err
+    assert "frames/a was extracted with --fps 5 --short-side 256 --quality 95" in error
+    assert "but --fps 10 --short-side 256 --quality 95 is asked for (1 folders differ)" in error
 
 
 def test_a_failure_of_the_disk_stops_all(make_clip, tmp_path):
@@ -141,9 +160,9 @@ def test_numbers_out_of_range_are_named(settings, message):
 
 def test_a_folder_without_films_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"--videos .*none is no folder; give the one that holds"):
-        plan(tmp_path / "none", tmp_path)
+        plan(tmp_path / "none", tmp_path, Extraction())
     with pytest.raises(ConfigError, match=r"--videos .* holds no films \(\.mp4, \.mkv, "):
-        plan(tmp_path, tmp_path)
+        plan(tmp_path, tmp_path, Extraction())
 
 
 def test_films_that_would_share_a_folder_are_named(tmp_path):
@@ -151,7 +170,7 @@ def test_films_that_would_share_a_folder_are_named(tmp_path):
         (tmp_path / name).touch()
     message = r"a\.mkv and a\.mp4 would both be extracted to .*frames/a; keep one of them"
     with pytest.raises(ConfigError, match=message):
-        plan(tmp_path, tmp_path / "frames")
+        plan(tmp_path, tmp_path / "frames", Extraction())
 
 
 def test_a_mistake_of_the_user_ends_with_its_message_and_1(tmp_path, capsys):
