@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format clean
+.PHONY: help demo test test-lowest lint format clean
 
 help:  ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
 demo: $(VENV)/.demo  ## both stages on synthetic films, test, report
 	$(THREADS) $(BIN)/python -m mmavlm.train experiment=demo hydra.run.dir=outputs/demo
@@ -17,6 +17,9 @@ demo: $(VENV)/.demo  ## both stages on synthetic films, test, report
 
 test: $(VENV)/.dev lint  ## linters, type checks, tests
 	$(THREADS) $(BIN)/python -m pytest -n 2 -q
+
+test-lowest: $(VENV)-lowest/.dev  ## tests with the lowest versions pyproject.toml admits
+	$(THREADS) $(VENV)-lowest/bin/python -m pytest -n 2 -q
 
 lint: $(VENV)/.dev  ## ruff, mypy, import-linter
 	$(BIN)/ruff check .
@@ -29,7 +32,7 @@ format: $(VENV)/.dev  ## let ruff write the files anew
 	$(BIN)/ruff format .
 
 clean:  ## remove the environment and the caches
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-lowest .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -41,3 +44,10 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(BIN)/python -m pip install -q -e '.[dev]' -c constraints.txt
 	touch $@ $(VENV)/.demo
+
+$(VENV)-lowest/.dev: pyproject.toml
+	$(PYTHON) -m venv $(VENV)-lowest
+	$(VENV)-lowest/bin/python -m pip install -q uv
+	$(VENV)-lowest/bin/uv pip install -q --python $(VENV)-lowest/bin/python \
+		--resolution lowest-direct -e '.[dev]'
+	touch $@

@@ -133,7 +133,7 @@ def test_other_codecs_give_the_frames_of_decoding_in_order(make_clip, name, code
 
 
 def test_sound_may_go_on_behind_the_picture(make_clip, tmp_path):
-    silent, path = make_clip("silent.mkv", 20), tmp_path / "long_sound.mkv"
+    silent, path = make_clip("silent.mp4", 20), tmp_path / "long_sound.mp4"
     with av.open(str(silent)) as film, av.open(str(path), "w") as file:
         picture = file.add_stream_from_template(film.streams.video[0])
         sound = file.add_stream("aac", rate=16000, layout="mono")
