@@ -10,11 +10,11 @@ from torch import Tensor
 from transformers import GenerationConfig
 
 from mmavlm.llm.layout import (
+    Candidates,
     Model,
     Rows,
     accepted,
     behind_video,
-    chunks_of_candidates,
     embed,
     token_log_probs,
 )
@@ -48,16 +48,8 @@ class CausalLayout:
         place = torch.tensor([row, column, list(itertools.chain(*answers))]).to(video.device)
         return token_log_probs(logits[place[0], place[1]], place[2])
 
-    def candidate_log_probs(
-        self,
-        model: Model,
-        video: Tensor,
-        prompts: Rows,
-        candidates: Tensor,
-        mask: Tensor,
-        chunk: int,
-    ) -> Tensor:
-        """Summed log-probability (B,C) of candidate answers (B,C,A) where `mask` is True.
+    def rank(self, model: Model, video: Tensor, prompts: Rows, candidates: Candidates) -> Tensor:
+        """Summed log-probability (B,C) of the candidates.
 
         Video and prompt run once; their keys and values serve all candidates.
         """
@@ -70,11 +62,10 @@ class CausalLayout:
             **accepted(model, logits_to_keep=1, position_ids=_positions(seen)),
         )
         begin = prefix.logits[:, -1].float().log_softmax(dim=-1)
-        scores = begin.gather(1, candidates[:, :, 0])
-        if candidates.shape[2] == 1:
+        scores = begin.gather(1, candidates.ids[:, :, 0])
+        if candidates.ids.shape[2] == 1:
             return scores
-        for part in chunks_of_candidates(len(video), candidates.shape[1], chunk):
-            ids, real = candidates[:, part], mask[:, part]
+        for part, ids, real in candidates.chunks():
             count = ids.shape[1]
             cache = copy.deepcopy(prefix.past_key_values)
             cache.batch_repeat_interleave(count)

@@ -6,7 +6,8 @@ Shapes: B rows, K video tokens, Dl LLM width, C candidates a row, A answer token
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -18,22 +19,31 @@ Model = Any  # a transformers model that generates; its classes have no typed ba
 Rows = Sequence[Sequence[int]]
 
 
+@dataclass(frozen=True)
+class Candidates:
+    """Answers `ids` (B,C,A), real where `mask` (B,C,A); some `chunk` sequences go at a time."""
+
+    ids: Tensor
+    mask: Tensor
+    chunk: int
+
+    def chunks(self) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """Slices of the C candidates, with their ids and mask (B,c,A)."""
+        rows, candidates, _ = self.ids.shape
+        size = max(1, self.chunk // rows)
+        for start in range(0, candidates, size):
+            part = slice(start, start + size)
+            yield part, self.ids[:, part], self.mask[:, part]
+
+
 class Layout(Protocol):
     """Where video, prompt and answer stand in a model; all methods take the model they run."""
 
     def answer_log_probs(self, model: Model, video: Tensor, prompts: Rows, answers: Rows) -> Tensor:
         """Log-probability of every answer token of the batch, row after row, (tokens,)."""
 
-    def candidate_log_probs(
-        self,
-        model: Model,
-        video: Tensor,
-        prompts: Rows,
-        candidates: Tensor,
-        mask: Tensor,
-        chunk: int,
-    ) -> Tensor:
-        """Summed log-probability (B,C) of candidate answers (B,C,A) where `mask` is True."""
+    def rank(self, model: Model, video: Tensor, prompts: Rows, candidates: Candidates) -> Tensor:
+        """Summed log-probability (B,C) of the candidates."""
 
     def generate(
         self, model: Model, video: Tensor, prompts: Rows, config: GenerationConfig
@@ -57,12 +67,6 @@ def token_log_probs(logits: Tensor, ids: Tensor) -> Tensor:
     """Log-probability of ids (…) under logits (…,V), in single precision."""
     flat = F.cross_entropy(logits.flatten(0, -2).float(), ids.flatten(), reduction="none")
     return -flat.view(ids.shape)
-
-
-def chunks_of_candidates(rows: int, candidates: int, chunk: int) -> list[slice]:
-    """Slices of the candidates such that rows × candidates is about `chunk`."""
-    size = max(1, chunk // rows)
-    return [slice(start, start + size) for start in range(0, candidates, size)]
 
 
 def accepted(model: Model, **arguments: Any) -> dict[str, Any]:

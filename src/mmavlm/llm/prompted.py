@@ -14,7 +14,7 @@ from mmavlm.errors import ConfigError
 from mmavlm.footprint import Phase, layers_phase, logits_phase, recomputed
 from mmavlm.interfaces import Answer
 from mmavlm.llm.causal import CausalLayout
-from mmavlm.llm.layout import Layout, Model
+from mmavlm.llm.layout import Candidates, Layout, Model
 from mmavlm.llm.seq2seq import Seq2SeqLayout
 from mmavlm.llm.texts import PROMPT_FIELD, Texts, padded
 
@@ -182,9 +182,8 @@ class PromptedLanguageModel(nn.Module):
         rows = len(prompts)
         shape = (rows, per_row or len(answers), ids.shape[1])
         ids, mask = (t.view(shape) if per_row else t.expand(shape) for t in (ids, mask))
-        return self.layout.candidate_log_probs(
-            self.model, video_tokens, prompts, ids, mask, self.rank_chunk
-        )
+        candidates = Candidates(ids, mask, self.rank_chunk)
+        return self.layout.rank(self.model, video_tokens, prompts, candidates)
 
     @contextmanager
     def _scoring(self) -> Iterator[None]:

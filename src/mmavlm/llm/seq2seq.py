@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import GenerationConfig
 from transformers.modeling_outputs import BaseModelOutput
 
-from mmavlm.llm.layout import Model, Rows, behind_video, chunks_of_candidates, token_log_probs
+from mmavlm.llm.layout import Candidates, Model, Rows, behind_video, token_log_probs
 from mmavlm.llm.texts import padded
 
 
@@ -33,24 +33,15 @@ class Seq2SeqLayout:
         place = torch.tensor([row, column, list(itertools.chain(*answers))]).to(video.device)
         return token_log_probs(logits[place[0], place[1]], place[2])
 
-    def candidate_log_probs(
-        self,
-        model: Model,
-        video: Tensor,
-        prompts: Rows,
-        candidates: Tensor,
-        mask: Tensor,
-        chunk: int,
-    ) -> Tensor:
-        """Summed log-probability (B,C) of candidate answers (B,C,A) where `mask` is True.
+    def rank(self, model: Model, video: Tensor, prompts: Rows, candidates: Candidates) -> Tensor:
+        """Summed log-probability (B,C) of the candidates.
 
         The encoder runs once for all candidates of a row.
         """
         inputs, seen = _prefix(model, video, prompts)
         hidden = model.get_encoder()(inputs_embeds=inputs, attention_mask=seen).last_hidden_state
         scores = []
-        for part in chunks_of_candidates(len(video), candidates.shape[1], chunk):
-            ids, real = candidates[:, part], mask[:, part]
+        for _, ids, real in candidates.chunks():
             count = ids.shape[1]
             logits = model(
                 encoder_outputs=BaseModelOutput(hidden.repeat_interleave(count, dim=0)),

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import TypedDict
+
 from mmavlm.errors import DataError
 from mmavlm.interfaces import VideoItem
 
@@ -71,6 +73,14 @@ class Row:
         return DataError(f"{self.path}, {self.place}: {what}")
 
 
+class SplitNames(TypedDict, total=False):
+    """What readers pass on to `SplitFiles`: names of files, where they are not the usual ones."""
+
+    train: str | None
+    val: str | None
+    test: str | None
+
+
 class SplitFiles:
     """The annotation files `{train,val,test}.jsonl` (or .csv) of a set in a folder below its root.
 
@@ -78,7 +88,14 @@ class SplitFiles:
     a `split` of their own belong to that split alone, so that one file may serve all.
     """
 
-    def __init__(self, folder: str, train: str | None, val: str | None, test: str | None) -> None:
+    def __init__(
+        self,
+        folder: str,
+        *,
+        train: str | None = None,
+        val: str | None = None,
+        test: str | None = None,
+    ) -> None:
         self.folder = folder
         self.named = {"train": train, "val": val, "test": test}
 

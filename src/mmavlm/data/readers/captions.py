@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmavlm.data.readers.annotations import Row, SplitFiles, distinct
+from typing_extensions import Unpack
+
+from mmavlm.data.readers.annotations import Row, SplitFiles, SplitNames, distinct
 from mmavlm.data.sources import inside
 from mmavlm.errors import ConfigError
 from mmavlm.interfaces import VideoItem
@@ -24,12 +26,10 @@ class CaptionReader:
     def __init__(
         self,
         folder: str = "captions",
-        train: str | None = None,
-        val: str | None = None,
-        test: str | None = None,
         max_words: int = 50,
+        **named: Unpack[SplitNames],
     ) -> None:
-        self.files = SplitFiles(folder, train, val, test)
+        self.files = SplitFiles(folder, **named)
         self.max_words = max_words
 
     def __call__(self, root: Path, split: str, task: str | Sequence[str] | None) -> list[VideoItem]:
@@ -78,12 +78,10 @@ class WebVidReader(CaptionReader):
     def __init__(
         self,
         folder: str = ".",
-        train: str | None = None,
-        val: str | None = None,
-        test: str | None = None,
         max_words: int = 50,
+        **named: Unpack[SplitNames],
     ) -> None:
-        super().__init__(folder, train, val, test, max_words)
+        super().__init__(folder, max_words, **named)
 
     def _item(self, root: Path, row: Row) -> VideoItem:
         video_id, page = str(row.need("videoid")), row.need("page_dir")

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmavlm.data.readers.annotations import Row, SplitFiles, distinct
+from typing_extensions import Unpack
+
+from mmavlm.data.readers.annotations import Row, SplitFiles, SplitNames, distinct
 from mmavlm.data.sources import inside
 from mmavlm.interfaces import VideoItem
 
@@ -24,12 +26,10 @@ class OwnReader:
     def __init__(
         self,
         folder: str = ".",
-        train: str | None = None,
-        val: str | None = None,
-        test: str | None = None,
         closed: Sequence[str] = (),
+        **named: Unpack[SplitNames],
     ) -> None:
-        self.files = SplitFiles(folder, train, val, test)
+        self.files = SplitFiles(folder, **named)
         self.closed = tuple(closed)
 
     def __call__(self, root: Path, split: str, task: str | Sequence[str] | None) -> list[VideoItem]:
