@@ -103,6 +103,33 @@ def test_predict_generates_answers_most_probable_first(run, trained, films, caps
     assert all(0 <= p <= 1 for p in probabilities)
 
 
+def test_predict_answers_along_a_film_and_at_its_end(run, trained, films, capsys):
+    video = next((films / "lvu/videos").glob("*.mp4"))  # of 4 s
+    code = run(predict, f"checkpoint={trained / 'checkpoints/best.ckpt'}", f"video={video}",
+               "prompt='what is the genre of the movie?'", "candidates=[comedy,action]",
+               "format=json", "stream_fps=2", "every_s=1.5")  # fmt: skip
+    moments = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert code == 0
+    assert [moment["at_s"] for moment in moments] == [1.0, 2.5, 3.5]
+    answers = [moment["answers"] for moment in moments]
+    assert answers[0] != answers[-1]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["stream_fps=0"], "stream_fps must be above 0, got 0"),
+        (["every_s=5"], "every_s asks along a stream; give stream_fps too"),
+    ],
+)
+def test_a_stream_that_cannot_be_is_a_mistake(run, trained, films, capsys, settings, message):
+    video = next((films / "lvu/videos").glob("*.mp4"))
+    code = run(predict, f"checkpoint={trained / 'checkpoints/best.ckpt'}", f"video={video}",
+               "prompt=what", *settings)  # fmt: skip
+    assert code == 1
+    assert message in capsys.readouterr().err
+
+
 def test_stage_two_starts_from_a_checkpoint_of_stage_one(run, films, tmp_path):
     root = f"data.root={films}"
     first = ["experiment=webvid_alignment", *SMALL, root, "hydra.run.dir=one", "test=false"]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +13,28 @@ import torch
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
+from mmavlm.backbone import VideoLanguageModel
 from mmavlm.batch import VideoTextBatch
 from mmavlm.cli import exit_on_mistake, overrides_of_checkpoint, run_command
 from mmavlm.data.collate import collate
 from mmavlm.data.dataset import VideoDataset
+from mmavlm.data.transforms import ClipTransform
+from mmavlm.data.video import probe, shown_pictures
 from mmavlm.errors import ConfigError, VideoError
-from mmavlm.interfaces import Answer, VideoItem
+from mmavlm.interfaces import Answer, LanguageModel, VideoItem
 from mmavlm.run import build_backbone
 from mmavlm.stages.checkpoint import RUN_KEY, load_trainable, read_checkpoint
 
 
 @torch.inference_mode()
 def predict(cfg: DictConfig) -> None:
-    """Print the answers to one prompt about one video, with their probabilities."""
+    """Print the answers to one prompt about one video, with their probabilities.
+
+    With `stream_fps` the film is watched frame by frame in constant memory, however long it is,
+    and asked every `every_s` seconds and at its end.
+    """
     backbone = build_backbone(cfg).eval()
     if backbone.llm is None:
         raise ConfigError(
@@ -35,26 +44,62 @@ def predict(cfg: DictConfig) -> None:
     weights = checkpoint["state_dict"].items()
     state = {name.removeprefix("backbone."): value for name, value in weights}
     load_trainable(backbone, state, f"checkpoint {cfg.checkpoint}")
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    batch = read_video(cfg, backbone.encoder.image_size).to(device)
-    backbone.to(device)
-    tokens = backbone.video_tokens(backbone.remember(backbone.watch(batch)))
+    backbone.to("cuda" if torch.cuda.is_available() else "cpu")
+    longest = max_new_tokens(cfg, checkpoint[RUN_KEY])
+    for at_s, tokens in moments(cfg, backbone):
+        show(ask(cfg, backbone.llm, tokens, longest), cfg, at_s)
+
+
+def moments(cfg: DictConfig, backbone: VideoLanguageModel) -> Iterator[tuple[float | None, Tensor]]:
+    """When the film is to be asked about, in seconds (None: at its end), with its video tokens.
+
+    Raises:
+        ConfigError: if `stream_fps` or `every_s` is not above 0, or `every_s` stands alone.
+        VideoError: if the video is missing or cannot be decoded.
+    """
+    for key in ("stream_fps", "every_s"):
+        if cfg[key] is not None and cfg[key] <= 0:
+            raise ConfigError(f"{key} must be above 0, got {cfg[key]}")
+    if cfg.stream_fps is None:
+        if cfg.every_s is not None:
+            raise ConfigError("every_s asks along a stream; give stream_fps too, such as 1")
+        batch = read_video(cfg, backbone.encoder.image_size)
+        batch = batch.to(backbone.frame_positions.weight.device)
+        yield None, backbone.video_tokens(backbone.remember(backbone.watch(batch)))
+        return
+    info = probe(existing(cfg.video))
+    times_s = [k / cfg.stream_fps for k in range(max(1, ceil(info.duration_s * cfg.stream_fps)))]
+    transform = ClipTransform(backbone.encoder.image_size, None)
+    frames = (transform(picture)[None] for _, picture in shown_pictures(info, times_s))
+    last = len(times_s) - 1
+    for t, state in enumerate(backbone.stream(frames, [cfg.prompt])):
+        asked = cfg.every_s is not None and (
+            times_s[t] // cfg.every_s < (t + 1) / cfg.stream_fps // cfg.every_s
+        )
+        if asked or t == last:
+            yield times_s[t], backbone.video_tokens(state)
+
+
+def ask(
+    cfg: DictConfig, llm: LanguageModel, tokens: Tensor, longest: int
+) -> list[dict[str, object]]:
+    """The answers to the prompt about the film behind `tokens` (1,K,Dl), most probable first."""
     if cfg.candidates:
         candidates = [str(candidate) for candidate in cfg.candidates]
-        scores = backbone.llm.rank(tokens, batch.prompt, candidates)[0]
+        scores = llm.rank(tokens, [cfg.prompt], candidates)[0]
         shares = scores.softmax(dim=0).tolist()
         answers = [Answer(c, s) for c, s in zip(candidates, scores.tolist(), strict=True)]
     else:
-        answers = backbone.llm.generate(
+        answers = llm.generate(
             tokens,
-            batch.prompt,
+            [cfg.prompt],
             num_beams=max(cfg.stage.num_beams, cfg.num_answers),
             num_answers=cfg.num_answers,
-            max_new_tokens=max_new_tokens(cfg, checkpoint[RUN_KEY]),
+            max_new_tokens=longest,
         )[0]
         shares = torch.tensor([answer.log_prob for answer in answers]).exp().tolist()
     ranked = sorted(zip(answers, shares, strict=True), key=lambda pair: -pair[1])
-    show([{"answer": a.text, "probability": p, "log_prob": a.log_prob} for a, p in ranked], cfg)
+    return [{"answer": a.text, "probability": p, "log_prob": a.log_prob} for a, p in ranked]
 
 
 def max_new_tokens(cfg: DictConfig, run: Mapping[str, Any]) -> int:
@@ -73,9 +118,7 @@ def read_video(cfg: DictConfig, image_size: int) -> VideoTextBatch:
     Raises:
         VideoError: if it is missing or cannot be decoded.
     """
-    path = Path(cfg.video)
-    if not path.exists():
-        raise VideoError(f"video {path} does not exist; give the path of a video file")
+    path = existing(cfg.video)
     item = VideoItem(
         item_id=path.stem, video_id=path.stem, source=path, prompt=cfg.prompt, target="", task="ask"
     )
@@ -86,13 +129,28 @@ def read_video(cfg: DictConfig, image_size: int) -> VideoTextBatch:
     return batch
 
 
-def show(rows: list[dict[str, object]], cfg: DictConfig) -> None:
-    """Print the answers as a table, or as one line of JSON."""
+def existing(video: str) -> Path:
+    """The path of a video.
+
+    Raises:
+        VideoError: if there is nothing.
+    """
+    path = Path(video)
+    if not path.exists():
+        raise VideoError(f"video {path} does not exist; give the path of a video file")
+    return path
+
+
+def show(rows: list[dict[str, object]], cfg: DictConfig, at_s: float | None = None) -> None:
+    """Print the answers, given at `at_s` of a stream, as a table or as one line of JSON."""
     if cfg.format == "json":
-        print(json.dumps({"video": cfg.video, "prompt": cfg.prompt, "answers": rows}))
+        moment = {} if at_s is None else {"at_s": at_s}
+        line = {"video": cfg.video, "prompt": cfg.prompt, **moment, "answers": rows}
+        print(json.dumps(line), flush=True)
         return
     kind = "probability among the candidates" if cfg.candidates else "probability"
-    table = Table("answer", kind, title=f"{cfg.prompt}", title_justify="left")
+    title = cfg.prompt if at_s is None else f"{cfg.prompt} (at {at_s:g} s)"
+    table = Table("answer", kind, title=title, title_justify="left")
     for row in rows:
         table.add_row(str(row["answer"]), f"{row['probability']:.3f}")
     Console().print(table)
