@@ -6,9 +6,11 @@ from mmavlm.runs.metrics import write_metrics
 from mmavlm.runs.overview import MemoryEstimate, ModelOverview, estimate_memory
 from mmavlm.runs.sharding import FrozenShardsStrategy
 from mmavlm.runs.sweep import SweepTable
+from mmavlm.runs.wait import LoaderWait
 
 __all__ = [
     "FrozenShardsStrategy",
+    "LoaderWait",
     "MemoryEstimate",
     "ModelOverview",
     "SweepTable",
