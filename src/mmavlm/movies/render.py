@@ -12,12 +12,13 @@ from PIL import Image
 from mmavlm.movies.film import Era, Frame, Light, Particles
 from mmavlm.movies.labels import Camera, Mood
 from mmavlm.movies.places import SET_WIDTH, SHELF_Y, draw_background
-from mmavlm.movies.script import Character, CharacterState, Movie, WorldState
-from mmavlm.movies.sprites import draw_bubble, draw_character, draw_token
+from mmavlm.movies.script import TOGETHER_BELOW, Character, CharacterState, Movie, WorldState
+from mmavlm.movies.sprites import draw_bubble, draw_character, draw_spotlight, draw_token
 
 GROUND_Y = 0.9
 TOKEN_SIZE = 0.15
 BUBBLE_SIZE = 0.17
+SPOTLIGHT_WIDTH = 0.5
 PAN = 0.09  # view widths to either side
 ZOOM = 1.25
 STRIDES_PER_S = 5.0
@@ -50,6 +51,7 @@ class Renderer:
         self._bubbles = {
             tone: draw_bubble(tone, round(BUBBLE_SIZE * self.size)) for tone in ("calm", "sharp")
         }
+        self._spotlight = draw_spotlight(round(SPOTLIGHT_WIDTH * size), round(0.96 * size))
         self._particles = Particles(movie.mood, size, rng)
         self._era = Era(movie.look, Light(movie.mood, size), size, rng)
         amplitude = 0.02 if movie.mood == "fierce" else 0.0
@@ -59,6 +61,7 @@ class Renderer:
         """The picture at `t_s` seconds, uint8 (size, size, 3)."""
         world = self.movie.at(t_s)
         canvas = self._set.copy()
+        self._draw_spotlight(canvas, world)
         self._draw_token(canvas, world)
         for index, character in enumerate(self.movie.characters):
             self._draw_character(canvas, index, character, world)
@@ -72,6 +75,11 @@ class Renderer:
     def _paste(self, canvas: Image.Image, sprite: Image.Image, x: float, bottom_y: float) -> None:
         left = round(self._px(x) - sprite.width / 2)
         canvas.paste(sprite, (left, round(bottom_y * self.size) - sprite.height), sprite)
+
+    def _draw_spotlight(self, canvas: Image.Image, world: WorldState) -> None:
+        left, right = (world.characters[c.name].x for c in self.movie.characters)
+        if right - left < TOGETHER_BELOW:
+            self._paste(canvas, self._spotlight, (left + right) / 2, 0.96)
 
     def _draw_token(self, canvas: Image.Image, world: WorldState) -> None:
         share = world.token_on_shelf

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from mmavlm.movies.script import Character
 
-Colour = tuple[int, int, int]
+Colour = tuple[int, int, int] | tuple[int, int, int, int]  # with or without opacity
 Box = tuple[float, float, float, float]
 
 OVERSAMPLING = 4
@@ -170,6 +170,18 @@ def draw_bubble(tone: str, size: int) -> Image.Image:
             pen.oval((-0.06, 0.63, 0.06, 0.75), COLOURS["red"])
 
     return outlined(sketch(size, size, paint))
+
+
+def draw_spotlight(width: int, height: int) -> Image.Image:
+    """A cone of light from above with its pool on the ground, translucent."""
+    glow = (255, 246, 196, 120)
+
+    def paint(pen: Pen) -> None:
+        half = 0.5 * width / height
+        pen.shape((-0.3 * half, 0.0, 0.3 * half, 0.0, 0.95 * half, 0.93, -0.95 * half, 0.93), glow)
+        pen.oval((-half, 0.86, half, 1.0), (255, 250, 214, 190))
+
+    return sketch(width, height, paint)
 
 
 def draw_token(name: str, colour: str | None, size: int) -> Image.Image:
