@@ -34,7 +34,7 @@ from mmavlm.temporal import MemoryQFormer, State
 from mmavlm.text import PromptTokenizer
 from mmavlm.weights import InstructBlipParts, load_strict
 
-# At 0.4, 1 and 3 an order task of the synthetic films came to 48, 57 and 84 %: docs/benchmarks.md.
+# At 0.4, 1 and 3 an order task of the synthetic films came to 48, 56 and 82 %: docs/benchmarks.md.
 SINUSOID_HEIGHT = 5.0
 
 
