@@ -26,8 +26,9 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from mmavlm.data.probe import probe
 from mmavlm.data.sources import FRAME_NAME, VIDEO_SUFFIXES
-from mmavlm.data.video import Picture, probe, shown_pictures
+from mmavlm.data.video import Picture, shown_pictures
 from mmavlm.errors import ConfigError, MmavlmError, VideoError
 
 SETTINGS_NAME = "extraction.json"

@@ -4,8 +4,9 @@ import torch
 
 from mmavlm.data.collate import collate
 from mmavlm.data.dataset import BrokenItem, VideoDataset
+from mmavlm.data.probe import probe
 from mmavlm.data.transforms import ClipTransform
-from mmavlm.data.video import probe, read_frames
+from mmavlm.data.video import read_frames
 from mmavlm.errors import ConfigError
 from mmavlm.interfaces import VideoItem
 

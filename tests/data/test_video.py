@@ -8,7 +8,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mmavlm.data.video import probe, read_frames
+from mmavlm.data.probe import probe
+from mmavlm.data.video import read_frames
 from mmavlm.errors import VideoError
 
 REAL_FILMS = (

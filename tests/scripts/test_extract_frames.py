@@ -7,8 +7,9 @@ import torch
 from PIL import Image
 from rich.console import Console
 
+from mmavlm.data.probe import probe
 from mmavlm.data.sources import FrameSource
-from mmavlm.data.video import probe, read_frames
+from mmavlm.data.video import read_frames
 from mmavlm.errors import ConfigError, VideoError
 
 sys.path.append(str(Path(__file__).parents[2] / "scripts"))

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from mmavlm.data.video import ToTensor, VideoInfo, probe, read_frames
+from mmavlm.data.probe import VideoInfo, probe
+from mmavlm.data.video import ToTensor, read_frames
 from mmavlm.errors import ConfigError, DataError, VideoError
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".flv", ".ts")
