@@ -64,14 +64,14 @@ def test_frames_equal_those_of_decoding_in_order(make_clip, gop):
 @settings(
     max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@given(data=st.data())
-def test_any_choice_of_times_equals_decoding_in_order(make_clip, tmp_path, gop, data):
+@given(data=st.data(), threads=st.integers(1, 3))
+def test_any_choice_of_times_equals_decoding_in_order(make_clip, tmp_path, gop, data, threads):
     path = tmp_path / "clip.mp4"
     if not path.exists():
         make_clip(frames=60, gop=gop)
     times_s, pictures = decode_in_order(path)
     chosen = sorted(data.draw(st.lists(st.floats(-1, 8), min_size=1, max_size=6)))
-    frames, found_s = read_frames(path, chosen, whole)
+    frames, found_s = read_frames(path, chosen, whole, threads=threads)
     for at_s, frame, got_s in zip(chosen, frames, found_s, strict=True):
         # a tick is a millisecond or less: times nearer than that to a frame count as its own
         shown = max([i for i, t in enumerate(times_s) if t <= at_s + 5e-4] or [0])
@@ -92,6 +92,13 @@ def test_containers_give_the_same_frames_after_seeking(make_clip, name):
     path = make_clip(name, 60, ticks=1)
     assert_exact(path)
     assert_exact(path, wanted={5, 27, 58})
+
+
+@pytest.mark.parametrize("how", ["interlaced=1", "intra-refresh=1", "bframes=0", "b-pyramid=none"])
+def test_other_ways_to_refer_to_pictures_give_the_same_frames(make_clip, how):
+    path = make_clip(frames=60, gop=12, **{"x264-params": how})
+    assert_exact(path)
+    assert_exact(path, wanted={0, 29, 46, 59})
 
 
 def test_a_film_of_a_phone_stands_upright(make_clip):

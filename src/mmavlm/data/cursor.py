@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import av
@@ -13,17 +13,25 @@ from mmavlm.errors import VideoError
 
 Decoded = tuple[int, Any]  # display time (pts) and frame
 
+# In these a picture that no other refers to says so, and may be left out.
+TELLS_WHAT_IS_REFERRED_TO = ("h264",)
+
 # Some codecs pack placeholders and second fields into packets that give no frame of their own.
 PACKETS_WITHOUT_FRAME = 3
 
 
 class Cursor:
-    """A decoder that moves forward through a file, seeking only over whole groups of pictures."""
+    """A decoder that moves forward through a file to the `wanted` frames, given by their packets.
 
-    def __init__(self, container: Any, stream: Any, info: VideoInfo) -> None:
+    It seeks only over whole groups of pictures, and leaves out what it can while that is exact.
+    """
+
+    def __init__(self, container: Any, stream: Any, info: VideoInfo, wanted: Sequence[int]) -> None:
         self.container = container
         self.stream = stream
         self.info = info
+        thrifty = info.codec in TELLS_WHAT_IS_REFERRED_TO and not info.in_order
+        self.shortcut = Shortcut(container, stream, info, wanted) if thrifty else None
         self.shown: Decoded | None = None  # the latest one not after what was asked for
         self.coming: Decoded | None = None  # the one behind it, if it had to be decoded already
         self.frames = self._decoded()
@@ -31,6 +39,11 @@ class Cursor:
     def move_to(self, pts: int) -> Decoded:
         """The frame shown at `pts`, the time of a packet not before the one asked for last."""
         keyframe = int(last_not_after(pts, self.info.keyframe_pts))
+        if self.shortcut is not None:
+            if (frame := self.shortcut.frame_at(pts, keyframe)) is not None:
+                return pts, frame
+            self.shortcut = None
+            self._seek(keyframe)
         decoded = self.coming or self.shown
         if keyframe > (self.info.start_pts if decoded is None else decoded[0]):
             self._seek(keyframe)
@@ -64,6 +77,7 @@ class Cursor:
             raise self._broken_off(str(error)) from error
 
     def _seek(self, keyframe: int) -> None:
+        self.stream.codec_context.skip_frame = "DEFAULT"
         self.container.seek(keyframe, stream=self.stream)
         self.frames = self._decoded()
         self.shown, self.coming = None, next(self.frames, None)
@@ -82,3 +96,51 @@ class Cursor:
             f"{self.info.path} ({self.info.codec}) breaks off {reached} of "
             f"{self.info.duration_s:.3f} s: {why}"
         )
+
+
+class Shortcut:
+    """Decodes of a group of pictures what the wanted ones refer to, and no more.
+
+    Pictures that no other refers to are left out unless they are wanted. Behind the last wanted one
+    the decoder is emptied; fed on, it would hold that one back for as many as it may reorder.
+    """
+
+    def __init__(self, container: Any, stream: Any, info: VideoInfo, wanted: Sequence[int]) -> None:
+        self.container = container
+        self.stream = stream
+        self.at = info.start_pts  # the key frame of the group whose frames are coming
+        groups = last_not_after(np.asarray(wanted), info.keyframe_pts).tolist()
+        self.wanted: dict[int, set[int]] = {keyframe: set() for keyframe in groups}
+        for pts, keyframe in zip(wanted, groups, strict=True):
+            self.wanted[keyframe].add(pts)
+        self.frames = self._decoded(self.at)
+
+    def frame_at(self, pts: int, keyframe: int) -> Any | None:
+        """The frame at the time of its packet, or None where only decoding all will tell."""
+        try:
+            if keyframe != self.at:
+                self.container.seek(keyframe, stream=self.stream)
+                self.at, self.frames = keyframe, self._decoded(keyframe)
+            for frame in self.frames:
+                if frame.pts is None or frame.pts >= pts:
+                    # half a picture may be a packet of its own, and is not to be left out
+                    return frame if frame.pts == pts and not frame.interlaced_frame else None
+        except (av.FFmpegError, EOFError):
+            pass
+        return None
+
+    def _decoded(self, keyframe: int) -> Iterator[Any]:
+        """Frames from the key frame to the last wanted one of its group, and some behind it."""
+        context = self.stream.codec_context
+        wanted = self.wanted[keyframe]
+        left, entered = set(wanted), False
+        for packet in self.container.demux(self.stream):
+            entered = entered or packet.pts == keyframe
+            if not entered:
+                continue
+            context.skip_frame = "DEFAULT" if packet.pts in wanted else "NONREF"
+            yield from packet.decode()
+            left.discard(packet.pts)
+            if not left:
+                yield from context.decode(None)
+                return

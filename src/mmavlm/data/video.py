@@ -69,12 +69,12 @@ def shown_pictures(
         raise ValueError(f"times_s must be ascending and not empty, got {list(times_s)}")
     slack = min(SAME_TIME_S / info.tick_s, 0.5)
     targets = np.floor(np.asarray(times_s, np.float64) / info.tick_s + slack).astype(np.int64)
-    wanted = last_not_after(targets + info.start_pts, info.frame_pts)
+    wanted = last_not_after(targets + info.start_pts, info.frame_pts).tolist()
     with opened(info.path, threads) as (container, stream):
-        cursor = Cursor(container, stream, info)
+        cursor = Cursor(container, stream, info, wanted)
         reformatter = VideoReformatter()  # one for the file: setting one up costs a frame's time
         before: int | None = None
-        for pts in wanted.tolist():
+        for pts in wanted:
             if pts != before:
                 at, frame = cursor.move_to(pts)
                 picture = reformatter.reformat(frame, format="rgb24").to_ndarray().view(np.uint8)
