@@ -59,7 +59,5 @@ def test_a_damaged_frame_is_named_where_it_is_wanted(make_clip):
     content[small.pos + 4 : small.pos + small.size] = bytes(small.size - 4)
     path.write_bytes(content)
     at = int(np.searchsorted(info.frame_pts, small.pts))
-    with pytest.raises(
-        VideoError, match=r"clip\.mp4 \(h264\) breaks off after [0-9.]+ s of"
-    ):
+    with pytest.raises(VideoError, match=r"clip\.mp4 \(h264\) breaks off after [0-9.]+ s of"):
         moved(path, [2, at, 59])

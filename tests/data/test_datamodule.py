@@ -169,6 +169,7 @@ def test_the_image_size_must_be_known_before_frames_are_read(root):
         ("batch_size", 0, 1),
         ("eval_batch_size", 0, 1),
         ("num_workers", -1, 0),
+        ("decode_threads", 0, 1),
         ("max_broken", -0.1, 0),
         ("limit_items", 0, 1),
     ],

@@ -45,6 +45,20 @@ def test_a_mirrored_clip_is_the_other_one_turned_around():
     assert not torch.equal(upright, upright.flip(-1))
 
 
+@given(seed=st.integers(0, 50))
+def test_a_crop_is_cut_out_before_it_is_resized(seed):
+    transform = ClipTransform(32, np.random.default_rng(seed), flip=False)
+    whole = torch.from_numpy(picture(1)).permute(2, 0, 1)
+    expected = V.resized_crop(
+        whole,
+        *crop_box(48, 64, *transform.crop),
+        [32, 32],
+        V.InterpolationMode.BICUBIC,
+        antialias=True,
+    )
+    assert torch.equal(transform(picture(1)), expected)
+
+
 def test_crop_and_flip_can_be_left_out():
     for seed in range(20):
         transform = ClipTransform(32, np.random.default_rng(seed), crop=False, flip=False)

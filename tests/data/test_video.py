@@ -7,9 +7,10 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from torch.utils.data import DataLoader, Dataset
 
 from mmavlm.data.probe import probe
-from mmavlm.data.video import read_frames
+from mmavlm.data.video import decode_threads, read_frames
 from mmavlm.errors import VideoError
 
 REAL_FILMS = (
@@ -201,6 +202,25 @@ def test_several_threads_give_the_same_frames(make_clip):
     times_s = [0.0, 1.3, 3.9]
     one, many = (read_frames(path, times_s, whole, threads=n)[0] for n in (1, 0))
     assert torch.equal(one, many)
+
+
+class Threads(Dataset):
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        return decode_threads()
+
+
+def test_a_worker_decodes_by_one_thread_and_the_main_process_by_as_many_as_pytorch_has():
+    before = torch.get_num_threads()
+    try:
+        for number in (3, 20):
+            torch.set_num_threads(number)
+            assert list(DataLoader(Threads(), batch_size=None)) == [min(number, 16)]
+            assert list(DataLoader(Threads(), batch_size=None, num_workers=1)) == [1]
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_frame_shown_at_several_times_is_transformed_once(make_clip):

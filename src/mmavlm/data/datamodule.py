@@ -63,6 +63,7 @@ class VideoDataModule(L.LightningDataModule):
         flip: bool = True,
         keep_frames: bool = False,
         cache: str | Path | None = None,
+        decode_threads: int | None = None,
         seed: int = 42,
         limit_items: int | None = None,
     ) -> None:
@@ -76,6 +77,7 @@ class VideoDataModule(L.LightningDataModule):
             "eval_batch_size": (eval_batch_size, 1),
             "num_workers": (num_workers, 0),
             "max_broken": (max_broken, 0),
+            "decode_threads": (decode_threads, 1),
             "limit_items": (limit_items, 1),
         }
         for name, (value, least) in counts.items():
@@ -92,6 +94,7 @@ class VideoDataModule(L.LightningDataModule):
             "crop": crop,
             "flip": flip,
             "keep_frames": keep_frames,
+            "decode_threads": decode_threads,
         }
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size or batch_size

@@ -63,6 +63,7 @@ class VideoDataset(Dataset[Sample | BrokenItem]):
         flip: bool = True,
         keep_frames: bool = False,
         features: CachedFilms | None = None,
+        decode_threads: int | None = None,
         seed: int = 42,
     ) -> None:
         if train:
@@ -78,6 +79,7 @@ class VideoDataset(Dataset[Sample | BrokenItem]):
         self.flip = flip
         self.keep_frames = keep_frames
         self.features = features
+        self.decode_threads = decode_threads
         self.seed = seed
         self.kept: dict[tuple[object, ...], tuple[Tensor, Tensor]] = {}
 
@@ -112,7 +114,7 @@ class VideoDataset(Dataset[Sample | BrokenItem]):
         return torch.zeros(0, 3, self.image_size, self.image_size, dtype=torch.uint8)
 
     def _decode(self, item: VideoItem, rng: np.random.Generator | None) -> tuple[Tensor, Tensor]:
-        source = FrameSource(item.source, self.frame_fps)
+        source = FrameSource(item.source, self.frame_fps, threads=self.decode_threads)
         times_s = frame_times(item, source, self.num_frames, None if self.keep_frames else rng)
         return self._read(source, times_s, rng)
 

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from mmavlm.data.probe import VideoInfo, probe
-from mmavlm.data.video import ToTensor, read_frames
+from mmavlm.data.video import ToTensor, decode_threads, read_frames
 from mmavlm.errors import ConfigError, DataError, VideoError
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".flv", ".ts")
@@ -62,11 +62,15 @@ def inside(root: Path, name: str) -> Path:
 
 
 class FrameSource:
-    """One film, whichever way it is stored; `grid_fps` is the rate JPEGs were extracted at."""
+    """One film, whichever way it is stored; `grid_fps` is the rate JPEGs were extracted at.
 
-    def __init__(self, path: Path, grid_fps: float) -> None:
+    It is decoded by `threads` threads, None leaving it to `decode_threads`.
+    """
+
+    def __init__(self, path: Path, grid_fps: float, *, threads: int | None = None) -> None:
         self.path = path
         self.grid_fps = grid_fps
+        self.threads = threads
 
     @property
     def duration_s(self) -> float:
@@ -90,7 +94,8 @@ class FrameSource:
         """
         if self.path.is_dir():
             return _read_jpegs(self.path, times_s, to_tensor, self.grid_fps)
-        return read_frames(self.path, times_s, to_tensor, info=_probed(self.path))
+        threads = decode_threads() if self.threads is None else self.threads
+        return read_frames(self.path, times_s, to_tensor, info=_probed(self.path), threads=threads)
 
 
 def count_frames(folder: Path) -> int:

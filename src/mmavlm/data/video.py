@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
+import av
 import numpy as np
 import torch
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.data import get_worker_info
 
 from mmavlm.data.cursor import Cursor
 from mmavlm.data.probe import VideoInfo, last_not_after, opened, probe
@@ -20,6 +22,20 @@ ToTensor = Callable[[Picture], Tensor]  # (H,W,3) → uint8 (3,S,S)
 
 # A time computed from a frame's own, rounded by container or float, must find that frame.
 SAME_TIME_S = 5e-4
+
+# FFmpeg warns of more.
+MOST_THREADS = 16
+
+# Since PyAV 17 conversion starts a thread for each core, for each file anew, if left to itself.
+ONE_THREAD = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
+
+
+def decode_threads() -> int:
+    """One in a worker of a DataLoader, whose siblings have the other cores; else PyTorch's number.
+
+    That is the number of cores, or what OMP_NUM_THREADS says, as torchrun does to each rank.
+    """
+    return 1 if get_worker_info() else min(torch.get_num_threads(), MOST_THREADS)
 
 
 def read_frames(
@@ -77,7 +93,8 @@ def shown_pictures(
         for pts in wanted:
             if pts != before:
                 at, frame = cursor.move_to(pts)
-                picture = reformatter.reformat(frame, format="rgb24").to_ndarray().view(np.uint8)
+                rgb = reformatter.reformat(frame, format="rgb24", **ONE_THREAD)
+                picture = rgb.to_ndarray().view(np.uint8)
                 if frame.rotation:
                     picture = np.rot90(picture, round(frame.rotation / 90))
                 before = pts
