@@ -62,6 +62,16 @@ def test_the_same_seed_gives_the_same_batches(root, workers):
     assert all(same(one, other) for one, other in zip(expected, found, strict=True))
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_run_finds_the_key_frames_that_the_one_before_it_kept(root, workers):
+    expected = list(module(root).val_dataloader())
+    for _ in range(2):
+        data = module(root, index=root / ".mmavlm", num_workers=workers)
+        found = list(data.val_dataloader())
+        assert all(same(one, other) for one, other in zip(expected, found, strict=True))
+    assert len(list((root / ".mmavlm").rglob("*.npz"))) == 3
+
+
 def test_another_seed_or_epoch_gives_other_batches(root):
     first = next(iter(module(root).train_dataloader()))
     assert not same(first, next(iter(module(root, seed=1).train_dataloader())))

@@ -16,6 +16,7 @@ from mmavlm.data.dataset import VideoDataset
 from mmavlm.data.feature_cache import CachedFilms, FeatureCache
 from mmavlm.data.film_entries import FilmPlan, Sampling
 from mmavlm.data.order import EpochOrder
+from mmavlm.data.probe_index import ProbeIndex
 from mmavlm.errors import ConfigError, DataError
 from mmavlm.interfaces import VideoItem
 
@@ -39,7 +40,8 @@ class VideoDataModule(L.LightningDataModule):
     unreadable while loading; above a share of `max_broken` of all videos the run stops.
     `image_size` None is to be set to the encoder's before a loader is asked for. `limit_items`
     takes the first so many items of each split. With `cache`, a folder, the batches hold features
-    of that cache, which is to be opened with `use_cache` before a loader is asked for.
+    of that cache, which is to be opened with `use_cache` before a loader is asked for. With
+    `index`, a folder, the key-frame tables of films are kept there from run to run.
 
     Raises:
         ConfigError: if the root is missing or a number is out of range.
@@ -63,6 +65,7 @@ class VideoDataModule(L.LightningDataModule):
         flip: bool = True,
         keep_frames: bool = False,
         cache: str | Path | None = None,
+        index: str | Path | None = None,
         decode_threads: int | None = None,
         seed: int = 42,
         limit_items: int | None = None,
@@ -94,6 +97,7 @@ class VideoDataModule(L.LightningDataModule):
             "crop": crop,
             "flip": flip,
             "keep_frames": keep_frames,
+            "index": None if index is None else ProbeIndex(Path(index), self.root),
             "decode_threads": decode_threads,
         }
         self.batch_size = batch_size

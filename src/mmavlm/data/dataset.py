@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 
 from mmavlm.data.feature_cache import CachedFilms
 from mmavlm.data.film_entries import choice
+from mmavlm.data.probe_index import ProbeIndex
 from mmavlm.data.sampling import frame_times
 from mmavlm.data.sources import FrameSource
 from mmavlm.data.transforms import ClipTransform
@@ -63,6 +64,7 @@ class VideoDataset(Dataset[Sample | BrokenItem]):
         flip: bool = True,
         keep_frames: bool = False,
         features: CachedFilms | None = None,
+        index: ProbeIndex | None = None,
         decode_threads: int | None = None,
         seed: int = 42,
     ) -> None:
@@ -79,6 +81,7 @@ class VideoDataset(Dataset[Sample | BrokenItem]):
         self.flip = flip
         self.keep_frames = keep_frames
         self.features = features
+        self.index = index
         self.decode_threads = decode_threads
         self.seed = seed
         self.kept: dict[tuple[object, ...], tuple[Tensor, Tensor]] = {}
@@ -114,7 +117,9 @@ class VideoDataset(Dataset[Sample | BrokenItem]):
         return torch.zeros(0, 3, self.image_size, self.image_size, dtype=torch.uint8)
 
     def _decode(self, item: VideoItem, rng: np.random.Generator | None) -> tuple[Tensor, Tensor]:
-        source = FrameSource(item.source, self.frame_fps, threads=self.decode_threads)
+        source = FrameSource(
+            item.source, self.frame_fps, index=self.index, threads=self.decode_threads
+        )
         times_s = frame_times(item, source, self.num_frames, None if self.keep_frames else rng)
         return self._read(source, times_s, rng)
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from mmavlm.data import files
 from mmavlm.errors import ConfigError
 from mmavlm.interfaces import VisualEncoder
 
@@ -78,26 +77,18 @@ def note_card(root: Path, settings: Mapping[str, Any], card: EncoderCard) -> Non
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all, whoever else writes or reads it.
+    """Write a file of the cache, there whole or not at all, whoever else writes or reads it.
 
     Raises:
         ConfigError: if the folder cannot be written, or its disk is full.
     """
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
+        files.write_whole(path, content)
     except OSError as error:
         raise ConfigError(
             f"data.cache: {path.parent} cannot be written ({error.strerror}); make room or "
             "give a folder that can be written"
         ) from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _index(root: Path, settings: Mapping[str, Any]) -> Path:

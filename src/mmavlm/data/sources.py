@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from mmavlm.data.probe import VideoInfo, probe
+from mmavlm.data.probe_index import ProbeIndex
 from mmavlm.data.video import ToTensor, decode_threads, read_frames
 from mmavlm.errors import ConfigError, DataError, VideoError
 
@@ -64,12 +65,21 @@ def inside(root: Path, name: str) -> Path:
 class FrameSource:
     """One film, whichever way it is stored; `grid_fps` is the rate JPEGs were extracted at.
 
-    It is decoded by `threads` threads, None leaving it to `decode_threads`.
+    It is decoded by `threads` threads, None leaving it to `decode_threads`; what it holds is looked
+    up in `index`, if given.
     """
 
-    def __init__(self, path: Path, grid_fps: float, *, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        grid_fps: float,
+        *,
+        index: ProbeIndex | None = None,
+        threads: int | None = None,
+    ) -> None:
         self.path = path
         self.grid_fps = grid_fps
+        self.index = index
         self.threads = threads
 
     @property
@@ -77,14 +87,14 @@ class FrameSource:
         """Its length in seconds."""
         if self.path.is_dir():
             return count_frames(self.path) / self.grid_fps
-        return _probed(self.path).duration_s
+        return self._info.duration_s
 
     @property
     def times_s(self) -> NDArray[np.float64]:
         """The time of each of its frames in seconds, ascending from 0."""
         if self.path.is_dir():
             return np.arange(count_frames(self.path)) / self.grid_fps
-        return _probed(self.path).times_s
+        return self._info.times_s
 
     def read(self, times_s: Sequence[float], to_tensor: ToTensor) -> tuple[Tensor, Tensor]:
         """The frames shown at ascending times: uint8 (T,3,S,S), and their times (T,) in seconds.
@@ -95,7 +105,14 @@ class FrameSource:
         if self.path.is_dir():
             return _read_jpegs(self.path, times_s, to_tensor, self.grid_fps)
         threads = decode_threads() if self.threads is None else self.threads
-        return read_frames(self.path, times_s, to_tensor, info=_probed(self.path), threads=threads)
+        return read_frames(self.path, times_s, to_tensor, info=self._info, threads=threads)
+
+    @property
+    def _info(self) -> VideoInfo:
+        if not self.path.is_file():
+            return probe(self.path)
+        stat = self.path.stat()
+        return _look_up_once(self.path, stat.st_mtime_ns, stat.st_size, self.index)
 
 
 def count_frames(folder: Path) -> int:
@@ -115,16 +132,9 @@ def count_frames(folder: Path) -> int:
     return len(numbers)
 
 
-def _probed(path: Path) -> VideoInfo:
-    if not path.is_file():
-        return probe(path)
-    stat = path.stat()
-    return _probe_once(path, stat.st_mtime_ns, stat.st_size)
-
-
 @lru_cache(maxsize=2048)
-def _probe_once(path: Path, changed: int, size: int) -> VideoInfo:
-    return probe(path)
+def _look_up_once(path: Path, changed: int, size: int, index: ProbeIndex | None) -> VideoInfo:
+    return probe(path) if index is None else index.look_up(path)
 
 
 def _read_jpegs(
