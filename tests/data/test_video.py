@@ -3,6 +3,7 @@ from itertools import pairwise
 
 import av
 import numpy as np
+import psutil
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -228,6 +229,21 @@ def test_a_frame_shown_at_several_times_is_transformed_once(make_clip):
     frames, _ = read_frames(path, [0.2, 0.21, 0.29, 0.3], lambda p: seen.append(1) or whole(p))
     assert len(seen) == 2
     assert torch.equal(frames[0], frames[2])
+
+
+@pytest.mark.parametrize("times", [300, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_opening_films_leaves_neither_memory_nor_files_behind(make_clip, times):
+    path, process = make_clip(frames=12), psutil.Process()
+
+    def left_after(opens):
+        for _ in range(opens):
+            read_frames(path, [0.1, 0.8], whole)
+        return process.memory_info().rss, process.num_fds()
+
+    memory, files = left_after(200)  # pools and arenas fill up at first
+    memory_then, files_then = left_after(times)
+    assert files_then == files
+    assert memory_then - memory < 4 * 2**20
 
 
 def test_probe_reads_what_a_file_holds(make_clip):
