@@ -20,8 +20,9 @@ from mmavlm.batch import VideoTextBatch
 from mmavlm.cli import exit_on_mistake, overrides_of_checkpoint, run_command
 from mmavlm.data.collate import collate
 from mmavlm.data.dataset import VideoDataset
+from mmavlm.data.probe import probe
 from mmavlm.data.transforms import ClipTransform
-from mmavlm.data.video import probe, shown_pictures
+from mmavlm.data.video import shown_pictures
 from mmavlm.errors import ConfigError, VideoError
 from mmavlm.interfaces import Answer, LanguageModel, VideoItem
 from mmavlm.run import build_backbone

@@ -72,7 +72,7 @@ def test_token_is_seen_on_the_shelf_only_while_it_is_there():
 def test_light_falls_on_the_two_while_they_stand_together():
     movie = make(relationship="husband wife")  # together, apart, together
     renderer = Renderer(movie, SIZE)
-    apart_s = [event.end_s for event in movie.events if event.kind == "walk"][0] + 0.05
+    apart_s = next(event.end_s for event in movie.events if event.kind == "walk") + 0.05
     ground = np.s_[int(0.9 * SIZE) :]
     light = [renderer.frame(t_s)[ground].astype(int).mean() for t_s in (0.0, apart_s, 3.95)]
     assert min(light[0], light[2]) > light[1] + 5.0

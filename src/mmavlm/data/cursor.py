@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import av
@@ -56,6 +56,13 @@ class Cursor:
             raise self._broken_off(f"no frame decodes for {self._second(pts)} s")
         return self.shown
 
+    def close(self) -> None:
+        """Let go of all frames now; generators refer back here and would wait for the collector."""
+        self.frames.close()
+        if self.shortcut is not None:
+            self.shortcut.frames.close()
+        self.shown = self.coming = None
+
     def _hidden(self, shown: int, pts: int) -> int:
         """How many packets after the frame at `shown`, up to `pts`, gave no frame."""
         first, last = np.searchsorted(self.info.frame_pts, (shown, pts))
@@ -64,7 +71,7 @@ class Cursor:
     def _may_hide(self) -> int:
         return 0 if self.coming is None else PACKETS_WITHOUT_FRAME
 
-    def _decoded(self) -> Iterator[Decoded]:
+    def _decoded(self) -> Generator[Decoded, None, None]:
         """Frames from here on with their display times."""
         last = len(self.info.frame_pts) - 1
         try:
@@ -129,7 +136,7 @@ class Shortcut:
             pass
         return None
 
-    def _decoded(self, keyframe: int) -> Iterator[Any]:
+    def _decoded(self, keyframe: int) -> Generator[Any, None, None]:
         """Frames from the key frame to the last wanted one of its group, and some behind it."""
         context = self.stream.codec_context
         wanted = self.wanted[keyframe]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 
@@ -87,15 +88,15 @@ def shown_pictures(
     targets = np.floor(np.asarray(times_s, np.float64) / info.tick_s + slack).astype(np.int64)
     wanted = last_not_after(targets + info.start_pts, info.frame_pts).tolist()
     with opened(info.path, threads) as (container, stream):
-        cursor = Cursor(container, stream, info, wanted)
         reformatter = VideoReformatter()  # one for the file: setting one up costs a frame's time
         before: int | None = None
-        for pts in wanted:
-            if pts != before:
-                at, frame = cursor.move_to(pts)
-                rgb = reformatter.reformat(frame, format="rgb24", **ONE_THREAD)
-                picture = rgb.to_ndarray().view(np.uint8)
-                if frame.rotation:
-                    picture = np.rot90(picture, round(frame.rotation / 90))
-                before = pts
-            yield info.seconds(at), picture
+        with closing(Cursor(container, stream, info, wanted)) as cursor:
+            for pts in wanted:
+                if pts != before:
+                    at, frame = cursor.move_to(pts)
+                    rgb = reformatter.reformat(frame, format="rgb24", **ONE_THREAD)
+                    picture = rgb.to_ndarray().view(np.uint8)
+                    if frame.rotation:
+                        picture = np.rot90(picture, round(frame.rotation / 90))
+                    before = pts
+                yield info.seconds(at), picture
