@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from mmavlm.data.datamodule import VideoDataModule
+from mmavlm.data.order import EpochOrder
 from mmavlm.data.readers import LVUReader, OwnReader
 from mmavlm.errors import ConfigError, DataError
 
@@ -51,6 +52,33 @@ def test_training_is_shuffled_and_evaluation_is_not(root):
     assert sorted(order) == [f"train/{i}.mp4" for i in range(6)]
     evaluated = [name for batch in data.val_dataloader() for name in batch.video_id]
     assert evaluated == sorted(evaluated)
+
+
+def test_items_of_a_repeated_task_are_shown_so_often_and_drawn_anew_each_time(root):
+    data = module(root, repeat={"open": 3}, num_frames=2)
+    shown = {}
+    for batch in data.train_dataloader():
+        for name, frames in zip(batch.video_id, batch.frames, strict=True):
+            shown.setdefault(name, []).append(frames)
+    assert {name: len(times) for name, times in shown.items()} == {
+        f"train/{i}.mp4": 3 for i in range(6)
+    }
+    assert any(not torch.equal(first, second) for first, second, _ in shown.values())
+    assert sum(len(batch) for batch in data.val_dataloader()) == 3
+
+
+def test_no_two_passes_of_an_item_have_one_number():
+    order = EpochOrder([0, 1, 1, 2, 1], seed=3)
+    passes = []
+    for epoch in range(3):
+        order.set_epoch(epoch)
+        passes += list(order)
+    assert len(set(passes)) == len(passes) == 15
+
+
+def test_a_repeated_task_that_no_item_has_is_refused(root):
+    with pytest.raises(ConfigError, match=r"data.repeat names \['genre'\].*\['open'\]"):
+        module(root, repeat={"genre": 2}).train_dataloader()
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -39,7 +39,8 @@ class VideoDataModule(L.LightningDataModule):
     Videos that do not exist are left out and counted as broken, as are those that turn out to be
     unreadable while loading; above a share of `max_broken` of all videos the run stops.
     `image_size` None is to be set to the encoder's before a loader is asked for. `limit_items`
-    takes the first so many items of each split. With `cache`, a folder, the batches hold features
+    takes the first so many items of each split. `repeat` says of a task how often a training epoch
+    shows each of its items, once if it does not. With `cache`, a folder, the batches hold features
     of that cache, which is to be opened with `use_cache` before a loader is asked for. With
     `index`, a folder, the key-frame tables of films are kept there from run to run.
 
@@ -69,11 +70,13 @@ class VideoDataModule(L.LightningDataModule):
         decode_threads: int | None = None,
         seed: int = 42,
         limit_items: int | None = None,
+        repeat: Mapping[str, int] | None = None,
     ) -> None:
         super().__init__()
         self.reader = reader
         self.root = Path(root)
         self.task = task if task is None or isinstance(task, str) else list(task)
+        self.repeat = dict(repeat or {})
         counts = {
             "num_frames": (num_frames, 1),
             "batch_size": (batch_size, 1),
@@ -82,6 +85,7 @@ class VideoDataModule(L.LightningDataModule):
             "max_broken": (max_broken, 0),
             "decode_threads": (decode_threads, 1),
             "limit_items": (limit_items, 1),
+            **{f"repeat.{name}": (count, 1) for name, count in self.repeat.items()},
         }
         for name, (value, least) in counts.items():
             if value is not None and value < least:
@@ -186,6 +190,21 @@ class VideoDataModule(L.LightningDataModule):
             )
         return CachedFilms(self._features, self.film_plan(split))
 
+    def visits(self) -> list[int]:
+        """The items that a training epoch shows, by their index, as often as `repeat` says.
+
+        Raises:
+            ConfigError: if `repeat` names a task that no item has.
+        """
+        items = self.items("train")
+        if unknown := self.repeat.keys() - {item.task for item in items}:
+            raise ConfigError(
+                f"data.repeat names {sorted(unknown)}, but the training items are of "
+                f"{sorted({item.task for item in items})}"
+            )
+        times = (self.repeat.get(item.task, 1) for item in items)
+        return [index for index, count in enumerate(times) for _ in range(count)]
+
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled batches; the last incomplete one is kept."""
         return self._loader("train", self.batch_size, shuffle=True)
@@ -207,7 +226,7 @@ class VideoDataModule(L.LightningDataModule):
         return DataLoader(
             dataset,
             batch_size=batch_size,
-            sampler=EpochOrder(dataset, self.seed) if shuffle else None,
+            sampler=EpochOrder(self.visits(), self.seed) if shuffle else None,
             num_workers=self.num_workers,
             collate_fn=collate,
             pin_memory=torch.cuda.is_available(),

@@ -90,10 +90,10 @@ class VideoDataset(Dataset[Sample | BrokenItem]):
         return len(self.items)
 
     def __getitem__(self, at: int | tuple[int, int]) -> Sample | BrokenItem:
-        """The item at an index, or at (epoch, index): what is drawn for it depends on both."""
-        epoch, index = at if isinstance(at, tuple) else (0, at)
+        """The item at an index, or at (pass, index): what is drawn for it depends on both."""
+        number, index = at if isinstance(at, tuple) else (0, at)
         item = self.items[index]
-        rng = np.random.default_rng((self.seed, epoch, index)) if self.train else None
+        rng = np.random.default_rng((self.seed, number, index)) if self.train else None
         try:
             if self.features is None:
                 frames, timestamps_s = self._decode(item, rng)
