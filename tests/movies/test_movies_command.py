@@ -8,7 +8,7 @@ SMALL = ["clips=3", "duration_s=2", "fps=5", "size=32", "workers=0"]
 
 
 def test_command_makes_the_set_it_is_asked_for(tmp_path, capsys):
-    main([f"out={tmp_path / 'set'}", "seed=4", *SMALL])
+    main([f"out={tmp_path / 'set'}", "--seed", "4", *SMALL])
     manifest = json.loads((tmp_path / "set" / "manifest.json").read_text())
     assert (manifest["clips"], manifest["seed"], manifest["size"]) == (3, 4, 32)
     assert str(tmp_path / "set") in capsys.readouterr().out.replace("\n", "")

@@ -74,8 +74,18 @@ def test_light_falls_on_the_two_while_they_stand_together():
     renderer = Renderer(movie, SIZE)
     apart_s = next(event.end_s for event in movie.events if event.kind == "walk") + 0.05
     ground = np.s_[int(0.9 * SIZE) :]
-    light = [renderer.frame(t_s)[ground].astype(int).mean() for t_s in (0.0, apart_s, 3.95)]
-    assert min(light[0], light[2]) > light[1] + 5.0
+    light = []
+    for t_s in (0.0, apart_s, 3.95):
+        columns = renderer.frame(t_s)[ground].astype(int).mean((0, 2))
+        light.append(columns.max() - np.median(columns))
+    assert min(light[0], light[2]) > light[1] + 20.0
+
+
+def test_the_set_lies_in_the_dark_while_a_light_falls_on_the_two():
+    renderer = Renderer(make(relationship="ex-boyfriend ex-girlfriend", genre="action"), SIZE)
+    corner = np.s_[int(0.4 * SIZE) : int(0.6 * SIZE), : int(0.08 * SIZE)]
+    together, apart = (renderer.frame(t_s)[corner].astype(int).mean() for t_s in (0.0, 3.95))
+    assert together < 0.7 * apart
 
 
 def test_characters_are_a_third_of_the_picture_high():

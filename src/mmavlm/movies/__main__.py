@@ -16,7 +16,7 @@ from mmavlm.movies.write import ensure_movie_set
 def main(arguments: Sequence[str] | None = None) -> None:
     """Make a synthetic movie set; settings are key=value, as with the other commands."""
     given = sys.argv[1:] if arguments is None else arguments
-    options = _parser().parse_args([a if a.startswith("-") else f"--{a}" for a in given])
+    options = _parser().parse_args([f"--{a}" if "=" in a and a[0] != "-" else a for a in given])
     columns = (
         TextColumn("[progress.description]{task.description}"),
         BarColumn(),

@@ -19,6 +19,7 @@ GROUND_Y = 0.9
 TOKEN_SIZE = 0.15
 BUBBLE_SIZE = 0.17
 SPOTLIGHT_WIDTH = 0.5
+DARKENED = 0.4  # the set around a spotlight
 PAN = 0.09  # view widths to either side
 ZOOM = 1.25
 STRIDES_PER_S = 5.0
@@ -46,6 +47,7 @@ class Renderer:
         movie, size = self.movie, self.size
         rng = np.random.default_rng(movie.seed)
         self._set = draw_background(movie.scene, size)
+        self._dark_set = self._set.point(lambda value: round(DARKENED * value))
         token = movie.token
         self._token = draw_token(token.name, token.colour, round(TOKEN_SIZE * self.size))
         self._bubbles = {
@@ -60,8 +62,7 @@ class Renderer:
     def frame(self, t_s: float) -> Frame:
         """The picture at `t_s` seconds, uint8 (size, size, 3)."""
         world = self.movie.at(t_s)
-        canvas = self._set.copy()
-        self._draw_spotlight(canvas, world)
+        canvas = self._lit_set(world)
         self._draw_token(canvas, world)
         for index, character in enumerate(self.movie.characters):
             self._draw_character(canvas, index, character, world)
@@ -76,10 +77,14 @@ class Renderer:
         left = round(self._px(x) - sprite.width / 2)
         canvas.paste(sprite, (left, round(bottom_y * self.size) - sprite.height), sprite)
 
-    def _draw_spotlight(self, canvas: Image.Image, world: WorldState) -> None:
+    def _lit_set(self, world: WorldState) -> Image.Image:
+        """The set, or a dark one and a light on the two while they stand together."""
         left, right = (world.characters[c.name].x for c in self.movie.characters)
-        if right - left < TOGETHER_BELOW:
-            self._paste(canvas, self._spotlight, (left + right) / 2, 0.96)
+        if right - left >= TOGETHER_BELOW:
+            return self._set.copy()
+        canvas = self._dark_set.copy()
+        self._paste(canvas, self._spotlight, (left + right) / 2, 0.96)
+        return canvas
 
     def _draw_token(self, canvas: Image.Image, world: WorldState) -> None:
         share = world.token_on_shelf

@@ -21,7 +21,7 @@ from mmavlm.movies.plot import plan_labels, write_script
 from mmavlm.movies.render import render
 from mmavlm.movies.script import Movie
 
-GENERATOR_VERSION = 2
+GENERATOR_VERSION = 3
 SPLITS = ("train", "val", "test")
 PARAMETERS, MANIFEST = "parameters.json", "manifest.json"
 LVU_FPS = 10  # the grid LVU counts num_frames on, whatever the file's own rate
