@@ -2,64 +2,21 @@
 
 import pytest
 import torch
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import Whitespace
-from transformers import (
-    InstructBlipConfig,
-    InstructBlipForConditionalGeneration,
-    LlamaConfig,
-    PreTrainedTokenizerFast,
-)
+from transformers import InstructBlipForConditionalGeneration
 
+import small_instructblip
 from mmavlm.errors import CheckpointError
 from mmavlm.run import build_backbone
 from support import composed, random_batch, rows_of
 
-SIZES = {
-    "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
-}  # fmt: skip
-WORDS = ["[PAD]", "[UNK]", "<s>", "</s>", "what", "happens", "?", "comedy", "is", "the", "movie"]
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    path = tmp_path_factory.mktemp("instructblip")
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=_word_level(), pad_token="[PAD]", unk_token="[UNK]",
-        bos_token="<s>", eos_token="</s>",
-    )  # fmt: skip
-    tokenizer.save_pretrained(path)
-    tokenizer.save_pretrained(path / "qformer_tokenizer")
-    torch.manual_seed(0)
-    config = InstructBlipConfig(
-        vision_config=SIZES | {"image_size": 64, "patch_size": 16, "initializer_range": 0.1},
-        qformer_config=SIZES
-        | {"vocab_size": len(WORDS), "encoder_hidden_size": 32, "initializer_range": 0.3},
-        text_config=LlamaConfig(**SIZES, vocab_size=len(WORDS)).to_dict(),
-        num_query_tokens=4,
-    )
-    model = InstructBlipForConditionalGeneration(config).eval()
-    torch.nn.init.normal_(model.query_tokens)
-    model.save_pretrained(path)
-    return path
-
-
-def _word_level():
-    tokenizer = Tokenizer(WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = Whitespace()
-    return tokenizer
+    return small_instructblip.save(tmp_path_factory.mktemp("instructblip"))
 
 
 def build(folder, *overrides):
-    return build_backbone(
-        composed(
-            "model=instructblip_vicuna", f"pretrained={folder}", "text_encoder=tiny",
-            "encoder.dtype=float32", "llm.dtype=float32", "qformer_queries=4",
-            "qformer.width=32", "qformer.layers=2", "qformer.heads=4", "qformer.hidden_width=64",
-            *overrides,
-        )
-    )  # fmt: skip
+    return build_backbone(composed(*small_instructblip.overrides(folder), *overrides))
 
 
 def test_one_frame_without_memory_gives_instructblips_own_video_tokens(folder):
