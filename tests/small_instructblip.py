@@ -26,21 +26,25 @@ def save(folder, width=32, layers=2, vocabulary=VOCABULARY, **how):
     tokenizer.save_pretrained(folder)
     tokenizer.save_pretrained(folder / "qformer_tokenizer")
     torch.manual_seed(0)
+    model = InstructBlipForConditionalGeneration(config(width, layers, vocabulary)).eval()
+    torch.nn.init.normal_(model.query_tokens)
+    model.save_pretrained(folder, **how)
+    return folder
+
+
+def config(width, layers, vocabulary):
+    """Its sizes; every second layer of the Q-Former looks at the picture."""
     sizes = {
         "hidden_size": width, "intermediate_size": 2 * width, "num_hidden_layers": layers,
         "num_attention_heads": 4,
     }  # fmt: skip
-    config = InstructBlipConfig(
+    return InstructBlipConfig(
         vision_config=sizes | {"image_size": 64, "patch_size": 16, "initializer_range": 0.1},
         qformer_config=sizes
         | {"vocab_size": vocabulary, "encoder_hidden_size": width, "initializer_range": 0.3},
         text_config=LlamaConfig(**sizes, vocab_size=vocabulary).to_dict(),
         num_query_tokens=4,
     )
-    model = InstructBlipForConditionalGeneration(config).eval()
-    torch.nn.init.normal_(model.query_tokens)
-    model.save_pretrained(folder, **how)
-    return folder
 
 
 def overrides(folder, width=32, layers=2):

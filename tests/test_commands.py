@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from mmavlm import check, evaluate, predict, train
 from mmavlm.runs.sweep import finish
@@ -142,6 +143,23 @@ def test_stage_two_starts_from_a_checkpoint_of_stage_one(run, films, tmp_path):
         for name in ("one", "two")
     )
     assert all(torch.equal(value, two[name]) for name, value in one.items())
+
+
+def test_weights_of_a_file_are_tested_as_they_are_and_trained_on(run, trained, films, tmp_path):
+    state = torch.load(trained / "checkpoints/best.ckpt", weights_only=True)["state_dict"]
+    parts = {name.removeprefix("backbone."): tensor for name, tensor in state.items()}
+    save_file(parts, tmp_path / "parts.safetensors")
+    common = ["experiment=lvu_genre", *SMALL, f"data.root={films}",
+              f"init.weights={tmp_path}/parts.safetensors"]  # fmt: skip
+    assert run(train, *common, "trainer.max_epochs=0", "hydra.run.dir=tested") == 0
+    tested = json.loads((tmp_path / "tested/metrics.json").read_text())
+    before = json.loads((trained / "metrics.json").read_text())
+    before = {name: value for name, value in before.items() if name.startswith("test/")}
+    assert {name: tested[name] for name in before} == pytest.approx(before, abs=1e-5)
+    on = [*common, "optimizer.lr=0", "test=false", "hydra.run.dir=on"]
+    assert run(train, *on) == 0
+    kept = torch.load(tmp_path / "on/checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    assert all(torch.equal(tensor, kept[name]) for name, tensor in state.items())
 
 
 def test_a_resumed_run_ends_where_an_uninterrupted_one_ends(run, films, tmp_path):

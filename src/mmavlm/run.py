@@ -23,6 +23,7 @@ from mmavlm.runs import check_accelerator, check_loggers, write_metrics
 from mmavlm.stages import FineTune
 from mmavlm.stages.base import Stage
 from mmavlm.stages.checkpoint import load_trainable, read_checkpoint
+from mmavlm.weight_files import ENCODER, PARTS, WeightFile
 from mmavlm.weights import PretrainedFolder, instructblip_parts
 
 log = logging.getLogger(__name__)
@@ -143,7 +144,7 @@ class Run:
 
 
 def build_backbone(config: DictConfig, encoder: nn.Module | None = None) -> VideoLanguageModel:
-    """The model, with its pretrained parts where `pretrained` names them.
+    """The model, with pretrained parts where `pretrained` names them, and those of `init.weights`.
 
     `encoder` is taken instead of the config's, if given.
     """
@@ -151,6 +152,9 @@ def build_backbone(config: DictConfig, encoder: nn.Module | None = None) -> Vide
     backbone: VideoLanguageModel = instantiate(config.backbone, encoder=encoder)
     if config.pretrained is not None:
         backbone.load_instructblip(instructblip_parts(PretrainedFolder(config.pretrained)))
+    if config.init.weights is not None:
+        # the encoder has its own already, since the feature cache needs it before all else
+        WeightFile(config.init.weights).load(backbone, [p for p in PARTS if p != ENCODER])
     return backbone
 
 

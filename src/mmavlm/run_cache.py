@@ -21,6 +21,7 @@ from mmavlm.data.feature_cache import FeatureCache
 from mmavlm.data.fill_cache import CacheFiller
 from mmavlm.encoders import StandInEncoder
 from mmavlm.errors import ConfigError
+from mmavlm.weight_files import ENCODER, WeightFile
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +35,24 @@ def build_encoder(config: DictConfig) -> nn.Module:
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
-        return instantiate(config.encoder)
+        encoder: nn.Module = instantiate(config.encoder)
+    if _brings_encoder(config):
+        WeightFile(config.init.weights).load(nn.ModuleDict({ENCODER: encoder}), [ENCODER])
+    return encoder
+
+
+def encoder_settings(config: DictConfig) -> Mapping[str, Any]:
+    """What an encoder is told by, and its card in a cache found by."""
+    settings = cast(dict[str, Any], OmegaConf.to_container(config.encoder, resolve=True))
+    if _brings_encoder(config):
+        settings["weights"] = config.init.weights
+    return settings
+
+
+def _brings_encoder(config: DictConfig) -> bool:
+    """Whether the encoder's weights come from `init.weights`."""
+    path = config.init.weights
+    return path is not None and ENCODER in WeightFile(path).parts
 
 
 class CacheWork:
@@ -51,16 +69,12 @@ class CacheWork:
             raise ConfigError("data.cache is null; name the folder of the cache: data.cache=…")
         self.config = config
         self.data = data
+        self.settings = encoder_settings(config)
         self.noted = find_card(data.cache, self.settings)
         self.cache = FeatureCache(data.cache, self.noted or self.card)
         data.use_cache(self.cache)
         entries = {e.key: e for split in splits for e in data.film_plan(split).entries}
         self.filler = CacheFiller(self.cache, list(entries.values()))
-
-    @property
-    def settings(self) -> Mapping[str, Any]:
-        """The encoder's settings, by which its card is found."""
-        return cast(dict[str, Any], OmegaConf.to_container(self.config.encoder, resolve=True))
 
     @cached_property
     def encoder(self) -> nn.Module:

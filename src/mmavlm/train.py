@@ -16,7 +16,7 @@ from mmavlm.run import Run
 CARRIED = {
     "model", "pretrained", "encoder", "text_encoder", "prompt_tokenizer", "qformer",
     "qformer_queries", "memory", "temporal", "trainer", "logger", "callbacks", "seed", "prepare",
-    "paths.data",
+    "paths.data", "init.weights",
 }  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mmavlm.data import files
+from mmavlm import files
 from mmavlm.errors import ConfigError
 from mmavlm.interfaces import VisualEncoder
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mmavlm.data.files import write_whole
 from mmavlm.data.probe import Ticks, VideoInfo, probe
+from mmavlm.files import write_whole
 
 log = logging.getLogger(__name__)
 

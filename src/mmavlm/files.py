@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -13,12 +15,22 @@ def write_whole(path: Path, content: bytes) -> None:
     Raises:
         OSError: if the folder cannot be written, or its disk is full.
     """
+    with written_whole(path) as partial:
+        partial.write_bytes(content)
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A path beside `path` to write to, moved there if all went well and removed otherwise.
+
+    Raises:
+        OSError: if the folder cannot be written, or its disk is full.
+    """
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with partial.open("xb") as file:
-            file.write(content)
-            file.flush()
+        yield partial
+        with partial.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(partial, path)
     finally:

@@ -1,0 +1,191 @@
+"""A small InstructBLIP with MA-LMM's frame positions by LAVIS's names, and its equations.
+
+The equations are written out as the papers give them, one row, one frame, one head-split at a
+time, on the names of the state dict: slow, and nothing of the library is used.
+"""
+
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+
+HEADS = 4
+BANK = 2
+
+
+def state_dict(width=32, blocks=3, layers=4, tokens=17, vocabulary=11, queries=4, llm=32):
+    """Every name of a whole model: ViT, Q-Former with text path, projection, Vicuna, buffers."""
+    generator = torch.Generator().manual_seed(0)
+    state = {}
+
+    def add(name, *shape, around=0.0):
+        state[name] = around + 0.2 * torch.randn(*shape, generator=generator)
+
+    def linear(name, out, into):
+        add(f"{name}.weight", out, into)
+        add(f"{name}.bias", out)
+
+    def norm(name):
+        add(f"{name}.weight", width, around=1.0)
+        add(f"{name}.bias", width)
+
+    add("query_tokens", 1, queries, width)
+    add("visual_encoder.cls_token", 1, 1, width)
+    add("visual_encoder.pos_embed", 1, tokens, width)
+    add("visual_encoder.patch_embed.proj.weight", width, 3, 16, 16)
+    add("visual_encoder.patch_embed.proj.bias", width)
+    for n in range(blocks):
+        block = f"visual_encoder.blocks.{n}"
+        norm(f"{block}.norm1")
+        add(f"{block}.attn.q_bias", width)
+        add(f"{block}.attn.v_bias", width)
+        add(f"{block}.attn.qkv.weight", 3 * width, width)
+        linear(f"{block}.attn.proj", width, width)
+        norm(f"{block}.norm2")
+        linear(f"{block}.mlp.fc1", 2 * width, width)
+        linear(f"{block}.mlp.fc2", width, 2 * width)
+    norm("ln_vision")
+    state["Qformer.bert.embeddings.position_ids"] = torch.arange(512)[None]
+    add("Qformer.bert.embeddings.word_embeddings.weight", vocabulary, width)
+    add("Qformer.bert.embeddings.position_embeddings.weight", 512, width)
+    norm("Qformer.bert.embeddings.LayerNorm")
+    for n in range(layers):
+        layer = f"Qformer.bert.encoder.layer.{n}"
+        for attention in ("attention", "crossattention")[: 1 if n % 2 else 2]:
+            for projection in ("query", "key", "value"):
+                linear(f"{layer}.{attention}.self.{projection}", width, width)
+            linear(f"{layer}.{attention}.output.dense", width, width)
+            norm(f"{layer}.{attention}.output.LayerNorm")
+        for end in ("", "_query"):
+            linear(f"{layer}.intermediate{end}.dense", 2 * width, width)
+            linear(f"{layer}.output{end}.dense", width, 2 * width)
+            norm(f"{layer}.output{end}.LayerNorm")
+    linear("llm_proj", llm, width)
+    add("image_pe.weight", 120, width)
+    add("llm_model.model.embed_tokens.weight", vocabulary, llm)
+    for n in range(layers):
+        layer = f"llm_model.model.layers.{n}"
+        for name in ("q_proj", "k_proj", "v_proj", "o_proj"):
+            add(f"{layer}.self_attn.{name}.weight", llm, llm)
+        state[f"{layer}.self_attn.rotary_emb.inv_freq"] = torch.ones(llm // HEADS // 2)
+        add(f"{layer}.mlp.gate_proj.weight", 2 * llm, llm)
+        add(f"{layer}.mlp.up_proj.weight", 2 * llm, llm)
+        add(f"{layer}.mlp.down_proj.weight", llm, 2 * llm)
+        add(f"{layer}.input_layernorm.weight", llm, around=1.0)
+        add(f"{layer}.post_attention_layernorm.weight", llm, around=1.0)
+    add("llm_model.model.norm.weight", llm, around=1.0)
+    add("llm_model.lm_head.weight", vocabulary, llm)
+    return state
+
+
+def frozen(name):
+    """Whether MA-LMM's checkpoints leave a parameter out, which they do with frozen ones."""
+    buffer = name.endswith(("position_ids", "inv_freq"))
+    return name.startswith(("visual_encoder.", "llm_model.")) and not buffer
+
+
+@torch.no_grad()
+def video_tokens(state, films, prompts, bank=BANK):
+    """Films of normalised frames (T,3,H,W) and ids of their prompts → what Vicuna sees (B,K,Dl)."""
+    state = {name: tensor.double() for name, tensor in state.items()}
+    return torch.stack(
+        [_film(state, film.double(), ids, bank) for film, ids in zip(films, prompts, strict=True)]
+    )
+
+
+def _film(w, film, ids, bank):
+    visual_bank, counts = None, None
+    layers = 1 + max(int(n.split(".")[4]) for n in w if n.startswith("Qformer.bert.encoder"))
+    query_banks = [None] * layers
+    embeddings = "Qformer.bert.embeddings"
+    text = w[f"{embeddings}.word_embeddings.weight"][ids]
+    text = text + w[f"{embeddings}.position_embeddings.weight"][: len(ids)]
+    start = torch.cat([w["query_tokens"][0], text])
+    start = _norm(w, f"{embeddings}.LayerNorm", start, 1e-12)
+    queries = len(w["query_tokens"][0])
+    for t, image in enumerate(film):
+        frame = _norm(w, "ln_vision", _vit(w, image), 1e-5) + w["image_pe.weight"][t]
+        past = [] if visual_bank is None else [*visual_bank]
+        visual = torch.cat([*past, frame])
+        hidden = start
+        for n in range(layers):
+            name = f"Qformer.bert.encoder.layer.{n}"
+            banked, held = query_banks[n] or ([], [])
+            keys = torch.cat([*banked, hidden])
+            query_banks[n] = _append(banked, held, hidden, bank)
+            hidden = _bert_attention(w, f"{name}.attention", hidden, keys)
+            seen, read = hidden[:queries], hidden[queries:]
+            if f"{name}.crossattention.self.query.weight" in w:
+                seen = _bert_attention(w, f"{name}.crossattention", seen, visual)
+            hidden = torch.cat([_feed(w, name, "_query", seen), _feed(w, name, "", read)])
+        visual_bank, counts = _append(visual_bank or [], counts or [], frame, bank)
+    return hidden[:queries] @ w["llm_proj.weight"].T + w["llm_proj.bias"]
+
+
+def _append(slots, counts, current, length):
+    """The slots with one more, and where that is too many, the most similar neighbours merged."""
+    slots, counts = [*slots, current], [*counts, torch.ones(len(current)).double()]
+    if len(slots) <= length:
+        return slots, counts
+    merged = [slot.clone() for slot in slots[:-1]]
+    numbers = [count.clone() for count in counts[:-1]]
+    for p in range(len(current)):
+        alike = [F.cosine_similarity(a[p], b[p], dim=0) for a, b in pairwise(slots)]
+        at = int(torch.stack(alike).argmax())
+        row = [slot[p] for slot in slots]
+        held = [count[p] for count in counts]
+        total = held[at] + held[at + 1]
+        row[at : at + 2] = [(row[at] * held[at] + row[at + 1] * held[at + 1]) / total]
+        held[at : at + 2] = [total]
+        for slot, number, value, count in zip(merged, numbers, row, held, strict=True):
+            slot[p], number[p] = value, count
+    return merged, numbers
+
+
+def _vit(w, image):
+    patches = F.conv2d(
+        image[None], w["visual_encoder.patch_embed.proj.weight"],
+        w["visual_encoder.patch_embed.proj.bias"],
+        stride=w["visual_encoder.patch_embed.proj.weight"].shape[-1],
+    )[0].flatten(1).T  # fmt: skip
+    x = torch.cat([w["visual_encoder.cls_token"][0], patches]) + w["visual_encoder.pos_embed"][0]
+    blocks = 1 + max(int(n.split(".")[2]) for n in w if n.startswith("visual_encoder.blocks"))
+    for n in range(blocks):
+        name = f"visual_encoder.blocks.{n}"
+        y = _norm(w, f"{name}.norm1", x, 1e-6)
+        query, key, value = (y @ part.T for part in w[f"{name}.attn.qkv.weight"].chunk(3))
+        query, value = query + w[f"{name}.attn.q_bias"], value + w[f"{name}.attn.v_bias"]
+        x = x + _linear(w, f"{name}.attn.proj", _attend(query, key, value))
+        y = _norm(w, f"{name}.norm2", x, 1e-6)
+        x = x + _linear(w, f"{name}.mlp.fc2", F.gelu(_linear(w, f"{name}.mlp.fc1", y)))
+    return x
+
+
+def _bert_attention(w, name, hidden, keys):
+    query = _linear(w, f"{name}.self.query", hidden)
+    key, value = _linear(w, f"{name}.self.key", keys), _linear(w, f"{name}.self.value", keys)
+    mixed = _linear(w, f"{name}.output.dense", _attend(query, key, value))
+    return _norm(w, f"{name}.output.LayerNorm", mixed + hidden, 1e-12)
+
+
+def _feed(w, name, end, x):
+    inner = F.gelu(_linear(w, f"{name}.intermediate{end}.dense", x))
+    outer = _linear(w, f"{name}.output{end}.dense", inner)
+    return _norm(w, f"{name}.output{end}.LayerNorm", outer + x, 1e-12)
+
+
+def _attend(query, key, value):
+    """Softmax attention, head by head."""
+    heads = []
+    parts = (x.chunk(HEADS, dim=1) for x in (query, key, value))
+    for q, k, v in zip(*parts, strict=True):
+        heads.append((q @ k.T / q.shape[1] ** 0.5).softmax(dim=1) @ v)
+    return torch.cat(heads, dim=1)
+
+
+def _linear(w, name, x):
+    return x @ w[f"{name}.weight"].T + w[f"{name}.bias"]
+
+
+def _norm(w, name, x, eps):
+    return F.layer_norm(x, x.shape[-1:], w[f"{name}.weight"], w[f"{name}.bias"], eps)
