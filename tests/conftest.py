@@ -78,6 +78,24 @@ def films(tmp_path_factory):
     return root
 
 
+@pytest.fixture(scope="session")
+def trained(films, tmp_path_factory):
+    """A folder of a finished stage-2 run."""
+    # Imported here, since tests of one room alone need not wait for it.
+    from mmavlm import train
+    from support import SMALL
+
+    folder = tmp_path_factory.mktemp("trained")
+    argv = sys.argv
+    sys.argv = ["train", "experiment=lvu_genre", *SMALL, f"data.root={films}",
+                f"hydra.run.dir={folder}"]  # fmt: skip
+    try:
+        train.main()
+    finally:
+        sys.argv = argv
+    return folder
+
+
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     """Run a command's main with arguments in a fresh folder; gives its exit code."""

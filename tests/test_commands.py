@@ -3,7 +3,6 @@
 import atexit
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,20 +16,6 @@ from support import SMALL
 EXPERIMENTS = sorted(
     path.stem for path in (Path(__file__).parents[1] / "conf/experiment").glob("*.yaml")
 )
-
-
-@pytest.fixture(scope="session")
-def trained(films, tmp_path_factory):
-    """A folder of a finished stage-2 run."""
-    folder = tmp_path_factory.mktemp("trained")
-    argv = sys.argv
-    sys.argv = ["train", "experiment=lvu_genre", *SMALL, f"data.root={films}",
-                f"hydra.run.dir={folder}"]  # fmt: skip
-    try:
-        train.main()
-    finally:
-        sys.argv = argv
-    return folder
 
 
 @pytest.mark.slow

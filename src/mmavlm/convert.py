@@ -16,11 +16,11 @@ from mmavlm.errors import CheckpointError
 from mmavlm.files import write_whole, written_whole
 from mmavlm.lavis import KeyReport, to_lavis, to_ours
 from mmavlm.stages.checkpoint import read_checkpoint
+from mmavlm.stages.exported import OF_STAGES
 from mmavlm.weight_files import WeightFile, unshared, write_weights
 from mmavlm.weights import first_line
 
 OURS, LAVIS = ".safetensors", ".pth"
-OF_STAGES = "backbone."  # what the names of a checkpoint begin with
 
 
 def convert(

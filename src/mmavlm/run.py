@@ -64,6 +64,12 @@ class Run:
         config = self.config
         if config.resume is not None:
             read_checkpoint(config.resume)
+            if Path(config.resume).is_dir():
+                raise CheckpointError(
+                    f"resume={config.resume} is an exported model, which has no optimizer to go on "
+                    "with; give a .ckpt file, or to start from its weights "
+                    f"init.weights={config.resume}/model.safetensors"
+                )
         elif config.init.alignment is not None:
             start_from_alignment(self.stage, config.init.alignment)
         self.trainer.fit(

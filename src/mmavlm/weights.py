@@ -52,7 +52,7 @@ class PretrainedFolder:
     @cached_property
     def path(self) -> Path:
         """The folder on this machine; holds at least configs and tokenizers."""
-        return self._fetch(SMALL_FILES)
+        return self.fetch(SMALL_FILES)
 
     @cached_property
     def config(self) -> PretrainedConfig:
@@ -94,7 +94,7 @@ class PretrainedFolder:
                 f"{', '.join(tops[:SHOWN])}"
             )
         if self._local is None:
-            self._fetch(tuple(by_file))
+            self.fetch(tuple(by_file))
         state = {}
         for file, names in by_file.items():
             for name, tensor in _read(self.path / file, names).items():
@@ -104,7 +104,7 @@ class PretrainedFolder:
     def with_weights(self) -> Path:
         """The folder on this machine, holding all weights too."""
         files = tuple(dict.fromkeys(self._files.values()))
-        return self._fetch((*SMALL_FILES, *files))
+        return self.fetch((*SMALL_FILES, *files))
 
     @cached_property
     def _files(self) -> dict[str, str]:
@@ -118,7 +118,7 @@ class PretrainedFolder:
                     raise _damaged(index, error) from error
         for weights in FORMATS:
             if self._local is None:
-                self._fetch((weights,))
+                self.fetch((weights,))
             if (self.path / weights).is_file():
                 return dict.fromkeys(_names(self.path / weights), weights)
         raise CheckpointError(
@@ -126,7 +126,8 @@ class PretrainedFolder:
             f"in {self.path}"
         )
 
-    def _fetch(self, patterns: Sequence[str]) -> Path:
+    def fetch(self, patterns: Sequence[str]) -> Path:
+        """The folder on this machine, holding at least the files that match one of `patterns`."""
         if self._local is not None:
             return self._local
         try:

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from mmavlm.errors import CheckpointError
+from mmavlm.stages.exported import MODEL_TYPE, ExportedFolder
 
-RUN_KEY = "mmavlm"  # where a checkpoint keeps stage, config and overrides of its run
+RUN_KEY = MODEL_TYPE  # where a checkpoint keeps stage, config and overrides of its run
 RNG_KEY = "rng"  # and the state of torch's generator
 
 
@@ -21,16 +22,18 @@ def trainable_state(module: nn.Module) -> dict[str, Tensor]:
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """A checkpoint written by one of the stages, read without running code from it.
+    """A checkpoint of one of the stages, or its export, read without running code from it.
 
     Raises:
         CheckpointError: if the file is missing, damaged, holds pickled code, or is not ours.
     """
     path = Path(path)
+    if path.is_dir():
+        return ExportedFolder.read(path).as_checkpoint()
     if not path.is_file():
         raise CheckpointError(
             f"checkpoint {path} does not exist; give the path of a .ckpt file, "
-            "such as outputs/<run>/checkpoints/last.ckpt"
+            "such as outputs/<run>/checkpoints/last.ckpt, or of an exported folder"
         )
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)

@@ -1,0 +1,88 @@
+"""The form of an exported model: a folder of config, weights and tokenizers, without pickle."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmavlm.errors import CheckpointError
+from mmavlm.weight_files import WeightFile
+from mmavlm.weights import first_line
+
+MODEL_TYPE = "mmavlm"
+CONFIG, TRAINED, FROZEN = "config.json", "model.safetensors", "frozen.safetensors"
+QFORMER_TOKENIZER = "qformer_tokenizer"
+OF_STAGES = "backbone."  # what the names of a checkpoint begin with
+# The groups of a run's config that say what the model is, and how it answers.
+GROUPS = ("pretrained", "encoder", "prompt_tokenizer", "backbone", "stage")
+
+
+@dataclass(frozen=True)
+class ExportedFolder:
+    """Such a folder on this machine: `run` is the stage, the overrides and the model's config.
+
+    `frozen.safetensors` is there only if weights that do not learn came from a file of their own.
+    """
+
+    path: Path
+    run: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, path: Path) -> ExportedFolder:
+        """Read its config.
+
+        Raises:
+            CheckpointError: if config.json is missing, damaged, or of another kind of model.
+        """
+        try:
+            config = json.loads((path / CONFIG).read_text(encoding="utf-8"))
+            kind = config.get("model_type")
+            run = config["run"] if kind == MODEL_TYPE else {}
+        except (OSError, ValueError, KeyError, AttributeError) as error:
+            raise CheckpointError(
+                f"{path / CONFIG} cannot be read ({first_line(error)}); give a folder written by "
+                "python -m mmavlm.export"
+            ) from error
+        if kind != MODEL_TYPE:
+            raise CheckpointError(
+                f"{path} holds a model of type {kind!r}, expected {MODEL_TYPE!r}; give a folder "
+                "written by python -m mmavlm.export, or to start from InstructBLIP pretrained=…"
+            )
+        return cls(path.resolve(), run)
+
+    @property
+    def trained(self) -> WeightFile:
+        """The weights that learned."""
+        return WeightFile(self.path / TRAINED)
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """What is to be set so that tokenizers and frozen weights come from here."""
+        config = self.run["config"]["backbone"]
+        settings = {}
+        if (self.path / QFORMER_TOKENIZER).is_dir():
+            settings["prompt_tokenizer.pretrained"] = str(self.path)
+            settings["prompt_tokenizer.subfolder"] = QFORMER_TOKENIZER
+        if "tokenizer" in (config["llm"] or {}):
+            settings["llm.tokenizer"] = str(self.path)
+        if (self.path / FROZEN).is_file():
+            settings["init.weights"] = str(self.path / FROZEN)
+        return settings
+
+    def as_checkpoint(self) -> dict[str, Any]:
+        """What a stage's checkpoint holds of weights and run, under its keys."""
+        own = [f"++{key}={_quoted(value)}" for key, value in self.settings.items()]
+        run = {**self.run, "overrides": [*self.run["overrides"], *own]}
+        weights = self.trained.state().items()
+        return {
+            "state_dict": {f"{OF_STAGES}{name}": tensor for name, tensor in weights},
+            MODEL_TYPE: run,
+        }
+
+
+def _quoted(value: str) -> str:
+    """A value as Hydra reads it back, whatever signs a path has."""
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
