@@ -1,10 +1,18 @@
 """The estimate of a step's activations against what the allocator gives out."""
 
 import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 
-from mmavlm.footprint import Phase, peak, recomputed
+from mmavlm.footprint import Phase, layers_phase, peak, recomputed
+from mmavlm.llm import LoraSettings
+from mmavlm.llm.adapt import add_lora
 from support import peak_bytes, random_batch, tiny_backbone
 
+LLAMA = {
+    "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "vocab_size": 100,
+}  # fmt: skip
 WITHIN = 1.5  # estimate and measurement differ by no more than this factor
 
 
@@ -51,3 +59,16 @@ def test_phases_pile_up_and_moments_pass():
 
 def test_layers_computed_again_keep_their_inputs_and_one_layer():
     assert recomputed(Phase(80), layers=4, inputs=5) == Phase(20, 40)
+
+
+def test_a_layer_with_an_adapter_is_counted_once_whatever_its_weight_is_packed_as():
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(LlamaConfig(**LLAMA)).requires_grad_(False)
+    plain = layers_phase(model, positions=1, itemsize=1).kept
+    add_lora(model, LoraSettings(rank=4))
+    adapters = 2 * 2 * ((LLAMA["hidden_size"] + 4) + (4 + LLAMA["hidden_size"]))
+    assert layers_phase(model, positions=1, itemsize=1).kept == plain + adapters
+    query = model.model.layers[0].self_attn.q_proj.base_layer
+    packed = torch.empty(query.weight.numel() // 2, 1, dtype=torch.uint8)
+    query.weight = torch.nn.Parameter(packed, requires_grad=False)
+    assert layers_phase(model, positions=1, itemsize=1).kept == plain + adapters

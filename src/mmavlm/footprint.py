@@ -163,6 +163,8 @@ def _features(module: nn.Module) -> int:
     """Inputs plus outputs of a linear layer, 0 for others."""
     if isinstance(module, nn.Linear):
         return module.in_features + module.out_features
+    if any(module.children()):  # peft's layers show the weight of the layer they wrap as theirs
+        return 0
     weight = None if isinstance(module, nn.Embedding) else getattr(module, "weight", None)
     # GPT-2's linear layers are of no class of torch.
     return sum(weight.shape) if isinstance(weight, nn.Parameter) and weight.ndim == 2 else 0
