@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import pickle
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from mmavlm.errors import CheckpointError
-from mmavlm.files import write_whole, written_whole
+from mmavlm.files import written_whole
 from mmavlm.lavis import KeyReport, to_lavis, to_ours
 from mmavlm.stages.checkpoint import read_checkpoint
 from mmavlm.stages.exported import OF_STAGES
@@ -38,17 +41,17 @@ def convert(
 
     Raises:
         CheckpointError: if the source cannot be read safely or does not fit, or the target's
-            ending is neither.
+            ending is neither, or it cannot be written.
     """
     if target.suffix == OURS:
         state, report = to_ours(read_lavis(source), str(source), partial=partial)
-        with written_whole(target) as path:
+        with _written(target) as path:
             write_weights(state, path)
     elif target.suffix == LAVIS:
         state, report = to_lavis(
             read_ours(source), str(source), partial=partial, language_model=language_model
         )
-        with written_whole(target) as path:
+        with _written(target) as path:
             torch.save({"model": unshared(state)}, path)
     else:
         raise CheckpointError(
@@ -56,8 +59,21 @@ def convert(
             "is to be written accordingly"
         )
     if report_to is not None:
-        write_whole(report_to, json.dumps(asdict(report), indent=2).encode())
+        with _written(report_to) as path:
+            path.write_text(json.dumps(asdict(report), indent=2), encoding="utf-8")
     return report
+
+
+@contextmanager
+def _written(target: Path) -> Iterator[Path]:
+    """As `written_whole`, with an error that a user can mend."""
+    try:
+        with written_whole(target) as path:
+            yield path
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{target} cannot be written ({first_line(error)}); make room, or name another place"
+        ) from error
 
 
 def read_lavis(path: Path) -> dict[str, Tensor]:
