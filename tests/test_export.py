@@ -9,6 +9,7 @@ from huggingface_hub import ModelCard
 from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 
+import lavis_model
 import small_instructblip
 from mmavlm import evaluate, export, predict, train
 from mmavlm.convert import convert
@@ -190,12 +191,33 @@ def test_a_trained_model_goes_to_lavis_from_checkpoint_and_folder_alike(run, tmp
     assert not any(name.startswith(("visual_encoder", "llm_model")) for name in one)
 
 
+def test_weights_of_a_file_are_exported_and_asked_without_training(run, films, tmp_path, capsys):
+    folder = small_instructblip.save(tmp_path / "instructblip")
+    theirs = lavis_model.state_dict(layers=2)
+    kept = {n: t for n, t in theirs.items() if not lavis_model.frozen(n)}
+    torch.save({"model": kept}, tmp_path / "malmm.pth")
+    convert(tmp_path / "malmm.pth", tmp_path / "malmm.safetensors", partial=True)
+    settings = ["experiment=lvu_genre", *small_instructblip.overrides(folder), "data.num_frames=4",
+                "alignment=none", f"init.weights={tmp_path}/malmm.safetensors"]  # fmt: skip
+    assert run(export, *settings, "to=model") == 0
+    found = load_file(tmp_path / "model/model.safetensors")
+    assert torch.equal(found["projector.weight"], theirs["llm_proj.weight"])
+    assert not (tmp_path / "model/frozen.safetensors").exists()
+    capsys.readouterr()
+    video = next((films / "lvu/videos").glob("*.mp4"))
+    arguments = [f"video={video}", PROMPT, "candidates=[comedy,movie]", "format=json"]
+    assert run(predict, "checkpoint=model", *arguments) == 0
+    answers = json.loads(capsys.readouterr().out.splitlines()[-1])["answers"]
+    assert sum(answer["probability"] for answer in answers) == pytest.approx(1, abs=1e-5)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["checkpoint=BEST", "to=."], "to=. exists already; name a folder that is to be made"),
         (["checkpoint=gone.ckpt", "to=model"], "checkpoint gone.ckpt does not exist"),
-        (["to=model"], "checkpoint is not set; give it on the command line: checkpoint=…"),
+        (["checkpoint=BEST", "to=BEST/model"], "best.ckpt/model cannot be written ("),
+        (["to=model"], "there is nothing to export; give checkpoint="),
     ],
 )
 def test_a_mistake_gets_one_message(run, best, capsys, arguments, message):

@@ -1,4 +1,7 @@
-"""Export a model: `python -m mmavlm.export checkpoint=… to=folder`, for `hub.from_pretrained`."""
+"""Export a model: `python -m mmavlm.export checkpoint=… to=folder`, for `hub.from_pretrained`.
+
+In place of a checkpoint there may be settings with `init.weights`, such as a converted MA-LMM.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
+from safetensors import SafetensorError
 
 from mmavlm.cli import run_command
 from mmavlm.errors import ConfigError
 from mmavlm.model_card import model_card
-from mmavlm.stages.checkpoint import RUN_KEY, read_checkpoint
+from mmavlm.run import build_backbone
+from mmavlm.stages.checkpoint import RUN_KEY, read_checkpoint, trainable_state
 from mmavlm.stages.exported import (
     CONFIG,
     FROZEN,
@@ -30,13 +36,14 @@ from mmavlm.stages.exported import (
 )
 from mmavlm.text import PromptTokenizer, load_tokenizer
 from mmavlm.weight_files import WeightFile, write_weights
+from mmavlm.weights import first_line
 
 log = logging.getLogger(__name__)
 
 # Settings of a run that say nothing of its model, or name places on the machine it ran on.
 LEFT_OUT = {
     "data.root", "data.cache", "data.index", "paths", "logger", "callbacks", "trainer", "hydra",
-    "resume", "checkpoint", "prepare", "init",
+    "resume", "checkpoint", "prepare", "init", "to", "license",
 }  # fmt: skip
 
 
@@ -45,16 +52,46 @@ def export(cfg: DictConfig) -> None:
     to = Path(cfg.to)
     if to.exists():
         raise ConfigError(f"to={to} exists already; name a folder that is to be made")
-    checkpoint = read_checkpoint(cfg.checkpoint)
+    checkpoint = untrained(cfg) if cfg.checkpoint is None else read_checkpoint(cfg.checkpoint)
     partial = to.with_name(f".{to.name}.{uuid.uuid4().hex}.partial")
-    partial.mkdir(parents=True)
     try:
+        partial.mkdir(parents=True)
         write(checkpoint, partial, cfg.license)
         partial.rename(to)
+    except (OSError, SafetensorError) as error:
+        raise ConfigError(
+            f"to={to} cannot be written ({first_line(error)}); make room, or name another place"
+        ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     size = sum(file.stat().st_size for file in to.rglob("*") if file.is_file())
     log.info("exported to %s: %.1f MB", to, size / 1e6)
+
+
+def untrained(cfg: DictConfig) -> dict[str, Any]:
+    """The checkpoint of a run that has not begun: the model of the settings at hand.
+
+    Raises:
+        ConfigError: if no file of weights is given either.
+    """
+    if cfg.init.weights is None:
+        raise ConfigError(
+            "there is nothing to export; give checkpoint=outputs/<run>/checkpoints/best.ckpt, or "
+            "init.weights=… with the settings of its model"
+        )
+    # the other groups may lack what only a training run must have, such as data.root
+    groups = {group: cfg[group] for group in (*GROUPS, "init")}
+    config = {
+        group: OmegaConf.to_container(told, resolve=True) if OmegaConf.is_config(told) else told
+        for group, told in groups.items()
+    }
+    stage = str(cfg.stage._target_).split(".")[-1]
+    overrides = list(HydraConfig.get().overrides.task)
+    state = trainable_state(build_backbone(cfg))
+    return {
+        "state_dict": {f"{OF_STAGES}{name}": tensor for name, tensor in state.items()},
+        RUN_KEY: {"stage": stage, "config": config, "overrides": overrides},
+    }
 
 
 def write(checkpoint: Mapping[str, Any], to: Path, license_name: str | None) -> None:
