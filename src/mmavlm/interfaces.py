@@ -140,8 +140,9 @@ class VideoItem:
     """One question about one stretch of one video.
 
     `source` is a video file or a folder of frames. `start_s` and `end_s` bound the stretch (end
-    None = to the end). `label` is the index of the target among the task's classes, or None.
-    `meta` holds what else the annotation says, e.g. `num_frames` of the extracted-frame grid.
+    None = to the end). `references` are all texts that count as right, such as every caption of a
+    video. `label` is the index of the target among the task's classes, or None. `meta` holds what
+    else the annotation says, e.g. `num_frames` or `frame_length` of the extracted-frame grid.
     """
 
     item_id: str

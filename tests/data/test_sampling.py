@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmavlm.data.sampling import frame_times, grid_times, lvu_windows, segment_times
+from mmavlm.data.sampling import (
+    frame_times,
+    grid_times,
+    lvu_windows,
+    segment_numbers,
+    segment_times,
+)
 from mmavlm.data.sources import FrameSource
 from mmavlm.errors import VideoError
 from mmavlm.interfaces import VideoItem
@@ -130,6 +136,37 @@ def test_a_stretch_between_two_frames_gives_the_one_shown_there():
     assert segment_times(np.arange(10) / 10, 0.22, 0.28, 8, None) == [0.2]
 
 
+@given(
+    first=st.integers(0, 50),
+    length=st.integers(1, 300),
+    num_frames=st.integers(1, 100),
+    seed=st.integers(0, 2**32),
+)
+def test_numbers_of_segments_are_t_whatever_the_length(first, length, num_frames, seed):
+    """Restated slowly: the integer bounds of T segments, one number from each, empty ones too."""
+    stop = first + length
+    bounds = [int(first + length * i / num_frames) for i in range(num_frames + 1)]
+    drawn = segment_numbers(first, stop, num_frames, np.random.default_rng(seed)).tolist()
+    assert len(drawn) == num_frames
+    for number, (lower, upper) in zip(drawn, pairwise(bounds), strict=True):
+        # a bound may be rounded to either side of a whole number
+        assert lower - 1 <= number <= max(upper, lower + 1)
+    even = segment_numbers(first, stop, num_frames, None).tolist()
+    assert (len(even), even[0]) == (num_frames, first)
+    assert num_frames == 1 or even[-1] == stop - 1
+    assert drawn == sorted(drawn)
+    assert even == sorted(even)
+    assert max(*drawn, *even) < stop
+
+
+def test_segments_of_a_grid_are_those_of_integer_bounds():
+    assert segment_numbers(0, 9, 5, None).tolist() == [0, 2, 4, 6, 8]
+    assert segment_numbers(0, 3, 6, None).tolist() == [0, 0, 1, 1, 2, 2]
+    draws = [segment_numbers(0, 10, 4, np.random.default_rng(k)).tolist() for k in range(200)]
+    reached = [sorted(set(column)) for column in zip(*draws, strict=True)]
+    assert reached == [[0, 1], [2, 3, 4], [5, 6], [7, 8, 9]]
+
+
 @pytest.fixture
 def source(tmp_path):
     """Thirty frames, 3 s at 10 a second."""
@@ -163,3 +200,28 @@ def test_a_grid_that_goes_on_behind_the_film_is_named(source):
     message = r"lasts 3\.000 s, but item 'i' goes on to 9\.9 s by .*num_frames=500; get the whole"
     with pytest.raises(VideoError, match=message):
         frame_times(item(0, 9.9, num_frames=500), source, 5, None)
+
+
+def test_an_item_of_segments_is_sampled_on_the_grid_of_its_annotation(source):
+    whole = item(frame_length=28)
+    assert frame_times(whole, source, 4, None) == [0.0, 0.9, 1.8, 2.7]
+    draws = {t for k in range(99) for t in frame_times(whole, source, 4, np.random.default_rng(k))}
+    assert draws == {k / 10 for k in range(28)}
+
+
+def test_a_stretch_of_segments_ends_with_the_frame_of_its_last_moment(source):
+    times_s = frame_times(item(1, 2, frame_length=30), source, 11, None)
+    assert times_s == [k / 10 for k in range(10, 21)]
+    assert frame_times(item(2, 9.9, frame_length=30), source, 3, None)[-1] == 2.9
+
+
+def test_segments_that_go_on_behind_the_film_are_named(source):
+    message = r"lasts 3\.000 s, .* goes on to 4\.9 s by the annotation's frame_length=50; get the"
+    with pytest.raises(VideoError, match=message):
+        frame_times(item(frame_length=50), source, 5, None)
+
+
+def test_a_stretch_behind_the_frames_its_annotation_counts_is_named(source):
+    message = r"item 'i' starts at 2\.5 s, behind the 20 frames that its annotation counts"
+    with pytest.raises(VideoError, match=message):
+        frame_times(item(2.5, 3, frame_length=20), source, 5, None)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmavlm.data.sampling import frame_times, grid_times
+from mmavlm.data.sampling import GRID_KEYS, frame_times, grid_times
 from mmavlm.data.sources import FrameSource
 from mmavlm.data.transforms import ClipTransform
 from mmavlm.errors import VideoError
@@ -25,7 +25,8 @@ FRAMES_VERSION = 1
 # Windows of one film share a file up to so many frames, which a process must hold at once.
 MAX_FRAMES = 512
 
-Choice = tuple[float, float, int]  # start, end (infinite: to the end), frames of the grid (or -1)
+# start, end (infinite: to the end), frames of the grid by each of its keys (or -1)
+Choice = tuple[float, float, int, int]
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,8 @@ class FilmPlan:
 def choice(item: VideoItem) -> Choice:
     """What decides, beside film and sampling, which frames an item has."""
     end_s = math.inf if item.end_s is None else float(item.end_s)
-    return float(item.start_s), end_s, int(item.meta.get("num_frames", -1))
+    windows, segments = (int(item.meta.get(key, -1)) for key in GRID_KEYS)
+    return float(item.start_s), end_s, windows, segments
 
 
 def _groups(choices: Sequence[Choice], sampling: Sampling) -> Iterator[list[Choice]]:
@@ -141,7 +143,7 @@ def _most_frames(choices: Sequence[Choice], sampling: Sampling) -> int:
     """What the choices take at most, frames that they share on a grid counted once."""
     on_grid: set[float] = set()
     others = 0
-    for start_s, end_s, grid_frames in choices:
+    for start_s, end_s, grid_frames, _ in choices:
         if grid_frames < 0 or math.isinf(end_s):
             others += sampling.num_frames
         else:

@@ -14,6 +14,8 @@ from mmavlm.interfaces import VideoItem
 # Annotations and files disagree about the end of a film by less than this.
 END_SLACK_S = 1.0
 SAME_TIME_S = 1e-6
+# What an item's `meta` may count the frames of its grid by, one for each way to sample it.
+GRID_KEYS = ("num_frames", "frame_length")
 
 
 def lvu_windows(duration_s: int, history_s: int = 100, stride_s: int = 20) -> list[tuple[int, int]]:
@@ -50,13 +52,22 @@ def segment_times(
     first = max(int(np.searchsorted(times_s, start_s + SAME_TIME_S, side="right")) - 1, 0)
     stop = max(int(np.searchsorted(times_s, end_s - SAME_TIME_S)), first + 1)
     if stop - first <= num_frames:
-        chosen = np.arange(first, stop)
-    elif rng is None:
-        chosen = np.linspace(first, stop - 1, num_frames).round().astype(np.int64)
-    else:
-        bounds = np.linspace(first, stop, num_frames + 1).astype(np.int64)
-        chosen = np.array([rng.integers(a, b) for a, b in pairwise(bounds)])
-    return times_s[chosen].tolist()
+        return times_s[first:stop].tolist()
+    return times_s[segment_numbers(first, stop, num_frames, rng)].tolist()
+
+
+def segment_numbers(
+    first: int, stop: int, num_frames: int, rng: np.random.Generator | None
+) -> NDArray[np.int64]:
+    """T of the frames [first, stop), one in each of T equal segments with whole bounds.
+
+    A random one of each segment, or (`rng` None) T evenly spaced from the first to the last, as
+    MA-LMM takes them outside LVU; fewer frames than T are repeated.
+    """
+    if rng is None:
+        return np.linspace(first, stop - 1, num_frames).round().astype(np.int64)
+    bounds = np.linspace(first, stop, num_frames + 1).astype(np.int64)
+    return np.array([rng.integers(a, max(b, a + 1)) for a, b in pairwise(bounds)], np.int64)
 
 
 def frame_times(
@@ -64,8 +75,9 @@ def frame_times(
 ) -> list[float]:
     """The times to take for an item; `rng` given means training.
 
-    An item whose annotation counts the frames of a grid (`meta["num_frames"]`) is sampled on that
-    grid, as LVU is; any other by segments of the film's own frames.
+    An item whose annotation counts the frames of a grid is sampled on that grid: evenly, as LVU is
+    (`meta["num_frames"]`), or by segments (`meta["frame_length"]`); any other by segments of the
+    film's own frames.
 
     Raises:
         VideoError: if the stretch begins, or the grid goes on, after the end of the film.
@@ -76,14 +88,34 @@ def frame_times(
             f"{source.path} lasts {duration_s:.3f} s, but item {item.item_id!r} starts at "
             f"{item.start_s:g} s; correct its start_s, or get the whole film"
         )
-    end_s = duration_s if item.end_s is None else item.end_s
-    if "num_frames" not in item.meta:
+    key = next((key for key in GRID_KEYS if key in item.meta), None)
+    if key is None:
+        end_s = duration_s if item.end_s is None else item.end_s
         return segment_times(source.times_s, item.start_s, end_s, num_frames, rng)
-    grid_frames = int(item.meta["num_frames"])
-    times_s = grid_times(item.start_s, end_s, num_frames, grid_frames, source.grid_fps)
+    grid_frames, fps = int(item.meta[key]), source.grid_fps
+    if key == "num_frames":
+        end_s = duration_s if item.end_s is None else item.end_s
+        times_s = grid_times(item.start_s, end_s, num_frames, grid_frames, fps)
+    else:
+        first, stop = _stretch(item, grid_frames, fps)
+        times_s = [float(k) / fps for k in segment_numbers(first, stop, num_frames, rng)]
     if times_s[-1] > duration_s + END_SLACK_S:
         raise VideoError(
             f"{source.path} lasts {duration_s:.3f} s, but item {item.item_id!r} goes on to "
-            f"{times_s[-1]:g} s by the annotation's num_frames={grid_frames}; get the whole film"
+            f"{times_s[-1]:g} s by the annotation's {key}={grid_frames}; get the whole film, or "
+            "correct the annotation (scripts/prepare.py does)"
         )
     return times_s
+
+
+def _stretch(item: VideoItem, grid_frames: int, fps: float) -> tuple[int, int]:
+    """The frames [first, stop) of a grid that an item's stretch takes, its last moment included."""
+    first = int(item.start_s * fps + SAME_TIME_S)
+    if first >= grid_frames:
+        raise VideoError(
+            f"item {item.item_id!r} starts at {item.start_s:g} s, behind the {grid_frames} frames "
+            "that its annotation counts; correct one of them"
+        )
+    if item.end_s is None:
+        return first, grid_frames
+    return first, min(int(item.end_s * fps + SAME_TIME_S) + 1, grid_frames)
