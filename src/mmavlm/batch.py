@@ -15,7 +15,8 @@ class VideoTextBatch:
 
     Exactly one of `frames` and `features` is given. Rows with fewer than T frames are padded at
     the end; `frame_mask` is True on real frames. `broken` names the items that could not be read
-    and are therefore missing from the rows.
+    and are therefore missing from the rows. `references` are all texts that count as right for a
+    row; None stands for its target alone.
 
     Raises:
         ValueError: if shapes, dtypes or list lengths disagree.
@@ -30,6 +31,7 @@ class VideoTextBatch:
     video_id: list[str]
     item_id: list[str]
     task: list[str]
+    references: list[tuple[str, ...]] | None = None
     label: Tensor | None = None  # int64 (B,), -1 where the target is no known class
     broken: tuple[str, ...] = ()
 
@@ -58,11 +60,11 @@ class VideoTextBatch:
             raise ValueError(
                 f"VideoTextBatch: frame_mask must be bool, got {self.frame_mask.dtype}"
             )
-        for name in ("prompt", "target", "video_id", "item_id", "task"):
-            if len(getattr(self, name)) != leading[0]:
+        for name in ("prompt", "target", "video_id", "item_id", "task", "references"):
+            entries = getattr(self, name)
+            if entries is not None and len(entries) != leading[0]:
                 raise ValueError(
-                    f"VideoTextBatch: {name} must have B={leading[0]} entries, "
-                    f"got {len(getattr(self, name))}"
+                    f"VideoTextBatch: {name} must have B={leading[0]} entries, got {len(entries)}"
                 )
         if self.label is not None and tuple(self.label.shape) != leading[:1]:
             raise ValueError(

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from mmavlm.backbone import VideoLanguageModel
-from mmavlm.data.datamodule import SPLITS
+from mmavlm.data.readers.annotations import SPLITS
 from mmavlm.errors import CheckpointError
 from mmavlm.report import write_report
 from mmavlm.run_cache import build_encoder, take_features

@@ -150,7 +150,7 @@ def test_captions_keep_at_most_max_words(tmp_path):
 )
 def test_a_caption_without_words_is_named(tmp_path, reader, row, key):
     write(tmp_path / "train.jsonl", row, {**row, key: "!!!"})
-    with pytest.raises(DataError, match=rf"line 2: '{key}' holds no words: '!!!'; write a caption"):
+    with pytest.raises(DataError, match=rf"line 2: '{key}' holds no words: '!!!'; write some"):
         reader(tmp_path, "train", None)
 
 

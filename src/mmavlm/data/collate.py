@@ -39,6 +39,7 @@ def collate(samples: Sequence[Sample | BrokenItem]) -> VideoTextBatch:
         video_id=[item.video_id for item in items],
         item_id=[item.item_id for item in items],
         task=[item.task for item in items],
+        references=[item.references or (item.target,) for item in items],
         label=torch.tensor(labels, dtype=torch.int64),
         broken=tuple(f"{sample.item.video_id}: {sample.reason}" for sample in broken),
     )

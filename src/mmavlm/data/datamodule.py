@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import lightning as L
 import torch
@@ -17,10 +18,11 @@ from mmavlm.data.feature_cache import CachedFilms, FeatureCache
 from mmavlm.data.film_entries import FilmPlan, Sampling
 from mmavlm.data.order import EpochOrder
 from mmavlm.data.probe_index import ProbeIndex
+from mmavlm.data.readers.annotations import SPLITS
 from mmavlm.errors import ConfigError, DataError
 from mmavlm.interfaces import VideoItem
 
-SPLITS = ("train", "val", "test")
+log = logging.getLogger(__name__)
 
 
 class ReaderWithClasses(Protocol):
@@ -31,6 +33,14 @@ class ReaderWithClasses(Protocol):
 
     def classes(self, root: Path, task: str | Sequence[str] | None) -> dict[str, list[str]]:
         """Task → class names."""
+
+
+@runtime_checkable
+class TellsSkipped(Protocol):
+    """A reader that leaves out entries it cannot use, and tells of them."""
+
+    def skipped(self, root: Path, split: str, task: str | Sequence[str] | None) -> dict[str, str]:
+        """Entry → reason, for those of a split that were left out."""
 
 
 class VideoDataModule(L.LightningDataModule):
@@ -115,9 +125,13 @@ class VideoDataModule(L.LightningDataModule):
         self._items: dict[str, list[VideoItem]] = {}
 
     def items(self, split: str) -> list[VideoItem]:
-        """The items of a split whose videos exist; read once."""
+        """The items of a split whose videos exist; read once.
+
+        What training is told several ways, evaluation is asked once (see `asked_once`).
+        """
         if split not in self._items:
-            items = self.reader(self.root, split, self.task)[: self.limit_items]
+            found = self.reader(self.root, split, self.task)
+            items = (found if split == "train" else asked_once(found))[: self.limit_items]
             if not items:
                 raise DataError(
                     f"the {split} split below {self.root} has no items"
@@ -232,3 +246,19 @@ class VideoDataModule(L.LightningDataModule):
             pin_memory=torch.cuda.is_available(),
             persistent_workers=self.num_workers > 0,
         )
+
+
+def asked_once(items: list[VideoItem]) -> list[VideoItem]:
+    """The items without those that ask again what may be answered by the same references.
+
+    Captions come one a row, up to eighty of one video: with the same stretch, prompt and list of
+    references they are one question, and their scores would be one and the same.
+    """
+    questions: dict[object, VideoItem] = {}
+    for number, item in enumerate(items):
+        several = len(item.references) > 1
+        asked = (item.video_id, item.start_s, item.end_s, item.prompt, item.references)
+        questions.setdefault(asked if several else number, item)
+    if len(questions) < len(items):
+        log.info("%d items ask %d questions, each asked once", len(items), len(questions))
+    return list(questions.values())

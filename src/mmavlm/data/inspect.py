@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from mmavlm.data.datamodule import SPLITS, ReaderWithClasses
+from mmavlm.data.datamodule import ReaderWithClasses, TellsSkipped, asked_once
+from mmavlm.data.readers.annotations import SPLITS
 from mmavlm.data.sources import FrameSource
 from mmavlm.data.video import Picture
 from mmavlm.errors import ConfigError, DataError, VideoError
@@ -24,16 +25,30 @@ LISTED = 20
 
 @dataclass(frozen=True)
 class SplitInspection:
-    """Counts of one split; `missing` and `broken` list videos, `problem` what stops the reader."""
+    """Counts of one split; `missing` and `broken` list videos, `problem` what stops the reader.
+
+    `asked` counts the items that evaluation asks, fewer than `items` where many captions describe
+    one video. `skipped` tells of every entry that cannot be used, and why.
+    """
 
     items: int = 0
+    asked: int = 0
     videos: int = 0
     missing_videos: int = 0
     missing: list[str] = field(default_factory=list)
     broken_videos: int = 0
     broken: dict[str, str] = field(default_factory=dict)
     classes: dict[str, dict[str, int]] = field(default_factory=dict)
+    skipped_entries: int = 0
+    skipped: dict[str, str] = field(default_factory=dict)
     problem: str | None = None
+
+    def skipped_lines(self) -> list[str]:
+        """The first entries left out, with the reason of each, and how many there are beyond."""
+        lines = [f"skipped: {reason}" for reason in list(self.skipped.values())[:LISTED]]
+        if more := self.skipped_entries - len(lines):
+            lines.append(f"skipped: {more} more, which format=json lists")
+        return lines
 
 
 @dataclass(frozen=True)
@@ -51,15 +66,21 @@ class Inspection:
     def print(self) -> None:
         """A table of the splits, then classes and problems."""
         console = Console()
-        table = Table("split", "items", "videos", "missing", "broken", title=f"{self.root}")
+        columns = ("split", "items", "skipped", "videos", "missing", "broken")
+        table = Table(*columns, title=f"{self.root}")
         for name, split in self.splits.items():
-            numbers = (split.items, split.videos, split.missing_videos, split.broken_videos)
+            lost = (split.missing_videos, split.broken_videos)
+            numbers = (split.items, split.skipped_entries, split.videos, *lost)
             table.add_row(name, *map(str, numbers))
         console.print(table)
         for name, split in self.splits.items():
             for task, counts in split.classes.items():
                 share = ", ".join(f"{label} {count}" for label, count in counts.items())
                 console.print(f"{name} · {task}: {share}", markup=False, soft_wrap=True)
+            if split.asked != split.items:
+                console.print(f"{name}: evaluation asks {split.asked} questions of these items")
+            for line in split.skipped_lines():
+                console.print(f"{name}: {line}", markup=False, soft_wrap=True)
             if split.problem:
                 console.print(f"{name}: {split.problem}", markup=False, soft_wrap=True, style="red")
             if split.missing:
@@ -100,22 +121,28 @@ def inspect(
 def _inspect_split(
     reader: ReaderWithClasses, root: Path, split: str, task: Any, decode: bool
 ) -> SplitInspection:
+    skipped: dict[str, str] = {}
     try:
+        if isinstance(reader, TellsSkipped):
+            skipped = reader.skipped(root, split, task)
         items = reader(root, split, task)
     except DataError as error:
-        return SplitInspection(problem=str(error))
+        return SplitInspection(problem=str(error), skipped_entries=len(skipped), skipped=skipped)
     sources = {item.video_id: item.source for item in items}
     missing = [name for name, source in sources.items() if not source.exists()]
     present = {name: source for name, source in sources.items() if name not in set(missing)}
     broken = _broken(present) if decode else {}
     return SplitInspection(
         items=len(items),
+        asked=len(items if split == "train" else asked_once(items)),
         videos=len(sources),
         missing_videos=len(missing),
         missing=missing[:LISTED],
         broken_videos=len(broken),
         broken=broken,
         classes=_balance(items),
+        skipped_entries=len(skipped),
+        skipped=skipped,
     )
 
 

@@ -21,7 +21,10 @@ SAMPLE_FRAMES = 6
 
 @dataclass(frozen=True)
 class Prediction:
-    """Generated answers and ranked classes (either may be empty), best first, for one item."""
+    """Generated answers and ranked classes (either may be empty), best first, for one item.
+
+    `references` are all texts that count as right, the truth among them.
+    """
 
     item_id: str
     video_id: str
@@ -30,6 +33,7 @@ class Prediction:
     truth: str
     answers: list[Answer]
     ranking: list[Answer]
+    references: list[str]
 
     @classmethod
     def of(
@@ -44,6 +48,7 @@ class Prediction:
             truth=batch.target[row],
             answers=answers,
             ranking=ranking,
+            references=list(batch.references[row] if batch.references else [batch.target[row]]),
         )
 
 

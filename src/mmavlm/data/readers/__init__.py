@@ -2,6 +2,15 @@
 
 from mmavlm.data.readers.captions import CaptionReader, WebVidReader
 from mmavlm.data.readers.lvu import LVUReader
+from mmavlm.data.readers.malmm import LabelReader, QuestionReader, ReferenceReader
 from mmavlm.data.readers.own import OwnReader
 
-__all__ = ["CaptionReader", "LVUReader", "OwnReader", "WebVidReader"]
+__all__ = [
+    "CaptionReader",
+    "LVUReader",
+    "LabelReader",
+    "OwnReader",
+    "QuestionReader",
+    "ReferenceReader",
+    "WebVidReader",
+]

@@ -6,17 +6,19 @@ import csv
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from typing_extensions import TypedDict
 
-from mmavlm.errors import DataError
+from mmavlm.errors import ConfigError, DataError
 from mmavlm.interfaces import VideoItem
+from mmavlm.text import clean_caption
 
 SUFFIXES = (".jsonl", ".csv")
+SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
@@ -57,20 +59,75 @@ class Row:
             raise self.error(f"{key!r} must be a number of at least 0, got {value!r}")
         return number
 
-    def stretch_s(self) -> tuple[float, float | None]:
-        """`start_s` (0 where absent) and `end_s` (None where absent), in order.
+    def whole(self, key: str) -> int:
+        """A whole number of at least 1.
+
+        Raises:
+            DataError: naming file, row, key and what came.
+        """
+        value = self.need(key)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or value != int(value) or value < 1:
+            raise self.error(f"{key!r} must be a whole number of at least 1, got {value!r}")
+        return int(value)
+
+    def text(self, key: str) -> str:
+        """A text, as it stands; a number is taken for one.
+
+        Raises:
+            DataError: naming file, row, key and what came.
+        """
+        value = self.need(key)
+        if not isinstance(value, str | int | float) or isinstance(value, bool):
+            raise self.error(f"{key!r} must be a text, got {value!r}")
+        return str(value)
+
+    def words(self, key: str, max_words: int = 50) -> str:
+        """A text as MA-LMM cleans it up (see `clean_caption`).
+
+        Raises:
+            DataError: naming file, row and key, if it is missing or no word is left.
+        """
+        raw = self.text(key)
+        if cleaned := clean_caption(raw, max_words):
+            return cleaned
+        raise self.error(f"{key!r} holds no words: {raw!r}; write some, or remove the row")
+
+    def stretch_s(self, start: str = "start_s", end: str = "end_s") -> tuple[float, float | None]:
+        """The seconds under `start` (0 where absent) and `end` (None where absent), in order.
 
         Raises:
             DataError: naming file, row and what came.
         """
-        start_s, end_s = self.number("start_s") or 0.0, self.number("end_s")
+        start_s, end_s = self.number(start) or 0.0, self.number(end)
         if end_s is not None and end_s <= start_s:
-            raise self.error(f"end_s must be after start_s, got {start_s:g} to {end_s:g}")
+            raise self.error(f"{end} must be after {start}, got {start_s:g} to {end_s:g}")
         return start_s, end_s
 
     def error(self, what: str) -> DataError:
         """A DataError that says where the row stands."""
         return DataError(f"{self.path}, {self.place}: {what}")
+
+
+def known_split(split: str) -> str:
+    """The split, if it is one.
+
+    Raises:
+        ConfigError: naming the three there are.
+    """
+    if split not in SPLITS:
+        raise ConfigError(f"split {split!r} is unknown; choose one of {', '.join(SPLITS)}")
+    return split
+
+
+def refuse_task(task: str | Sequence[str] | None, what: str) -> None:
+    """Refuse a task for a set that has none to choose from.
+
+    Raises:
+        ConfigError: naming the task.
+    """
+    if task is not None:
+        raise ConfigError(f"data.task={task!r}: {what} have no tasks; leave data.task out")
 
 
 class SplitNames(TypedDict, total=False):
@@ -116,7 +173,7 @@ class SplitFiles:
             DataError: if it is missing, or none is named and there are two.
         """
         folder = Path(root) / self.folder
-        if name := self.named[split]:
+        if name := self.named[known_split(split)]:
             return require(folder / name)
         there = [path for suffix in SUFFIXES if (path := folder / f"{split}{suffix}").is_file()]
         if len(there) > 1:
@@ -169,13 +226,21 @@ def read_object(path: Path) -> Iterator[tuple[str, Row]]:
     Raises:
         DataError: if the file is missing, broken, or holds something else.
     """
-    try:
-        content = json.loads(require(path).read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is not JSON: {error}") from None
-    for key, values in _object(path, "its content", content).items():
+    for key, values in _object(path, "its content", read_json(path)).items():
         place = f"entry {key!r}"
         yield key, Row(path, place, _object(path, place, values))
+
+
+def read_json(path: Path) -> Any:
+    """What a .json file holds.
+
+    Raises:
+        DataError: if the file is missing or broken.
+    """
+    try:
+        return json.loads(require(path).read_text(encoding="utf-8-sig"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} is not JSON: {error}") from None
 
 
 def require(path: Path) -> Path:

@@ -7,11 +7,9 @@ from pathlib import Path
 
 from typing_extensions import Unpack
 
-from mmavlm.data.readers.annotations import Row, SplitFiles, SplitNames, distinct
+from mmavlm.data.readers.annotations import Row, SplitFiles, SplitNames, distinct, refuse_task
 from mmavlm.data.sources import inside
-from mmavlm.errors import ConfigError
 from mmavlm.interfaces import VideoItem
-from mmavlm.text import clean_caption
 
 PROMPT = "what does the video describe?"
 
@@ -39,8 +37,7 @@ class CaptionReader:
             ConfigError: if a task is given.
             DataError: naming file, row and key of what cannot be used.
         """
-        if task is not None:
-            raise ConfigError(f"data.task={task!r}: captions have no tasks; leave data.task out")
+        refuse_task(task, "captions")
         rows = self.files.rows(Path(root), split)
         return distinct([self._item(Path(root), row) for row in rows], self.files.path(root, split))
 
@@ -51,7 +48,7 @@ class CaptionReader:
     def _item(self, root: Path, row: Row) -> VideoItem:
         video = str(row.need("video"))
         start_s, end_s = row.stretch_s()
-        caption = self._caption(row, "caption")
+        caption = row.words("caption", self.max_words)
         return VideoItem(
             item_id=str(row.values.get("id") or f"{video}, {row.place}"),
             video_id=video,
@@ -63,13 +60,6 @@ class CaptionReader:
             end_s=end_s,
             references=(caption,),
         )
-
-    def _caption(self, row: Row, key: str) -> str:
-        raw = str(row.need(key))
-        caption = clean_caption(raw, self.max_words)
-        if not caption:
-            raise row.error(f"{key!r} holds no words: {raw!r}; write a caption or remove the row")
-        return caption
 
 
 class WebVidReader(CaptionReader):
@@ -85,7 +75,7 @@ class WebVidReader(CaptionReader):
 
     def _item(self, root: Path, row: Row) -> VideoItem:
         video_id, page = str(row.need("videoid")), row.need("page_dir")
-        caption = self._caption(row, "name")
+        caption = row.words("name", self.max_words)
         return VideoItem(
             item_id=video_id,
             video_id=video_id,

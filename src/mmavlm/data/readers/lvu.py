@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmavlm.data.readers.annotations import Row, read_object
+from mmavlm.data.readers.annotations import Row
+from mmavlm.data.readers.entries import EntryFiles
 from mmavlm.data.sampling import lvu_windows
 from mmavlm.data.sources import locate
 from mmavlm.errors import ConfigError
@@ -32,11 +33,13 @@ class LVUReader:
         history_s: int = 100,
         stride_s: int = 20,
         source: str = "auto",
+        counted: bool = False,
     ) -> None:
         for key, value in (("history_s", history_s), ("stride_s", stride_s)):
             if value < 1:
                 raise ConfigError(f"data.reader.{key} must be at least 1 second, got {value}")
-        self.folder = folder
+        self.files = EntryFiles(folder, counted=counted)
+        self.count_key = "num_frames"
         self.history_s = history_s
         self.stride_s = stride_s
         self.source = source
@@ -50,13 +53,13 @@ class LVUReader:
         """
         tasks = _checked(task)
         classes = self.classes(root, tasks)
-        folder = Path(root) / self.folder
+        folder = Path(root) / self.files.folder
         items = []
-        for video_id, row in read_object(folder / "annotation" / f"{split}.json"):
+        for video_id, row in self.files.entries(Path(root), split):
             wanted = [name for name in tasks if name in row.values]
             if not wanted:
                 continue
-            duration_s, num_frames = _whole(row, "duration"), _whole(row, "num_frames")
+            duration_s, num_frames = row.whole("duration"), row.whole(self.count_key)
             source = locate(folder, video_id, self.source)
             for name in wanted:
                 label = str(row.need(name))
@@ -82,19 +85,15 @@ class LVUReader:
     def classes(self, root: Path, task: str | Sequence[str] | None) -> dict[str, list[str]]:
         """Task → its labels in the training split, sorted."""
         labels: dict[str, set[str]] = {name: set() for name in _checked(task)}
-        path = Path(root) / self.folder / "annotation" / "train.json"
-        for _, row in read_object(path):
+        for _, row in self.files.entries(Path(root), "train"):
             for name in labels:
                 if name in row.values:
                     labels[name].add(str(row.values[name]))
         return {name: sorted(found) for name, found in labels.items()}
 
-
-def _whole(row: Row, key: str) -> int:
-    value = row.need(key)
-    if not isinstance(value, int) or value < 1:
-        raise row.error(f"{key!r} must be a whole number of at least 1, got {value!r}")
-    return value
+    def film(self, key: str, row: Row) -> str:
+        """The name of an entry's film: its key."""
+        return key
 
 
 def _checked(task: str | Sequence[str] | None) -> list[str]:

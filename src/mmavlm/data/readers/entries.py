@@ -1,0 +1,155 @@
+"""Annotation files in MA-LMM's layout: one JSON object a split, an entry an item."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+from typing_extensions import Unpack
+
+from mmavlm.data.readers.annotations import (
+    SPLITS,
+    Row,
+    SplitNames,
+    known_split,
+    read_object,
+    require,
+)
+from mmavlm.errors import DataError
+
+log = logging.getLogger(__name__)
+
+# How files that hold all splits name them.
+SUBSETS = {name: name for name in SPLITS} | {
+    "training": "train",
+    "validation": "val",
+    "testing": "test",
+}
+
+
+class EntryFiles:
+    """The files `<root>/<folder>/annotation/<prefix>{train,val,test}.json` of a set.
+
+    `train`, `val` and `test` name other files instead. With `held_out` validation and test may be
+    one and the same: where one of them is missing the other stands in, which is told. `shared`
+    names a file that holds all splits, told apart by each entry's `subset`. With `counted` the
+    copy of a file whose frame counts scripts/prepare.py corrected is read, where there is one.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        prefix: str = "",
+        *,
+        held_out: bool = False,
+        shared: str | None = None,
+        counted: bool = False,
+        **named: Unpack[SplitNames],
+    ) -> None:
+        self.folder = folder
+        self.prefix = prefix
+        self.held_out = held_out
+        self.shared = shared
+        self.counted = counted
+        self.named: dict[str, object] = dict(named)
+
+    def path(self, root: Path, split: str) -> Path:
+        """The file of a split.
+
+        Raises:
+            ConfigError: if the split is unknown.
+            DataError: if there is none.
+        """
+        path = self.original(root, split)
+        return copy if self.counted and (copy := counted_copy(path)).is_file() else path
+
+    def original(self, root: Path, split: str) -> Path:
+        """The file of a split as it was published.
+
+        Raises:
+            ConfigError: if the split is unknown.
+            DataError: if there is none.
+        """
+        folder = Path(root) / self.folder / "annotation"
+        own = self._name(split)
+        if self.named.get(split):
+            return require(folder / own)
+        others = [self._name(other) for other in self._stand_ins(split)]
+        names = [own, *([self.shared] if self.shared else []), *others]
+        there = (path for name in names if (path := folder / name).is_file())
+        return next(there, None) or require(folder / own)
+
+    def entries(self, root: Path, split: str) -> Iterator[tuple[str, Row]]:
+        """The entries of a split by their names.
+
+        Raises:
+            ConfigError: if the split is unknown.
+            DataError: if the file is missing, broken, or holds something else.
+        """
+        path = self.path(root, split)
+        found = list(read_object(path))
+        name = self.original(root, split).name
+        if name != self.shared:
+            if split != "train" and name != self._name(split):
+                self._tell(path, split)
+            yield from found
+            return
+        subsets = {subset(row) for _, row in found}
+        wanted = next((s for s in (split, *self._stand_ins(split)) if s in subsets), split)
+        if wanted != split:
+            self._tell(path, split)
+        # an entry of no known subset is given to all splits, so that each tells of it
+        yield from ((key, row) for key, row in found if subset(row) in (wanted, None))
+
+    def check_subset(self, row: Row) -> None:
+        """Refuse an entry of a shared file that belongs to no split.
+
+        Raises:
+            DataError: naming file, entry, and what is expected.
+        """
+        shared = (self.shared, counted_copy(Path(self.shared)).name) if self.shared else ()
+        if row.path.name in shared and subset(row) is None:
+            raise row.error(
+                f"'subset' must be one of {', '.join(SUBSETS)}, got {row.values.get('subset')!r}"
+            )
+
+    def _name(self, split: str) -> str:
+        return str(self.named.get(known_split(split)) or f"{self.prefix}{split}.json")
+
+    def _stand_ins(self, split: str) -> list[str]:
+        return [s for s in ("val", "test") if self.held_out and s != split != "train"]
+
+    @staticmethod
+    def _tell(path: Path, split: str) -> None:
+        log.warning(
+            "%s stands in for the %s split, which the set does not have: what is tested is what "
+            "checkpoints are chosen on",
+            path,
+            split,
+        )
+
+
+def subset(row: Row) -> str | None:
+    """The split an entry says it belongs to, None if it names none that is known."""
+    return SUBSETS.get(str(row.values.get("subset")).lower())
+
+
+def counted_copy(path: Path) -> Path:
+    """Where the copy of an annotation with corrected frame counts lies: `train.counted.json`."""
+    return path.with_suffix(f".counted{path.suffix}")
+
+
+def told(skipped: dict[str, str], total: int) -> str:
+    """How many of a file's entries cannot be used, and why, in one line."""
+    return f"{len(skipped)} of {total} entries left out; the first: {next(iter(skipped.values()))}"
+
+
+def refuse_none_left(items: int, skipped: dict[str, str]) -> None:
+    """Refuse a split in which nothing is left.
+
+    Raises:
+        DataError: with the first reason.
+    """
+    if skipped and not items:
+        raise DataError(f"no entry can be used; {told(skipped, len(skipped))}")

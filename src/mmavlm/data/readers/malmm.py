@@ -1,0 +1,274 @@
+"""MA-LMM's sets beside LVU: class labels, questions, and captions with references."""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cache, partial
+from pathlib import Path
+
+from typing_extensions import Unpack
+
+from mmavlm.data.readers.annotations import Row, SplitNames, read_json, refuse_task
+from mmavlm.data.readers.entries import EntryFiles, refuse_none_left, told
+from mmavlm.data.sources import locate
+from mmavlm.errors import ConfigError, DataError
+from mmavlm.interfaces import VideoItem
+
+log = logging.getLogger(__name__)
+
+Where = Callable[[str], Path]  # film → where it lies
+QUESTION = "{question}"  # where a prompt takes the question
+Items = tuple[list[VideoItem], dict[str, str]]  # and entry → reason of those left out
+
+
+class EntryReader(ABC):
+    """One item an entry of a set's JSON files; entries that cannot be used are left out and told.
+
+    Films lie in `<root>/<folder>/frames/<video>/` or `<root>/<folder>/videos/<video>.mp4`
+    (`source`: auto, video, frames); `count_key` is the key of the number of frames extracted of a
+    film, on which frames are chosen.
+    """
+
+    def __init__(self, files: EntryFiles, *, prompt: str, source: str, count_key: str) -> None:
+        self.files = files
+        self.prompt = prompt
+        self.source = source
+        self.count_key = count_key
+
+    def __call__(self, root: Path, split: str, task: str | Sequence[str] | None) -> list[VideoItem]:
+        """The items of a split; what was left out is logged.
+
+        Raises:
+            ConfigError: if a task is given, or the split is unknown.
+            DataError: if the annotation is missing or broken, or none of its entries can be used.
+        """
+        items, skipped = self.read(Path(root), split, task)
+        refuse_none_left(len(items), skipped)
+        if skipped:
+            log.warning(
+                "%s split: %s; `python -m mmavlm.check data=…` lists all",
+                split,
+                told(skipped, len(items) + len(skipped)),
+            )
+        return items
+
+    def skipped(self, root: Path, split: str, task: str | Sequence[str] | None) -> dict[str, str]:
+        """Entry → reason, for those of a split that cannot be used."""
+        return self.read(Path(root), split, task)[1]
+
+    def classes(self, root: Path, task: str | Sequence[str] | None) -> dict[str, list[str]]:
+        """Answers are open: no classes."""
+        return {}
+
+    def film(self, key: str, row: Row) -> str:
+        """The name of an entry's film."""
+        return row.text("video")
+
+    def read(self, root: Path, split: str, task: str | Sequence[str] | None) -> Items:
+        """The items of a split, and entry → reason of what was left out."""
+        refuse_task(task, f"the entries of {self.files.folder}")
+        # entries of one film stand beside each other, and looking for it takes long
+        where = cache(partial(locate, Path(root) / self.files.folder, kind=self.source))
+        items, skipped = [], {}
+        for key, row in self.files.entries(root, split):
+            try:
+                self.files.check_subset(row)
+                items.append(self.item(where, key, row))
+            except DataError as error:
+                skipped[key] = str(error)
+        return items, skipped
+
+    @abstractmethod
+    def item(self, where: Where, key: str, row: Row) -> VideoItem:
+        """The item of an entry; `where` says where its film lies.
+
+        Raises:
+            DataError: naming file, entry and key of what cannot be used.
+        """
+
+    def _item(
+        self, where: Where, key: str, row: Row, *, prompt: str, target: str, task: str
+    ) -> VideoItem:
+        frames = row.whole(self.count_key)
+        video = self.film(key, row)
+        return VideoItem(
+            item_id=key,
+            video_id=video,
+            source=where(video),
+            prompt=prompt,
+            target=target,
+            task=task,
+            references=(target,),
+            meta={"frame_length": frames},
+        )
+
+
+class LabelReader(EntryReader):
+    """Films with a class each: `{id: {<label>: class, <count_key>: frames}}`, as Breakfast, COIN.
+
+    `name` is the task its metrics are told by; `skip` lists films that are left out.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        name: str,
+        prompt: str,
+        label: str,
+        *,
+        count_key: str = "frame_length",
+        source: str = "auto",
+        skip: Sequence[str] = (),
+        shared: str | None = None,
+        counted: bool = False,
+        **named: Unpack[SplitNames],
+    ) -> None:
+        files = EntryFiles(folder, held_out=True, shared=shared, counted=counted, **named)
+        super().__init__(files, prompt=prompt, source=source, count_key=count_key)
+        self.name = name
+        self.label = label
+        self.skip = frozenset(skip)
+
+    def film(self, key: str, row: Row) -> str:
+        """Its key."""
+        return key
+
+    def classes(self, root: Path, task: str | Sequence[str] | None) -> dict[str, list[str]]:
+        """The task → its labels in the training split, sorted."""
+        items, _ = super().read(Path(root), "train", task)
+        return {self.name: sorted({item.target for item in items})}
+
+    def read(self, root: Path, split: str, task: str | Sequence[str] | None) -> Items:
+        """The items of a split with the indices of their classes, and what was left out."""
+        known = {name: i for i, name in enumerate(self.classes(root, task)[self.name])}
+        items, skipped = super().read(root, split, task)
+        return [replace(item, label=known.get(item.target)) for item in items], skipped
+
+    def item(self, where: Where, key: str, row: Row) -> VideoItem:
+        """The item of a film."""
+        if key in self.skip:
+            raise row.error("listed in data.reader.skip")
+        label = row.words(self.label)
+        return self._item(where, key, row, prompt=self.prompt, target=label, task=self.name)
+
+
+class QuestionReader(EntryReader):
+    """Questions with short answers: `{id: {question, answer, video, frame_length}}`.
+
+    `prompt` holds `{question}`. Files are `qa_{train,val,test}.json`.
+
+    Raises:
+        ConfigError: if the prompt has no place for the question.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        prompt: str,
+        *,
+        source: str = "auto",
+        counted: bool = False,
+        **named: Unpack[SplitNames],
+    ) -> None:
+        if QUESTION not in prompt:
+            raise ConfigError(f"data.reader.prompt={prompt!r} has no {QUESTION} to fill in")
+        files = EntryFiles(folder, "qa_", counted=counted, **named)
+        super().__init__(files, prompt=prompt, source=source, count_key="frame_length")
+
+    def item(self, where: Where, key: str, row: Row) -> VideoItem:
+        """The item of a question."""
+        prompt = self.prompt.replace(QUESTION, row.words("question"))
+        answer = row.words("answer")
+        return self._item(where, key, row, prompt=prompt, target=answer, task="qa")
+
+
+class ReferenceReader(EntryReader):
+    """Captions: `{n: {caption, video, frame_length}}`, YouCook2's with `segment` and its times.
+
+    Files are `cap_{train,val,test}.json`. Outside training an item's references are all captions
+    of its video or segment, as they stand in `coco_gt/` of the annotation, or else in the split.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        prompt: str,
+        *,
+        max_words: int = 50,
+        source: str = "auto",
+        counted: bool = False,
+        **named: Unpack[SplitNames],
+    ) -> None:
+        files = EntryFiles(folder, "cap_", counted=counted, **named)
+        super().__init__(files, prompt=prompt, source=source, count_key="frame_length")
+        self.max_words = max_words
+
+    def read(self, root: Path, split: str, task: str | Sequence[str] | None) -> Items:
+        """The items of a split with their references, and what was left out."""
+        items, skipped = super().read(root, split, task)
+        if split == "train":
+            return items, skipped
+        known: dict[str, list[str]] = {}
+        for item in items:
+            known.setdefault(_described(item), []).append(item.target)
+        path = self.files.original(root, split)
+        path = path.parent / "coco_gt" / path.name
+        if path.is_file():
+            published, unusable = read_references(path)
+            skipped |= unusable
+            if absent := known.keys() - published.keys():
+                log.warning(
+                    "%s has no captions of %d of %d videos, such as %s; those of the split itself "
+                    "are their references", path, len(absent), len(known), min(absent)
+                )  # fmt: skip
+            known |= published
+        shared = {name: tuple(captions) for name, captions in known.items()}
+        return [replace(item, references=shared[_described(item)]) for item in items], skipped
+
+    def item(self, where: Where, key: str, row: Row) -> VideoItem:
+        """The item of a caption."""
+        caption = row.words("caption", self.max_words)
+        item = self._item(where, key, row, prompt=self.prompt, target=caption, task="caption")
+        if "segment" not in row.values:
+            return item
+        start_s, end_s = row.stretch_s("start_time", "end_time")
+        duration_s = row.number("duration")
+        if duration_s is not None and start_s >= duration_s:
+            raise row.error(f"start_time must be before duration={duration_s:g}, got {start_s:g}")
+        meta = {**item.meta, "segment": row.text("segment")}
+        return replace(item, start_s=start_s, end_s=end_s, meta=meta)
+
+
+def read_references(path: Path) -> tuple[dict[str, list[str]], dict[str, str]]:
+    """Captions by video or segment, of `{"annotations": [{image_id, caption}, …]}`.
+
+    Beside them stands what could not be used, with its reason.
+
+    Raises:
+        DataError: if the file is missing, broken, or holds something else.
+    """
+    content = read_json(path)
+    rows = content.get("annotations") if isinstance(content, dict) else None
+    if not isinstance(rows, list):
+        raise DataError(
+            f"{path} must hold a list of captions under 'annotations', as COCO's files do; "
+            "get it anew, or remove it to take the captions of the split"
+        )
+    captions: dict[str, list[str]] = {}
+    unusable = {}
+    for number, values in enumerate(rows):
+        place = f"annotation {number}"
+        try:
+            row = Row(path, place, values if isinstance(values, dict) else {})
+            captions.setdefault(row.text("image_id"), []).append(row.text("caption"))
+        except DataError as error:
+            unusable[f"{path.name}, {place}"] = str(error)
+    return captions, unusable
+
+
+def _described(item: VideoItem) -> str:
+    """What a caption is about: a segment of a video, or all of it."""
+    return str(item.meta.get("segment", item.video_id))
