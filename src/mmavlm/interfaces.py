@@ -119,6 +119,7 @@ class LanguageModel(Protocol):
         *,
         num_beams: int = 5,
         num_answers: int = 1,
+        min_new_tokens: int = 0,
         max_new_tokens: int = 30,
     ) -> list[list[Answer]]:
         """The best `num_answers` beams of each row, best first."""

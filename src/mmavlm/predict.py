@@ -96,6 +96,7 @@ def ask(
             [cfg.prompt],
             num_beams=max(cfg.stage.num_beams, cfg.num_answers),
             num_answers=cfg.num_answers,
+            min_new_tokens=cfg.stage.min_new_tokens,
             max_new_tokens=longest,
         )[0]
         shares = torch.tensor([answer.log_prob for answer in answers]).exp().tolist()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import OmegaConf
 
-from mmavlm.metrics import confusion
+from mmavlm.metrics import Compare, confusion
 from mmavlm.report import Confusion, Curve, Report, SampleAnswer, Table, read_csv_curves
 from mmavlm.stages import FineTune
 from mmavlm.stages.predictions import Prediction, PredictionLog
@@ -29,7 +29,7 @@ def describe(run: Run, earlier: Sequence[Run]) -> Report:
         summary=headline(run.metrics),
         curves=[curve for part in (*earlier, run) for curve in curves(part)],
         confusions=confusions(list(log.rows.values()), classes),
-        samples=samples(log),
+        samples=samples(log, stage.compare if isinstance(stage, FineTune) else "whole"),
         tables=[metrics_table(part) for part in (*earlier, run)],
         config_yaml=OmegaConf.to_yaml(run.config, resolve=True),
     )
@@ -78,8 +78,8 @@ def confusions(rows: Sequence[Prediction], classes: Mapping[str, Sequence[str]])
     ]  # fmt: skip
 
 
-def samples(log: PredictionLog) -> list[SampleAnswer]:
-    """The kept items with their frames, prompt, answers and truth."""
+def samples(log: PredictionLog, compare: Compare) -> list[SampleAnswer]:
+    """The kept items with their frames, prompt, answers and truth, and how these are compared."""
     return [
         SampleAnswer(
             task=row.task,
@@ -89,6 +89,7 @@ def samples(log: PredictionLog) -> list[SampleAnswer]:
             probabilities=[math.exp(answer.log_prob) for answer in row.answers],
             truth=row.truth,
             frames=frames,
+            compare=compare,
         )
         for item, frames in log.frames.items()
         for row in (log.rows[item],)

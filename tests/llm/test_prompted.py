@@ -217,6 +217,28 @@ def test_counts_that_do_not_fit_are_refused(num_beams, num_answers, max_new_toke
         )
 
 
+def test_answers_are_at_least_as_long_as_asked(llm, video):
+    # the end of text made the likeliest token, so that nothing but the minimum holds answers open
+    bias = torch.zeros(llm.model.get_output_embeddings().out_features)
+    bias[llm.texts.eos_id] = 1e4
+    hook = llm.model.get_output_embeddings().register_forward_hook(lambda *a: a[2] + bias)
+    try:
+        for least in (0, 1, 3):
+            found = llm.generate(
+                video, PROMPTS, num_beams=2, min_new_tokens=least, max_new_tokens=4
+            )
+            assert [len(llm.texts.answer(a.text)) > least for (a,) in found] == [True] * 3
+            assert least or [a.text for (a,) in found] == [""] * 3
+    finally:
+        hook.remove()
+
+
+def test_a_shortest_answer_longer_than_the_longest_is_refused():
+    llm = wrap("llama")
+    with pytest.raises(ConfigError, match="min_new_tokens=6 must be 0 to max_new_tokens=5"):
+        llm.generate(torch.randn(1, 2, 1), ["hi"], min_new_tokens=6, max_new_tokens=5)
+
+
 def test_ranking_nothing_is_refused():
     llm = wrap("llama")
     with pytest.raises(ConfigError, match="nothing to rank; give at least one candidate"):

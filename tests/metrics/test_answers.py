@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mmavlm.errors import ConfigError
 from mmavlm.metrics import AnswerAccuracy, answer_accuracy, normalise_answer, wilson_interval
 
 words = st.sampled_from(["comedy", "action", " Drama", "drama ", "COMEDY"])
@@ -135,3 +136,23 @@ def test_parts_of_different_lengths_are_refused(take):
 def test_top_0_is_refused():
     with pytest.raises(ValueError, match=r"top_k counts answers from 1, got \[1, 0\]"):
         AnswerAccuracy(top_k=(1, 0))
+
+
+def test_first_words_alone_are_compared_where_they_are_what_counts():
+    answers = [["Sing  a song", "dance"], [""], ["a man"], []]
+    truths = ["sing", "cat", "a man", "dog"]
+    ids = list("0123")
+    whole = answer_accuracy(ids, ids, answers, truths)
+    first = answer_accuracy(ids, ids, answers, truths, compare="first_word")
+    assert (whole["top1"], first["top1"]) == (0.25, 0.25)
+    assert feed(
+        AnswerAccuracy(compare="first_word"), list(zip(ids, ids, answers, truths, strict=True)), 2
+    ) == pytest.approx(first)
+    best = [normalise_answer(given[0], "first_word") for given in answers[:3]]
+    right = [answer == truth for answer, truth in zip(best, truths[:3], strict=True)]
+    assert right == [True, False, False], "a truth of two words is no first word"
+
+
+def test_an_unknown_comparison_is_refused():
+    with pytest.raises(ConfigError, match=r"stage\.compare='last' is unknown; choose one of whole"):
+        AnswerAccuracy(compare="last")

@@ -1,6 +1,7 @@
 import base64
 import io
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -119,6 +120,13 @@ def test_large_frames_are_made_small(tmp_path):
     (uri,) = [value for tag, name, value in page.attributes if (tag, name) == ("img", "src")]
     image = Image.open(io.BytesIO(base64.b64decode(uri.split(",", 1)[1])))
     assert image.size == (224, 126)
+
+
+@pytest.mark.parametrize(("compare", "verdict"), [("whole", "✗ wrong"), ("first_word", "✓ right")])
+def test_an_answer_is_right_by_the_rule_it_is_measured_by(tmp_path, compare, verdict):
+    shown = sample(answers=["Horror film"], probabilities=[1.0], compare=compare)
+    write_report(tmp_path / "report.html", replace(full_report(), samples=[shown]))
+    assert verdict in (tmp_path / "report.html").read_text()
 
 
 @pytest.mark.parametrize(

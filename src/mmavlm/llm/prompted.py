@@ -97,6 +97,7 @@ class PromptedLanguageModel(nn.Module):
         *,
         num_beams: int = 5,
         num_answers: int = 1,
+        min_new_tokens: int = 0,
         max_new_tokens: int = 30,
     ) -> list[list[Answer]]:
         """The best `num_answers` beams of each row, best first, by beam search without sampling.
@@ -105,8 +106,13 @@ class PromptedLanguageModel(nn.Module):
         they were generated, end-of-text included where it was reached.
 
         Raises:
-            ConfigError: if there are more answers than beams, or fewer than one of anything.
+            ConfigError: if there are more answers than beams, fewer than one of anything, or the
+                shortest answer is longer than the longest.
         """
+        if not 0 <= min_new_tokens <= max_new_tokens:
+            raise ConfigError(
+                f"min_new_tokens={min_new_tokens} must be 0 to max_new_tokens={max_new_tokens}"
+            )
         if not 1 <= num_answers <= num_beams or max_new_tokens < 1:
             raise ConfigError(
                 f"num_answers={num_answers}, num_beams={num_beams}, "
@@ -117,6 +123,7 @@ class PromptedLanguageModel(nn.Module):
             do_sample=False,
             num_beams=num_beams,
             num_return_sequences=num_answers,
+            min_new_tokens=min_new_tokens or None,
             max_new_tokens=max_new_tokens,
             bos_token_id=self.texts.tokenizer.bos_token_id,
             eos_token_id=self.texts.eos_id,

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
+from mmavlm.errors import ConfigError
 from mmavlm.hashing import string_keys
 from mmavlm.metrics.intervals import wilson_interval
 from mmavlm.metrics.rows import RowMetric, check_lengths, first_of_each
+
+Compare = Literal["whole", "first_word"]  # what of an answer is compared with the truth
 
 ITEM, VIDEO, TRUTH, ANSWER, RANK = range(5)  # columns of a row
 _NO_ANSWER = -1  # keys are never negative
 _NO_RANK = torch.iinfo(torch.int64).max
 
 
-def normalise_answer(text: str) -> str:
-    """The text as it is compared: lower case, no outer spaces, inner ones collapsed."""
-    return " ".join(text.lower().split())
+def normalise_answer(text: str, compare: Compare = "whole") -> str:
+    """The text as it is compared: lower case, no outer spaces, inner ones collapsed.
+
+    With `compare` "first_word" an answer counts by its first word, as MSVD's and MSRVTT's do.
+    """
+    words = text.lower().split()
+    return " ".join(words[:1] if compare == "first_word" else words)
 
 
 def answer_rows(
@@ -27,13 +34,14 @@ def answer_rows(
     video_ids: Sequence[str],
     answers: Sequence[Sequence[str]],
     truths: Sequence[str],
+    compare: Compare = "whole",
 ) -> Tensor:
     """One row an item, int64 (n,5): keys of item, video, truth and best answer, rank of the truth.
 
     The rank counts from 0 and is the largest integer where no answer is the truth.
     """
     wanted = [normalise_answer(truth) for truth in truths]
-    given = [[normalise_answer(answer) for answer in best_first] for best_first in answers]
+    given = [[normalise_answer(text, compare) for text in best_first] for best_first in answers]
     best = [int(string_keys(best_first[:1])) if best_first else _NO_ANSWER for best_first in given]
     rank = [
         best_first.index(truth) if truth in best_first else _NO_RANK
@@ -81,16 +89,19 @@ def answer_accuracy(
     answers: Sequence[Sequence[str]],
     truths: Sequence[str],
     top_k: Sequence[int] = (1, 5),
+    compare: Compare = "whole",
 ) -> dict[str, float]:
     """What `AnswerAccuracy` computes, for answers at hand."""
     check_lengths(
         "answer_accuracy", item_ids=item_ids, video_ids=video_ids, answers=answers, truths=truths
     )
-    return summarise(answer_rows(item_ids, video_ids, answers, truths), top_k)
+    return summarise(answer_rows(item_ids, video_ids, answers, truths, compare), top_k)
 
 
 class AnswerAccuracy(RowMetric):
-    """Exact match of answers with the truth, up to case and spaces.
+    """Exact match of answers, or (`compare`) of their first words, with the truth.
+
+    Case and spaces do not count.
 
     `compute` gives floats: `top1` and the other `top<k>`, `count`, and `video_top1`,
     `video_count`: each video's most frequent best answer, for videos whose items share one truth
@@ -99,14 +110,21 @@ class AnswerAccuracy(RowMetric):
     Without items the accuracies are nan.
 
     Raises:
+        ConfigError: if the comparison is unknown.
         ValueError: if `top_k` holds anything below 1.
     """
 
-    def __init__(self, top_k: Sequence[int] = (1, 5), **kwargs: Any) -> None:
+    def __init__(
+        self, top_k: Sequence[int] = (1, 5), compare: Compare = "whole", **kwargs: Any
+    ) -> None:
         super().__init__(columns=5, **kwargs)
         if any(k < 1 for k in top_k):
             raise ValueError(f"AnswerAccuracy: top_k counts answers from 1, got {list(top_k)}")
+        if compare not in get_args(Compare):
+            known = ", ".join(get_args(Compare))
+            raise ConfigError(f"stage.compare={compare!r} is unknown; choose one of {known}")
         self.top_k = tuple(top_k)
+        self.compare = compare
 
     def update(
         self,
@@ -119,7 +137,7 @@ class AnswerAccuracy(RowMetric):
         check_lengths(
             "AnswerAccuracy", item_ids=item_ids, video_ids=video_ids, answers=answers, truths=truths
         )
-        rows = answer_rows(item_ids, video_ids, answers, truths)
+        rows = answer_rows(item_ids, video_ids, answers, truths, self.compare)
         self.rows.append(rows.to(self.device))
 
     def compute(self) -> dict[str, float]:

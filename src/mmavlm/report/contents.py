@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mmavlm.metrics import Compare
+
 
 @dataclass(frozen=True)
 class Curve:
@@ -65,7 +67,8 @@ class Confusion:
 class SampleAnswer:
     """One item as it was answered: answers best first, their probabilities, the truth.
 
-    `frames` are uint8 (H,W,3) in time order, or empty.
+    `frames` are uint8 (H,W,3) in time order, or empty; `compare` says what of the best answer must
+    be the truth (see `metrics.Compare`).
 
     Raises:
         ValueError: if answers and probabilities differ in number, or a frame is not such an image.
@@ -78,6 +81,7 @@ class SampleAnswer:
     probabilities: Sequence[float]
     truth: str
     frames: Sequence[NDArray[np.uint8]] = ()
+    compare: Compare = "whole"
 
     def __post_init__(self) -> None:
         if len(self.answers) != len(self.probabilities):

@@ -78,7 +78,7 @@ def _film_strip(sample: SampleAnswer) -> dict[str, Any]:
     first = sample.answers[0] if sample.answers else ""
     return {
         "sample": sample,
-        "right": normalise_answer(first) == normalise_answer(sample.truth),
+        "right": normalise_answer(first, sample.compare) == normalise_answer(sample.truth),
         "answers": list(zip(sample.answers, sample.probabilities, strict=True)),
         "frames": [_data_uri(frame) for frame in sample.frames],
     }

@@ -13,7 +13,7 @@ from mmavlm.backbone import VideoLanguageModel
 from mmavlm.batch import VideoTextBatch
 from mmavlm.errors import ConfigError
 from mmavlm.interfaces import Answer
-from mmavlm.metrics import AnswerAccuracy
+from mmavlm.metrics import AnswerAccuracy, Compare
 from mmavlm.stages.base import Stage
 from mmavlm.stages.optim import OptimizerRecipe
 from mmavlm.stages.predictions import Prediction, PredictionLog
@@ -26,10 +26,12 @@ class FineTune(Stage):
 
     `classes` maps a task to its class names; tasks without an entry have open answers. Accuracy
     is reported for each task an item is of: top-1/top-5 of the beams (`<task>/top1`), of the
-    ranked classes (`<task>/rank_top1`), and by majority over a video's items.
+    ranked classes (`<task>/rank_top1`), and by majority over a video's items. `compare` says what
+    of a generated answer must be the truth: the whole of it, or its first word.
 
     Raises:
-        ConfigError: if the backbone has no LLM, or more answers are asked for than beams.
+        ConfigError: if the backbone has no LLM, more answers are asked for than beams, or the
+            comparison is unknown.
     """
 
     def __init__(
@@ -43,7 +45,9 @@ class FineTune(Stage):
         align_weight: float = 1.0,
         num_beams: int = 5,
         num_answers: int = 5,
+        min_new_tokens: int = 1,
         max_new_tokens: int = 30,
+        compare: Compare = "whole",
         generate_in_validation: bool = True,
         monitor: str = "val/accuracy",
         run: dict[str, Any] | None = None,
@@ -60,13 +64,20 @@ class FineTune(Stage):
         self.generate_in_validation = generate_in_validation
         self.text_weight = text_weight
         self.align_weight = align_weight
-        self.beams = {"num_beams": num_beams, "num_answers": num_answers}
+        self.answering = {
+            "num_beams": num_beams,
+            "num_answers": num_answers,
+            "min_new_tokens": min_new_tokens,
+        }
+        self.compare = compare
         self.max_new_tokens = self._fit_classes(max_new_tokens)
         self.run["max_new_tokens"] = self.max_new_tokens
         self.monitor = monitor
         self.accuracy = torch.nn.ModuleDict(
             {
-                _key(split, task, kind): AnswerAccuracy()
+                _key(split, task, kind): AnswerAccuracy(
+                    compare=compare if kind == "generated" else "whole"
+                )
                 for split in ("val", "test")
                 for task in tasks
                 for kind in self._kinds(split, task)
@@ -118,7 +129,7 @@ class FineTune(Stage):
             prompts = [batch.prompt[i] for i in rows]
             if generate or task not in self.classes:
                 answers = llm.generate(
-                    tokens[rows], prompts, max_new_tokens=self.max_new_tokens, **self.beams
+                    tokens[rows], prompts, max_new_tokens=self.max_new_tokens, **self.answering
                 )
                 _place(generated, rows, answers)
             if task in self.classes:
