@@ -13,6 +13,7 @@ from hypothesis import settings
 from PIL import Image
 
 from mmavlm.movies import ensure_movie_set
+from public_sets import write_public_sets
 
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("patient", deadline=None)
@@ -66,7 +67,7 @@ def make_clip(tmp_path):
 
 @pytest.fixture(scope="session")
 def films(tmp_path_factory):
-    """Twelve films with annotations of all kinds: LVU's, captions, and a user's own rows."""
+    """Twelve films with annotations of all kinds: the public sets', and a user's own rows."""
     root = ensure_movie_set(tmp_path_factory.mktemp("films"), clips=12, duration_s=4)
     for split in ("train", "val", "test"):
         rows = map(json.loads, (root / "captions" / f"{split}.jsonl").read_text().splitlines())
@@ -75,6 +76,12 @@ def films(tmp_path_factory):
             for r in rows
         ]
         (root / f"{split}.jsonl").write_text("\n".join(lines))
+    lvu = root / "lvu"
+    names = {split: list(json.loads((lvu / f"annotation/{split}.json").read_text()))
+             for split in ("train", "val", "test")}  # fmt: skip
+    write_public_sets(root, names, frames=40)
+    for folder in ("breakfast", "coin", "msvd", "msrvtt", "activitynet", "youcook2"):
+        (root / folder / "videos").symlink_to(lvu / "videos")
     return root
 
 

@@ -16,6 +16,14 @@ from support import SMALL
 EXPERIMENTS = sorted(
     path.stem for path in (Path(__file__).parents[1] / "conf/experiment").glob("*.yaml")
 )
+# What a user of a public set looks for at the end of a run.
+TOLD = {
+    "breakfast": "test/breakfast/rank_top1",
+    "coin": "test/coin/rank_top1",
+    "msvd_qa": "test/qa/top1",
+    "msrvtt_qa": "test/qa/top1",
+    "activitynet_qa": "test/qa/top1",
+}
 
 
 @pytest.mark.slow
@@ -26,8 +34,23 @@ def test_every_experiment_runs_to_its_end(run, films, tmp_path, experiment):
     assert code == 0
     metrics = json.loads((tmp_path / "run/metrics.json").read_text())
     assert any(name.startswith("test/") for name in metrics)
+    assert TOLD.get(experiment) in {None, *metrics}
+    if experiment.endswith("_caption"):
+        rows = [json.loads(line) for line in (tmp_path / "run/predictions.jsonl").open()]
+        assert len({row["item_id"] for row in rows}) == len(rows)
+        per_item = 1 if experiment.startswith("youcook2") else 2
+        assert {len(row["references"]) for row in rows} == {per_item}
     assert (tmp_path / "run/report.html").read_text().startswith("<!doctype html>")
     assert (tmp_path / "run/checkpoints/last.ckpt").is_file()
+
+
+@pytest.mark.parametrize("experiment", TOLD)
+def test_check_counts_a_public_set(run, films, capsys, experiment):
+    assert run(check, f"data={experiment}", f"data.root={films}", "format=json") == 0
+    splits = json.loads(capsys.readouterr().out)["splits"]
+    for split in splits.values():
+        assert split["items"] == split["videos"] > 0
+        assert (split["missing_videos"], split["skipped_entries"], split["problem"]) == (0, 0, None)
 
 
 def test_a_run_leaves_config_metrics_predictions_log_and_report(trained):

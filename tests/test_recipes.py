@@ -1,0 +1,41 @@
+"""The recipes of the public sets are MA-LMM's, row by row."""
+
+import pytest
+
+from support import composed
+
+ROWS = {  # frames, bank length, lr, epochs, batch, accumulation, shortest and longest answer, rule
+    "lvu_genre": (100, 20, 1e-4, 20, 16, 1, 1, 5, "whole"),
+    "breakfast": (100, 20, 1e-4, 20, 16, 1, 1, 20, "whole"),
+    "coin": (100, 20, 1e-4, 20, 16, 1, 1, 20, "whole"),
+    "msvd_qa": (20, 10, 1e-4, 5, 32, 1, 1, 10, "first_word"),
+    "msrvtt_qa": (20, 10, 1e-4, 5, 32, 1, 1, 10, "first_word"),
+    "activitynet_qa": (20, 10, 1e-4, 5, 32, 1, 1, 10, "whole"),
+    "msvd_caption": (80, 40, 1e-5, 10, 16, 2, 1, 50, "whole"),
+    "msrvtt_caption": (80, 40, 1e-5, 10, 16, 2, 1, 50, "whole"),
+    "youcook2_caption": (80, 40, 1e-4, 10, 16, 2, 2, 30, "whole"),
+}
+
+
+@pytest.mark.parametrize("experiment", ROWS)
+def test_an_experiment_has_the_row_of_its_set(experiment):
+    config = composed(f"experiment={experiment}")
+    data, stage, trainer = config.data, config.stage, config.trainer
+    row = (
+        *(data.num_frames, config.memory.length, config.optimizer.lr, trainer.max_epochs),
+        *(data.batch_size, trainer.get("accumulate_grad_batches", 1)),
+        *(stage.min_new_tokens, stage.max_new_tokens, stage.compare),
+    )
+    assert row == ROWS[experiment]
+    assert (config.optimizer.warmup_steps, config.seed, stage.num_beams) == (1000, 42, 5)
+
+
+@pytest.mark.parametrize("experiment", [name for name in ROWS if name.endswith("caption")])
+def test_captions_are_chosen_by_their_loss(experiment):
+    config = composed(f"experiment={experiment}")
+    assert (config.stage.monitor, config.callbacks.checkpoint.mode) == ("val/text", "min")
+
+
+@pytest.mark.parametrize("memory", ["none", "fifo", "average"])
+def test_a_recipe_goes_with_any_memory(memory):
+    assert composed("experiment=msvd_qa", f"memory={memory}").memory.length == 10
