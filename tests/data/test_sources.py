@@ -54,7 +54,7 @@ def test_a_missing_jpeg_is_named_with_the_count_and_the_remedy(jpegs):
     (jpegs / "frame000005.jpg").unlink()
     message = (
         r"frame000005\.jpg is missing; the folder holds 29 frames\. "
-        r"Extract them again, or correct num_frames"
+        r"Extract them again, or correct the annotation's count"
     )
     with pytest.raises(VideoError, match=message):
         FrameSource(jpegs, 10.0).read([0.1, 0.4], whole)
