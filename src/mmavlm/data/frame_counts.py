@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from mmavlm.data.files import write_whole
 from mmavlm.data.readers.annotations import SPLITS, Row, read_json, read_object
 from mmavlm.data.readers.entries import EntryFiles, counted_copy
 from mmavlm.data.sources import count_frames, inside
 from mmavlm.errors import DataError, VideoError
+from mmavlm.files import write_whole
 
 
 @runtime_checkable
