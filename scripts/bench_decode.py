@@ -13,9 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import subprocess
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -35,6 +32,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from machine import machine
 from mmavlm.data.probe import VideoInfo, probe
 from mmavlm.data.transforms import ClipTransform
 from mmavlm.data.video import ONE_THREAD, read_frames
@@ -209,14 +207,6 @@ def versions() -> dict[str, str]:
     return found
 
 
-def commit() -> str:
-    """The short hash of the commit at hand, or "unknown" outside a checkout."""
-    done = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    )
-    return done.stdout.strip() or "unknown"
-
-
 def show(case: dict[str, Any]) -> None:
     """Print one clip and number of frames as a table."""
     of_best = ", ".join(f"{share:.2f} of {name}" for name, share in case["wall_ratios"].items())
@@ -257,9 +247,7 @@ def main() -> None:
             if not options.json:
                 show(cases[-1])
     if options.json:
-        machine = {"machine": platform.processor() or platform.machine(), "cpus": os.cpu_count()}
-        told = {"versions": versions(), "commit": commit(), "load": os.getloadavg()}
-        print(json.dumps({**machine, **told, "cases": cases}))
+        print(json.dumps({**machine(), "versions": versions(), "cases": cases}))
 
 
 if __name__ == "__main__":

@@ -13,20 +13,21 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import platform
 import resource
-import subprocess
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from statistics import median
 from typing import Any
 
+import matplotlib.pyplot as plt
 import torch
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from machine import machine
 from mmavlm.interfaces import TextTokens
 from mmavlm.memory import MergeAdjacent
 from mmavlm.qformer import QFormer
@@ -145,15 +146,26 @@ def bench_train(options: argparse.Namespace) -> dict[str, Any]:
 
 def bench_peak(options: argparse.Namespace) -> dict[str, Any]:
     """Peak memory beyond weights and input frames, of `frames` and of ten times as many."""
-    peaks = {}
-    for frames in (options.frames, 10 * options.frames):
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            peaks[str(frames)] = pool.apply(_peak_bytes, (options, frames))
+    peaks = {str(t): _alone(options, t)["bytes"] for t in (options.frames, 10 * options.frames)}
     few, many = peaks.values()
     return {"bytes": peaks, "ratio": many / few}
 
 
-def _peak_bytes(options: argparse.Namespace, frames: int) -> int:
+def bench_cost(options: argparse.Namespace) -> dict[str, Any]:
+    """Seconds and peak memory beyond weights and input frames, of films of growing length."""
+    rows = {str(frames): _alone(options, frames) for frames in COST_FRAMES}
+    if options.plot:
+        plot_cost(rows, options.plot)
+    return {"frames": rows}
+
+
+def _alone(options: argparse.Namespace, frames: int) -> dict[str, float]:
+    """Time and memory of one film in a process of its own."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_time_and_peak, (options, frames))
+
+
+def _time_and_peak(options: argparse.Namespace, frames: int) -> dict[str, float]:
     torch.set_num_threads(options.threads)
     module, inputs = build(options, True).eval(), film(options, frames)
 
@@ -165,23 +177,29 @@ def _peak_bytes(options: argparse.Namespace, frames: int) -> int:
     if options.device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
-        run(frames)
-        return torch.cuda.max_memory_allocated() - before
+        run(WARM_UP_FRAMES)
+        taken = seconds(partial(run, frames), options)
+        return {"seconds": taken, "bytes": torch.cuda.max_memory_allocated() - before}
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    run(frames)
-    return 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    run(WARM_UP_FRAMES)
+    taken = seconds(partial(run, frames), options)
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {"seconds": taken, "bytes": 1024 * (most - before)}
 
 
-def bench_cost(options: argparse.Namespace) -> dict[str, Any]:
-    """Seconds of films of growing length."""
-    module = build(options, True).eval()
-    rows = {}
-    for frames in COST_FRAMES:
-        tokens, prompt, mask = film(options, frames)
-        with torch.no_grad(), _autocast(options):
-            module(tokens[:, :WARM_UP_FRAMES], prompt, mask[:, :WARM_UP_FRAMES])
-            rows[str(frames)] = seconds(partial(module, tokens, prompt, mask), options)
-    return {"seconds": rows}
+def plot_cost(rows: dict[str, dict[str, float]], path: Path) -> None:
+    """Draw time and peak memory against the number of frames, side by side."""
+    frames = [int(name) for name in rows]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3), layout="constrained")
+    left.plot(frames, [row["seconds"] for row in rows.values()], "o-")
+    left.set(xlabel="frames", ylabel="seconds", title="time", ylim=(0, None), xlim=(0, None))
+    right.plot(frames, [row["bytes"] / 2**20 for row in rows.values()], "o-")
+    right.set(xlabel="frames", ylabel="MiB beyond weights and frames", title="peak memory")
+    right.set(ylim=(0, None), xlim=(0, None))
+    for panel in (left, right):
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.grid(alpha=0.3)
+    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
 def _ratio(taken: dict[str, float]) -> dict[str, Any]:
@@ -206,22 +224,11 @@ def bench(options: argparse.Namespace) -> dict[str, Any]:
     """All parts asked for, and what they were run on."""
     torch.set_num_threads(options.threads)
     parts = {"forward": bench_forward, "train": bench_train, "peak": bench_peak, "cost": bench_cost}
-    cuda = options.device == "cuda"
     return {
         **{name: parts[name](options) for name in options.parts},
         "settings": {**vars(options)},
-        "device": torch.cuda.get_device_name() if cuda else platform.machine(),
-        "torch": torch.__version__,
-        "commit": commit(),
+        **machine(options.device),
     }
-
-
-def commit() -> str:
-    """The short hash of the commit at hand, or "unknown" outside a checkout."""
-    done = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    )
-    return done.stdout.strip() or "unknown"
 
 
 def show(result: dict[str, Any]) -> None:
@@ -245,10 +252,11 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--bf16", action="store_true", help="under bfloat16 autocast")
+    parser.add_argument("--plot", type=Path, help="where to draw the cost (svg, png, pdf)")
     parser.add_argument("--json", action="store_true", help="one line of JSON instead of a table")
     options = parser.parse_args()
     result = bench(options)
-    print(json.dumps(result)) if options.json else show(result)
+    print(json.dumps(result, default=str)) if options.json else show(result)
 
 
 if __name__ == "__main__":

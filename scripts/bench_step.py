@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +24,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
+from machine import machine
 from mmavlm.batch import VideoTextBatch
 from mmavlm.cli import config_dir
 from mmavlm.data.collate import collate
@@ -90,10 +89,7 @@ def bench(config: DictConfig, steps: int) -> dict[str, Any]:
         "batch_size": size,
         "cached": stand_in is not None,
         "num_frames": int(batch.frame_mask.shape[1]),
-        "device": torch.cuda.get_device_name() if device.type == "cuda" else platform.processor(),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "commit": commit(),
+        **machine(str(device)),
     }
 
 
@@ -116,14 +112,6 @@ def step(backbone: Any, batch: VideoTextBatch, optimizer: Any, timer: Timer) -> 
     with timer.part("optimizer"):
         optimizer.step()
         optimizer.zero_grad()
-
-
-def commit() -> str:
-    """The short hash of the commit at hand, or "unknown" outside a checkout."""
-    done = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    )
-    return done.stdout.strip() or "unknown"
 
 
 def show(result: dict[str, Any]) -> None:

@@ -1,0 +1,63 @@
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).parents[2] / "scripts"))
+
+import bench_decode
+import bench_memory
+import bench_step
+from machine import machine
+from support import SMALL
+
+
+@pytest.fixture
+def told(monkeypatch, capsys):
+    """Run a benchmark as from the command line, and give the JSON it prints."""
+
+    def run(module, *arguments):
+        monkeypatch.setattr(sys, "argv", [module.__name__, *arguments, "--json"])
+        module.main()
+        return json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+
+    return run
+
+
+def test_every_result_names_machine_threads_and_commit():
+    assert {"device", "cores", "threads", "load", "torch", "commit"} <= machine().keys()
+
+
+def test_the_loops_that_are_timed_agree_in_tokens_and_gradients(told):
+    found = told(bench_memory, "--size", "small", "--frames", "30", "--repeats", "1",
+                 "--threads", "1", "--parts", "forward", "train")  # fmt: skip
+    for part in ("forward", "train"):
+        assert found[part]["relative_error"] < 1e-4
+        assert found[part]["speed_up"] > 0
+
+
+@pytest.mark.slow
+def test_peak_memory_and_cost_are_measured_film_by_film(told, monkeypatch, tmp_path):
+    monkeypatch.setattr(bench_memory, "COST_FRAMES", (5, 10))
+    found = told(bench_memory, "--size", "small", "--parts", "cost",
+                 "--plot", str(tmp_path / "cost.svg"))  # fmt: skip
+    assert list(found["cost"]["frames"]) == ["5", "10"]
+    assert all(row["seconds"] > 0 for row in found["cost"]["frames"].values())
+    assert "<svg" in (tmp_path / "cost.svg").read_text()
+
+
+def test_ways_to_decode_are_timed_on_equal_frames(told, tmp_path):
+    found = told(bench_decode, "--clips", str(tmp_path), "--seconds", "4", "--gops", "10",
+                 "--frames", "5", "--repeat", "1")  # fmt: skip
+    rows = {row["way"]: row for row in found["cases"][0]["rows"]}
+    for way in (bench_decode.OURS, bench_decode.OURS_COLD, bench_decode.SEEK):
+        assert rows[way]["bit_equal"]
+    for library in (bench_decode.DECORD, bench_decode.CV_ORDER):
+        assert "missing" in rows[library] or rows[library]["mean_difference"] < 8
+
+
+def test_the_parts_of_a_step_add_up(told, films):
+    found = told(bench_step, "experiment=lvu_genre", *SMALL, f"data.root={films}", "--steps", "2")
+    assert {"decode", "encode", "memory", "llm", "backward"} <= found["seconds"].keys()
+    assert sum(found["share"].values()) == pytest.approx(1)
