@@ -92,15 +92,15 @@ def seconds(run: Callable[[], Any], options: argparse.Namespace) -> float:
     return time.perf_counter() - start
 
 
-def side_by_side(
-    runs: dict[str, Callable[[], Any]], options: argparse.Namespace
-) -> dict[str, float]:
-    """Median seconds of each of `runs`, which take turns."""
+def side_by_side(runs: dict[str, Callable[[], Any]], options: argparse.Namespace) -> dict[str, Any]:
+    """Median seconds of each of `runs`, which take turns, and the median of their ratios."""
     taken: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(options.repeats):
         for name, run in runs.items():
             taken[name].append(seconds(run, options))
-    return {name: median(times) for name, times in taken.items()}
+    ratios = [plain / fast for plain, fast in zip(taken["plain"], taken["fast"], strict=True)]
+    medians = {name: median(times) for name, times in taken.items()}
+    return {"seconds": medians, "speed_up": median(ratios), "speed_ups": ratios}
 
 
 def bench_forward(options: argparse.Namespace) -> dict[str, Any]:
@@ -108,16 +108,18 @@ def bench_forward(options: argparse.Namespace) -> dict[str, Any]:
     fast, plain = build(options, True).eval(), build(options, False).eval()
     inputs = film(options, options.frames)
 
-    def run(module: MemoryQFormer, frames: int | None = None) -> Tensor:
+    found: dict[str, Tensor] = {}
+
+    def run(name: str, module: MemoryQFormer, frames: int | None = None) -> None:
         tokens, prompt, mask = inputs
         with torch.no_grad(), _autocast(options):
-            return module(tokens[:, :frames], prompt, mask[:, :frames]).video_tokens
+            found[name] = module(tokens[:, :frames], prompt, mask[:, :frames]).video_tokens
 
-    for module in (fast, plain):
-        run(module, WARM_UP_FRAMES)
-    taken = side_by_side({"fast": lambda: run(fast), "plain": lambda: run(plain)}, options)
-    error = _relative(run(fast), run(plain))
-    return {**_ratio(taken), "relative_error": error}
+    runs = {"fast": partial(run, "fast", fast), "plain": partial(run, "plain", plain)}
+    for warm_up in runs.values():
+        warm_up(WARM_UP_FRAMES)
+    taken = side_by_side(runs, options)
+    return {**taken, "relative_error": _relative(found["fast"], found["plain"])}
 
 
 def bench_train(options: argparse.Namespace) -> dict[str, Any]:
@@ -141,7 +143,7 @@ def bench_train(options: argparse.Namespace) -> dict[str, Any]:
         torch.cat([p.grad.flatten() for p in m.parameters() if p.grad is not None])
         for m in modules.values()
     )
-    return {**_ratio(taken), "relative_error": _relative(fast, plain)}
+    return {**taken, "relative_error": _relative(fast, plain)}
 
 
 def bench_peak(options: argparse.Namespace) -> dict[str, Any]:
@@ -200,10 +202,6 @@ def plot_cost(rows: dict[str, dict[str, float]], path: Path) -> None:
         panel.spines[["top", "right"]].set_visible(False)
         panel.grid(alpha=0.3)
     figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
-
-
-def _ratio(taken: dict[str, float]) -> dict[str, Any]:
-    return {"seconds": taken, "speed_up": taken["plain"] / taken["fast"]}
 
 
 def _relative(ours: Tensor, theirs: Tensor) -> float:

@@ -14,9 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmavlm.errors import ConfigError
+from mmavlm.few_queries import FewQueries
 from mmavlm.interfaces import TextTokens
 
-KeyValue = tuple[Tensor, Tensor]  # projected keys and values, each (B,V,D)
+KeyValue = tuple[Tensor, Tensor]  # projected keys and values of h heads, each (B,h,V,D/h)
+Bank = tuple[KeyValue, Tensor | None]  # and the mask (B,V) of those to attend to
 
 
 class QFormer(nn.Module):
@@ -149,7 +151,7 @@ class QFormerLayer(nn.Module):
         self.output_query = ResidualOutput(hidden_width, width, dropout, eps)
 
     def project(self, tokens: Tensor, visual_tokens: Tensor) -> tuple[KeyValue, KeyValue | None]:
-        """Tokens (B,S,D) and visual tokens (B,V,Dv) as keys and values of both attentions."""
+        """Keys and values of both attentions, of tokens (B,S,D) and of visual tokens (B,V,Dv)."""
         visual = None if self.crossattention is None else self.crossattention.project(visual_tokens)
         return self.attention.project(tokens), visual
 
@@ -162,7 +164,7 @@ class QFormerLayer(nn.Module):
         visual_keys: KeyValue | None,
         visual_mask: Tensor | None,
     ) -> Tensor:
-        """Hidden (B,N,D) reads keys (B,S,D) and, its queries, visual keys (B,V,D) → (B,N,D).
+        """Hidden (B,N,D) reads S keys and, with its queries, V visual keys → (B,N,D).
 
         `key_mask` (B,S) and `visual_mask` (B,V) are True on what may be attended to.
         """
@@ -171,9 +173,22 @@ class QFormerLayer(nn.Module):
         if self.crossattention is not None:
             assert visual_keys is not None  # projected by this layer
             queries = self.crossattention(queries, visual_keys, visual_mask)
+        return self._feed_forward(queries, text)
+
+    def over_frames(
+        self, hidden: Tensor, num_queries: int, banks: Iterable[Bank], visual_banks: Iterable[Bank]
+    ) -> Tensor:
+        """The same for T frames (T,B,N,D), each with its own banks; one product for all of them."""
+        hidden = self.attention.over_frames(hidden, banks)
+        queries, text = hidden[:, :, :num_queries], hidden[:, :, num_queries:]
+        if self.crossattention is not None:
+            queries = self.crossattention.over_frames(queries, visual_banks)
+        return self._feed_forward(queries, text)
+
+    def _feed_forward(self, queries: Tensor, text: Tensor) -> Tensor:
         queries = self.output_query(self.intermediate_query(queries), queries)
         text = self.output(self.intermediate(text), text)
-        return torch.cat([queries, text], dim=1)
+        return torch.cat([queries, text], dim=-2)
 
 
 class AttentionBlock(nn.Module):
@@ -187,24 +202,32 @@ class AttentionBlock(nn.Module):
         self.dropout = dropout
 
     def project(self, tokens: Tensor) -> KeyValue:
-        """Tokens (B,V,Dk) → their keys and values, each (B,V,D)."""
-        return self.attention.key(tokens), self.attention.value(tokens)
+        """Tokens (…,V,Dk) → their keys and values, each (…,h,V,D/h)."""
+        return self._split(self.attention.key(tokens)), self._split(self.attention.value(tokens))
 
     def forward(self, hidden: Tensor, keys: KeyValue, key_mask: Tensor | None) -> Tensor:
-        """Hidden (B,N,D) attends to keys (B,V,D) where `key_mask` (B,V) is True → (B,N,D)."""
-        key, value = keys
+        """Hidden (B,N,D) attends to V keys where `key_mask` (B,V) is True → (B,N,D)."""
         mixed = F.scaled_dot_product_attention(
             self._split(self.attention.query(hidden)),
-            self._split(key),
-            self._split(value),
+            *keys,
             attn_mask=None if key_mask is None else key_mask[:, None, None, :],
             dropout_p=self.dropout if self.training else 0.0,
         )
         return self.output(mixed.transpose(1, 2).flatten(2), hidden)
 
+    def over_frames(self, hidden: Tensor, banks: Iterable[Bank]) -> Tensor:
+        """The same for T frames (T,B,N,D), without gradient, each attending to its own bank."""
+        queries = self.attention.query(hidden)
+        attend = FewQueries(self.dropout if self.training else 0.0)
+        mixed = torch.empty_like(queries)
+        frames = zip(self._split(queries), self._split(mixed), banks, strict=True)
+        for query, out, (keys, mask) in frames:
+            out.copy_(attend(query, *keys, mask))
+        return self.output(mixed, hidden)
+
     def _split(self, tokens: Tensor) -> Tensor:
-        """(B,V,D) → (B,heads,V,D/heads)."""
-        return tokens.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        """(…,V,D) → (…,h,V,D/h)."""
+        return tokens.unflatten(-1, (self.heads, -1)).transpose(-3, -2)
 
 
 class ResidualOutput(nn.Module):

@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmavlm.memory import Average, Fifo, KeepAll, MergeAdjacent
+from mmavlm.memory.carried import Carried
 from mmavlm.memory.slots import SlotBank, SlotRule
 
 STRATEGIES = [MergeAdjacent(4), MergeAdjacent(1), Fifo(3), Fifo(0), Average(), KeepAll()]
@@ -16,13 +17,17 @@ def in_place(memory, frames, mask=None, at_most=None, project=None):
     """The slot bank after frames (R,T,N,D), with their projections carried along if asked for."""
     ragged = mask is not None
     mask = torch.ones(frames.shape[:2], dtype=torch.bool) if mask is None else mask
-    bank, carried = SlotBank(memory, frames[:, 0], at_most=at_most, ragged=ragged), None
+    bank, held = SlotBank(memory, frames[:, 0], at_most=at_most, ragged=ragged), None
+    if project is not None:
+        rows, positions, width = project(frames[:, 0]).shape
+        carried = Carried(frames.new_zeros(1, rows, 1, bank.room, positions, width))
     for t in range(frames.shape[1]):
-        bank.make_room(mask[:, t])
+        move = bank.make_room(mask[:, t])
+        bank.take(move, frames[:, t])
         if project is not None:
-            carried = bank.carry(project(frames[:, t])[None])
-        bank.take(frames[:, t])
-    return bank, carried
+            carried.merge(move)
+            held = carried.put(move, [project(frames[:, t])[:, None]])
+    return bank, held
 
 
 def plain(memory, frames, mask=None):
@@ -81,7 +86,8 @@ def test_what_is_carried_is_the_projection_of_the_bank(memory, ragged):
     for row, counts in enumerate(bank.counts):
         held = (counts[:, 0] > 0).nonzero()[:, 0]
         expected = bank.tokens[row, held] @ weight + bias
-        torch.testing.assert_close(carried[0, row, held], expected, atol=1e-5, rtol=1e-5)
+        ours = carried[0, row, 0].unflatten(0, (-1, 3))[held]
+        torch.testing.assert_close(ours, expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("memory", STRATEGIES[:-1], ids=lambda m: f"{type(m).__name__}{m.length}")
@@ -95,8 +101,7 @@ def test_a_clone_is_left_as_it_was():
     frames = torch.randn(1, 9, 2, 3)
     bank, _ = in_place(MergeAdjacent(3), frames)
     before, other = bank.state(), bank.clone()
-    bank.make_room(torch.tensor([True]))
-    bank.take(frames[:, 0])
+    bank.take(bank.make_room(torch.tensor([True])), frames[:, 0])
     assert torch.equal(other.state().tokens, before.tokens)
     assert not torch.equal(bank.state().tokens, before.tokens)
 

@@ -1,34 +1,17 @@
 """Frames without gradient: keys projected once, against the plain loop that projects all anew."""
 
 import copy
-from functools import partial
 
 import pytest
 import torch
 import torch._dynamo.testing
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from small_films import QUERIES, STRATEGIES, WIDTH, build, gradients, inputs
 
-from mmavlm.interfaces import TextTokens
-from mmavlm.memory import Average, Fifo, KeepAll, MergeAdjacent
+from mmavlm.memory import MergeAdjacent
 from mmavlm.memory.base import MemoryBank
-from mmavlm.qformer import QFormer
-from mmavlm.temporal import LiveState, MemoryQFormer, MemoryQFormerState
-
-WIDTH, VISUAL, VOCAB, QUERIES = 24, 16, 50, 4
-STRATEGIES = [MergeAdjacent(3), MergeAdjacent(1), Fifo(3), Fifo(0), Average(), KeepAll()]
-
-
-def build(visual, query=None, *, layers=3, **settings):
-    torch.manual_seed(0)
-    qformer = partial(
-        QFormer, width=WIDTH, layers=layers, heads=4, hidden_width=40, dropout=0.0,
-        max_text_tokens=16, init_std=0.3,
-    )  # fmt: skip
-    return MemoryQFormer(
-        qformer=qformer, visual_memory=visual, query_memory=query or visual, visual_width=VISUAL,
-        vocab_size=VOCAB, num_query_tokens=QUERIES, **settings,
-    )  # fmt: skip
+from mmavlm.temporal import LiveState, MemoryQFormerState
 
 
 def pair(visual, query=None, **settings):
@@ -37,24 +20,6 @@ def pair(visual, query=None, **settings):
     plain = copy.deepcopy(fast)
     plain.cache_keys = False
     return fast, plain
-
-
-def inputs(seed, batch, frames, ragged, positions=5):
-    draw = torch.Generator().manual_seed(seed)
-    lengths = torch.randint(1, 6, (batch,), generator=draw)
-    text = torch.arange(5)[None] < lengths[:, None] if ragged else torch.ones(batch, 5).bool()
-    prompt = TextTokens(torch.randint(1, VOCAB, (batch, 5), generator=draw), text)
-    tokens = torch.randn(batch, frames, positions, VISUAL, generator=draw)
-    lengths = torch.randint(1, frames + 1, (batch,), generator=draw)
-    mask = torch.arange(frames)[None] < lengths[:, None] if ragged else torch.ones(batch, frames)
-    return tokens, prompt, mask.bool()
-
-
-def gradients(module, state):
-    module.zero_grad()
-    direction = torch.linspace(-1, 1, state.video_tokens.numel()).view_as(state.video_tokens)
-    (state.video_tokens * direction).sum().backward()
-    return {name: p.grad for name, p in module.named_parameters() if p.grad is not None}
 
 
 @settings(max_examples=30, deadline=None)
@@ -117,13 +82,18 @@ def test_the_banks_of_a_live_state_are_those_of_the_plain_one(memory):
         live, value = fast(*args), plain(*args)
     assert isinstance(live, LiveState)
     assert isinstance(value, MemoryQFormerState)
-    for ours, theirs in (
-        (live.visual_bank, value.visual_bank),
-        (live.query_bank, value.query_bank),
+    # rounding decides what is merged of entries that are alike in all frames, as are the inputs of
+    # the first layer and those of the second one's text
+    num_inputs = live.hidden.shape[1]
+    told_apart = torch.ones(3 * num_inputs, dtype=torch.bool)
+    told_apart[:num_inputs] = told_apart[num_inputs + QUERIES : 2 * num_inputs] = False
+    for ours, theirs, positions in (
+        (live.visual_bank, value.visual_bank, slice(None)),
+        (live.query_bank, value.query_bank, told_apart),
     ):
-        assert torch.equal(ours.counts, theirs.counts)
         assert torch.equal(ours.seen, theirs.seen)
         torch.testing.assert_close(ours.tokens, theirs.tokens, atol=1e-5, rtol=1e-4)
+        assert torch.equal(ours.counts[..., positions], theirs.counts[..., positions])
 
 
 @pytest.mark.parametrize("memory", STRATEGIES, ids=lambda m: f"{type(m).__name__}{m.length}")
@@ -142,8 +112,9 @@ def test_a_stream_holds_no_more_after_many_frames_than_after_few():
     tokens, prompt, _ = inputs(1, 1, 60, ragged=False)
     sizes = []
     for state in module.stream(prompt, tokens.unbind(1)):
-        banks = (state.visual, state.query)
-        sizes.append(sum(bank.tokens.numel() + bank.carried.numel() for bank in banks))
+        kept = (state.visual.tokens, state.visual_keys.values)
+        kept += (state.query.tokens, state.query_keys.values)
+        sizes.append(sum(tensor.numel() for tensor in kept))
     assert len(set(sizes)) == 1
 
 

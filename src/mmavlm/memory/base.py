@@ -16,6 +16,15 @@ def at_least_single(tokens: Tensor) -> Tensor:
     return tokens.to(torch.promote_types(tokens.dtype, torch.float32))
 
 
+def closeness(left: Tensor, right: Tensor) -> Tensor:
+    """How alike entries (…,D) of length 1 are, −‖l − r‖²/2: their cosine similarity less 1.
+
+    Entries next to each other in a film are so alike that in single precision their cosines differ
+    in the last digits only, and rounding would decide which are merged; here all digits count.
+    """
+    return (left - right).square().sum(-1) / -2
+
+
 class MemoryBank(ABC):
     """A bank of at most `length` slots; subclasses say how a longer one is compressed.
 

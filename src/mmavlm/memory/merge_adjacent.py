@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmavlm.interfaces import MemoryState
-from mmavlm.memory.base import MemoryBank, at_least_single
+from mmavlm.memory.base import MemoryBank, at_least_single, closeness
 
 
 class MergeAdjacent(MemoryBank):
@@ -40,7 +40,8 @@ class MergeAdjacent(MemoryBank):
         left, right = wide[:, :-1], wide[:, 1:]
         left_count, right_count = state.counts[:, :-1], state.counts[:, 1:]
 
-        similarity = F.cosine_similarity(left, right, dim=-1)  # (B,S-1,N)
+        unit = F.normalize(wide, dim=-1)
+        similarity = closeness(unit[:, :-1], unit[:, 1:])  # (B,S-1,N)
         # An empty slot weighs nothing: merged first, it vanishes and its neighbour stays as it is.
         has_empty = (left_count == 0) | (right_count == 0)
         pair = self.pair(similarity.masked_fill(has_empty, torch.inf))[:, None]

@@ -3,14 +3,18 @@
 Attention does not see the order of its keys. So the order of the slots is kept beside them, one
 table a position; two slots are merged into the place of one of them and the next entry goes into
 the place of the other. Merging changes at most two similarities and the newest entry adds one, so
-they are kept rather than computed anew.
+they are kept rather than computed anew. What happens at an entry is written down as a `Move`, so
+that other things can follow the bank (`memory.carried`), at once or later.
 
-Shapes: R rows, C slots, N token positions, D width, X things carried along, of width Dc.
+Shapes: R rows, C slots, N token positions, D width.
 """
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -19,9 +23,11 @@ from torch import Tensor
 from typing_extensions import Self
 
 from mmavlm.interfaces import MemoryState
-from mmavlm.memory.base import at_least_single
+from mmavlm.memory.base import at_least_single, closeness
 
 FIRST_SLOTS = 16  # of a bank that grows
+
+Index = tuple[Tensor, Tensor, Tensor]
 
 
 @runtime_checkable
@@ -44,17 +50,91 @@ class SlotRule(Protocol):
     def pair(self, similarity: Tensor) -> Tensor | None:
         """The older one of the neighbours to merge (R,N), or None to forget the oldest.
 
-        Takes the cosine similarities of neighbours, (R,C−1,N).
+        Takes how alike neighbours are (R,C−1,N), by the order of their cosine similarities.
         """
 
 
-class SlotBank:
-    """The slots of R rows, and what is carried along with them, such as keys and values.
+@dataclass(frozen=True)
+class Merge:
+    """At each position (R,N) the slot `drop` joins the slot `keep`, by its `share` (R,N)."""
 
-    A frame is taken in three moves: `make_room`, `carry` as often as there are parts, `take`.
-    `carried` (X,R,C,N,Dc) is merged with the weights of the tokens, which is exact for anything
-    affine in the tokens, since the weights of a merge add up to 1. `at_most` is the number of
-    frames to come, where it is known; `ragged` says that some rows skip some frames.
+    keep: Tensor
+    drop: Tensor
+    share: Tensor
+
+    @cached_property
+    def keep_at(self) -> Index:
+        """Where `keep` lies in a buffer (R,C,N,…)."""
+        return slots_at(self.keep)
+
+    @cached_property
+    def drop_at(self) -> Index:
+        """Where `drop` lies in a buffer (R,C,N,…)."""
+        return slots_at(self.drop)
+
+    def of(self, rows: slice) -> Merge:
+        """The same of some rows."""
+        return Merge(self.keep[rows], self.drop[rows], self.share[rows])
+
+
+@dataclass(frozen=True)
+class Move:
+    """What a bank does for one entry: slots to merge, if any, and the slots it goes into.
+
+    The rows that are `active` (R,) take it, at slot `free` (R,N). Then `used` slots of at most
+    `room` hold something in some row, and `filled` (R,) in each (None: all of them in every row).
+    """
+
+    active: Tensor
+    free: Tensor
+    merge: Merge | None
+    filled: Tensor | None
+    used: int
+    room: int
+
+    @cached_property
+    def free_at(self) -> Index:
+        """Where `free` lies in a buffer (R,C,N,…)."""
+        return slots_at(self.free)
+
+    def of(self, rows: slice) -> Move:
+        """The same of some rows."""
+        return replace(
+            self,
+            active=self.active[rows],
+            free=self.free[rows],
+            merge=self.merge and self.merge.of(rows),
+            filled=None if self.filled is None else self.filled[rows],
+        )
+
+    def mask(self) -> Tensor | None:
+        """(R,used) True on the slots that hold something, or None if all of them do."""
+        if self.filled is None:
+            return None
+        return torch.arange(self.used, device=self.filled.device) < self.filled[:, None]
+
+
+def slots_at(slot: Tensor) -> Index:
+    """The index of slots (R,…,N) at every row and position of a buffer (R,C,N,…)."""
+    row = torch.arange(len(slot), device=slot.device)
+    position = torch.arange(slot.shape[-1], device=slot.device)
+    return row.view(-1, *[1] * (slot.ndim - 1)), slot, position
+
+
+def merge_slots(buffer: Tensor, merge: Merge) -> Tensor:
+    """Merge slots of `buffer` (R,C,N,…) in place, in single precision or better; the result."""
+    kept, dropped = (at_least_single(buffer[at]) for at in (merge.keep_at, merge.drop_at))
+    share = merge.share.to(kept.dtype).view(*merge.share.shape, *[1] * (kept.ndim - 2))
+    merged = torch.lerp(kept, dropped, share).to(buffer.dtype)
+    buffer[merge.keep_at] = merged
+    return merged
+
+
+class SlotBank:
+    """The slots of R rows, written over in place.
+
+    An entry is taken in two moves: `make_room` and `take`. `at_most` is the number of entries to
+    come, where it is known; `ragged` says that some rows skip some of them.
     """
 
     def __init__(
@@ -69,79 +149,63 @@ class SlotBank:
         self.compares = rule.compares and rule.slots is not None
         self.room = min([n for n in (self.full_at, at_most) if n], default=FIRST_SLOTS)
         self.tokens = like.new_zeros(rows, self.room, positions, width)
-        self.carried: Tensor | None = None
         # frames a slot holds; slots from the oldest entry to the newest; likeness in that order
         self.counts = like.new_zeros(rows, self.room, positions, dtype=torch.float32)
         slots = torch.arange(self.room, device=like.device)
         self.order = slots[None, :, None].repeat(rows, 1, positions)
         wide = torch.promote_types(like.dtype, torch.float32)
         self.similarity = like.new_zeros(rows, max(self.room - 1, 1), positions, dtype=wide)
-        # slots taken and frames taken by each row; the rows that take the entry at hand, and where
+        # slots taken and entries taken by each row
         self.length = torch.zeros(rows, dtype=torch.long, device=like.device)
-        self.seen = self.length
-        self.active = torch.zeros(rows, dtype=torch.bool, device=like.device)
-        self.free = self.order[:, 0]
+        self.seen = torch.zeros_like(self.length)
 
     def clone(self) -> Self:
         """The same bank in memory of its own."""
+        return self._with_tensors(torch.clone)
+
+    def part(self, rows: slice) -> Self:
+        """Some rows of the bank, in the same memory; the bank must not have to grow meanwhile."""
+        return self._with_tensors(lambda tensor: tensor[rows])
+
+    def _with_tensors(self, change: Callable[[Tensor], Tensor]) -> Self:
         other = copy.copy(self)
         for name, value in vars(self).items():
             if isinstance(value, Tensor):
-                setattr(other, name, value.clone())
+                setattr(other, name, change(value))
         return other
 
-    @property
-    def used(self) -> int:
-        """How many slots any row has taken, the entry being taken included."""
-        return min(self.steps + 1, self.room)
-
-    def make_room(self, active: Tensor) -> None:
+    def make_room(self, active: Tensor) -> Move:
         """Find the slot of the next entry in rows that are `active` (R,)."""
-        self.active = active
+        merge = None
         if self.full_at is not None and self.steps >= self.full_at:
-            self._free_one()
-            return
-        if self.steps == self.room:
-            self._grow()
-        self.free = self.length.clamp(max=self.room - 1)[:, None].expand_as(self.free)
+            free, merge = self._free_one(active)
+        else:
+            if self.steps == self.room:
+                self._grow()
+            free = self._next_slot().expand(-1, self.order.shape[2])
+        return Move(
+            active=active,
+            free=free,
+            merge=merge,
+            filled=(self.length + active).clamp(max=self.room) if self.ragged else None,
+            used=min(self.steps + 1, self.room),
+            room=self.room,
+        )
 
-    def carry(self, values: Tensor, rows: slice = slice(None)) -> Tensor:
-        """Put `values` (X,r,N,Dc) beside the entries of `rows`; all that is there, (X,r,used,N,Dc).
-
-        Slots past the number of entries of a row hold nothing of use.
-        """
-        if self.carried is None:
-            parts, _, positions, width = values.shape
-            shape = (parts, len(self.length), self.room, positions, width)
-            self.carried = values.new_zeros(shape)
-        at = (slice(None), *self._at(self.free, rows))
-        carried = self.carried[:, rows]
-        if self.ragged:
-            values = torch.where(self.active[rows, None, None], values, carried[at])
-        carried[at] = values.to(carried.dtype)
-        return carried[:, :, : self.used]
-
-    def take(self, tokens: Tensor) -> None:
+    def take(self, move: Move, tokens: Tensor) -> None:
         """Put the entry `tokens` (R,N,D) where room was made."""
-        at, active = self._at(self.free), self.active
+        at, active = move.free_at, move.active
         if self.compares and self.steps:
-            self._compare_newest(tokens)
+            self._compare_newest(tokens, active)
         counts = active.to(self.counts.dtype)[:, None].expand(-1, tokens.shape[1])
         if self.ragged:
             tokens = torch.where(active[:, None, None], tokens, self.tokens[at])
             counts = torch.where(active[:, None], counts, self.counts[at])
         self.tokens[at] = tokens.to(self.tokens.dtype)
         self.counts[at] = counts
-        self.length = (self.length + active).clamp(max=self.room)
-        self.seen = self.seen + active
+        self.length.add_(active).clamp_(max=self.room)
+        self.seen.add_(active)
         self.steps += 1
-
-    def mask(self) -> Tensor | None:
-        """(R,used) True on the slots that hold something, or None if all of them do."""
-        if not self.ragged:
-            return None
-        filled = (self.length + self.active).clamp(max=self.room)
-        return torch.arange(self.used, device=filled.device) < filled[:, None]
 
     def state(self) -> MemoryState:
         """The bank in the order of time (R,S,N,D); shorter rows begin with empty slots."""
@@ -150,7 +214,11 @@ class SlotBank:
         place = place[:, :, None].expand(-1, -1, self.tokens.shape[2])
         slot = self.order.gather(1, place.clamp(min=0))
         counts = self.counts.gather(1, slot).masked_fill(place < 0, 0)
-        return MemoryState(self.tokens[self._at(slot)], counts, self.seen.clone())
+        return MemoryState(self.tokens[slots_at(slot)], counts, self.seen.clone())
+
+    def _next_slot(self) -> Tensor:
+        """The slot behind those taken, (R,1)."""
+        return self.length.clamp(max=self.room - 1)[:, None]
 
     def _grow(self) -> None:
         """Twice the slots."""
@@ -159,92 +227,69 @@ class SlotBank:
         self.tokens, self.counts = (
             torch.cat([old, torch.zeros_like(old)], dim=1) for old in (self.tokens, self.counts)
         )
-        if self.carried is not None:
-            self.carried = torch.cat([self.carried, torch.zeros_like(self.carried)], dim=2)
         self.room *= 2
 
-    def _free_one(self) -> None:
+    def _free_one(self, active: Tensor) -> tuple[Tensor, Merge | None]:
         """Merge or forget in the full rows; the place that this frees is for the next entry."""
-        full = (self.active & (self.length == self.room))[:, None]
+        full = (active & (self.length == self.room))[:, None]
         last = self.order.shape[1] - 1
-        left = self.rule.pair(self.similarity)
+        left, merge = self.rule.pair(self.similarity), None
         if left is None:
             gone = torch.zeros_like(self.order[:, 0])
         else:
             gone = left + 1
-            self._merge(left, full)
+            merge = self._merge(left, full)
         dropped = self.order.gather(1, gone[:, None])
         place = torch.arange(last, device=gone.device)[None, :, None]
         kept = self.order.gather(1, place + (place >= gone[:, None]).long())
         order = torch.cat([kept, dropped], dim=1)
-        self.free = dropped[:, 0]
+        free = dropped[:, 0]
         if self.ragged:
             order = torch.where(full[:, None], order, self.order)
-            self.free = torch.where(full, self.free, self.length.clamp(max=self.room - 1)[:, None])
-        self.order = order
+            free = torch.where(full, free, self._next_slot())
+        self.order.copy_(order)
+        return free, merge
 
-    def _merge(self, left: Tensor, full: Tensor) -> None:
+    def _merge(self, left: Tensor, full: Tensor) -> Merge:
         """In `full` rows the entries at places `left` and `left`+1 (R,N) become one."""
-        keep, drop = (
-            self._at(self.order.gather(1, place[:, None])[:, 0]) for place in (left, left + 1)
-        )
-        kept_count, dropped_count = self.counts[keep], self.counts[drop]
+        keep, drop = (self.order.gather(1, place[:, None])[:, 0] for place in (left, left + 1))
+        kept_count, dropped_count = (self.counts[slots_at(slot)] for slot in (keep, drop))
         if self.ragged:
             dropped_count = dropped_count * full
         total = kept_count + dropped_count
-        tokens = at_least_single(self.tokens[keep])
-        share = (dropped_count.to(tokens.dtype) / total.clamp(min=1))[..., None]
-        tokens = torch.lerp(tokens, at_least_single(self.tokens[drop]), share)
-        tokens = tokens.to(self.tokens.dtype)
-        self.tokens[keep], self.counts[keep] = tokens, total
+        share = dropped_count.to(self.similarity.dtype) / total.clamp(min=1)
+        merge = Merge(keep, drop, share)
+        tokens = merge_slots(self.tokens, merge)
+        self.counts[merge.keep_at] = total
         if self.compares:
             self._compare_merged(left, tokens, full)
-        if self.carried is not None:
-            _merge_carried(self.carried, keep, drop, share)
+        return merge
 
     def _compare_merged(self, left: Tensor, merged: Tensor, full: Tensor) -> None:
         """Drop the merged pair's similarity and renew those of the merged slot's neighbours."""
         last = self.room - 1
-        before = self._alike(merged, (left - 1).clamp(min=0))
-        behind = self._alike(merged, (left + 2).clamp(max=last))
+        neighbours = torch.stack([left - 1, left + 2], dim=1).clamp(min=0, max=last)
+        before, behind = self._alike(merged, neighbours).split(1, dim=1)
         place = torch.arange(last, device=left.device)[None, :, None]
         at = left[:, None]
         moved = self.similarity.gather(1, (place + (place >= at).long()).clamp(max=last - 1))
-        moved = torch.where(place == at - 1, before[:, None], moved)
-        moved = torch.where(place == at, behind[:, None], moved)
-        self.similarity = (
-            torch.where(full[:, None], moved, self.similarity) if self.ragged else moved
-        )
+        moved = torch.where(place == at - 1, before, moved)
+        moved = torch.where(place == at, behind, moved)
+        if self.ragged:
+            moved = torch.where(full[:, None], moved, self.similarity)
+        self.similarity.copy_(moved)
 
-    def _compare_newest(self, tokens: Tensor) -> None:
+    def _compare_newest(self, tokens: Tensor, active: Tensor) -> None:
         """Note how much the entry `tokens` is like the one before it."""
         place = (self.length.clamp(max=self.room - 1) - 1).clamp(min=0)
-        place = place[:, None].expand(-1, tokens.shape[1])
-        alike = self._alike(tokens.to(self.tokens.dtype), place)[:, None]
+        place = place[:, None, None].expand(-1, 1, tokens.shape[1])
+        alike = self._alike(tokens.to(self.tokens.dtype), place)
         if self.ragged:
-            known = self.similarity.gather(1, place[:, None])
-            alike = torch.where(self.active[:, None, None], alike, known)
-        self.similarity = self.similarity.scatter(1, place[:, None], alike)
+            alike = torch.where(active[:, None, None], alike, self.similarity.gather(1, place))
+        self.similarity.scatter_(1, place, alike)
 
     def _alike(self, tokens: Tensor, place: Tensor) -> Tensor:
-        """Cosine similarity of `tokens` (R,N,D) with the entries at `place` (R,N) in time."""
-        slot = self.order.gather(1, place[:, None])[:, 0]
-        others = at_least_single(self.tokens[self._at(slot)])
-        return F.cosine_similarity(others, at_least_single(tokens), dim=-1)
-
-    def _at(self, slot: Tensor, rows: slice = slice(None)) -> tuple[Tensor, Tensor, Tensor]:
-        """The index of slots (R,…,N) at every row and position of a buffer (R,C,N,…)."""
-        slot = slot[rows]
-        row = torch.arange(len(slot), device=slot.device)
-        position = torch.arange(slot.shape[-1], device=slot.device)
-        return row.view(-1, *[1] * (slot.ndim - 1)), slot, position
-
-
-def _merge_carried(
-    carried: Tensor, keep: tuple[Tensor, ...], drop: tuple[Tensor, ...], share: Tensor
-) -> None:
-    """Merge (X,R,C,N,Dc) one part at a time, which bounds the memory it takes."""
-    for part in carried:
-        wide = at_least_single(part[keep])
-        merged = torch.lerp(wide, at_least_single(part[drop]), share.to(wide.dtype))
-        part[keep] = merged.to(part.dtype)
+        """How much `tokens` (R,N,D) are like the entries at `place` (R,k,N) in time."""
+        others = at_least_single(self.tokens[slots_at(self.order.gather(1, place))])
+        ours = F.normalize(at_least_single(tokens), dim=-1)
+        return closeness(ours[:, None], F.normalize(others, dim=-1))

@@ -15,7 +15,7 @@ that carry one are attended to in full. Both give the same tokens.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -25,9 +25,10 @@ from torch import Tensor, nn
 from mmavlm.compiling import compiled
 from mmavlm.errors import ConfigError
 from mmavlm.interfaces import Memory, MemoryState, TextTokens
-from mmavlm.memory.slots import SlotBank, SlotRule
+from mmavlm.memory.slots import SlotRule
 from mmavlm.qformer import AttentionBlock, KeyValue, QFormer, QFormerLayer
-from mmavlm.temporal.live import LiveState
+from mmavlm.temporal.layers_first import layers_first
+from mmavlm.temporal.live import LiveState, live
 from mmavlm.temporal.state import Film, MemoryQFormerState
 
 # Frames whose keys and values are computed in one product take about this much memory.
@@ -80,6 +81,7 @@ class MemoryQFormer(nn.Module):
         rules = [memory for memory in memories if isinstance(memory, SlotRule)]
         self.cache_keys = cache_keys and len(rules) == len(memories)
         self.rules = rules
+        self._compiled = compile_backend is not None
         self._through_layer = compiled(_through_layer, compile_backend)
 
     @property
@@ -103,8 +105,7 @@ class MemoryQFormer(nn.Module):
         """Attend to bank and frame (B,P,Dv), then bank it; rows with `mask` False skip it."""
         if isinstance(state, LiveState):
             if not torch.is_grad_enabled():
-                projected = self._project(frame_tokens[:, None])[:, :, 0]
-                return self._advance(state.copy(), frame_tokens, mask, projected)
+                return self._advance(state.copy(), frame_tokens, mask, self._keys(frame_tokens))
             state = state.settled()
         visual_bank = self.visual_memory.compress(state.visual_bank)
         query_bank = self.query_memory.compress(state.query_bank)
@@ -141,8 +142,8 @@ class MemoryQFormer(nn.Module):
                     len(frame_tokens), dtype=torch.bool, device=frame_tokens.device
                 )
                 if isinstance(state, LiveState):
-                    projected = self._project(frame_tokens[:, None])[:, :, 0]
-                    state = self._advance(state, frame_tokens, everyone, projected)
+                    keys = self._keys(frame_tokens)
+                    state = self._advance(state, frame_tokens, everyone, keys)
                 else:
                     state = self.step(state, frame_tokens, everyone)
             yield state
@@ -153,23 +154,29 @@ class MemoryQFormer(nn.Module):
         # films of different length. A stable sort of the mask keeps their frames in order.
         order = frame_mask.int().argsort(dim=1, stable=True)
         film = Film(frame_tokens, frame_mask, order, ragged=not bool(frame_mask.all()))
-        return deque(self._loop(film, prompt, film.length - self.backprop_frames), maxlen=1)[0]
+        grad_from = film.length - self.backprop_frames
+        return deque(self._loop(film, prompt, grad_from, every_frame=False), maxlen=1)[0]
 
     def trace(self, frame_tokens: Tensor, prompt: TextTokens, frame_mask: Tensor) -> Tensor:
         """The query outputs after every frame, all with gradient: (B,T,P,Dv) → (B,T,K,D)."""
         order = torch.arange(frame_mask.shape[1], device=frame_mask.device).expand_as(frame_mask)
         film = Film(frame_tokens, frame_mask, order, ragged=not bool(frame_mask.all()))
-        states = self._loop(film, prompt, grad_from=0)
+        states = self._loop(film, prompt, grad_from=0, every_frame=True)
         return torch.stack([state.video_tokens for state in states], dim=1)
 
-    def _loop(self, film: Film, prompt: TextTokens, grad_from: int) -> Iterator[State]:
-        """Step through the frames, with gradient from step `grad_from` on."""
+    def _loop(
+        self, film: Film, prompt: TextTokens, grad_from: int, *, every_frame: bool
+    ) -> Iterator[State]:
+        """Step through the frames, with gradient from step `grad_from` on.
+
+        Unless `every_frame` is wanted, frames without gradient may pass many at once.
+        """
         training = torch.is_grad_enabled()
         quiet = min(max(grad_from, 0), film.length) if training else film.length
         if not self.cache_keys:
             quiet = 0
         state: State = self._start(prompt, film.tokens[:, 0])
-        for watched in self._watch(state, film, quiet):
+        for watched in self._watch(state, film, quiet, every_frame=every_frame):
             state = watched
             yield state
         for t in range(quiet, film.length):
@@ -177,19 +184,30 @@ class MemoryQFormer(nn.Module):
                 state = self.step(state, *film.frame(t))
             yield state
 
-    def _watch(self, state: State, film: Film, until: int) -> Iterator[State]:
+    def _watch(
+        self, state: State, film: Film, until: int, *, every_frame: bool
+    ) -> Iterator[LiveState]:
         """Step through the frames before `until` without gradient."""
         # What comes out of evaluation may be put to any use, which inference mode would forbid.
         mode = torch.inference_mode if torch.is_grad_enabled() else torch.no_grad
-        chunk = max(1, PROJECTED_BYTES // self._projected_bytes(film.tokens[:, 0]))
+        first_frame = film.tokens[:, 0]
+        chunk = max(1, PROJECTED_BYTES // self._projected_bytes(first_frame))
+        by_frame = every_frame or first_frame.device.type != "cpu" or self._compiled
         for first in range(0, until, chunk):
+            steps = range(first, min(first + chunk, until))
             with mode():
                 if not isinstance(state, LiveState):
-                    first_frame = film.tokens[:, 0]
                     state = self._live(state, first_frame, ragged=film.ragged, at_most=until)
-                frames = film.frames(first, min(first + chunk, until))
-                projected = self._project(frames).unbind(2)
-            for t, keys in enumerate(projected, start=first):
+                frames = film.frames(steps.start, steps.stop)
+                projected = self._project(frames)
+            if not by_frame:
+                masks = film.masks(steps.start, steps.stop)
+                with mode():
+                    state = layers_first(self.qformer, state, frames, masks, projected)
+                yield state
+                continue
+            for t in steps:
+                keys = [part[:, t - first] for pair in projected for part in pair]
                 with mode():
                     state = self._advance(state, *film.frame(t), keys)
                 yield state
@@ -214,26 +232,15 @@ class MemoryQFormer(nn.Module):
         ragged: bool,
         at_most: int | None = None,
     ) -> LiveState:
-        """`state`, before its first frame, with banks in place for frames (B,P,Dv)."""
-        layer_inputs = state.hidden.repeat(len(self.qformer.layers), 1, 1)
-        visual, query = (
-            SlotBank(rule, like, at_most=at_most, ragged=ragged)
-            for rule, like in zip(self.rules, (frame_tokens, layer_inputs), strict=True)
-        )
-        return LiveState(
-            hidden=state.hidden,
-            mask=state.mask,
-            visual=visual,
-            query=query,
-            video_tokens=state.video_tokens,
-            full_text=bool(state.mask.all()),
-        )
+        return live(state, self.qformer, self.rules, frame_tokens, ragged=ragged, at_most=at_most)
 
-    def _project(self, frames: Tensor) -> Tensor:
-        """Frames (B,T,P,Dv) → keys and values of every layer with cross-attention, (X,B,T,P,D)."""
-        return torch.stack(
-            [part for block in self._cross_attentions() for part in block.project(frames)]
-        )
+    def _project(self, frames: Tensor) -> list[KeyValue]:
+        """Frames (B,…,P,Dv) → keys and values of every layer with cross-attention."""
+        return [block.project(frames) for block in self._cross_attentions()]
+
+    def _keys(self, frame_tokens: Tensor) -> list[Tensor]:
+        """The same of one frame (B,P,Dv), one after the other."""
+        return [part for pair in self._project(frame_tokens) for part in pair]
 
     def _projected_bytes(self, frame_tokens: Tensor) -> int:
         """The memory of the keys and values of one frame (B,P,Dv)."""
@@ -245,23 +252,29 @@ class MemoryQFormer(nn.Module):
         return [block for block in blocks if block is not None]
 
     def _advance(
-        self, state: LiveState, frame_tokens: Tensor, mask: Tensor, projected: Tensor
+        self, state: LiveState, frame_tokens: Tensor, mask: Tensor, projected: Sequence[Tensor]
     ) -> LiveState:
-        """Bank a frame (B,P,Dv) and its keys and values (X,B,P,D) in place, and attend to all."""
-        visual_keys = iter(state.show(frame_tokens, projected, mask).split(2))
-        visual_mask = state.visual_mask()
-        state.query.make_room(mask.repeat(len(self.qformer.layers)))
-        key_mask = state.key_mask()
+        """Bank a frame (B,P,Dv) and its keys and values, X times (B,h,P,d), and attend to all."""
+        move = state.visual.make_room(mask)
+        state.visual.take(move, frame_tokens)
+        state.visual_keys.merge(move)
+        visual_keys = iter(state.visual_keys.put(move, projected).split(2))
+        room = state.query.make_room(mask.repeat(len(self.qformer.layers)))
+        state.query_keys.merge(room)
 
         def keys_of(i: int, layer: QFormerLayer, hidden: Tensor) -> Keys:
-            banked = state.bank_keys(i, layer.attention.project(hidden))
+            rows = state.rows(i)
+            keys = layer.attention.project(hidden)
+            banked = state.query_keys.part(rows).put(room.of(rows), keys)
             if layer.crossattention is None:
-                return banked, None
+                return (banked[0], banked[1]), None
             keys, values = next(visual_keys)
-            return banked, (keys, values)
+            return (banked[0], banked[1]), (keys, values)
 
-        output, inputs = self._attend(state, keys_of, key_mask, visual_mask)
-        return state.after(frame_tokens, inputs, output)
+        key_mask = state.key_mask(room.of(state.rows(0)))
+        output, inputs = self._attend(state, keys_of, key_mask, state.visual_mask(move))
+        state.query.take(room, torch.cat(inputs))
+        return state.seen(mask, output)
 
     def _attend_in_full(
         self,

@@ -50,7 +50,10 @@ class Film:
         rows = torch.arange(len(self.order), device=self.order.device)[:, None]
         return self.tokens[rows, self.order[:, first:stop]]
 
+    def masks(self, first: int, stop: int) -> Tensor:
+        """The mask of steps `first` to `stop`, (B,stop−first)."""
+        return self.mask.gather(1, self.order[:, first:stop])
+
     def frame(self, t: int) -> tuple[Tensor, Tensor]:
         """Tokens (B,P,Dv) and mask (B,) of step `t`."""
-        rows = torch.arange(len(self.order), device=self.order.device)
-        return self.frames(t, t + 1)[:, 0], self.mask[rows, self.order[:, t]]
+        return self.frames(t, t + 1)[:, 0], self.masks(t, t + 1)[:, 0]
