@@ -1,6 +1,7 @@
 """The memory Q-Former against the plain loop: time, error, gradients, memory, cost against length.
 
     python scripts/bench_memory.py [--parts forward train peak cost] [--frames 100] [--json]
+    python scripts/bench_memory.py --parts memories    # what each strategy takes, side by side
 
 The plain loop projects the whole bank at every frame, computes all similarities anew and copies the
 bank; it is the same module with `cache_keys=False`, on the same weights and frames. Both take turns
@@ -28,12 +29,19 @@ from rich.table import Table
 from torch import Tensor
 
 from machine import machine
-from mmavlm.interfaces import TextTokens
-from mmavlm.memory import MergeAdjacent
+from mmavlm.interfaces import Memory, TextTokens
+from mmavlm.memory import EpisodicCompressor, Fifo, MergeAdjacent, TokenMerging
 from mmavlm.qformer import QFormer
 from mmavlm.temporal import MemoryQFormer
 
-PARTS = ("forward", "train", "peak", "cost")
+PARTS = ("forward", "train", "peak", "cost", "memories")
+# Visual and query memory, by the names of conf/memory.
+MEMORIES: dict[str, Callable[[int], tuple[Memory, Memory]]] = {
+    "merge_adjacent": lambda length: (MergeAdjacent(length), MergeAdjacent(length)),
+    "fifo": lambda length: (Fifo(length), Fifo(length)),
+    "episodic": lambda length: (EpisodicCompressor(length), EpisodicCompressor(length, "position")),
+    "token_merging": lambda length: (TokenMerging(length), TokenMerging(length, "time")),
+}
 COST_FRAMES = (50, 100, 200, 400, 1000)
 WARM_UP_FRAMES = 25
 SIZES = {
@@ -54,10 +62,11 @@ def build(options: argparse.Namespace, cache_keys: bool) -> MemoryQFormer:
         hidden_width=4 * size["width"],
         dropout=0.0,
     )
+    visual_memory, query_memory = MEMORIES[options.memory](options.bank)
     module = MemoryQFormer(
         qformer=qformer,
-        visual_memory=MergeAdjacent(options.bank),
-        query_memory=MergeAdjacent(options.bank),
+        visual_memory=visual_memory,
+        query_memory=query_memory,
         visual_width=size["visual"],
         vocab_size=30522,
         cache_keys=cache_keys,
@@ -146,6 +155,24 @@ def bench_train(options: argparse.Namespace) -> dict[str, Any]:
     return {**taken, "relative_error": _relative(fast, plain)}
 
 
+def bench_memories(options: argparse.Namespace) -> dict[str, Any]:
+    """Evaluation with each strategy, in place where it can be: seconds, and against the first."""
+    tokens, prompt, mask = film(options, options.frames)
+
+    def run(module: MemoryQFormer, stop: int) -> None:
+        with torch.no_grad(), _autocast(options):
+            module(tokens[:, :stop], prompt, mask[:, :stop])
+
+    runs = {}
+    for name in MEMORIES:
+        module = build(argparse.Namespace(**{**vars(options), "memory": name}), True).eval()
+        run(module, 2)
+        runs[name] = partial(run, module, options.frames)
+    taken = side_by_side(runs, options)
+    first = next(iter(taken.values()))
+    return {"seconds": taken, "ratio": {name: t / first for name, t in taken.items()}}
+
+
 def bench_peak(options: argparse.Namespace) -> dict[str, Any]:
     """Peak memory beyond weights and input frames, of `frames` and of ten times as many."""
     peaks = {str(t): _alone(options, t)["bytes"] for t in (options.frames, 10 * options.frames)}
@@ -221,7 +248,13 @@ def _wait(options: argparse.Namespace) -> None:
 def bench(options: argparse.Namespace) -> dict[str, Any]:
     """All parts asked for, and what they were run on."""
     torch.set_num_threads(options.threads)
-    parts = {"forward": bench_forward, "train": bench_train, "peak": bench_peak, "cost": bench_cost}
+    parts = {
+        "forward": bench_forward,
+        "train": bench_train,
+        "peak": bench_peak,
+        "cost": bench_cost,
+        "memories": bench_memories,
+    }
     return {
         **{name: parts[name](options) for name in options.parts},
         "settings": {**vars(options)},
@@ -241,9 +274,10 @@ def show(result: dict[str, Any]) -> None:
 def main() -> None:
     """Parse the command line, run, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS[:-1]))
     parser.add_argument("--size", choices=list(SIZES), default="full")
     parser.add_argument("--frames", type=int, default=100, help="T")
+    parser.add_argument("--memory", choices=list(MEMORIES), default="merge_adjacent")
     parser.add_argument("--bank", type=int, default=20, help="M")
     parser.add_argument("--batch", type=int, default=1, help="B")
     parser.add_argument("--repeats", type=int, default=3)

@@ -9,7 +9,7 @@ from mmavlm.errors import ConfigError
 from support import random_batch, rows_of, tiny_backbone
 
 FUSIONS = ["none", "prompt_to_visual", "query_to_visual", "bidirectional"]
-MEMORIES = ["merge_adjacent", "fifo", "average", "none"]
+MEMORIES = ["merge_adjacent", "fifo", "average", "none", "episodic", "token_merging"]
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)

@@ -36,6 +36,6 @@ def test_captions_are_chosen_by_their_loss(experiment):
     assert (config.stage.monitor, config.callbacks.checkpoint.mode) == ("val/text", "min")
 
 
-@pytest.mark.parametrize("memory", ["none", "fifo", "average"])
+@pytest.mark.parametrize("memory", ["none", "fifo", "average", "episodic", "token_merging"])
 def test_a_recipe_goes_with_any_memory(memory):
     assert composed("experiment=msvd_qa", f"memory={memory}").memory.length == 10

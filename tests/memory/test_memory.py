@@ -2,26 +2,39 @@ import itertools
 
 import pytest
 import torch
+from films import run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmavlm.errors import ConfigError
-from mmavlm.interfaces import Memory, MemoryState
-from mmavlm.memory import Average, Fifo, KeepAll, MergeAdjacent, slot_spans
+from mmavlm.memory import (
+    Average,
+    EpisodicCompressor,
+    Fifo,
+    KeepAll,
+    MergeAdjacent,
+    TokenMerging,
+    slot_spans,
+)
 
-STRATEGIES = [MergeAdjacent(4), Fifo(4), Fifo(0), Average(), KeepAll()]
+OF_RUNS = [MergeAdjacent(4), Fifo(4), Average(), KeepAll()]  # whose slots hold runs of frames
+ANY_FRAMES = [
+    EpisodicCompressor(4),
+    EpisodicCompressor(4, unit="position"),
+    TokenMerging(4),
+    TokenMerging(4, across="time"),
+    TokenMerging(1),
+]
+STRATEGIES = [*OF_RUNS, Fifo(0), *ANY_FRAMES]
+MERGING = [MergeAdjacent(2), *ANY_FRAMES]  # they forget nothing
 shapes = st.tuples(
     st.integers(1, 3), st.integers(1, 12), st.integers(1, 4), st.integers(1, 5), st.integers(1, 6)
 )
 
 
-def run(memory: Memory, frames: torch.Tensor, mask: torch.Tensor | None = None) -> MemoryState:
-    """Feed frames (B,T,N,D) and compress before each append and once at the end."""
-    mask = torch.ones(frames.shape[:2], dtype=torch.bool) if mask is None else mask
-    state = memory.init(frames[:, 0])
-    for t in range(frames.shape[1]):
-        state = memory.append(memory.compress(state), frames[:, t], mask[:, t])
-    return memory.compress(state)
+def told(memory):
+    settings = [str(value) for value in vars(memory).values()]
+    return "-".join([type(memory).__name__, *settings])
 
 
 def merge_slowly(frames: torch.Tensor, length: int) -> list[tuple[torch.Tensor, int]]:
@@ -84,7 +97,7 @@ def test_merge_adjacent_weights_by_the_frames_a_slot_holds():
     torch.testing.assert_close(state.tokens[0, 0, 0], torch.tensor([1.0, 0.1]))
 
 
-@pytest.mark.parametrize("memory", STRATEGIES, ids=lambda m: f"{type(m).__name__}{m.length}")
+@pytest.mark.parametrize("memory", STRATEGIES, ids=told)
 def test_a_row_with_gaps_equals_the_row_without_them(memory):
     torch.manual_seed(0)
     frames = torch.randn(3, 12, 2, 5)
@@ -99,7 +112,7 @@ def test_a_row_with_gaps_equals_the_row_without_them(memory):
         assert torch.equal(state.counts[b, filled[b]], alone.counts[0, alone_filled[0]])
 
 
-@pytest.mark.parametrize("memory", STRATEGIES, ids=lambda m: f"{type(m).__name__}{m.length}")
+@pytest.mark.parametrize("memory", STRATEGIES, ids=told)
 def test_a_state_is_a_value_that_steps_leave_untouched(memory):
     torch.manual_seed(0)
     frames = torch.randn(1, 9, 2, 3)
@@ -128,7 +141,7 @@ def test_keep_all_holds_every_frame_as_it_came():
     assert torch.equal(run(KeepAll(), frames).tokens, frames)
 
 
-@pytest.mark.parametrize("memory", STRATEGIES[:2] + STRATEGIES[3:])
+@pytest.mark.parametrize("memory", OF_RUNS)
 def test_slot_spans_are_consecutive_and_end_at_the_latest_frame(memory):
     torch.manual_seed(1)
     state = run(memory, torch.randn(2, 11, 3, 4))
@@ -136,6 +149,30 @@ def test_slot_spans_are_consecutive_and_end_at_the_latest_frame(memory):
     assert torch.equal(last[:, :-1], first[:, 1:])
     assert (last[:, -1] == 11).all()
     assert ((last - first) == state.counts).all()
+
+
+@pytest.mark.parametrize("memory", MERGING, ids=told)
+def test_merging_keeps_the_count_and_the_mean_of_all_frames(memory):
+    torch.manual_seed(2)
+    frames = torch.randn(3, 15, 4, 6)
+    mask = torch.rand(3, 15) > 0.3
+    state = run(memory, frames, mask)
+    assert torch.equal(state.seen, mask.sum(1))
+    assert torch.equal(state.counts.sum((1, 2)), 4.0 * state.seen)
+    weighted = (state.tokens * state.counts.unsqueeze(-1)).sum((1, 2))
+    expected = (frames * mask[:, :, None, None]).sum((1, 2))
+    torch.testing.assert_close(weighted, expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("memory", MERGING, ids=told)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_banks_keep_the_dtype_and_are_merged_in_single_precision(memory, dtype):
+    torch.manual_seed(0)
+    state = run(memory, 300 * torch.randn(2, 9, 3, 8).to(dtype))  # squares overflow float16
+    assert state.tokens.dtype == dtype
+    assert state.counts.dtype == torch.float32
+    assert torch.isfinite(state.tokens).all()
+    assert (state.counts.sum((1, 2)) == 27).all()
 
 
 def test_half_precision_tokens_are_merged_in_single_precision():

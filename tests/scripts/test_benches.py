@@ -37,6 +37,20 @@ def test_the_loops_that_are_timed_agree_in_tokens_and_gradients(told):
         assert found[part]["speed_up"] > 0
 
 
+def test_every_memory_is_timed_beside_the_default(told):
+    found = told(bench_memory, "--size", "small", "--frames", "8", "--bank", "3", "--repeats", "1",
+                 "--threads", "1", "--parts", "memories")  # fmt: skip
+    named = {path.stem for path in (Path(__file__).parents[2] / "conf/memory").glob("*.yaml")}
+    assert set(found["memories"]["seconds"]) == named - {"none", "average"}
+    assert found["memories"]["ratio"]["merge_adjacent"] == 1
+
+
+def test_a_memory_that_needs_the_plain_loop_is_timed_too(told):
+    found = told(bench_memory, "--size", "small", "--frames", "26", "--bank", "3", "--repeats", "1",
+                 "--threads", "1", "--parts", "forward", "--memory", "episodic")  # fmt: skip
+    assert found["forward"]["relative_error"] == 0
+
+
 @pytest.mark.slow
 def test_peak_memory_and_cost_are_measured_film_by_film(told, monkeypatch, tmp_path):
     monkeypatch.setattr(bench_memory, "COST_FRAMES", (5, 10))

@@ -7,12 +7,22 @@ from transformers import InstructBlipQFormerConfig, InstructBlipQFormerModel
 
 from mmavlm.errors import ConfigError
 from mmavlm.interfaces import TemporalAggregator, TextTokens
-from mmavlm.memory import Average, Fifo, KeepAll, MergeAdjacent
+from mmavlm.memory import (
+    Average,
+    EpisodicCompressor,
+    Fifo,
+    KeepAll,
+    MergeAdjacent,
+    TokenMerging,
+)
 from mmavlm.qformer import QFormer
 from mmavlm.temporal import MemoryQFormer
 
 WIDTH, VISUAL, VOCAB, QUERIES, LAYERS, HEADS = 24, 16, 50, 4, 3, 4
-STRATEGIES = [MergeAdjacent(3), Fifo(3), Fifo(0), Average(), KeepAll()]
+STRATEGIES = [
+    MergeAdjacent(3), Fifo(3), Fifo(0), Average(), KeepAll(),
+    EpisodicCompressor(3, unit="position"), TokenMerging(3, across="time"),
+]  # fmt: skip
 
 
 def build(memory=None, *, dropout=0.0, **kwargs):

@@ -10,6 +10,10 @@ from torch import Tensor
 from mmavlm.errors import ConfigError
 from mmavlm.interfaces import MemoryState
 
+# Similarities closer than this are equal: rounding differs from device to device and from batch to
+# batch, and is not to decide which of two equal pairs is merged.
+SIMILARITY_STEP = 2**-20
+
 
 def at_least_single(tokens: Tensor) -> Tensor:
     """The tokens in single precision or better, in which banks are merged."""
@@ -23,6 +27,20 @@ def closeness(left: Tensor, right: Tensor) -> Tensor:
     in the last digits only, and rounding would decide which are merged; here all digits count.
     """
     return (left - right).square().sum(-1) / -2
+
+
+def distinguishable(similarity: Tensor) -> Tensor:
+    """Similarities in units of `SIMILARITY_STEP`, so that those alike but for rounding are equal."""
+    return (similarity / SIMILARITY_STEP).round()
+
+
+def drop_one_slot(state: MemoryState) -> MemoryState:
+    """Drop the row's first empty slot, or its oldest one where none is empty."""
+    drop = (state.counts[:, :, 0] == 0).int().argmax(dim=1)  # 0 where no slot is empty
+    slot = torch.arange(state.counts.shape[1] - 1, device=state.counts.device)
+    keep = slot + (slot >= drop[:, None]).long()  # (B,S-1)
+    rows = torch.arange(keep.shape[0], device=keep.device)[:, None]
+    return MemoryState(state.tokens[rows, keep], state.counts[rows, keep], state.seen)
 
 
 class MemoryBank(ABC):

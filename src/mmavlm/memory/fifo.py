@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from mmavlm.interfaces import MemoryState
-from mmavlm.memory.base import MemoryBank
+from mmavlm.memory.base import MemoryBank, drop_one_slot
 
 
 class Fifo(MemoryBank):
@@ -26,14 +25,5 @@ class Fifo(MemoryBank):
     def compress(self, state: MemoryState) -> MemoryState:
         """Forget until every row has at most `length` slots."""
         while state.tokens.shape[1] > self.length:
-            state = _drop_one(state)
+            state = drop_one_slot(state)
         return state
-
-
-def _drop_one(state: MemoryState) -> MemoryState:
-    """Drop the row's first empty slot, or its oldest one where none is empty."""
-    drop = (state.counts[:, :, 0] == 0).int().argmax(dim=1)  # 0 where no slot is empty
-    slot = torch.arange(state.counts.shape[1] - 1, device=state.counts.device)
-    keep = slot + (slot >= drop[:, None]).long()  # (B,S-1)
-    rows = torch.arange(keep.shape[0], device=keep.device)[:, None]
-    return MemoryState(state.tokens[rows, keep], state.counts[rows, keep], state.seen)
