@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from mmavlm.alignment.levels import MultiLevelAlignment
 from mmavlm.batch import VideoTextBatch
@@ -21,6 +22,7 @@ from mmavlm.errors import CheckpointError, ConfigError
 from mmavlm.footprint import (
     FilmSizes,
     QFormerSizes,
+    encoded_phase,
     encoder_phase,
     fusion_phase,
     layers_phase,
@@ -115,13 +117,8 @@ class VideoLanguageModel(nn.Module):
         Raises:
             ConfigError: if there are more frames than rows in the frame-position table.
         """
-        prompt = self.prompt_tokenizer.encode(
-            batch.prompt, device=self.frame_positions.weight.device
-        )
         mask = batch.frame_mask[:, :num_frames]
-        encoded = self._encode(batch, num_frames)
-        positions = self.positions(0, encoded.shape[1])
-        return Watched(self._frame_tokens(encoded, positions, prompt), mask, prompt)
+        return self._watch_encoded(self._encode(batch, num_frames), mask, batch.prompt)
 
     def stream(self, frames: Iterable[Tensor], prompts: Sequence[str]) -> Iterator[State]:
         """Watch B films frame by frame as they come, uint8 (B,3,H,W); the state after each frame.
@@ -189,10 +186,23 @@ class VideoLanguageModel(nn.Module):
         return self.projector(queries)
 
     def forward(
-        self, batch: VideoTextBatch, *, answer: bool = True, align: bool = True
+        self,
+        batch: VideoTextBatch,
+        *,
+        answer: bool = True,
+        align: bool = True,
+        chunk: int | None = None,
     ) -> dict[str, Tensor]:
-        """Losses by name: `text` if `answer`, `align_<level>` if `align`, each a scalar."""
+        """Losses by name: `text` if `answer`, `align_<level>` if `align`, each a scalar.
+
+        Where the batch is aligned alone, `chunk` rows at a time hold activations (see
+        `aligned_features`).
+        """
         losses: dict[str, Tensor] = {}
+        if chunk is not None and align and not answer:
+            features = self.aligned_features(batch, chunk)
+            aligned = self._require_alignment().compare(features, _texts(batch))
+            return {f"align_{level}": loss for level, loss in aligned.items()}
         state = None
         watched = self.watch(batch, None if answer else self._frames_to_align(batch))
         if answer:
@@ -205,11 +215,40 @@ class VideoLanguageModel(nn.Module):
                 losses[f"align_{level}"] = loss
         return losses
 
-    def aligned_features(self, batch: VideoTextBatch) -> dict[str, tuple[Tensor, Tensor]]:
-        """Level → unit-norm features of videos and texts, each (B,E), for retrieval."""
-        alignment = self._require_alignment()
-        watched = self.watch(batch, self._frames_to_align(batch))
-        return alignment.features(*self.alignment_inputs(watched, None), _texts(batch))
+    def aligned_features(
+        self, batch: VideoTextBatch, chunk: int | None = None
+    ) -> dict[str, tuple[Tensor, Tensor]]:
+        """Level → unit-norm features of videos and texts, each (B,E), for retrieval and losses.
+
+        With `chunk` this is a gradient cache (GradCache, arXiv 2101.06983, section 3): activations
+        are dropped once a chunk of rows has its features; when the gradient of a loss over all rows
+        has come back to these, each chunk is computed again, with the random numbers it drew, and
+        lets its gradient through before the next one. The frozen encoder runs once: its outputs of
+        the aligned frames are kept.
+        """
+        texts, frames = _texts(batch), self._frames_to_align(batch)
+        encoded, mask = self._encode(batch, frames), batch.frame_mask[:, :frames]
+        if chunk is None:
+            return self._features_of(encoded, mask, batch.prompt, texts)
+        parts: list[dict[str, tuple[Tensor, Tensor]]] = []
+        for start in range(0, len(batch), chunk):
+            rows = slice(start, start + chunk)
+            inputs = (encoded[rows], mask[rows], batch.prompt[rows], texts[rows])
+            parts.append(checkpoint(self._features_of, *inputs, use_reentrant=False))
+        return {
+            level: (
+                torch.cat([part[level][0] for part in parts]),
+                torch.cat([part[level][1] for part in parts]),
+            )
+            for level in parts[0]
+        }
+
+    def _features_of(
+        self, encoded: Tensor, mask: Tensor, prompts: Sequence[str], texts: Sequence[str]
+    ) -> dict[str, tuple[Tensor, Tensor]]:
+        """Encoder outputs (B,F,P,Dv), mask (B,F) and texts → the features of both, by level."""
+        watched = self._watch_encoded(encoded, mask, prompts)
+        return self._require_alignment().features(*self.alignment_inputs(watched, None), texts)
 
     def alignment_inputs(
         self, watched: Watched, state: State | None
@@ -241,11 +280,17 @@ class VideoLanguageModel(nn.Module):
         return self._require_llm().rank(tokens, batch.prompt, candidates)
 
     def activation_bytes(
-        self, rows: int, frames: int, prompt_tokens: int = 32, answer_tokens: int = 32
+        self,
+        rows: int,
+        frames: int,
+        prompt_tokens: int = 32,
+        answer_tokens: int = 32,
+        chunk: int | None = None,
     ) -> int:
         """About how many bytes of activations a training step holds at once (see `footprint`).
 
-        Texts are taken to have so many tokens; mixed precision takes up to half of it less.
+        Texts are taken to have so many tokens; mixed precision takes up to half of it less. With
+        `chunk`, so many rows are aligned at a time.
         """
         aligned = self.alignment.frames if self.alignment is not None else None
         first = aligned.prefix(frames) if aligned is not None else 0
@@ -256,8 +301,12 @@ class VideoLanguageModel(nn.Module):
         qformer = QFormerSizes.of(self.temporal, prompt_tokens, at_most=longest)
         # Features of the cache come without an encoder, in half precision.
         dtype = getattr(self.encoder, "dtype", torch.float16)
-        chunk = getattr(self.encoder, "chunk_size", 0)
-        phases = [encoder_phase(film, chunk, dtype.itemsize)]
+        frames_at_once = getattr(self.encoder, "chunk_size", 0)
+        phases = [encoder_phase(film, frames_at_once, dtype.itemsize)]
+        if chunk is not None:
+            phases = [encoded_phase(film, frames_at_once, dtype.itemsize)]
+            film = replace(film, rows=min(rows, chunk))
+            phases.append(encoder_phase(film, 0, 0))
         if type(self.fusion).before is not Fusion.before:
             phases.append(fusion_phase(film))
         if self.llm is not None or (aligned is not None and aligned.uses_last):
@@ -266,7 +315,7 @@ class VideoLanguageModel(nn.Module):
             phases += self.llm.phases(rows, qformer.queries, prompt_tokens, answer_tokens)
         if self.alignment is not None:
             phases.append(trace_phase(replace(film, frames=first), qformer))
-            texts = rows * (prompt_tokens + answer_tokens)
+            texts = film.rows * (prompt_tokens + answer_tokens)
             phases.append(layers_phase(self.alignment.get_submodule("text_encoder"), texts))
         return peak(phases)
 
@@ -276,6 +325,13 @@ class VideoLanguageModel(nn.Module):
         assert batch.frames is not None  # VideoTextBatch holds frames or features
         frames = batch.frames[:, :num_frames]
         return self.encoder(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
+
+    def _watch_encoded(self, encoded: Tensor, mask: Tensor, prompts: Sequence[str]) -> Watched:
+        """Encoder outputs (B,T,P,Dv) and mask (B,T) as a film about which a prompt is asked."""
+        device = self.frame_positions.weight.device
+        prompt = self.prompt_tokenizer.encode(prompts, device=device)
+        positions = self.positions(0, encoded.shape[1])
+        return Watched(self._frame_tokens(encoded, positions, prompt), mask, prompt)
 
     def _frame_tokens(self, encoded: Tensor, positions: Tensor, prompt: TextTokens) -> Tensor:
         """Encoder outputs (B,T,P,Dv) at `positions` (T,Dv), with the prompt fused into them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -73,6 +74,18 @@ class VideoTextBatch:
 
     def __len__(self) -> int:
         return len(self.item_id)
+
+    def rows(self, which: slice | Sequence[int]) -> VideoTextBatch:
+        """Some of the rows as a batch of their own, padded as they are here."""
+        numbers = range(len(self))[which] if isinstance(which, slice) else which
+        parts: dict[str, Any] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Tensor):
+                parts[field.name] = value[which]
+            elif isinstance(value, list):
+                parts[field.name] = [value[i] for i in numbers]
+        return replace(self, **parts, broken=())
 
     def _map(self, move: Any) -> VideoTextBatch:
         tensors = {f.name: getattr(self, f.name) for f in fields(self)}

@@ -96,6 +96,12 @@ def encoder_phase(film: FilmSizes, chunk: int, itemsize: int) -> Phase:
     )
 
 
+def encoded_phase(film: FilmSizes, chunk: int, itemsize: int) -> Phase:
+    """The encoder alone, whose outputs are kept as they are for what reads them part by part."""
+    whole = encoder_phase(film, chunk, itemsize)
+    return Phase(kept=film.numbers * itemsize, moment=whole.moment)
+
+
 def fusion_phase(film: FilmSizes) -> Phase:
     """Frame tokens that attend to the prompt: queries, what is read (laid out twice), the sum."""
     return Phase(kept=4 * film.numbers * SINGLE)

@@ -15,7 +15,11 @@ from mmavlm.stages import FineTune, OptimizerRecipe, SemanticAlignment
 from support import random_batch, rows_of, tiny_backbone
 
 TARGETS = ("comedy", "action", "romance", "a long answer")
-STAGES = {"finetune": "stage=finetune", "alignment": "stage=semantic_alignment"}
+STAGES = {
+    "finetune": "stage=finetune",
+    "alignment": "stage=semantic_alignment",
+    "alignment from a gradient cache": "stage=semantic_alignment",
+}
 
 
 def whole_batch():
@@ -43,8 +47,9 @@ def joined(rows):
 def build(name):
     backbone = tiny_backbone(STAGES[name], "fusion=none")
     recipe = OptimizerRecipe(lr=1e-2, warmup_steps=0)
-    if name == "alignment":
-        return SemanticAlignment(backbone, recipe)
+    if name.startswith("alignment"):
+        chunk = 1 if "cache" in name else None
+        return SemanticAlignment(backbone, recipe, grad_cache_chunk=chunk)
     return FineTune(backbone, recipe, tasks=["open"])
 
 

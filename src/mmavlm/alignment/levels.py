@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import torch
@@ -78,7 +78,12 @@ class MultiLevelAlignment(nn.Module):
         Takes the aligned frames' tokens (B,F,P,Dv), query outputs (B,F,K,D) and mask (B,F), and
         the B texts.
         """
-        features = self.features(frame_tokens, query_outputs, frame_mask, texts)
+        return self.compare(self.features(frame_tokens, query_outputs, frame_mask, texts), texts)
+
+    def compare(
+        self, features: Mapping[str, tuple[Tensor, Tensor]], texts: Sequence[str]
+    ) -> dict[str, Tensor]:
+        """The loss of each level from what `features` gives for B films and their texts."""
         pairs = torch.stack([torch.stack(pair) for pair in features.values()])  # (levels,2,B,E)
         keys = string_keys(texts, pairs.device)
         if self.gather and self.training:

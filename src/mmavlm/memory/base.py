@@ -30,7 +30,7 @@ def closeness(left: Tensor, right: Tensor) -> Tensor:
 
 
 def distinguishable(similarity: Tensor) -> Tensor:
-    """Similarities in units of `SIMILARITY_STEP`, so that those alike but for rounding are equal."""
+    """Similarities in units of `SIMILARITY_STEP`: those alike but for rounding are equal."""
     return (similarity / SIMILARITY_STEP).round()
 
 

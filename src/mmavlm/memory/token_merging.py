@@ -24,8 +24,8 @@ class TokenMerging(MemoryBank):
     Across "time" tokens merge with those of their own position alone, one at each position; that is
     what query banks take, whose positions have masks of their own.
 
-    Counts are ToMe's token sizes: how many frames' tokens a token is the mean of. Attention does not
-    look at them (ToMe's proportional attention would), as with all memories here.
+    Counts are ToMe's token sizes: how many frames' tokens a token is the mean of. Attention does
+    not look at them (ToMe's proportional attention would), as with all memories here.
 
     Raises:
         ConfigError: if `length` is below 1 or `across` is unknown.
@@ -82,7 +82,7 @@ def merge_alike(tokens: Tensor, sizes: Tensor, side: Tensor, count: int) -> tupl
     like it; the `count` best pairs are merged in the place of side 1, where several may meet. The
     others stay as they are, in their order. Earlier tokens win ties.
     """
-    rows, length, width = tokens.shape
+    length = tokens.shape[1]
     order = side.argsort(stable=True)
     sources, targets = order[: (length + 1) // 2], order[(length + 1) // 2 :]
     unit = F.normalize(tokens, dim=-1)

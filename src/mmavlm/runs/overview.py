@@ -41,19 +41,25 @@ class MemoryEstimate:
         return f"{parts}, activations {_bytes(self.activations)}: {_bytes(self.total)}"
 
 
-def estimate_memory(module: nn.Module, batch_size: int = 1, num_frames: int = 1) -> MemoryEstimate:
+def estimate_memory(
+    module: nn.Module, batch_size: int = 1, num_frames: int = 1, chunk: int | None = None
+) -> MemoryEstimate:
     """What weights, gradients and AdamW's states of a module take in a training step.
 
-    Activations are counted if the module can tell them: `activation_bytes(batch_size, num_frames)`.
+    Activations are counted if the module can tell them: `activation_bytes(batch_size, num_frames)`,
+    and of `chunk` rows at a time where a gradient cache holds no more.
     """
     activation_bytes = getattr(module, "activation_bytes", None)
+    settings = {} if chunk is None else {"chunk": chunk}
     parameters = list(module.parameters())
     trainable = sum(p.nbytes for p in parameters if p.requires_grad)
     return MemoryEstimate(
         weights=sum(tensor.nbytes for tensor in _tensors(module)),
         gradients=trainable,
         optimizer=ADAM_STATES * trainable,
-        activations=activation_bytes(batch_size, num_frames) if activation_bytes else None,
+        activations=activation_bytes(batch_size, num_frames, **settings)
+        if activation_bytes
+        else None,
     )
 
 
@@ -71,7 +77,8 @@ class ModelOverview(L.Callback):
             size = sum(p.nbytes for p in parameters)
             frozen = sum(p.numel() for p in parameters) - trainable
             table.add_row(name, _count(trainable), _count(frozen), _bytes(size))
-        estimate = estimate_memory(backbone, *_batch_shape(trainer))
+        chunk = getattr(pl_module, "grad_cache_chunk", None)
+        estimate = estimate_memory(backbone, *_batch_shape(trainer), chunk)
         device = trainer.strategy.root_device
         free = free_memory(device)
         console = Console()

@@ -20,14 +20,21 @@ JOINT = "joint"  # both levels' features side by side: their similarities averag
 class SemanticAlignment(Stage):
     """Train Q-Former and text encoder on L_multi = Σ_l L_l; report retrieval recall by level.
 
+    With `grad_cache_chunk` a batch, whose rows are each other's negatives, may be as large as its
+    encoded frames allow: so many rows at a time hold activations, at the price of a second forward
+    pass behind the encoder, and the gradient is that of the whole batch.
+
     Raises:
-        ConfigError: if the backbone has no alignment, or was given an LLM it would not use.
+        ConfigError: if the backbone has no alignment, or was given an LLM it would not use, or
+            `grad_cache_chunk` is below 1.
     """
 
     def __init__(
         self,
         backbone: VideoLanguageModel,
         optimizer: OptimizerRecipe,
+        *,
+        grad_cache_chunk: int | None = None,
         monitor: str = "val/recall",
         run: dict[str, Any] | None = None,
     ) -> None:
@@ -36,6 +43,12 @@ class SemanticAlignment(Stage):
             raise ConfigError("stage 1 needs alignment; choose alignment=info_nce or another")
         if backbone.llm is not None:
             raise ConfigError("stage 1 never uses an LLM; build the backbone with llm=null")
+        if grad_cache_chunk is not None and grad_cache_chunk < 1:
+            raise ConfigError(
+                f"stage.grad_cache_chunk is {grad_cache_chunk}; give the number of rows that hold "
+                "activations at a time, 1 or more, or null for the whole batch"
+            )
+        self.grad_cache_chunk = grad_cache_chunk
         self.monitor = monitor
         self.levels = [*backbone.alignment.levels, JOINT]
         self.recall = torch.nn.ModuleDict(
@@ -48,7 +61,7 @@ class SemanticAlignment(Stage):
 
     def losses(self, batch: VideoTextBatch) -> dict[str, Tensor]:
         """The loss of each level and L_multi."""
-        terms = self.backbone(batch, answer=False)
+        terms = self.backbone(batch, answer=False, chunk=self.grad_cache_chunk)
         return {**terms, "loss": torch.stack(list(terms.values())).sum()}
 
     def validation_step(self, batch: VideoTextBatch, batch_idx: int) -> None:
