@@ -23,6 +23,7 @@ TOLD = {
     "msvd_qa": "test/qa/top1",
     "msrvtt_qa": "test/qa/top1",
     "activitynet_qa": "test/qa/top1",
+    "mix": "test/msvd_qa/qa/top1",
 }
 
 
@@ -44,13 +45,26 @@ def test_every_experiment_runs_to_its_end(run, films, tmp_path, experiment):
     assert (tmp_path / "run/checkpoints/last.ckpt").is_file()
 
 
-@pytest.mark.parametrize("experiment", TOLD)
+@pytest.mark.parametrize("experiment", [name for name in TOLD if name != "mix"])
 def test_check_counts_a_public_set(run, films, capsys, experiment):
     assert run(check, f"data={experiment}", f"data.root={films}", "format=json") == 0
     splits = json.loads(capsys.readouterr().out)["splits"]
     for split in splits.values():
         assert split["items"] == split["videos"] > 0
         assert (split["missing_videos"], split["skipped_entries"], split["problem"]) == (0, 0, None)
+
+
+def test_check_tells_each_set_of_a_mix_and_its_share(run, films, capsys):
+    arguments = ["experiment=mix", f"data.root={films}"]
+    assert run(check, *arguments, "format=json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert list(told["sets"]) == list(told["drawn"]) == ["lvu", "breakfast", "msvd_qa"]
+    assert all(s["splits"]["train"]["items"] > 0 for s in told["sets"].values())
+    assert len(set(told["drawn"].values())) == 1
+    assert run(check, *arguments, "data.weights={lvu: 1, coin: 1}") == 1
+    assert "data.weights names ['breakfast', 'coin'" in capsys.readouterr().err
+    assert run(check, *arguments) == 0
+    assert "items of msvd_qa, 33.3% of all" in capsys.readouterr().out
 
 
 def test_a_run_leaves_config_metrics_predictions_log_and_report(trained):

@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
+from mmavlm.alignment.grad_cache import Features, features_in_chunks
 from mmavlm.alignment.levels import MultiLevelAlignment
 from mmavlm.batch import VideoTextBatch
 from mmavlm.errors import CheckpointError, ConfigError
@@ -215,37 +215,22 @@ class VideoLanguageModel(nn.Module):
                 losses[f"align_{level}"] = loss
         return losses
 
-    def aligned_features(
-        self, batch: VideoTextBatch, chunk: int | None = None
-    ) -> dict[str, tuple[Tensor, Tensor]]:
+    def aligned_features(self, batch: VideoTextBatch, chunk: int | None = None) -> Features:
         """Level → unit-norm features of videos and texts, each (B,E), for retrieval and losses.
 
-        With `chunk` this is a gradient cache (GradCache, arXiv 2101.06983, section 3): activations
-        are dropped once a chunk of rows has its features; when the gradient of a loss over all rows
-        has come back to these, each chunk is computed again, with the random numbers it drew, and
-        lets its gradient through before the next one. The frozen encoder runs once: its outputs of
-        the aligned frames are kept.
+        With `chunk`, so many rows at a time hold activations (see `alignment.grad_cache`); the
+        frozen encoder runs once, and its outputs of the aligned frames are kept.
         """
-        texts, frames = _texts(batch), self._frames_to_align(batch)
-        encoded, mask = self._encode(batch, frames), batch.frame_mask[:, :frames]
+        frames = self._frames_to_align(batch)
+        mask = batch.frame_mask[:, :frames]
+        rows = (self._encode(batch, frames), mask, batch.prompt, _texts(batch))
         if chunk is None:
-            return self._features_of(encoded, mask, batch.prompt, texts)
-        parts: list[dict[str, tuple[Tensor, Tensor]]] = []
-        for start in range(0, len(batch), chunk):
-            rows = slice(start, start + chunk)
-            inputs = (encoded[rows], mask[rows], batch.prompt[rows], texts[rows])
-            parts.append(checkpoint(self._features_of, *inputs, use_reentrant=False))
-        return {
-            level: (
-                torch.cat([part[level][0] for part in parts]),
-                torch.cat([part[level][1] for part in parts]),
-            )
-            for level in parts[0]
-        }
+            return self._features_of(*rows)
+        return features_in_chunks(self._features_of, *rows, chunk=chunk)
 
     def _features_of(
         self, encoded: Tensor, mask: Tensor, prompts: Sequence[str], texts: Sequence[str]
-    ) -> dict[str, tuple[Tensor, Tensor]]:
+    ) -> Features:
         """Encoder outputs (B,F,P,Dv), mask (B,F) and texts → the features of both, by level."""
         watched = self._watch_encoded(encoded, mask, prompts)
         return self._require_alignment().features(*self.alignment_inputs(watched, None), texts)

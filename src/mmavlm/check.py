@@ -3,23 +3,38 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from mmavlm.cli import run_command
 from mmavlm.data.inspect import inspect
+from mmavlm.data.mix import parts_of
 
 
 def check(cfg: DictConfig) -> None:
-    """Print item counts, class balance, and missing and broken videos of every split."""
-    inspection = inspect(
-        instantiate(cfg.data.reader), cfg.data.root, cfg.data.task, decode=cfg.decode
-    )
+    """Print item counts, class balance, and missing and broken videos of every split.
+
+    Of a mix it prints them for each set, and how many items an epoch draws of it.
+    """
+    parts = parts_of(cfg.data)
+    found = {
+        name: inspect(instantiate(part.reader), part.root, part.task, decode=cfg.decode)
+        for name, part in parts.items()
+    }
+    mixed = "" not in parts
+    drawn = instantiate(cfg.data).drawn() if mixed else {}
     if cfg.format == "json":
-        print(json.dumps(inspection.as_dict(), ensure_ascii=False))
-    else:
-        inspection.print()
+        told: dict[str, Any] = {name: inspection.as_dict() for name, inspection in found.items()}
+        whole = {"sets": told, "drawn": {name: count for name, (count, _) in drawn.items()}}
+        print(json.dumps(whole if mixed else told[""], ensure_ascii=False))
+        return
+    for name, inspection in found.items():
+        inspection.print(name)
+    total = sum(count for count, _ in drawn.values())
+    for name, (count, size) in drawn.items():
+        print(f"an epoch draws {count} of the {size} items of {name}, {count / total:.1%} of all")
 
 
 def main() -> None:

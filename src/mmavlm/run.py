@@ -137,6 +137,8 @@ class Run:
         }
         if config.stage._target_.endswith(FineTune.__name__):
             settings |= {"tasks": self.data.tasks, "classes": self.data.classes}
+        if self.data.sets:
+            settings["sets"] = self.data.sets
         # called, not handed to Hydra, which would turn dataclasses and dicts into configs
         return instantiate(config.stage, _partial_=True)(**settings)
 

@@ -15,7 +15,6 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import Tensor, nn
 
 from mmavlm.data.datamodule import VideoDataModule
-from mmavlm.data.dataset import refuse_augmentation
 from mmavlm.data.encoder_cards import EncoderCard, find_card, note_card
 from mmavlm.data.feature_cache import FeatureCache
 from mmavlm.data.fill_cache import CacheFiller
@@ -73,7 +72,7 @@ class CacheWork:
         self.noted = find_card(data.cache, self.settings)
         self.cache = FeatureCache(data.cache, self.noted or self.card)
         data.use_cache(self.cache)
-        entries = {e.key: e for split in splits for e in data.film_plan(split).entries}
+        entries = {e.key: e for split in splits for e in data.film_entries(split)}
         self.filler = CacheFiller(self.cache, list(entries.values()))
 
     @cached_property
@@ -129,12 +128,7 @@ def take_features(
         ConfigError, DataError: as `CacheWork` and its `fill`.
     """
     if "train" in splits:
-        refuse_augmentation(
-            crop=config.data.crop,
-            flip=config.data.flip,
-            keep_frames=config.data.keep_frames,
-            cached=True,
-        )
+        data.check_augmentation()
     work = CacheWork(config, data, splits)
     log.info("%s", work.filler)
     work.fill()

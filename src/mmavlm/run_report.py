@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from omegaconf import OmegaConf
@@ -29,7 +29,7 @@ def describe(run: Run, earlier: Sequence[Run]) -> Report:
         summary=headline(run.metrics),
         curves=[curve for part in (*earlier, run) for curve in curves(part)],
         confusions=confusions(list(log.rows.values()), classes),
-        samples=samples(log, stage.compare if isinstance(stage, FineTune) else "whole"),
+        samples=samples(log, stage.compare_of) if isinstance(stage, FineTune) else [],
         tables=[metrics_table(part) for part in (*earlier, run)],
         config_yaml=OmegaConf.to_yaml(run.config, resolve=True),
     )
@@ -78,7 +78,7 @@ def confusions(rows: Sequence[Prediction], classes: Mapping[str, Sequence[str]])
     ]  # fmt: skip
 
 
-def samples(log: PredictionLog, compare: Compare) -> list[SampleAnswer]:
+def samples(log: PredictionLog, compare_of: Callable[[str], Compare]) -> list[SampleAnswer]:
     """The kept items with their frames, prompt, answers and truth, and how these are compared."""
     return [
         SampleAnswer(
@@ -89,7 +89,7 @@ def samples(log: PredictionLog, compare: Compare) -> list[SampleAnswer]:
             probabilities=[math.exp(answer.log_prob) for answer in row.answers],
             truth=row.truth,
             frames=frames,
-            compare=compare,
+            compare=compare_of(row.task),
         )
         for item, frames in log.frames.items()
         for row in (log.rows[item],)

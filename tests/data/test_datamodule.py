@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mmavlm.data.datamodule import VideoDataModule
-from mmavlm.data.order import EpochOrder
+from mmavlm.data.order import Draw, EpochOrder
 from mmavlm.data.readers import LVUReader, OwnReader
 from mmavlm.errors import ConfigError, DataError
 
@@ -68,7 +68,7 @@ def test_items_of_a_repeated_task_are_shown_so_often_and_drawn_anew_each_time(ro
 
 
 def test_no_two_passes_of_an_item_have_one_number():
-    order = EpochOrder([0, 1, 1, 2, 1], seed=3)
+    order = EpochOrder([Draw([0, 2], 2), Draw([1], 3)], seed=3)
     passes = []
     for epoch in range(3):
         order.set_epoch(epoch)

@@ -61,7 +61,8 @@ def test_dropout_draws_the_same_when_a_chunk_is_computed_again(monkeypatch):
         stage = stage_of(*dropout, chunk=3).double()
         if keep:  # the same chunks, whose activations are kept
             monkeypatch.setattr(
-                "mmavlm.backbone.checkpoint", lambda run, *inputs, use_reentrant: run(*inputs)
+                "mmavlm.alignment.grad_cache.checkpoint",
+                lambda run, *inputs, use_reentrant: run(*inputs),
             )
         torch.manual_seed(5)
         found.append(gradients(stage, batch))

@@ -7,18 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-import lightning as L
-import torch
-from torch.utils.data import DataLoader
-
 from mmavlm.data.broken import BrokenBudget
-from mmavlm.data.collate import collate
-from mmavlm.data.dataset import VideoDataset
+from mmavlm.data.dataset import VideoDataset, refuse_augmentation
 from mmavlm.data.feature_cache import CachedFilms, FeatureCache
-from mmavlm.data.film_entries import FilmPlan, Sampling
-from mmavlm.data.order import EpochOrder
+from mmavlm.data.film_entries import FilmEntry, FilmPlan, Sampling
+from mmavlm.data.loaders import SplitLoaders, above_zero, at_least
+from mmavlm.data.order import Draw, Length
 from mmavlm.data.probe_index import ProbeIndex
-from mmavlm.data.readers.annotations import SPLITS
 from mmavlm.errors import ConfigError, DataError
 from mmavlm.interfaces import VideoItem
 
@@ -43,16 +38,18 @@ class TellsSkipped(Protocol):
         """Entry → reason, for those of a split that were left out."""
 
 
-class VideoDataModule(L.LightningDataModule):
+class VideoDataModule(SplitLoaders):
     """Loaders of `VideoTextBatch` for the three splits of a set.
 
     Videos that do not exist are left out and counted as broken, as are those that turn out to be
     unreadable while loading; above a share of `max_broken` of all videos the run stops.
     `image_size` None is to be set to the encoder's before a loader is asked for. `limit_items`
     takes the first so many items of each split. `repeat` says of a task how often a training epoch
-    shows each of its items, once if it does not. With `cache`, a folder, the batches hold features
-    of that cache, which is to be opened with `use_cache` before a loader is asked for. With
-    `index`, a folder, the key-frame tables of films are kept there from run to run.
+    shows each of its items, once if it does not; 0.5 shows half of them, the others in the next
+    epoch. `group_by_length` makes batches of items with alike numbers of frames and words. With
+    `cache`, a folder, the batches hold features of that cache, which is to be opened with
+    `use_cache` before a loader is asked for. With `index`, a folder, the key-frame tables of films
+    are kept there from run to run.
 
     Raises:
         ConfigError: if the root is missing or a number is out of range.
@@ -80,26 +77,23 @@ class VideoDataModule(L.LightningDataModule):
         decode_threads: int | None = None,
         seed: int = 42,
         limit_items: int | None = None,
-        repeat: Mapping[str, int] | None = None,
+        repeat: Mapping[str, float] | None = None,
+        group_by_length: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(
+            batch_size=batch_size,
+            eval_batch_size=eval_batch_size,
+            num_workers=num_workers,
+            seed=seed,
+            group_by_length=group_by_length,
+        )
         self.reader = reader
         self.root = Path(root)
         self.task = task if task is None or isinstance(task, str) else list(task)
         self.repeat = dict(repeat or {})
-        counts = {
-            "num_frames": (num_frames, 1),
-            "batch_size": (batch_size, 1),
-            "eval_batch_size": (eval_batch_size, 1),
-            "num_workers": (num_workers, 0),
-            "max_broken": (max_broken, 0),
-            "decode_threads": (decode_threads, 1),
-            "limit_items": (limit_items, 1),
-            **{f"repeat.{name}": (count, 1) for name, count in self.repeat.items()},
-        }
-        for name, (value, least) in counts.items():
-            if value is not None and value < least:
-                raise ConfigError(f"data.{name} must be at least {least}, got {value}")
+        at_least(1, num_frames=num_frames, decode_threads=decode_threads, limit_items=limit_items)
+        at_least(0, max_broken=max_broken)
+        above_zero("repeat", **self.repeat)
         if not self.root.is_dir():
             raise ConfigError(
                 f"data.root={self.root} does not exist; give the folder that holds the data"
@@ -114,10 +108,6 @@ class VideoDataModule(L.LightningDataModule):
             "index": None if index is None else ProbeIndex(Path(index), self.root),
             "decode_threads": decode_threads,
         }
-        self.batch_size = batch_size
-        self.eval_batch_size = eval_batch_size or batch_size
-        self.num_workers = num_workers
-        self.seed = seed
         self.limit_items = limit_items
         self.broken = BrokenBudget(max_broken)
         self.cache = None if cache is None else Path(cache)
@@ -150,17 +140,6 @@ class VideoDataModule(L.LightningDataModule):
         """Task → class names; tasks with open answers are absent."""
         return self.reader.classes(self.root, self.task)
 
-    @property
-    def tasks(self) -> list[str]:
-        """The tasks that occur in any split, sorted."""
-        return sorted({item.task for split in SPLITS for item in self.items(split)})
-
-    def setup(self, stage: str | None = None) -> None:
-        """Read all annotations, so that mistakes in any of them show before training."""
-        one = {"validate": "val", "test": "test", "predict": "test"}
-        for split in (one[stage],) if stage in one else SPLITS:
-            self.items(split)
-
     def dataset(self, split: str) -> VideoDataset:
         """The dataset of a split; that of training draws and crops at random."""
         if self.image_size is None:
@@ -189,6 +168,19 @@ class VideoDataModule(L.LightningDataModule):
         self.image_size = size
         self._features = features
 
+    def check_augmentation(self) -> None:
+        """Refuse crops and mirror images of features.
+
+        Raises:
+            ConfigError: naming what excludes each other.
+        """
+        drawn = {name: self.settings[name] for name in ("crop", "flip", "keep_frames")}
+        refuse_augmentation(**drawn, cached=True)
+
+    def film_entries(self, split: str) -> list[FilmEntry]:
+        """The entries of a feature cache that hold the frames of a split's items."""
+        return self.film_plan(split).entries
+
     def film_plan(self, split: str) -> FilmPlan:
         """Which entries of a feature cache hold the frames of a split's items."""
         sampling = Sampling(self.settings["num_frames"], float(self.settings["frame_fps"]))
@@ -204,8 +196,8 @@ class VideoDataModule(L.LightningDataModule):
             )
         return CachedFilms(self._features, self.film_plan(split))
 
-    def visits(self) -> list[int]:
-        """The items that a training epoch shows, by their index, as often as `repeat` says.
+    def draws(self) -> list[Draw]:
+        """The training items, those shown equally often together, as often as `repeat` says.
 
         Raises:
             ConfigError: if `repeat` names a task that no item has.
@@ -216,36 +208,14 @@ class VideoDataModule(L.LightningDataModule):
                 f"data.repeat names {sorted(unknown)}, but the training items are of "
                 f"{sorted({item.task for item in items})}"
             )
-        times = (self.repeat.get(item.task, 1) for item in items)
-        return [index for index, count in enumerate(times) for _ in range(count)]
+        together: dict[float, list[int]] = {}
+        for index, item in enumerate(items):
+            together.setdefault(self.repeat.get(item.task, 1), []).append(index)
+        return [Draw(shown, len(shown)).scaled(times) for times, shown in together.items()]
 
-    def train_dataloader(self) -> DataLoader[Any]:
-        """Shuffled batches; the last incomplete one is kept."""
-        return self._loader("train", self.batch_size, shuffle=True)
-
-    def val_dataloader(self) -> DataLoader[Any]:
-        """The validation split in order."""
-        return self._loader("val", self.eval_batch_size)
-
-    def test_dataloader(self) -> DataLoader[Any]:
-        """The test split in order."""
-        return self._loader("test", self.eval_batch_size)
-
-    def predict_dataloader(self) -> DataLoader[Any]:
-        """The test split in order."""
-        return self.test_dataloader()
-
-    def _loader(self, split: str, batch_size: int, shuffle: bool = False) -> DataLoader[Any]:
-        dataset = self.dataset(split)
-        return DataLoader(
-            dataset,
-            batch_size=batch_size,
-            sampler=EpochOrder(self.visits(), self.seed) if shuffle else None,
-            num_workers=self.num_workers,
-            collate_fn=collate,
-            pin_memory=torch.cuda.is_available(),
-            persistent_workers=self.num_workers > 0,
-        )
+    def lengths(self) -> list[Length]:
+        """Frames and words of every training item; films are looked up, not decoded."""
+        return self.dataset("train").lengths()
 
 
 def asked_once(items: list[VideoItem]) -> list[VideoItem]:

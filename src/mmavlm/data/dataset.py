@@ -12,8 +12,9 @@ from torch.utils.data import Dataset
 
 from mmavlm.data.feature_cache import CachedFilms
 from mmavlm.data.film_entries import choice
+from mmavlm.data.order import Length
 from mmavlm.data.probe_index import ProbeIndex
-from mmavlm.data.sampling import frame_times
+from mmavlm.data.sampling import GRID_KEYS, frame_times
 from mmavlm.data.sources import FrameSource
 from mmavlm.data.transforms import ClipTransform
 from mmavlm.errors import ConfigError, VideoError
@@ -103,6 +104,18 @@ class VideoDataset(Dataset[Sample | BrokenItem]):
             return BrokenItem(item, str(error), self._blank())
         return Sample(item, frames, timestamps_s)
 
+    def lengths(self) -> list[Length]:
+        """How many frames and words each item has; films are looked up, not decoded."""
+        return [(self._num_frames(item), _words(item)) for item in self.items]
+
+    def _num_frames(self, item: VideoItem) -> int:
+        if any(key in item.meta for key in GRID_KEYS):
+            return self.num_frames  # a grid repeats frames rather than give fewer
+        try:
+            return len(frame_times(item, self._source(item), self.num_frames, None))
+        except VideoError:  # told when it is loaded
+            return self.num_frames
+
     def _look_up(self, item: VideoItem, features: CachedFilms) -> tuple[Tensor, Tensor]:
         if not self.keep_frames:
             return features.read(item)
@@ -117,11 +130,14 @@ class VideoDataset(Dataset[Sample | BrokenItem]):
         return torch.zeros(0, 3, self.image_size, self.image_size, dtype=torch.uint8)
 
     def _decode(self, item: VideoItem, rng: np.random.Generator | None) -> tuple[Tensor, Tensor]:
-        source = FrameSource(
-            item.source, self.frame_fps, index=self.index, threads=self.decode_threads
-        )
+        source = self._source(item)
         times_s = frame_times(item, source, self.num_frames, None if self.keep_frames else rng)
         return self._read(source, times_s, rng)
+
+    def _source(self, item: VideoItem) -> FrameSource:
+        return FrameSource(
+            item.source, self.frame_fps, index=self.index, threads=self.decode_threads
+        )
 
     def _read(
         self, source: FrameSource, times_s: Sequence[float], rng: np.random.Generator | None
@@ -134,6 +150,10 @@ class VideoDataset(Dataset[Sample | BrokenItem]):
             self.kept[key] = source.read(times_s, ClipTransform(self.image_size, None))
         frames, timestamps_s = self.kept[key]
         return (frames.flip(-1) if transform.mirror else frames), timestamps_s
+
+
+def _words(item: VideoItem) -> int:
+    return len(item.prompt.split()) + len(item.target.split())
 
 
 def refuse_augmentation(*, crop: bool, flip: bool, keep_frames: bool, cached: bool) -> None:

@@ -63,11 +63,11 @@ class Inspection:
         """Plain containers, for JSON."""
         return asdict(self)
 
-    def print(self) -> None:
-        """A table of the splits, then classes and problems."""
+    def print(self, name: str = "") -> None:
+        """A table of the splits, then classes and problems; `name` is that of the set in a mix."""
         console = Console()
         columns = ("split", "items", "skipped", "videos", "missing", "broken")
-        table = Table(*columns, title=f"{self.root}")
+        table = Table(*columns, title=f"{name}: {self.root}" if name else self.root)
         for name, split in self.splits.items():
             lost = (split.missing_videos, split.broken_videos)
             numbers = (split.items, split.skipped_entries, split.videos, *lost)

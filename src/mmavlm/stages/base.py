@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, cast
 
 import lightning as L
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torchmetrics import MeanMetric
 
 from mmavlm.backbone import VideoLanguageModel
 from mmavlm.batch import VideoTextBatch
 from mmavlm.stages.checkpoint import RNG_KEY, RUN_KEY, load_trainable, trainable_state
 from mmavlm.stages.optim import OptimizerRecipe
 
+EVALUATED = ("val", "test")
+
 
 class Stage(L.LightningModule):
     """A training stage over the shared backbone.
 
     `run` is stored in every checkpoint: the stage's name, the resolved config, the overrides.
+    `sets` are the names of sets that are mixed: tasks then begin with one (`lvu/genre`), and
+    metrics of evaluation are told for each.
     """
 
     # Checkpoints hold trainable weights only; `on_load_checkpoint` compares the keys instead.
@@ -29,8 +34,13 @@ class Stage(L.LightningModule):
         backbone: VideoLanguageModel,
         optimizer: OptimizerRecipe,
         run: dict[str, Any] | None = None,
+        sets: Sequence[str] = (),
     ) -> None:
         super().__init__()
+        self.sets = tuple(sets)
+        self.set_losses = nn.ModuleDict(
+            {_loss_key(split, name): MeanMetric() for split in EVALUATED for name in self.sets}
+        )
         self.backbone = backbone
         self.recipe = optimizer
         self._resumed_rng: Tensor | None = None
@@ -80,6 +90,37 @@ class Stage(L.LightningModule):
         # The values are equal already. Lightning cannot know, and warns unless it takes their mean.
         self.log_dict(dict(metrics), prog_bar=prog_bar, sync_dist=True)
 
+    def set_of(self, task: str) -> str:
+        """The set that a task is of, "" where sets are not mixed."""
+        return next((name for name in self.sets if task.startswith(f"{name}/")), "")
+
+    def _by_set(self, batch: VideoTextBatch) -> Iterator[tuple[str, VideoTextBatch]]:
+        """The rows of each set in a batch, by the set's name."""
+        names = [self.set_of(task) for task in batch.task]
+        if len(set(names)) == 1:
+            yield names[0], batch
+            return
+        for name in dict.fromkeys(names):
+            yield name, batch.rows([row for row, other in enumerate(names) if other == name])
+
+    def _note_set_loss(self, split: str, name: str, loss: Tensor, rows: int) -> None:
+        """Count the loss of some rows of a set, to be told at the end of the split."""
+        if name:
+            self._set_loss(split, name).update(loss.detach(), rows)
+
+    def _log_set_losses(self, split: str, term: str) -> None:
+        """Log the mean loss of each set; computed on every rank, also one that saw none of it."""
+        for name in self.sets:
+            metric = self._set_loss(split, name)
+            seen = metric.update_called
+            mean = metric.compute() if seen or _distributed() else None
+            metric.reset()
+            if mean is not None and not bool(mean.isnan()):
+                self._log_metrics({f"{split}/{name}/{term}": mean})
+
+    def _set_loss(self, split: str, name: str) -> MeanMetric:
+        return cast(MeanMetric, self.set_losses[_loss_key(split, name)])
+
     def _skip(self, batch: VideoTextBatch) -> bool:
         """Count the batch's broken videos; True if none of its rows is left."""
         if batch.broken and (datamodule := getattr(self.trainer, "datamodule", None)) is not None:
@@ -105,3 +146,12 @@ class Stage(L.LightningModule):
         if self._resumed_rng is not None:
             torch.set_rng_state(self._resumed_rng)
             self._resumed_rng = None
+
+
+def _loss_key(split: str, name: str) -> str:
+    """A name for a metric; ModuleDict forbids dots, which names may have."""
+    return f"{split}|{name}".replace(".", "_")
+
+
+def _distributed() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()

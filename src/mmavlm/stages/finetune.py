@@ -14,7 +14,7 @@ from mmavlm.batch import VideoTextBatch
 from mmavlm.errors import ConfigError
 from mmavlm.interfaces import Answer
 from mmavlm.metrics import AnswerAccuracy, Compare
-from mmavlm.stages.base import Stage
+from mmavlm.stages.base import EVALUATED, Stage
 from mmavlm.stages.optim import OptimizerRecipe
 from mmavlm.stages.predictions import Prediction, PredictionLog
 
@@ -27,11 +27,12 @@ class FineTune(Stage):
     `classes` maps a task to its class names; tasks without an entry have open answers. Accuracy
     is reported for each task an item is of: top-1/top-5 of the beams (`<task>/top1`), of the
     ranked classes (`<task>/rank_top1`), and by majority over a video's items. `compare` says what
-    of a generated answer must be the truth: the whole of it, or its first word.
+    of a generated answer must be the truth: the whole of it, or its first word; one rule for all,
+    or by task or set, the whole where none is named.
 
     Raises:
-        ConfigError: if the backbone has no LLM, more answers are asked for than beams, or the
-            comparison is unknown.
+        ConfigError: if the backbone has no LLM, more answers are asked for than beams, or a
+            comparison or what it is for is unknown.
     """
 
     def __init__(
@@ -47,12 +48,13 @@ class FineTune(Stage):
         num_answers: int = 5,
         min_new_tokens: int = 1,
         max_new_tokens: int = 30,
-        compare: Compare = "whole",
+        compare: Compare | Mapping[str, Compare] = "whole",
         generate_in_validation: bool = True,
         monitor: str = "val/accuracy",
         run: dict[str, Any] | None = None,
+        sets: Sequence[str] = (),
     ) -> None:
-        super().__init__(backbone, optimizer, run)
+        super().__init__(backbone, optimizer, run, sets)
         if backbone.llm is None:
             raise ConfigError("stage 2 needs an LLM; choose llm=… or run stage=semantic_alignment")
         if num_answers > num_beams:
@@ -69,21 +71,28 @@ class FineTune(Stage):
             "num_answers": num_answers,
             "min_new_tokens": min_new_tokens,
         }
-        self.compare = compare
+        self.compare = compare if isinstance(compare, str) else dict(compare)
+        self._check_compare(tasks)
         self.max_new_tokens = self._fit_classes(max_new_tokens)
         self.run["max_new_tokens"] = self.max_new_tokens
         self.monitor = monitor
         self.accuracy = torch.nn.ModuleDict(
             {
                 _key(split, task, kind): AnswerAccuracy(
-                    compare=compare if kind == "generated" else "whole"
+                    compare=self.compare_of(task) if kind == "generated" else "whole"
                 )
-                for split in ("val", "test")
+                for split in EVALUATED
                 for task in tasks
                 for kind in self._kinds(split, task)
             }
         )
         self.predictions = PredictionLog()
+
+    def compare_of(self, task: str) -> Compare:
+        """What of a task's generated answers must be the truth."""
+        if isinstance(self.compare, str):
+            return self.compare
+        return self.compare.get(task, self.compare.get(self.set_of(task), "whole"))
 
     def losses(self, batch: VideoTextBatch) -> dict[str, Tensor]:
         """The answer's cross-entropy, the loss of each aligned level, their weighted sum."""
@@ -140,8 +149,16 @@ class FineTune(Stage):
     def _evaluate(self, batch: VideoTextBatch, split: str) -> None:
         if self._skip(batch):
             return
-        loss, predictions = self.answer(batch, generate=self._generates(split))
-        self._log_losses(split, {"text": loss}, batch)
+        for name, rows in self._by_set(batch):
+            loss, predictions = self.answer(rows, generate=self._generates(split))
+            self._log_losses(split, {"text": loss}, rows)
+            self._note_set_loss(split, name, loss, len(rows))
+            self._note(split, predictions)
+            if split == "test":
+                self.predictions.extend(predictions, rows)
+
+    def _note(self, split: str, predictions: Sequence[Prediction]) -> None:
+        """Count right and wrong answers."""
         for row in predictions:
             for kind, answers in (("generated", row.answers), ("ranked", row.ranking)):
                 if answers:
@@ -149,8 +166,6 @@ class FineTune(Stage):
                     self._metric(_key(split, row.task, kind)).update(
                         [row.item_id], [row.video_id], [texts], [row.truth]
                     )
-        if split == "test":
-            self.predictions.extend(predictions, batch)
 
     def _log_accuracy(self, split: str) -> None:
         """Log each task's accuracies, and their mean over tasks as `<split>/accuracy`."""
@@ -167,9 +182,20 @@ class FineTune(Stage):
                 continue
             self._log_metrics({f"{split}/{task}/{prefix}{n}": v for n, v in values.items()})
             top1.setdefault(task, float(values["top1"]))  # generated comes first
+        for name in self.sets:
+            if of_set := [top1[task] for task in top1 if self.set_of(task) == name]:
+                self._log_metrics({f"{split}/{name}/accuracy": sum(of_set) / len(of_set)})
         if top1:
             mean = sum(top1.values()) / len(top1)
             self._log_metrics({f"{split}/accuracy": mean}, prog_bar=True)
+        self._log_set_losses(split, "text")
+
+    def _check_compare(self, tasks: Sequence[str]) -> None:
+        known = {*tasks, *self.sets}
+        if not isinstance(self.compare, str) and (unknown := self.compare.keys() - known):
+            raise ConfigError(
+                f"stage.compare names {sorted(unknown)}, but there are {sorted(known)}"
+            )
 
     def _metric(self, key: str) -> AnswerAccuracy:
         return cast(AnswerAccuracy, self.accuracy[key])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
@@ -11,7 +12,7 @@ from mmavlm.backbone import VideoLanguageModel
 from mmavlm.batch import VideoTextBatch
 from mmavlm.errors import ConfigError
 from mmavlm.metrics import RetrievalRecall
-from mmavlm.stages.base import Stage
+from mmavlm.stages.base import EVALUATED, Stage
 from mmavlm.stages.optim import OptimizerRecipe
 
 JOINT = "joint"  # both levels' features side by side: their similarities averaged
@@ -37,8 +38,9 @@ class SemanticAlignment(Stage):
         grad_cache_chunk: int | None = None,
         monitor: str = "val/recall",
         run: dict[str, Any] | None = None,
+        sets: Sequence[str] = (),
     ) -> None:
-        super().__init__(backbone, optimizer, run)
+        super().__init__(backbone, optimizer, run, sets)
         if backbone.alignment is None:
             raise ConfigError("stage 1 needs alignment; choose alignment=info_nce or another")
         if backbone.llm is not None:
@@ -53,8 +55,9 @@ class SemanticAlignment(Stage):
         self.levels = [*backbone.alignment.levels, JOINT]
         self.recall = torch.nn.ModuleDict(
             {
-                f"{split}_{level}": RetrievalRecall()
-                for split in ("val", "test")
+                _key(split, name, level): RetrievalRecall()
+                for split in EVALUATED
+                for name in self.sets or ("",)
                 for level in self.levels
             }
         )
@@ -83,22 +86,38 @@ class SemanticAlignment(Stage):
     def _evaluate(self, batch: VideoTextBatch, split: str) -> None:
         if self._skip(batch):
             return
-        self._log_losses(split, self.losses(batch), batch)
-        features = self.backbone.aligned_features(batch)
-        videos, texts = zip(*features.values(), strict=True)
-        features[JOINT] = torch.cat(videos, dim=1), torch.cat(texts, dim=1)
-        for level, (video, text) in features.items():
-            self._metric(split, level).update(video, text, batch.item_id, batch.target)
+        for name, rows in self._by_set(batch):
+            losses = self.losses(rows)
+            self._log_losses(split, losses, rows)
+            self._note_set_loss(split, name, losses["loss"], len(rows))
+            features = self.backbone.aligned_features(rows, self.grad_cache_chunk)
+            videos, texts = zip(*features.values(), strict=True)
+            features[JOINT] = torch.cat(videos, dim=1), torch.cat(texts, dim=1)
+            for level, (video, text) in features.items():
+                metric = self._metric(split, name, level)
+                metric.update(video, text, rows.item_id, rows.target)
 
     def _log_recall(self, split: str) -> None:
-        for level in self.levels:
-            metric = self._metric(split, level)
-            recall = metric.compute()
-            self._log_metrics({f"{split}/{level}/{name}": v for name, v in recall.items()})
-            if level == JOINT:
-                mean = (recall["v2t_r1"] + recall["t2v_r1"]) / 2
-                self._log_metrics({f"{split}/recall": mean}, prog_bar=True)
-            metric.reset()
+        """Log recall by set and level, and the mean over sets as `<split>/recall`."""
+        means = []
+        for name in self.sets or ("",):
+            prefix = f"{split}/{name}" if name else split
+            for level in self.levels:
+                metric = self._metric(split, name, level)
+                recall = metric.compute()
+                metric.reset()
+                self._log_metrics({f"{prefix}/{level}/{key}": v for key, v in recall.items()})
+                if level == JOINT:
+                    means.append((recall["v2t_r1"] + recall["t2v_r1"]) / 2)
+                    if name:
+                        self._log_metrics({f"{prefix}/recall": means[-1]})
+        self._log_metrics({f"{split}/recall": sum(means) / len(means)}, prog_bar=True)
+        self._log_set_losses(split, "loss")
 
-    def _metric(self, split: str, level: str) -> RetrievalRecall:
-        return cast(RetrievalRecall, self.recall[f"{split}_{level}"])
+    def _metric(self, split: str, name: str, level: str) -> RetrievalRecall:
+        return cast(RetrievalRecall, self.recall[_key(split, name, level)])
+
+
+def _key(split: str, name: str, level: str) -> str:
+    """A name for a metric; ModuleDict forbids dots, which names of sets may have."""
+    return "_".join(part for part in (split, name.replace(".", "_"), level) if part)

@@ -1,0 +1,33 @@
+"""GradCache: the features of a large batch with the activations of few of its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+Features = dict[str, tuple[Tensor, Tensor]]  # level → of films and of texts, each (B,E)
+
+
+def features_in_chunks(
+    features_of: Callable[..., Features], *inputs: Tensor | Sequence[str], chunk: int
+) -> Features:
+    """What `features_of` gives for the B rows of `inputs`, computed `chunk` rows at a time.
+
+    Activations are dropped once a chunk has its features. When the gradient of a loss over all rows
+    has come back to these, each chunk is computed again, with the random numbers it drew before,
+    and lets its gradient through before the next one (GradCache, arXiv 2101.06983, section 3).
+    """
+    parts: list[Features] = []
+    for start in range(0, len(inputs[0]), chunk):
+        rows = (part[start : start + chunk] for part in inputs)
+        parts.append(checkpoint(features_of, *rows, use_reentrant=False))
+    return {
+        level: (
+            torch.cat([part[level][0] for part in parts]),
+            torch.cat([part[level][1] for part in parts]),
+        )
+        for level in parts[0]
+    }

@@ -1,0 +1,128 @@
+"""From items to batches: the loaders of the three splits, whatever the items come from."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import lightning as L
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from mmavlm.data.collate import collate
+from mmavlm.data.order import Draw, EpochOrder, Length
+from mmavlm.data.readers.annotations import SPLITS
+from mmavlm.errors import ConfigError
+from mmavlm.interfaces import VideoItem
+
+
+class SplitLoaders(L.LightningDataModule, ABC):
+    """Loaders of `VideoTextBatch`; a subclass says what items, dataset and order of a split are.
+
+    `group_by_length` makes training batches of items with alike numbers of frames and words.
+
+    Raises:
+        ConfigError: if a number is out of range.
+    """
+
+    sets: tuple[str, ...] = ()  # names of the sets that are mixed
+
+    def __init__(
+        self,
+        *,
+        batch_size: int,
+        eval_batch_size: int | None,
+        num_workers: int,
+        seed: int,
+        group_by_length: bool,
+    ) -> None:
+        super().__init__()
+        at_least(1, batch_size=batch_size, eval_batch_size=eval_batch_size)
+        at_least(0, num_workers=num_workers)
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size or batch_size
+        self.num_workers = num_workers
+        self.seed = seed
+        self.group_by_length = group_by_length
+
+    @abstractmethod
+    def items(self, split: str) -> list[VideoItem]:
+        """The items of a split whose videos exist."""
+
+    @abstractmethod
+    def dataset(self, split: str) -> Dataset[Any]:
+        """The dataset of a split; that of training draws and crops at random."""
+
+    @abstractmethod
+    def draws(self) -> list[Draw]:
+        """Which items a training epoch visits, and how often."""
+
+    @abstractmethod
+    def lengths(self) -> list[Length]:
+        """Frames and words of every training item."""
+
+    @property
+    def tasks(self) -> list[str]:
+        """The tasks that occur in any split, sorted."""
+        return sorted({item.task for split in SPLITS for item in self.items(split)})
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read all annotations, so that mistakes in any of them show before training."""
+        one = {"validate": "val", "test": "test", "predict": "test"}
+        for split in (one[stage],) if stage in one else SPLITS:
+            self.items(split)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Shuffled batches; the last incomplete one is kept."""
+        lengths = self.lengths() if self.group_by_length else None
+        order = EpochOrder(self.draws(), self.seed, lengths=lengths, batch_size=self.batch_size)
+        return self._loader("train", self.batch_size, order)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """The validation split in order."""
+        return self._loader("val", self.eval_batch_size)
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """The test split in order."""
+        return self._loader("test", self.eval_batch_size)
+
+    def predict_dataloader(self) -> DataLoader[Any]:
+        """The test split in order."""
+        return self.test_dataloader()
+
+    def _loader(
+        self, split: str, batch_size: int, order: EpochOrder | None = None
+    ) -> DataLoader[Any]:
+        return DataLoader(
+            self.dataset(split),
+            batch_size=batch_size,
+            sampler=order,
+            num_workers=self.num_workers,
+            collate_fn=collate,
+            pin_memory=torch.cuda.is_available(),
+            persistent_workers=self.num_workers > 0,
+        )
+
+
+def at_least(least: float, **settings: float | None) -> None:
+    """Refuse settings of `data` below `least`; None is a setting that is not made.
+
+    Raises:
+        ConfigError: naming the setting.
+    """
+    for name, value in settings.items():
+        if value is not None and value < least:
+            raise ConfigError(f"data.{name} must be at least {least}, got {value}")
+
+
+def above_zero(name: str, **values: float | None) -> None:
+    """Refuse numbers of the setting `data.<name>` that are zero or less.
+
+    Raises:
+        ConfigError: naming the number.
+    """
+    for key, value in values.items():
+        if value is not None and value <= 0:
+            raise ConfigError(
+                f"data.{name}.{key} must be above 0, got {value}; leave out what is not to be shown"
+            )
