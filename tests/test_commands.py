@@ -61,8 +61,10 @@ def test_check_tells_each_set_of_a_mix_and_its_share(run, films, capsys):
     assert list(told["sets"]) == list(told["drawn"]) == ["lvu", "breakfast", "msvd_qa"]
     assert all(s["splits"]["train"]["items"] > 0 for s in told["sets"].values())
     assert len(set(told["drawn"].values())) == 1
-    assert run(check, *arguments, "data.weights={lvu: 1, coin: 1}") == 1
+    assert run(check, *arguments, "+data.weights.coin=1") == 1
     assert "data.weights names ['breakfast', 'coin'" in capsys.readouterr().err
+    assert run(check, *arguments, "data.weights.lvu=0") == 1
+    assert "data.weights.lvu must be above 0, got 0" in capsys.readouterr().err
     assert run(check, *arguments) == 0
     assert "items of msvd_qa, 33.3% of all" in capsys.readouterr().out
 

@@ -46,7 +46,8 @@ class FilmSizes:
 class QFormerSizes:
     """A Q-Former over banks: N positions, K queries among them, D, its feed-forward's width.
 
-    `crossing` of its `layers` look at the frames. `slots` bound both banks.
+    `crossing` of its `layers` look at the frames. `slots` bound both banks. Layers that are
+    `recomputed` keep their inputs alone.
     """
 
     positions: int
@@ -56,6 +57,7 @@ class QFormerSizes:
     layers: int
     crossing: int
     slots: int
+    recomputed: bool = False
 
     @classmethod
     def of(cls, temporal: Any, prompt_tokens: int, at_most: int) -> QFormerSizes:
@@ -70,6 +72,7 @@ class QFormerSizes:
             layers=len(layers),
             crossing=sum(layer.crossattention is not None for layer in layers),
             slots=at_most if slots is None else slots,
+            recomputed=layers[0].gradient_checkpointing,
         )
 
 
@@ -112,11 +115,13 @@ def step_bytes(film: FilmSizes, qformer: QFormerSizes, banked: int) -> int:
 
     Of each position eight vectors (query, what is read and its copy, sums and norms) and both
     sides of the feed-forward; of each query of a layer with cross-attention five more; of each
-    key the token, its key and its value.
+    key the token, its key and its value. Layers that are computed again keep of positions their
+    input, and one of them is there in full for a moment, which is left out.
     """
     q, keys = qformer, banked + 1
-    of_positions = q.layers * q.positions * (8 * q.width + 2 * q.hidden + 3 * keys * q.width)
-    of_queries = q.crossing * q.queries * 5 * q.width
+    inside = q.width if q.recomputed else 8 * q.width + 2 * q.hidden
+    of_positions = q.layers * q.positions * (inside + 3 * keys * q.width)
+    of_queries = 0 if q.recomputed else q.crossing * q.queries * 5 * q.width
     of_frames = keys * film.tokens * (film.width + q.crossing * 2 * q.width)
     return film.rows * SINGLE * (of_positions + of_queries + of_frames)
 

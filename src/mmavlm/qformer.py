@@ -12,6 +12,7 @@ from typing import cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from mmavlm.errors import ConfigError
 from mmavlm.few_queries import FewQueries
@@ -23,6 +24,9 @@ Bank = tuple[KeyValue, Tensor | None]  # and the mask (B,V) of those to attend t
 
 class QFormer(nn.Module):
     """A BERT encoder whose first K positions are queries that cross-attend to visual tokens.
+
+    With `gradient_checkpointing` a layer keeps its inputs alone and is computed again in the
+    backward pass.
 
     Raises:
         ConfigError: if `heads` does not divide `width`.
@@ -42,6 +46,7 @@ class QFormer(nn.Module):
         dropout: float = 0.1,
         layer_norm_eps: float = 1e-12,
         init_std: float = 0.02,
+        gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__()
         if width % heads:
@@ -61,6 +66,7 @@ class QFormer(nn.Module):
                 visual_width=visual_width if i % cross_attention_frequency == 0 else None,
                 dropout=dropout,
                 eps=layer_norm_eps,
+                gradient_checkpointing=gradient_checkpointing,
             )
             for i in range(layers)
         )
@@ -139,8 +145,10 @@ class QFormerLayer(nn.Module):
         visual_width: int | None,
         dropout: float,
         eps: float,
+        gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__()
+        self.gradient_checkpointing = gradient_checkpointing
         self.attention = AttentionBlock(width, width, heads, dropout, eps)
         self.crossattention = (
             AttentionBlock(width, visual_width, heads, dropout, eps) if visual_width else None
@@ -168,6 +176,20 @@ class QFormerLayer(nn.Module):
 
         `key_mask` (B,S) and `visual_mask` (B,V) are True on what may be attended to.
         """
+        inputs = (hidden, num_queries, keys, key_mask, visual_keys, visual_mask)
+        if self.gradient_checkpointing and torch.is_grad_enabled():
+            return checkpoint(self._read, *inputs, use_reentrant=False)
+        return self._read(*inputs)
+
+    def _read(
+        self,
+        hidden: Tensor,
+        num_queries: int,
+        keys: KeyValue,
+        key_mask: Tensor | None,
+        visual_keys: KeyValue | None,
+        visual_mask: Tensor | None,
+    ) -> Tensor:
         hidden = self.attention(hidden, keys, key_mask)
         queries, text = hidden[:, :num_queries], hidden[:, num_queries:]
         if self.crossattention is not None:

@@ -10,8 +10,8 @@ from mmavlm.errors import ConfigError
 from mmavlm.stages import FineTune, OptimizerRecipe, SemanticAlignment
 from support import random_batch, tiny_backbone
 
-SETS = ("films", "qa.v2")
-TASKS = ["films/genre", "qa.v2/open"]
+SETS = ("films", "qa")
+TASKS = ["films/genre", "qa/open"]
 
 
 def mixed_batch():
@@ -35,9 +35,7 @@ def answering(**settings):
 def test_accuracy_and_loss_are_told_for_each_set(tmp_path):
     batch = mixed_batch()
     found = validated(answering(sets=SETS), batch, tmp_path)
-    assert {"val/films/genre/top1", "val/qa_v2/open/top1"} <= found.keys() | {
-        name.replace("qa.v2", "qa_v2") for name in found
-    }
+    assert {"val/films/genre/top1", "val/qa/open/top1"} <= found.keys()
     for name, rows in zip(SETS, ([0, 2], [1, 3]), strict=True):
         alone = validated(answering(), batch.rows(rows), tmp_path)
         assert found[f"val/{name}/text"] == pytest.approx(alone["val/text"], rel=1e-4)
@@ -63,10 +61,10 @@ def test_recall_and_loss_are_told_for_each_set(tmp_path):
 
 
 def test_answers_may_be_compared_by_another_rule_in_each_set():
-    stage = answering(sets=SETS, compare={"qa.v2": "first_word"})
+    stage = answering(sets=SETS, compare={"qa": "first_word"})
     assert [stage.compare_of(task) for task in TASKS] == ["whole", "first_word"]
     rules = {key: metric.compare for key, metric in stage.accuracy.items()}
-    assert rules["val|qa_v2/open|generated"] == "first_word"
+    assert rules["val|qa/open|generated"] == "first_word"
     assert rules["val|films/genre|generated"] == "whole"
 
 

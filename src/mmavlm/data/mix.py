@@ -165,8 +165,8 @@ class MixedDataModule(SplitLoaders):
                 "data.sets is empty; add sets such as `/data@data.sets.lvu: lvu` to the defaults "
                 "of an experiment, or +data@data.sets.lvu=lvu on the command line"
             )
-        if wrong := [name for name in self.parts if BEHIND_SET in name]:
-            raise ConfigError(f"data.sets has {wrong}; names of sets hold no {BEHIND_SET!r}")
+        if wrong := [name for name in self.parts if set(name) & {BEHIND_SET, "."}]:
+            raise ConfigError(f"data.sets has {wrong}; names of sets hold neither / nor .")
         if self.weights and self.weights.keys() != self.parts.keys():
             raise ConfigError(
                 f"data.weights names {sorted(self.weights)}, but data.sets has "

@@ -39,7 +39,7 @@ class Stage(L.LightningModule):
         super().__init__()
         self.sets = tuple(sets)
         self.set_losses = nn.ModuleDict(
-            {_loss_key(split, name): MeanMetric() for split in EVALUATED for name in self.sets}
+            {f"{split}_{name}": MeanMetric() for split in EVALUATED for name in self.sets}
         )
         self.backbone = backbone
         self.recipe = optimizer
@@ -119,7 +119,7 @@ class Stage(L.LightningModule):
                 self._log_metrics({f"{split}/{name}/{term}": mean})
 
     def _set_loss(self, split: str, name: str) -> MeanMetric:
-        return cast(MeanMetric, self.set_losses[_loss_key(split, name)])
+        return cast(MeanMetric, self.set_losses[f"{split}_{name}"])
 
     def _skip(self, batch: VideoTextBatch) -> bool:
         """Count the batch's broken videos; True if none of its rows is left."""
@@ -146,11 +146,6 @@ class Stage(L.LightningModule):
         if self._resumed_rng is not None:
             torch.set_rng_state(self._resumed_rng)
             self._resumed_rng = None
-
-
-def _loss_key(split: str, name: str) -> str:
-    """A name for a metric; ModuleDict forbids dots, which names may have."""
-    return f"{split}|{name}".replace(".", "_")
 
 
 def _distributed() -> bool:

@@ -119,5 +119,5 @@ class SemanticAlignment(Stage):
 
 
 def _key(split: str, name: str, level: str) -> str:
-    """A name for a metric; ModuleDict forbids dots, which names of sets may have."""
-    return "_".join(part for part in (split, name.replace(".", "_"), level) if part)
+    """A name for a metric; `name` is that of a set, "" where sets are not mixed."""
+    return "_".join(part for part in (split, name, level) if part)
