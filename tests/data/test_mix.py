@@ -167,9 +167,7 @@ def test_a_mix_that_cannot_be_is_refused(root, settings, message):
 def test_sets_without_a_name_a_reader_or_with_a_cache_of_their_own_are_refused(root):
     with pytest.raises(ConfigError, match=r"data.sets is empty; add sets such as"):
         MixedDataModule({})
-    with pytest.raises(
-        ConfigError, match=r"data.sets has \['a/b'\]; names of sets hold neither / nor"
-    ):
+    with pytest.raises(ConfigError, match=r"data.sets has .*names of sets hold neither"):
         MixedDataModule({"a/b": sets_of(root)["own"]})
     with pytest.raises(ConfigError, match=r"\['breakfast', 'msvd_qa', 'own'\] of data.sets name"):
         MixedDataModule(sets_of(root, cache=root / "cache"))

@@ -145,6 +145,23 @@ def test_lora_without_peft_says_what_to_install(llama, monkeypatch):
         HFLanguageModel(llama, lora={})
 
 
+@pytest.mark.parametrize(("kind", "layer"), [("4bit", "Linear4bit"), ("8bit", "Linear8bitLt")])
+def test_adapters_learn_on_quantised_weights(llama, kind, layer):
+    pytest.importorskip("bitsandbytes")
+    llm = HFLanguageModel(
+        llama, dtype="float32", quantization=kind, lora={"rank": 2}, gradient_checkpointing=True
+    ).train()
+    assert layer in {type(module).__name__ for module in llm.modules()}
+    learning = {name: p for name, p in llm.named_parameters() if p.requires_grad}
+    assert all("lora_" in name for name in learning)
+    seen = video(llm).requires_grad_()
+    llm.loss(seen, PROMPTS, TARGETS).backward()
+    assert all(p.grad is not None for p in learning.values())
+    assert seen.grad.any()
+    answers = llm.eval().generate(seen.detach(), PROMPTS, num_beams=1, max_new_tokens=2)
+    assert len(answers) == 2
+
+
 def test_quantization_without_bitsandbytes_says_what_to_install(llama, monkeypatch):
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
     with pytest.raises(ConfigError, match=r"llm.quantization=4bit needs .*'mmavlm\[quant\]'"):
