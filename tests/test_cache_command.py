@@ -235,3 +235,21 @@ def test_the_counted_encoder_is_the_tiny_one():
     assert encoder.fingerprint != TinyEncoder().fingerprint  # its name is part of it
     frames = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
     assert torch.equal(encoder(frames), TinyEncoder()(frames))
+
+
+def test_a_mix_is_trained_from_the_cache_and_shares_entries_with_its_sets(
+    run, films, full_cache, capsys, built
+):
+    sets = ("lvu", "breakfast", "msvd_qa")
+    whole = [f"data.sets.{name}.{key}=false" for name in sets for key in ("crop", "flip")]
+    mix = ["experiment=mix", *SMALL, *COUNTED, f"data.root={films}", f"data.cache={full_cache}"]
+    assert run(cache, *mix, *whole, "write=false") == 0
+    assert "24 entries, 12 present, 12 missing" in capsys.readouterr().out
+    copy = [*mix[:-1], "data.cache=copy"]
+    shutil.copytree(full_cache, "copy")
+    assert run(train, *copy, *whole, "test=false", "hydra.run.dir=first") == 0
+    before = built()
+    assert run(train, *copy, *whole, "test=false", "hydra.run.dir=second") == 0
+    assert built() == before
+    assert run(train, *copy, "hydra.run.dir=third") == 1
+    assert "data.cache holds features of whole pictures" in capsys.readouterr().err

@@ -14,6 +14,7 @@ import small_instructblip
 from mmavlm import evaluate, export, predict, train
 from mmavlm.convert import convert
 from mmavlm.errors import CheckpointError
+from mmavlm.export import of_the_model
 from mmavlm.hub import from_pretrained
 from mmavlm.run import build_backbone
 from mmavlm.stages import FineTune, OptimizerRecipe, SemanticAlignment
@@ -237,3 +238,8 @@ def test_training_cannot_be_resumed_from_an_export(run, exported, films, capsys)
     arguments = ["experiment=lvu_genre", *SMALL, f"data.root={films}", f"resume={exported}"]
     assert run(train, *arguments) == 1
     assert "is an exported model, which has no optimizer" in capsys.readouterr().err
+
+
+def test_places_of_the_sets_of_a_mix_stay_behind():
+    told = ["experiment=mix", "data.sets.lvu.root=/home/me", "data.sets.lvu.task=genre"]
+    assert of_the_model(told) == ["experiment=mix", "data.sets.lvu.task=genre"]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import shutil
 import uuid
 from collections.abc import Mapping, Sequence
@@ -45,6 +46,8 @@ LEFT_OUT = {
     "data.root", "data.cache", "data.index", "paths", "logger", "callbacks", "trainer", "hydra",
     "resume", "checkpoint", "prepare", "init", "to", "license",
 }  # fmt: skip
+
+OF_A_SET = re.compile(r"^data\.sets\.[^.]+\.")
 
 
 def export(cfg: DictConfig) -> None:
@@ -128,7 +131,8 @@ def frozen_weights(config: Mapping[str, Any], trained: set[str]) -> dict[str, An
 def of_the_model(overrides: Sequence[str]) -> list[str]:
     """The overrides of a run less those of `LEFT_OUT`."""
     parsed = OverridesParser.create().parse_overrides(list(overrides))
-    keys = [str(override.key_or_group) for override in parsed]
+    # what is left out of a set is left out of each set of a mix
+    keys = [OF_A_SET.sub("data.", str(override.key_or_group)) for override in parsed]
     pairs = zip(keys, parsed, strict=True)
     return [str(o.input_line) for k, o in pairs if not {k, k.split(".")[0]} & LEFT_OUT]
 
