@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmavlm.metrics import paired_mcnemar, wilson_interval
+from mmavlm.metrics import bootstrap_interval, paired_mcnemar, wilson_interval
 
 counts = st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 
@@ -101,3 +101,24 @@ def test_mcnemar_refuses_models_that_answered_other_items():
         ValueError, match=r"must answer the same items, got shapes \(2,\) and \(1,\)"
     ):
         paired_mcnemar([True, False], [True])
+
+
+def test_a_bootstrap_of_means_comes_near_the_normal_interval():
+    units = torch.randn(400, 1, generator=torch.Generator().manual_seed(1)).double() + 3
+    low, high = bootstrap_interval(torch.cat([units, torch.ones(400, 1)], 1), mean_of_sums)
+    half = 1.96 * float(units.std()) / 20
+    assert (low, high) == pytest.approx((float(units.mean()) - half, float(units.mean()) + half),
+                                        abs=0.02)  # fmt: skip
+
+
+def mean_of_sums(sums):
+    return sums[:, 0] / sums[:, 1]
+
+
+def test_a_bootstrap_is_the_same_each_time_and_leaves_out_what_is_undefined():
+    units = torch.tensor([[1.0, 1.0], [0.0, 0.0], [0.0, 0.0]])
+    assert bootstrap_interval(units, mean_of_sums) == (1, 1)
+    units = torch.rand(7, 2)
+    assert bootstrap_interval(units, mean_of_sums) == bootstrap_interval(units, mean_of_sums)
+    for nothing in (torch.zeros(0, 2), torch.zeros(3, 2)):
+        assert all(math.isnan(bound) for bound in bootstrap_interval(nothing, mean_of_sums))

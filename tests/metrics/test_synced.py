@@ -3,7 +3,17 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from mmavlm.metrics import AnswerAccuracy, RetrievalRecall
+from mmavlm.metrics import (
+    AnswerAccuracy,
+    Chair,
+    GroupAccuracy,
+    OrderAccuracy,
+    PairedAccuracy,
+    RetrievalRecall,
+    SAHRatio,
+    YesNoStats,
+)
+from mmavlm.metrics.sah import KINDS
 
 SHARES = {
     "even": [range(0, 12, 2), range(1, 12, 2)],
@@ -12,7 +22,14 @@ SHARES = {
 }
 
 
-def fill(items, answers: AnswerAccuracy, recall: RetrievalRecall):
+HALLUCINATION = (YesNoStats, PairedAccuracy, GroupAccuracy, SAHRatio, OrderAccuracy, Chair)
+
+
+def all_metrics():
+    return AnswerAccuracy(), RetrievalRecall(), *(metric() for metric in HALLUCINATION)
+
+
+def fill(items, answers, recall, yes_no, paired, groups, sah, order, chair):
     generator = torch.Generator().manual_seed(0)
     video, text = torch.randn(2, 12, 4, generator=generator)
     text = text + video
@@ -20,13 +37,21 @@ def fill(items, answers: AnswerAccuracy, recall: RetrievalRecall):
         ids = [f"item {i}"]
         answers.update(ids, [f"v{i // 3}"], [["yes", "no"] if i % 4 else ["no"]], ["yes"])
         recall.update(video[i : i + 1], text[i : i + 1], ids, [f"text {i // 2}"])
+        said, truth = ["yes" if i % 5 else "no"], ["no" if i % 2 else "yes"]
+        yes_no.update(ids, said, truth)
+        paired.update(ids, [f"pair {i // 2}"], [bool(i % 2)], said, truth)
+        groups.update(ids, [f"group {i // 4}"], [i % 4 > 0 or i > 6])
+        sah.update(ids, [f"triplet {i // 3}"], [KINDS[i % 3]], ["no" if i in (1, 2, 5, 8) else "yes"],
+                   ["no" if i % 3 else "yes"])  # fmt: skip
+        order.update(ids, ["AB" if i % 3 else "BA"], ["AB"])
+        chair.update(ids, ["a dog and a cat" if i % 3 else "a cat"], [["a cat"]])
 
 
 def run_rank(rank: int, folder: str):
     dist.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=2)
     results = {}
     for name, shares in SHARES.items():
-        metrics = AnswerAccuracy(), RetrievalRecall()
+        metrics = all_metrics()
         fill(shares[rank], *metrics)
         results[name] = [metric.compute() for metric in metrics]
     torch.save(results, f"{folder}/rank{rank}.pt")
@@ -36,11 +61,14 @@ def run_rank(rank: int, folder: str):
 @pytest.mark.distributed
 def test_two_processes_report_what_one_process_reports(tmp_path):
     mp.spawn(run_rank, (str(tmp_path),), nprocs=2)
-    metrics = AnswerAccuracy(), RetrievalRecall()
+    metrics = all_metrics()
     fill(range(12), *metrics)
     expected = [metric.compute() for metric in metrics]
     assert 0 < expected[0]["top1"] < 1
     assert 0 < expected[1]["v2t_r1"] < 1
+    told = ("f1", "hallucinated", "accuracy", "sah_ratio", "accuracy", "chair_i")
+    for values, name in zip(expected[2:], told, strict=True):
+        assert 0 < values[name] < 1
     for rank in range(2):
         results = torch.load(tmp_path / f"rank{rank}.pt")
         assert results == dict.fromkeys(SHARES, expected)

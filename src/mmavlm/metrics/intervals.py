@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import NormalDist
 from typing import NamedTuple, overload
 
@@ -47,6 +47,49 @@ def wilson_interval(
     if isinstance(correct, Tensor) or isinstance(total, Tensor):
         return low, high
     return float(low), float(high)
+
+
+def proportion(name: str, right: int, total: int) -> dict[str, float]:
+    """A proportion and its 95 % Wilson interval as `name`, `name_low` and `name_high`.
+
+    With a total of 0 it is nan, between 0 and 1.
+    """
+    low, high = wilson_interval(right, total)
+    value = right / total if total else math.nan
+    return {name: value, f"{name}_low": low, f"{name}_high": high}
+
+
+def bootstrap_interval(
+    units: Tensor,
+    statistic: Callable[[Tensor], Tensor],
+    *,
+    confidence: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Percentile bounds of a statistic of sums, for n units drawn again with replacement.
+
+    `units` (n,k) holds what each of them adds, and `statistic` takes sums (R,k) to values (R,).
+    Resamples in which it is undefined (nan) are left out; without any left both bounds are nan
+    (Efron, 1979).
+    """
+    n = len(units)
+    if n == 0:
+        return math.nan, math.nan
+    generator = torch.Generator().manual_seed(seed)
+    units = units.double().cpu()
+    # one resample at a time would loop, all at once would hold R·n numbers for each of k sums
+    drawn = (
+        units[torch.randint(n, (len(part), n), generator=generator)].sum(dim=1)
+        for part in torch.arange(resamples).split(max(1, 1_000_000 // n))
+    )
+    values = statistic(torch.cat(list(drawn)))
+    values = values[values.isfinite()]
+    if len(values) == 0:
+        return math.nan, math.nan
+    tail = (1 - confidence) / 2
+    low, high = values.quantile(torch.tensor([tail, 1 - tail], dtype=values.dtype)).tolist()
+    return low, high
 
 
 class McNemar(NamedTuple):

@@ -1,0 +1,143 @@
+"""Which objects a text names: a vocabulary with synonyms, phrases and plurals."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+
+from mmavlm.errors import DataError
+
+_WORD = re.compile(r"[a-z]+")
+_IRREGULAR = {
+    "children": "child", "men": "man", "women": "woman", "feet": "foot", "teeth": "tooth",
+    "geese": "goose", "mice": "mouse", "oxen": "ox", "people": "people", "cattle": "cattle",
+    "knives": "knife", "wives": "wife", "lives": "life", "loaves": "loaf", "calves": "calf",
+    "leaves": "leaf", "shelves": "shelf", "wolves": "wolf", "halves": "half", "scarves": "scarf",
+    "buses": "bus", "gases": "gas", "lenses": "lens", "cookies": "cookie", "movies": "movie",
+    "brownies": "brownie", "shoes": "shoe", "canoes": "canoe", "axes": "axe",
+}  # fmt: skip
+_SIBILANTS = ("ches", "shes", "sses", "xes", "zes")
+
+
+def singular(word: str) -> str:
+    """A lower-case English noun without its plural ending: boxes → box, berries → berry.
+
+    Words that end in ss, us or is are left as they are. Any other text comes back much as it was,
+    since only words of a vocabulary are looked for.
+    """
+    if word in _IRREGULAR:
+        return _IRREGULAR[word]
+    if word.endswith(("men", "women")) and len(word) > 4:
+        return word[:-2] + "an"
+    if word.endswith("ies") and len(word) > 4:
+        return word[:-3] + "y"
+    if word.endswith(_SIBILANTS):
+        return word[:-2]
+    if word.endswith("oes") and len(word) > 4:
+        return word[:-2]
+    if word.endswith("s") and not word.endswith(("ss", "us", "is")) and len(word) > 3:
+        return word[:-1]
+    return word
+
+
+class ObjectVocabulary:
+    """Objects by name, each with the words and phrases it goes by.
+
+    `synonyms` maps a name to other words for it; all may be phrases, singular or plural.
+    `uncounted` lists the names of what is not counted, such as rice.
+
+    Raises:
+        DataError: if two objects go by the same word, or there is none.
+    """
+
+    def __init__(
+        self, synonyms: Mapping[str, Sequence[str]], uncounted: Iterable[str] = ()
+    ) -> None:
+        if not synonyms:
+            raise DataError("a vocabulary without objects; give at least one")
+        self.names = tuple(synonyms)
+        self.uncounted = frozenset(uncounted)
+        self._phrases: dict[tuple[str, ...], str] = {}
+        for name, others in synonyms.items():
+            for text in (name, *others):
+                words = _words(text)
+                if not words:
+                    raise DataError(f"the object {name!r} has a synonym without letters: {text!r}")
+                if self._phrases.setdefault(words, name) != name:
+                    raise DataError(
+                        f"{text!r} stands for {self._phrases[words]!r} and for {name!r}; "
+                        "a word may stand for one object"
+                    )
+        self._longest = max(map(len, self._phrases))
+
+    @classmethod
+    def read(cls, path: str | Path | None = None) -> ObjectVocabulary:
+        """The vocabulary of a text file; None takes the built-in one, which is our own list.
+
+        A line is `name: synonym, synonym`; a star before the name marks what is not counted; what
+        begins with # is a comment.
+
+        Raises:
+            DataError: naming file and line of what cannot be used.
+        """
+        place = "the built-in vocabulary" if path is None else str(path)
+        if path is None:
+            text = files("mmavlm.metrics").joinpath("objects.txt").read_text(encoding="utf-8")
+        elif not Path(path).is_file():
+            raise DataError(f"vocabulary {path} does not exist; give a text file, an object a line")
+        else:
+            try:
+                text = Path(path).read_text(encoding="utf-8-sig")
+            except UnicodeDecodeError as error:
+                raise DataError(f"{path} is not UTF-8: {error}; save it as UTF-8 text") from error
+        synonyms: dict[str, list[str]] = {}
+        uncounted = set()
+        for number, line in enumerate(text.splitlines(), start=1):
+            if not line.strip() or line.lstrip().startswith("#"):
+                continue
+            name, _, others = line.partition(":")
+            starred, name = name.strip().startswith("*"), " ".join(name.strip("* \t").split())
+            if not _words(name):
+                raise DataError(f"{place}, line {number}: no name before the colon in {line!r}")
+            if name in synonyms:
+                raise DataError(f"{place}, line {number}: {name!r} occurs twice")
+            synonyms[name] = [other.strip() for other in others.split(",") if other.strip()]
+            if starred:
+                uncounted.add(name)
+        try:
+            return cls(synonyms, uncounted)
+        except DataError as error:
+            raise DataError(f"{place}: {error}") from None
+
+    def mentions(self, text: str) -> list[str]:
+        """The objects a text names, in order, as often as it does; longer phrases come first.
+
+        "hot dog" names a sausage and no dog, where the vocabulary has the phrase.
+        """
+        words = _words(text)
+        found, at = [], 0
+        while at < len(words):
+            for length in range(min(self._longest, len(words) - at), 0, -1):
+                if name := self._phrases.get(words[at : at + length]):
+                    found.append(name)
+                    at += length
+                    break
+            else:
+                at += 1
+        return found
+
+    def question(self, name: str) -> str:
+        """Whether there is such an object in the video, as a question."""
+        if name in self.uncounted:
+            article = ""
+        elif singular(name.split()[-1]) != name.split()[-1]:
+            return f"Are there {name} in the video?"
+        else:
+            article = "an " if name[0] in "aeiou" else "a "
+        return f"Is there {article}{name} in the video?"
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(map(singular, _WORD.findall(text.lower())))

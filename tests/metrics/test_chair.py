@@ -1,0 +1,116 @@
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mmavlm.errors import DataError
+from mmavlm.metrics import Chair, ObjectVocabulary
+from mmavlm.metrics.objects import singular
+
+SMALL = ObjectVocabulary(
+    {"dog": ["puppy"], "sausage": ["hot dog"], "person": ["man", "people"], "rice": [],
+     "glasses": [], "apple": []}, uncounted=["rice"],
+)  # fmt: skip
+
+
+def test_phrases_plurals_and_synonyms_name_an_object():
+    assert SMALL.mentions("Two men eat hot dogs; their PUPPIES and a dog watch people.") == [
+        "person", "sausage", "dog", "dog", "person"
+    ]  # fmt: skip
+    assert SMALL.mentions("a doggedly hot cat") == []
+
+
+@pytest.mark.parametrize(
+    ("plural", "one"),
+    [("dogs", "dog"), ("boxes", "box"), ("berries", "berry"), ("men", "man"), ("buses", "bus"),
+     ("women", "woman"), ("firemen", "fireman"), ("knives", "knife"), ("glasses", "glass"),
+     ("potatoes", "potato"), ("dishes", "dish"), ("grass", "grass"), ("tennis", "tennis"),
+     ("gas", "gas"), ("children", "child"), ("shoes", "shoe"), ("ties", "tie")],
+)  # fmt: skip
+def test_plurals_lose_their_ending(plural, one):
+    assert singular(plural) == one
+
+
+@given(st.sampled_from(ObjectVocabulary.read().names))
+def test_every_object_of_the_built_in_list_is_found_by_its_own_name(name):
+    assert ObjectVocabulary.read().mentions(f"there: {name}!") == [name]
+
+
+def test_the_built_in_list_says_that_it_is_our_own():
+    from importlib.resources import files
+
+    head = files("mmavlm.metrics").joinpath("objects.txt").read_text()[:400]
+    assert "written for mmavlm" in head
+    assert "not MS COCO's" in head
+
+
+def test_questions_have_the_right_article():
+    names = ("dog", "apple", "rice", "glasses")
+    assert [SMALL.question(name) for name in names] == [
+        "Is there a dog in the video?", "Is there an apple in the video?",
+        "Is there rice in the video?", "Are there glasses in the video?",
+    ]  # fmt: skip
+
+
+def test_chair_of_three_captions_is_that_worked_out_by_hand():
+    metric = Chair(SMALL)
+    metric.update(
+        ["0", "1", "2"],
+        ["a man walks his dog past another dog", "a puppy eats rice", "it rains"],
+        [["a person walks"], ["a dog", "rice is eaten"], ["people and an apple"]],
+    )
+    values = metric.compute()
+    # mentions: person dog dog | dog rice | –; wrong: dog dog
+    assert values["chair_s"] == pytest.approx(1 / 3)
+    assert values["chair_i"] == pytest.approx(2 / 5)
+    # there: person | dog rice | person apple; named: person | dog rice | –
+    assert values["object_recall"] == pytest.approx(3 / 5)
+    assert (values["mentions"], values["count"]) == (5, 3)
+    assert values["chair_i_low"] <= values["chair_i"] <= values["chair_i_high"]
+
+
+def test_captions_without_objects_have_no_chair_i():
+    metric = Chair(SMALL)
+    metric.update(["0"], ["it rains"], [["a dog"]])
+    values = metric.compute()
+    assert values["chair_s"] == 0
+    assert math.isnan(values["chair_i"])
+
+
+@pytest.mark.filterwarnings("ignore:.*was called before the ``update``.*")
+def test_without_captions_all_are_nan():
+    values = Chair(SMALL).compute()
+    assert all(math.isnan(values[name]) for name in ("chair_s", "chair_i", "object_recall"))
+    assert values["count"] == 0
+
+
+def test_a_vocabulary_of_ones_own_is_read_from_a_file(tmp_path):
+    path = tmp_path / "words.txt"
+    path.write_text("# mine\n\ndrone: quadcopter, flying camera\n*smoke\n")
+    metric = Chair(path)
+    assert metric.vocabulary.mentions("flying cameras in smoke") == ["drone", "smoke"]
+    assert metric.vocabulary.question("smoke") == "Is there smoke in the video?"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("dog: puppy\ncat: puppy\n", "'puppy' stands for 'dog' and for 'cat'"),
+        ("dog\ndog: puppy\n", "line 2: 'dog' occurs twice"),
+        (": puppy\n", "line 1: no name before the colon"),
+        ("dog: 7\n", "synonym without letters: '7'"),
+        ("# nothing\n", "without objects"),
+    ],
+)
+def test_a_broken_vocabulary_is_told_with_its_place(tmp_path, text, message):
+    path = tmp_path / "words.txt"
+    path.write_text(text)
+    with pytest.raises(DataError, match=message) as error:
+        ObjectVocabulary.read(path)
+    assert str(path) in str(error.value)
+
+
+def test_a_vocabulary_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"absent\.txt does not exist"):
+        Chair(tmp_path / "absent.txt")
