@@ -93,10 +93,16 @@ def user_message(error: BaseException) -> str | None:
     return None
 
 
-def overrides_of_checkpoint(arguments: Sequence[str]) -> list[str]:
-    """The command line a checkpoint was trained with, less what `arguments` set anew.
+# Settings that say which data a run was of: an experiment given with a checkpoint brings its own.
+OF_DATA_SET = {"data", "data.root", "data.task", "data.reader", "data.cache", "data.limit_items"}
 
-    A group given anew (such as data=lvu) also drops the old settings below it.
+
+def laid_over_checkpoint(arguments: Sequence[str]) -> list[str]:
+    """The command line a checkpoint was trained with, and `arguments` laid over it.
+
+    What is set anew is dropped from the old one; a group given anew (such as data=lvu) also drops
+    the old settings below it. An experiment joins the one of the checkpoint, from which it takes
+    all but the data: the model is built as it was trained.
 
     Raises:
         ConfigError: if no checkpoint is given.
@@ -109,12 +115,27 @@ def overrides_of_checkpoint(arguments: Sequence[str]) -> list[str]:
         )
     run = read_checkpoint(str(given["checkpoint"]))[RUN_KEY]
     dropped = {*given, "resume", "checkpoint", "init.experiment", "init.alignment", "prepare"}
+    experiments = _names(given.get("experiment"))
     kept = []
     for override in _parse(run["overrides"]):
         key = str(override.key_or_group)
-        if key not in dropped and key.split(".")[0] not in given:
+        if key == "experiment" and experiments:
+            experiments = [*_names(override.value()), *experiments]
+        elif experiments and OF_DATA_SET & {key, ".".join(key.split(".")[:2])}:
+            continue
+        elif key not in dropped and key.split(".")[0] not in given:
             kept.append(str(override.input_line))
-    return kept
+    if experiments:
+        arguments = [a for a in arguments if not a.startswith("experiment=")]
+        kept.append(f"experiment=[{','.join(dict.fromkeys(experiments))}]")
+    return [*kept, *arguments]
+
+
+def _names(value: Any) -> list[str]:
+    """The choices of a group: one, several, or none."""
+    if value is None:
+        return []
+    return list(map(str, value)) if isinstance(value, list) else [str(value)]
 
 
 def _parse(arguments: Sequence[str]) -> Any:

@@ -10,7 +10,7 @@ import sys
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from mmavlm.cli import exit_on_mistake, overrides_of_checkpoint, run_command
+from mmavlm.cli import exit_on_mistake, laid_over_checkpoint, run_command
 from mmavlm.run import Run
 
 
@@ -25,7 +25,7 @@ def evaluate(config: DictConfig) -> None:
 def main() -> None:
     """Entry point of `mmavlm-evaluate`."""
     with exit_on_mistake():
-        sys.argv[1:1] = overrides_of_checkpoint(sys.argv[1:])
+        sys.argv[1:] = laid_over_checkpoint(sys.argv[1:])
     run_command(evaluate, "train")
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mmavlm.backbone import VideoLanguageModel
 from mmavlm.batch import VideoTextBatch
-from mmavlm.cli import exit_on_mistake, overrides_of_checkpoint, run_command
+from mmavlm.cli import exit_on_mistake, laid_over_checkpoint, run_command
 from mmavlm.data.collate import collate
 from mmavlm.data.dataset import VideoDataset
 from mmavlm.data.probe import probe
@@ -161,7 +161,7 @@ def show(rows: list[dict[str, object]], cfg: DictConfig, at_s: float | None = No
 def main() -> None:
     """Entry point of `mmavlm-predict`."""
     with exit_on_mistake():
-        sys.argv[1:1] = overrides_of_checkpoint(sys.argv[1:])
+        sys.argv[1:] = laid_over_checkpoint(sys.argv[1:])
     run_command(predict, "predict")
 
 

@@ -42,7 +42,8 @@ def headline(metrics: Mapping[str, float]) -> dict[str, str]:
         if not name.startswith("test/"):
             continue
         label = name.removeprefix("test/")
-        if label.endswith(("/top1", "/rank_top1", "/video_top1")):
+        benchmark = "/" not in label and f"{name}_low" in metrics
+        if benchmark or label.endswith(("/top1", "/rank_top1", "/video_top1")):
             low, high = metrics.get(f"{name}_low"), metrics.get(f"{name}_high")
             span = "" if low is None or high is None else f" ({low:.1%} to {high:.1%})"
             shown[label] = f"{value:.1%}{span}"

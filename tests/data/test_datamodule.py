@@ -41,7 +41,7 @@ def test_every_split_is_read_whole(root):
         "test/0.mp4",
         "test/1.mp4",
     ]
-    assert data.tasks == ["open"]
+    assert data.tasks() == ["open"]
     assert data.classes == {}
 
 

@@ -90,7 +90,7 @@ def test_a_set_repeats_its_own_tasks_in_the_mix(root):
 def test_items_of_all_sets_share_batches_under_the_names_of_their_sets(root):
     data = mix(root)
     data.setup()
-    assert data.tasks == ["breakfast/breakfast", "msvd_qa/qa", "own/open"]
+    assert data.tasks() == ["breakfast/breakfast", "msvd_qa/qa", "own/open"]
     assert list(data.classes) == ["breakfast/breakfast"]
     batches = list(data.train_dataloader())
     mixed = next(batch for batch in batches if len({t.split("/")[0] for t in batch.task}) > 1)

@@ -41,7 +41,8 @@ def fill(items, answers, recall, yes_no, paired, groups, sah, order, chair):
         yes_no.update(ids, said, truth)
         paired.update(ids, [f"pair {i // 2}"], [bool(i % 2)], said, truth)
         groups.update(ids, [f"group {i // 4}"], [i % 4 > 0 or i > 6])
-        sah.update(ids, [f"triplet {i // 3}"], [KINDS[i % 3]], ["no" if i in (1, 2, 5, 8) else "yes"],
+        sah.update(ids, [f"triplet {i // 3}"], [KINDS[i % 3]],
+                   ["no" if i in (1, 2, 5, 8) else "yes"],
                    ["no" if i % 3 else "yes"])  # fmt: skip
         order.update(ids, ["AB" if i % 3 else "BA"], ["AB"])
         chair.update(ids, ["a dog and a cat" if i % 3 else "a cat"], [["a cat"]])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 import lightning as L
@@ -61,10 +62,9 @@ class SplitLoaders(L.LightningDataModule, ABC):
     def lengths(self) -> list[Length]:
         """Frames and words of every training item."""
 
-    @property
-    def tasks(self) -> list[str]:
-        """The tasks that occur in any split, sorted."""
-        return sorted({item.task for split in SPLITS for item in self.items(split)})
+    def tasks(self, splits: Sequence[str] = SPLITS) -> list[str]:
+        """The tasks that occur in any of the splits, sorted."""
+        return sorted({item.task for split in splits for item in self.items(split)})
 
     def setup(self, stage: str | None = None) -> None:
         """Read all annotations, so that mistakes in any of them show before training."""

@@ -1,5 +1,6 @@
 """What a run checks before it starts, shows while it goes, and leaves behind."""
 
+from mmavlm.runs.benchmarks import BenchmarkScores, HallucinationProbe
 from mmavlm.runs.devices import check_accelerator
 from mmavlm.runs.loggers import check_loggers
 from mmavlm.runs.metrics import write_metrics
@@ -9,7 +10,9 @@ from mmavlm.runs.sweep import SweepTable
 from mmavlm.runs.wait import LoaderWait
 
 __all__ = [
+    "BenchmarkScores",
     "FrozenShardsStrategy",
+    "HallucinationProbe",
     "LoaderWait",
     "MemoryEstimate",
     "ModelOverview",

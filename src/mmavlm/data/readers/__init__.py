@@ -1,16 +1,28 @@
 """Annotation files → items. A reader is called with root, split and task; it also knows classes."""
 
 from mmavlm.data.readers.captions import CaptionReader, WebVidReader
+from mmavlm.data.readers.elv_halluc import ELVHallucReader
+from mmavlm.data.readers.eventhallusion import EventHallusionReader
+from mmavlm.data.readers.hallusionbench import HallusionBenchReader
 from mmavlm.data.readers.lvu import LVUReader
 from mmavlm.data.readers.malmm import LabelReader, QuestionReader, ReferenceReader
 from mmavlm.data.readers.own import OwnReader
+from mmavlm.data.readers.pope import PopeReader
+from mmavlm.data.readers.videohallucer import VideoHallucerReader
+from mmavlm.data.readers.vidhalluc import VidHallucReader
 
 __all__ = [
     "CaptionReader",
+    "ELVHallucReader",
+    "EventHallusionReader",
+    "HallusionBenchReader",
     "LVUReader",
     "LabelReader",
     "OwnReader",
+    "PopeReader",
     "QuestionReader",
     "ReferenceReader",
+    "VidHallucReader",
+    "VideoHallucerReader",
     "WebVidReader",
 ]

@@ -104,6 +104,15 @@ class Row:
             raise self.error(f"{end} must be after {start}, got {start_s:g} to {end_s:g}")
         return start_s, end_s
 
+    def inner(self, key: str) -> Row:
+        """The object under a key, as a row of its own.
+
+        Raises:
+            DataError: naming file, row, key and what came.
+        """
+        place = f"{self.place}, {key!r}"
+        return Row(self.path, place, _object(self.path, place, self.need(key)))
+
     def error(self, what: str) -> DataError:
         """A DataError that says where the row stands."""
         return DataError(f"{self.path}, {self.place}: {what}")
@@ -229,6 +238,20 @@ def read_object(path: Path) -> Iterator[tuple[str, Row]]:
     for key, values in _object(path, "its content", read_json(path)).items():
         place = f"entry {key!r}"
         yield key, Row(path, place, _object(path, place, values))
+
+
+def read_list(path: Path) -> Iterator[Row]:
+    """The entries of a .json file that holds a list of objects.
+
+    Raises:
+        DataError: if the file is missing, broken, or holds something else.
+    """
+    content = read_json(path)
+    if not isinstance(content, list):
+        raise DataError(f"{path} must hold a JSON list, got {type(content).__name__}")
+    for number, values in enumerate(content):
+        place = f"entry {number}"
+        yield Row(path, place, _object(path, place, values))
 
 
 def read_json(path: Path) -> Any:

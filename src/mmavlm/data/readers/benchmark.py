@@ -1,0 +1,123 @@
+"""What the readers of hallucination benchmarks share: a test split, parts, entries left out."""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from mmavlm.data.readers.annotations import Row, distinct
+from mmavlm.data.readers.entries import refuse_none_left, told
+from mmavlm.errors import ConfigError, DataError
+from mmavlm.interfaces import VideoItem
+from mmavlm.metrics import parse_yes_no
+from mmavlm.metrics.benchmarks import Benchmark
+from mmavlm.metrics.parsing import UNPARSED, YES
+
+log = logging.getLogger(__name__)
+
+QUESTION = "{question}"  # where a prompt takes the question
+
+
+class BenchmarkReader(ABC):
+    """Questions of a benchmark, which has a test split alone; its parts are the tasks.
+
+    `folder` lies below the data root, `prompt` holds `{question}`, `parsing` says how answers are
+    read (see `metrics.parse_yes_no`). Entries that cannot be used are left out and told.
+
+    Raises:
+        ConfigError: if the prompt has no place for the question, or the parsing is unknown.
+    """
+
+    name: ClassVar[str]
+    parts: ClassVar[tuple[str, ...]] = ()  # those there may be; empty where the file says
+
+    def __init__(self, folder: str = ".", prompt: str = QUESTION, parsing: str = "strict") -> None:
+        if QUESTION not in prompt:
+            raise ConfigError(f"data.reader.prompt={prompt!r} has no {QUESTION} to fill in")
+        parse_yes_no("", parsing)
+        self.folder = folder
+        self.prompt = prompt
+        self.parsing = parsing
+
+    def __call__(self, root: Path, split: str, task: str | Sequence[str] | None) -> list[VideoItem]:
+        """The questions of the given parts; what was left out is logged.
+
+        Raises:
+            ConfigError: if a part is unknown.
+            DataError: if another split is asked for, or nothing of the annotation can be used.
+        """
+        items, skipped = self._read(root, split, task)
+        refuse_none_left(len(items), skipped)
+        if skipped:
+            log.warning(
+                "%s: %s; `python -m mmavlm.check data=…` lists all",
+                self.name,
+                told(skipped, len(items) + len(skipped)),
+            )
+        return distinct(items, Path(root) / self.folder)
+
+    def skipped(self, root: Path, split: str, task: str | Sequence[str] | None) -> dict[str, str]:
+        """Entry → reason, for those that cannot be used."""
+        return self._read(root, split, task)[1]
+
+    def classes(self, root: Path, task: str | Sequence[str] | None) -> dict[str, list[str]]:
+        """Answers are generated, so that what they say can be read as the benchmark does."""
+        return {}
+
+    @abstractmethod
+    def scores(self, tasks: Sequence[str]) -> Benchmark:
+        """The benchmark's metrics for the parts that occur."""
+
+    @abstractmethod
+    def entries(self, root: Path, tasks: Sequence[str]) -> Iterator[tuple[str, Row]]:
+        """The rows of the wanted parts (all where there are none named), each with its part."""
+
+    @abstractmethod
+    def items(self, root: Path, task: str, row: Row) -> list[VideoItem]:
+        """The questions of a row.
+
+        Raises:
+            DataError: naming file, entry and key of what cannot be used.
+        """
+
+    def ask(self, question: str) -> str:
+        """A question as it is put to the model."""
+        return self.prompt.replace(QUESTION, question)
+
+    def _read(
+        self, root: Path, split: str, task: str | Sequence[str] | None
+    ) -> tuple[list[VideoItem], dict[str, str]]:
+        if split != "test":
+            raise DataError(
+                f"{self.name} is a benchmark: it has a test split alone, and {split} was asked "
+                "for; run it with mmavlm.evaluate, or beside training with callbacks=hallucination"
+            )
+        tasks = [task] if isinstance(task, str) else list(task or ())
+        if self.parts and (unknown := sorted(set(tasks) - set(self.parts))):
+            raise ConfigError(
+                f"data.task={unknown} is no part of {self.name}; choose of {', '.join(self.parts)}"
+            )
+        root = Path(root) / self.folder
+        items: list[VideoItem] = []
+        skipped = {}
+        for part, row in self.entries(root, tasks):
+            try:
+                items += self.items(root, part, row)
+            except DataError as error:
+                skipped[f"{row.path.name}, {row.place}"] = str(error)
+        return items, skipped
+
+
+def yes_or_no(row: Row, key: str) -> str:
+    """The truth under a key: "yes" or "no", whatever its case, with or without a full stop.
+
+    Raises:
+        DataError: naming file, row, key and what came.
+    """
+    text = row.text(key)
+    if len(text.split()) != 1 or (said := parse_yes_no(text)) == UNPARSED:
+        raise row.error(f"{key!r} must be yes or no, got {text!r}")
+    return "yes" if said == YES else "no"

@@ -1,0 +1,90 @@
+"""ELV-Halluc: triplets of captions of long videos, by aspect."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from mmavlm.data.readers.annotations import Row, read_rows, require
+from mmavlm.data.readers.benchmark import QUESTION, BenchmarkReader, yes_or_no
+from mmavlm.data.sources import VIDEO_SUFFIXES, inside
+from mmavlm.interfaces import VideoItem
+from mmavlm.metrics.benchmarks import Benchmark, elv_halluc
+from mmavlm.metrics.sah import KINDS
+
+CAPTION_QUESTION = "Is the following caption totally correct? Reply with 'Yes' or 'No' only."
+PLACES = ("ELV_Halluc.jsonl", "data/ELV_Halluc.jsonl")
+
+
+class ELVHallucReader(BenchmarkReader):
+    """`ELV_Halluc.jsonl`: three rows a triplet, `{aspect, caption_type, ref_answer, …}`.
+
+    `caption_type` is ground_truth, in_video or out_video; three rows in a row, one of each kind,
+    are a triplet, as the benchmark's eval.py takes them. Which keys hold the film and the question
+    is said by `video_key` and `question_key`: the first of those named that a row has. A caption
+    without a question gets the benchmark's own. Films lie below `videos`. (hlsv02/ELV-Halluc.)
+    """
+
+    name = "ELV-Halluc"
+
+    def __init__(
+        self,
+        folder: str = ".",
+        prompt: str = QUESTION,
+        parsing: str = "strict",
+        videos: str = "videos",
+        video_key: Sequence[str] = ("video", "video_path", "video_name", "video_id"),
+        question_key: Sequence[str] = ("question", "prompt", "caption"),
+    ) -> None:
+        super().__init__(folder, prompt, parsing)
+        self.videos = videos
+        self.video_key = tuple(video_key)
+        self.question_key = tuple(question_key)
+
+    def scores(self, tasks: Sequence[str]) -> Benchmark:
+        """Accuracies of pairs and their ratio, by aspect and over all."""
+        return elv_halluc(tasks, self.parsing)
+
+    def entries(self, root: Path, tasks: Sequence[str]) -> Iterator[tuple[str, Row]]:
+        """The rows by aspect, each with the number of its triplet."""
+        path = next((root / p for p in PLACES if (root / p).is_file()), root / PLACES[0])
+        for number, row in enumerate(read_rows(require(path))):
+            aspect = "_".join(str(row.values.get("aspect", "")).split())
+            if not tasks or aspect in tasks:
+                values = {**row.values, "triplet": f"triplet {number // len(KINDS)}"}
+                yield aspect, Row(row.path, row.place, values)
+
+    def items(self, root: Path, task: str, row: Row) -> list[VideoItem]:
+        """The question of a row."""
+        row.need("aspect")
+        kind = row.text("caption_type")
+        if kind not in KINDS:
+            raise row.error(f"'caption_type' must be one of {', '.join(KINDS)}, got {kind!r}")
+        video = row.text(self._key(row, self.video_key, "video_key"))
+        key = self._key(row, self.question_key, "question_key")
+        question = row.text(key)
+        if key == "caption":
+            question = f"{CAPTION_QUESTION}\n{question}"
+        suffixed = video.lower().endswith(VIDEO_SUFFIXES)
+        truth = yes_or_no(row, "ref_answer")
+        return [
+            VideoItem(
+                item_id=f"{row.values['triplet']}, {kind}",
+                video_id=video,
+                source=inside(root / self.videos, video if suffixed else f"{video}.mp4"),
+                prompt=self.ask(question),
+                target=truth,
+                task=task,
+                references=(truth,),
+                meta={"triplet": row.values["triplet"], "kind": kind},
+            )
+        ]
+
+    def _key(self, row: Row, keys: Sequence[str], setting: str) -> str:
+        if key := next((key for key in keys if row.values.get(key)), None):
+            return key
+        there = sorted(key for key in map(str, row.values) if key != "triplet")
+        raise row.error(
+            f"none of the keys {', '.join(keys)} is there; the row has {there}. Name the right one "
+            f"with data.reader.{setting}=[…]"
+        )

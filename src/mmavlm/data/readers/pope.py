@@ -1,0 +1,66 @@
+"""POPE for video: questions whether an object is in a film."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from mmavlm.data.readers.annotations import Row, read_rows, require
+from mmavlm.data.readers.benchmark import QUESTION, BenchmarkReader, yes_or_no
+from mmavlm.data.sources import inside
+from mmavlm.interfaces import VideoItem
+from mmavlm.metrics.benchmarks import Benchmark, pope
+
+STRATEGIES = ("random", "popular", "adversarial")
+
+
+class PopeReader(BenchmarkReader):
+    """`<pope>/pope_{random,popular,adversarial}.jsonl`: `{question_id, video, text, label}`.
+
+    The keys are POPE's, with `video`, a path below the root, in place of `image`; `start_s` and
+    `end_s` may bound a stretch of it. `python -m mmavlm.pope` writes such files from captions.
+    (RUCAIBox/POPE.)
+    """
+
+    name = "POPE"
+    parts = STRATEGIES
+
+    def __init__(
+        self,
+        folder: str = ".",
+        prompt: str = QUESTION,
+        parsing: str = "strict",
+        pope: str = "pope",
+    ) -> None:
+        super().__init__(folder, prompt, parsing)
+        self.pope = pope
+
+    def scores(self, tasks: Sequence[str]) -> Benchmark:
+        """Yes/no statistics by the choice of absent objects."""
+        return pope(tasks, self.parsing)
+
+    def entries(self, root: Path, tasks: Sequence[str]) -> Iterator[tuple[str, Row]]:
+        """The questions, by the choice of absent objects."""
+        for task in tasks or STRATEGIES:
+            path = require(root / self.pope / f"pope_{task}.jsonl")
+            yield from ((task, row) for row in read_rows(path))
+
+    def items(self, root: Path, task: str, row: Row) -> list[VideoItem]:
+        """The question of a row."""
+        if "video" not in row.values and "image" in row.values:
+            raise row.error("'image' in place of 'video': this is a file of POPE for images")
+        video, truth = row.text("video"), yes_or_no(row, "label")
+        start_s, end_s = row.stretch_s()
+        return [
+            VideoItem(
+                item_id=f"{task}, {row.text('question_id')}",
+                video_id=video,
+                source=inside(root, video),
+                prompt=self.ask(row.text("text")),
+                target=truth,
+                task=task,
+                start_s=start_s,
+                end_s=end_s,
+                references=(truth,),
+            )
+        ]

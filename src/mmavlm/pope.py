@@ -1,0 +1,58 @@
+"""Make POPE for video from captions: `python -m mmavlm.pope data=msvd_caption data.root=…`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.table import Table
+
+from mmavlm.cli import run_command
+from mmavlm.data.object_probes import ProbeMaker, describe, write_probes
+from mmavlm.data.readers.pope import STRATEGIES
+from mmavlm.errors import ConfigError
+from mmavlm.metrics import ObjectVocabulary
+
+
+def pope(cfg: DictConfig) -> None:
+    """Write three files of questions below `to`, and print what they ask."""
+    root = Path(cfg.data.root)
+    if not root.is_dir():
+        raise ConfigError(f"data.root={root} does not exist; give the folder that holds the data")
+    vocabulary = ObjectVocabulary.read(cfg.vocabulary)
+    items = instantiate(cfg.data.reader)(root, cfg.split, cfg.data.task)
+    films = describe(items, vocabulary, root)
+    maker = ProbeMaker(
+        films,
+        vocabulary,
+        per_film=cfg.per_film,
+        agree=cfg.agree,
+        leave_out=cfg.leave_out,
+        seed=cfg.seed,
+    )
+    folder = root / "pope" if cfg.to is None else Path(cfg.to)
+    counts = write_probes(maker, folder)
+    table = Table("file", "questions", "films", "yes", "absent objects", "most often absent")
+    for strategy in STRATEGIES:
+        rows = list(maker.questions(strategy))
+        absent = Counter(row["object"] for row in rows if row["label"] == "no")
+        share = f"{1 - absent.total() / len(rows):.1%}" if rows else "–"
+        asked = len({(row["video"], row.get("start_s")) for row in rows})
+        often = ", ".join(f"{name} {count}" for name, count in absent.most_common(3))
+        table.add_row(f"pope_{strategy}.jsonl", str(counts[strategy]), str(asked), share,
+                      str(len(absent)), often)  # fmt: skip
+    console = Console()
+    console.print(table)
+    console.print(f"{folder}: made of {len(films)} films with captions", soft_wrap=True)
+
+
+def main() -> None:
+    """Entry point of `mmavlm-pope`."""
+    run_command(pope, "pope")
+
+
+if __name__ == "__main__":
+    main()

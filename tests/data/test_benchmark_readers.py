@@ -1,0 +1,278 @@
+"""The readers of hallucination benchmarks, on small files in their published formats."""
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+import yaml
+from hydra.utils import get_class
+
+from benchmark_sets import WRITERS, write_benchmarks
+from mmavlm.cli import config_dir
+from mmavlm.data.inspect import inspect
+from mmavlm.errors import ConfigError, DataError
+from public_sets import write_json
+
+# Questions of each part in the files that benchmark_sets writes.
+COUNTS = {
+    "videohallucer": dict.fromkeys(
+        ["object_relation", "temporal", "semantic_detail", "external_factual",
+         "external_nonfactual"], 4),
+    "eventhallusion": {"entire": 3, "interleave": 3, "misleading": 3},
+    "vidhalluc": {"ach_binaryqa": 2, "ach_mcq": 2, "sth": 2, "tsh": 1},
+    "elv_halluc": {"visual_details": 3, "object": 3},
+    "hallusionbench": {"video": 4},
+    "pope": {"random": 4, "popular": 4, "adversarial": 4},
+}  # fmt: skip
+
+
+def reader_of(name, **settings):
+    config = yaml.safe_load((Path(config_dir()) / f"data/{name}.yaml").read_text())["reader"]
+    reader = get_class(config.pop("_target_"))
+    return reader(**{**config, **settings})
+
+
+@pytest.fixture(scope="module")
+def roots(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("benchmarks")
+    films = [folder / f"{name}.mp4" for name in ("film_a", "film_b")]
+    for film in films:
+        film.touch()
+    return write_benchmarks(folder, films)
+
+
+@pytest.fixture
+def root_of(tmp_path):
+    """A function that writes one benchmark anew, to be changed."""
+    films = [tmp_path / f"{name}.mp4" for name in ("film_a", "film_b")]
+    for film in films:
+        film.touch()
+    return lambda name: WRITERS[name](tmp_path / name, films)
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_every_benchmark_is_read_in_its_format(roots, name):
+    items = reader_of(name)(roots[name], "test", None)
+    counts = {task: sum(item.task == task for item in items) for task in COUNTS[name]}
+    assert counts == COUNTS[name]
+    assert len(items) == sum(counts.values())
+    assert len({item.item_id for item in items}) == len(items)
+    assert all(item.source.is_file() for item in items)
+    assert all("{question}" not in item.prompt for item in items)
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_true_answers_score_1_and_wrong_ones_0(roots, name):
+    reader = reader_of(name)
+    items = reader(roots[name], "test", None)
+    scores = reader.scores(sorted(COUNTS[name]))
+    turned = {"yes": "no", "no": "yes", "AB": "BA", "BA": "AB", "A": "C", "BD": "B"}
+    for answers, expected in (
+        ([item.target for item in items], 1),
+        ([turned[item.target] for item in items], 0),
+        (["hm"] * len(items), 0),
+    ):
+        scores.reset()
+        scores.update(items, answers)
+        values = scores.compute()
+        assert values[scores.name] == expected
+        low, high = (values[f"{scores.name}_{end}"] for end in ("low", "high"))
+        assert low <= expected <= high
+        accuracies = [v for n, v in values.items() if n.endswith("/accuracy")]
+        assert set(accuracies) <= {expected}
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_some_parts_can_be_chosen_and_unknown_ones_are_told(roots, name):
+    reader, part = reader_of(name), next(iter(COUNTS[name]))
+    items = reader(roots[name], "test", [part])
+    assert {item.task for item in items} == {part}
+    if reader.parts:
+        with pytest.raises(ConfigError, match=r"data.task=\['nonsense'\] is no part of"):
+            reader(roots[name], "test", "nonsense")
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_there_is_a_test_split_alone(roots, name):
+    with pytest.raises(DataError, match="it has a test split alone, and train was asked for"):
+        reader_of(name)(roots[name], "train", None)
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_an_annotation_that_is_not_there_is_named(tmp_path, name):
+    with pytest.raises(DataError, match="does not exist"):
+        reader_of(name)(tmp_path, "test", None)
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_a_prompt_without_a_place_for_the_question_is_refused(name):
+    with pytest.raises(ConfigError, match=r"has no \{question\} to fill in"):
+        reader_of(name, prompt="what?")
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_an_unknown_way_of_reading_answers_is_refused(name):
+    with pytest.raises(ConfigError, match="parsing='gpt' is unknown"):
+        reader_of(name, parsing="gpt")
+
+
+def edit(path, change):
+    content = json.loads(path.read_text())
+    change(content)
+    write_json(path, content)
+
+
+BROKEN = {  # benchmark, file, what happens to it, what is told
+    "no hallucination": (
+        "videohallucer", "temporal/temporal.json", lambda c: c[0].pop("hallucination"),
+        ["temporal.json, entry 0", "'hallucination' is missing"]),
+    "no yes and no no": (
+        "videohallucer", "temporal/temporal.json", lambda c: c[1]["basic"].update(answer="maybe"),
+        ["temporal.json, entry 1, 'basic'", "'answer' must be yes or no, got 'maybe'"]),
+    "no questions": (
+        "eventhallusion", "questions/entire_questions.json", lambda c: c[0].pop("questions"),
+        ["entire_questions.json, entry 0", "'questions' is missing"]),
+    "a clip without an answer": (
+        "vidhalluc", "ach_binaryqa.json", lambda c: c["1"][0]["a"].update(film_a=None),
+        ["ach_binaryqa.json, entry '1', question 0", "'film_a' is missing"]),
+    "an option that is not there": (
+        "vidhalluc", "ach_mcq.json", lambda c: c["1"]["film_a"].update({"Correct Answer": "E"}),
+        ["ach_mcq.json, entry '1', 'film_a'", "must be letters of ['A', 'B', 'C', 'D'], got 'E'"]),
+    "no scene change": (
+        "vidhalluc", "sth.json", lambda c: c["film_a"].pop("Scene change"),
+        ["sth.json, entry 'film_a'", "'Scene change' is missing"]),
+    "no order": (
+        "vidhalluc", "tsh.json", lambda c: c["1"].update({"Correct Answer": "A"}),
+        ["tsh.json, entry '1'", "'Correct Answer' must be AB or BA, got 'A'"]),
+    "a third answer": (
+        "hallusionbench", "HallusionBench.json", lambda c: c[1].update(gt_answer="2"),
+        ["HallusionBench.json, entry 1", "'gt_answer' must be 0 or 1, got '2'"]),
+    "no picture": (
+        "hallusionbench", "HallusionBench.json", lambda c: c[1].update(visual_input="0"),
+        ["HallusionBench.json, entry 1", "a question without a picture"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_an_entry_that_cannot_be_used_is_told_with_its_place_and_left_out(root_of, caplog, case):
+    name, file, change, told = BROKEN[case]
+    root = root_of(name)
+    reader = reader_of(name)
+    before = len(reader(root, "test", None))
+    edit(root / file, change)
+    with caplog.at_level(logging.WARNING):
+        left = reader(root, "test", None)
+    assert 0 < len(left) < before
+    assert all(text in caplog.text for text in told)
+    skipped = reader.skipped(root, "test", None)
+    assert len(skipped) == 1
+    assert inspect(reader, root, None).splits["test"].skipped == skipped
+
+
+def lines(path, change):
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    change(rows)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+BROKEN_LINES = {
+    "an unknown kind": (
+        "elv_halluc", "ELV_Halluc.jsonl", lambda rows: rows[1].update(caption_type="near"),
+        "line 2: 'caption_type' must be one of ground_truth, in_video, out_video, got 'near'"),
+    "no film": (
+        "elv_halluc", "ELV_Halluc.jsonl", lambda rows: rows[0].pop("video"),
+        "Name the right one with data.reader.video_key="),
+    "an image": (
+        "pope", "pope/pope_random.jsonl",
+        lambda rows: rows[0].update(image=rows[0].pop("video")), "a file of POPE for images"),
+    "no label": (
+        "pope", "pope/pope_random.jsonl", lambda rows: rows[0].pop("label"),
+        "line 1: key 'label' is missing or empty"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BROKEN_LINES)
+def test_a_line_that_cannot_be_used_is_told_and_left_out(root_of, case):
+    name, file, change, told = BROKEN_LINES[case]
+    root = root_of(name)
+    lines(root / file, change)
+    reader = reader_of(name)
+    assert len(reader(root, "test", None)) == sum(COUNTS[name].values()) - 1
+    (reason,) = reader.skipped(root, "test", None).values()
+    assert told in reason
+
+
+def test_when_nothing_is_left_the_run_stops(root_of):
+    root = root_of("hallusionbench")
+    edit(root / "HallusionBench.json", lambda c: [row.update(gt_answer="2") for row in c])
+    with pytest.raises(DataError, match="no entry can be used; 4 of 4 entries left out"):
+        reader_of("hallusionbench")(root, "test", None)
+
+
+def test_a_release_of_hallusionbench_without_videos_is_told(root_of):
+    root = root_of("hallusionbench")
+    edit(root / "HallusionBench.json", lambda c: c.__delitem__(slice(1, None)))
+    with pytest.raises(DataError, match="no rows of subcategory 'video'"):
+        reader_of("hallusionbench")(root, "test", None)
+
+
+def test_a_file_of_another_shape_is_told(root_of):
+    root = root_of("videohallucer")
+    write_json(root / "temporal/temporal.json", {"0": {}})
+    with pytest.raises(DataError, match=r"temporal\.json must hold a JSON list, got dict"):
+        reader_of("videohallucer")(root, "test", None)
+    root = root_of("vidhalluc")
+    write_json(root / "sth.json", [])
+    with pytest.raises(DataError, match=r"sth\.json must hold a JSON object, got list"):
+        reader_of("vidhalluc")(root, "test", None)
+
+
+def test_captions_without_a_question_get_the_benchmarks_own(root_of):
+    root = root_of("elv_halluc")
+
+    def captions(rows):
+        for row in rows:
+            row["caption"] = row.pop("question")
+
+    lines(root / "ELV_Halluc.jsonl", captions)
+    items = reader_of("elv_halluc")(root, "test", None)
+    assert items[0].prompt == (
+        "Is the following caption totally correct? Reply with 'Yes' or 'No' only.\n"
+        "Is this right? ground_truth"
+    )
+
+
+def test_clips_of_vidhalluc_are_found_where_its_archives_unpack_to(root_of):
+    root = root_of("vidhalluc")
+    (root / "data/ACH").rename(root / "data/ACH_videos")
+    items = reader_of("vidhalluc")(root, "test", "ach_mcq")
+    assert {item.source.parent for item in items} == {root / "data/ACH_videos"}
+
+
+def test_a_folder_of_frames_is_taken_before_their_picture(root_of):
+    root = root_of("hallusionbench")
+    frames = root / "hallusion_bench/VD/video/0_1"
+    frames.mkdir()
+    sources = {item.source for item in reader_of("hallusionbench")(root, "test", None)}
+    assert sources == {frames, frames.with_name("0_0.png")}
+
+
+def test_a_figure_and_a_pair_count_if_all_their_questions_are_right(roots):
+    reader = reader_of("hallusionbench")
+    items = reader(roots["hallusionbench"], "test", None)
+    scores = reader.scores(["video"])
+    # always yes: right on question 0 of figure 0, and question 1 of figure 1
+    scores.update(items, ["yes"] * 4)
+    values = scores.compute()
+    name = scores.name
+    assert values[f"{name}/all/accuracy"] == 0.5
+    assert values[f"{name}/figure/accuracy"] == values[f"{name}/pair/accuracy"] == 0
+    assert values[f"{name}/easy/count"] == values[f"{name}/hard/count"] == 2
+    scores.reset()
+    right = [item.target if item.meta["figure"].endswith("_0") else "yes" for item in items]
+    scores.update(items, right)
+    values = scores.compute()
+    assert values[f"{name}/easy/accuracy"] == 1
+    assert values[f"{name}/figure/accuracy"] == 0.5
+    assert values[f"{name}/pair/accuracy"] == 0.5

@@ -1,0 +1,119 @@
+"""Hallucination benchmarks as a user runs them: after training, beside it, made from captions."""
+
+import csv
+import json
+
+import pytest
+
+from benchmark_sets import WRITERS, write_benchmarks
+from mmavlm import evaluate, pope, train
+from mmavlm.cli import laid_over_checkpoint
+from support import SMALL, composed
+
+
+@pytest.fixture(scope="session")
+def benchmarks(films, tmp_path_factory):
+    """Each benchmark's folder by name, its films being synthetic ones."""
+    videos = sorted((films / "lvu/videos").glob("*.mp4"))
+    return write_benchmarks(tmp_path_factory.mktemp("benchmarks"), videos)
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_benchmark_is_asked_of_a_checkpoint_of_another_experiment(
+    run, trained, benchmarks, tmp_path, capsys, name
+):
+    arguments = [f"checkpoint={trained / 'checkpoints/best.ckpt'}", f"experiment=eval_{name}",
+                 f"data.root={benchmarks[name]}", "hydra.run.dir=asked"]  # fmt: skip
+    assert run(evaluate, *arguments) == 0
+    metrics = json.loads((tmp_path / "asked/metrics.json").read_text())
+    assert 0 <= metrics[f"test/{name}"] <= 1
+    assert metrics[f"test/{name}_low"] <= metrics[f"test/{name}"] <= metrics[f"test/{name}_high"]
+    printed = capsys.readouterr().out
+    assert f"{name}/" in printed
+    assert "95 % interval" in printed
+    rows = [json.loads(line) for line in (tmp_path / "asked/predictions.jsonl").open()]
+    assert {row["truth"] for row in rows} <= {"yes", "no", "AB", "BA", "A", "BD"}
+    assert f"<dt>{name}" in (report := (tmp_path / "asked/report.html").read_text()) or name in report
+
+
+def test_an_experiment_given_with_a_checkpoint_joins_its_own(trained, benchmarks):
+    arguments = laid_over_checkpoint(
+        [f"checkpoint={trained / 'checkpoints/best.ckpt'}", "experiment=eval_pope", "data.root=/x"]
+    )
+    assert "experiment=[lvu_genre,eval_pope]" in arguments
+    assert "data.num_frames=4" in arguments
+    assert [a for a in arguments if a.startswith("data.root=")] == ["data.root=/x"]
+    config = composed(*(a for a in arguments if not a.startswith(("model=", "hydra", "paths"))))
+    assert config.data.reader._target_.endswith("PopeReader")
+    assert (config.data.task, config.prepare, config.memory.length) == (None, None, 20)
+
+
+def test_a_root_is_asked_for_anew(run, trained, capsys):
+    checkpoint = f"checkpoint={trained / 'checkpoints/best.ckpt'}"
+    assert run(evaluate, checkpoint, "experiment=eval_pope") == 1
+    assert "data.root is not set" in capsys.readouterr().err
+
+
+def test_hallucination_is_measured_beside_each_validation(run, films, benchmarks, tmp_path):
+    code = run(train, "experiment=lvu_genre", *SMALL, "trainer.max_epochs=2", f"data.root={films}",
+               "callbacks=hallucination", "data@callbacks.hallucination.data=eventhallusion",
+               f"callbacks.hallucination.data.root={benchmarks['eventhallusion']}",
+               "hydra.run.dir=run")  # fmt: skip
+    assert code == 0
+    with (tmp_path / "run/csv/metrics.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row.get("val/eventhallusion")]
+    assert len(rows) == 2
+    for row in rows:
+        low, value, high = (float(row[f"val/eventhallusion{end}"]) for end in ("_low", "", "_high"))
+        assert 0 <= low <= value <= high <= 1
+        assert float(row["val/eventhallusion/all/count"]) == 9
+    metrics = json.loads((tmp_path / "run/metrics.json").read_text())
+    assert "val/eventhallusion/all/yes_ratio" in metrics
+    assert not any(name.startswith("test/eventhallusion") for name in metrics)
+    # a curve among the first, not among the details
+    report = (tmp_path / "run/report.html").read_text()
+    assert "FineTune eventhallusion" in report.split("<details")[0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["data@callbacks.hallucination.data=lvu"], "reads with LVUReader, which is no benchmark"),
+        (["callbacks.hallucination.every_n_validations=0"], "must be at least 1, got 0"),
+        (["data.cache=cache", "data.crop=false", "data.flip=false"], "needs the encoder"),
+    ],
+)
+def test_a_probe_that_cannot_be_is_a_mistake(run, films, benchmarks, capsys, settings, message):
+    root = f"callbacks.hallucination.data.root={benchmarks['videohallucer']}"
+    code = run(train, "experiment=lvu_genre", *SMALL, f"data.root={films}",
+               "callbacks=hallucination", root, *settings)  # fmt: skip
+    assert code == 1
+    assert message in capsys.readouterr().err
+
+
+def test_pope_is_made_of_any_captions_and_asked(run, films, trained, tmp_path, capsys):
+    words = tmp_path / "words.txt"
+    words.write_text("person: man, someone\ncup\nboat\n*tea\n")
+    # the films' captions say that a man, someone, cooks
+    captions = ["data=msvd_caption", f"data.root={films}", f"vocabulary={words}"]
+    assert run(pope, *captions, f"to={tmp_path}/pope") == 1
+    assert "two are needed" in capsys.readouterr().err
+    settings = ["data=youcook2_caption", f"data.root={films}", f"vocabulary={words}"]
+    assert run(pope, *settings, f"to={tmp_path}/pope") == 1  # every segment is of cups alone
+    root = tmp_path / "own"
+    (root / "captions").mkdir(parents=True)
+    (root / "lvu").symlink_to(films / "lvu")
+    videos = [p.relative_to(films).as_posix() for p in sorted((films / "lvu/videos").iterdir())]
+    texts = ["a man holds a cup", "tea is made", "a boat"]
+    (root / "captions/test.jsonl").write_text("".join(
+        json.dumps({"video": video, "caption": text}) + "\n"
+        for video, text in zip(videos, texts, strict=False)
+    ))  # fmt: skip
+    assert run(pope, "data=captions", f"data.root={root}", f"vocabulary={words}") == 0
+    assert "pope_adversarial.jsonl" in capsys.readouterr().out
+    arguments = [f"checkpoint={trained / 'checkpoints/best.ckpt'}", "experiment=eval_pope",
+                 f"data.root={root}", "hydra.run.dir=asked"]  # fmt: skip
+    assert run(evaluate, *arguments) == 0
+    metrics = json.loads((tmp_path / "asked/metrics.json").read_text())
+    # two objects of the first film and one of each other, in three ways, each with one absent
+    assert metrics["test/pope/all/count"] == 24
