@@ -1,4 +1,4 @@
-"""Small files in the formats of the hallucination benchmarks, about films that are there already."""
+"""Small files in the formats of the hallucination benchmarks, about films that are there."""
 
 import json
 import shutil

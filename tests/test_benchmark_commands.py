@@ -2,12 +2,14 @@
 
 import csv
 import json
+import re
 
 import pytest
 
 from benchmark_sets import WRITERS, write_benchmarks
 from mmavlm import evaluate, pope, train
 from mmavlm.cli import laid_over_checkpoint
+from mmavlm.run_report import headline
 from support import SMALL, composed
 
 
@@ -33,7 +35,7 @@ def test_a_benchmark_is_asked_of_a_checkpoint_of_another_experiment(
     assert "95 % interval" in printed
     rows = [json.loads(line) for line in (tmp_path / "asked/predictions.jsonl").open()]
     assert {row["truth"] for row in rows} <= {"yes", "no", "AB", "BA", "A", "BD"}
-    assert f"<dt>{name}" in (report := (tmp_path / "asked/report.html").read_text()) or name in report
+    assert name in headline(metrics)
 
 
 def test_an_experiment_given_with_a_checkpoint_joins_its_own(trained, benchmarks):
@@ -72,7 +74,7 @@ def test_hallucination_is_measured_beside_each_validation(run, films, benchmarks
     assert not any(name.startswith("test/eventhallusion") for name in metrics)
     # a curve among the first, not among the details
     report = (tmp_path / "run/report.html").read_text()
-    assert "FineTune eventhallusion" in report.split("<details")[0]
+    assert re.search(r"FineTune\s+eventhallusion", report.split("<details")[0])
 
 
 @pytest.mark.parametrize(
@@ -110,7 +112,7 @@ def test_pope_is_made_of_any_captions_and_asked(run, films, trained, tmp_path, c
         for video, text in zip(videos, texts, strict=False)
     ))  # fmt: skip
     assert run(pope, "data=captions", f"data.root={root}", f"vocabulary={words}") == 0
-    assert "pope_adversarial.jsonl" in capsys.readouterr().out
+    assert "adversarial" in capsys.readouterr().out
     arguments = [f"checkpoint={trained / 'checkpoints/best.ckpt'}", "experiment=eval_pope",
                  f"data.root={root}", "hydra.run.dir=asked"]  # fmt: skip
     assert run(evaluate, *arguments) == 0

@@ -12,7 +12,6 @@ from rich.table import Table
 
 from mmavlm.cli import run_command
 from mmavlm.data.object_probes import ProbeMaker, describe, write_probes
-from mmavlm.data.readers.pope import STRATEGIES
 from mmavlm.errors import ConfigError
 from mmavlm.metrics import ObjectVocabulary
 
@@ -34,19 +33,19 @@ def pope(cfg: DictConfig) -> None:
         seed=cfg.seed,
     )
     folder = root / "pope" if cfg.to is None else Path(cfg.to)
-    counts = write_probes(maker, folder)
-    table = Table("file", "questions", "films", "yes", "absent objects", "most often absent")
-    for strategy in STRATEGIES:
+    table = Table("negatives", "questions", "films", "yes", "objects", "most often absent")
+    for strategy, count in write_probes(maker, folder).items():
         rows = list(maker.questions(strategy))
         absent = Counter(row["object"] for row in rows if row["label"] == "no")
-        share = f"{1 - absent.total() / len(rows):.1%}" if rows else "–"
+        share = f"{1 - absent.total() / count:.1%}" if count else "–"
         asked = len({(row["video"], row.get("start_s")) for row in rows})
-        often = ", ".join(f"{name} {count}" for name, count in absent.most_common(3))
-        table.add_row(f"pope_{strategy}.jsonl", str(counts[strategy]), str(asked), share,
-                      str(len(absent)), often)  # fmt: skip
+        often = ", ".join(f"{name} {times}" for name, times in absent.most_common(3))
+        table.add_row(strategy, str(count), str(asked), share, str(len(absent)), often)
     console = Console()
     console.print(table)
-    console.print(f"{folder}: made of {len(films)} films with captions", soft_wrap=True)
+    console.print(
+        f"{folder}: pope_<negatives>.jsonl, of {len(films)} films with captions", soft_wrap=True
+    )
 
 
 def main() -> None:

@@ -1,0 +1,78 @@
+"""Benchmarks as tasks of lmms-eval: rows of a jsonl, and the functions a task's yaml names.
+
+A row holds what a model is shown and asked (`video`, `prompt`), the truth (`answer`), and what the
+metrics need beside it (`item_id`, `task`, `meta`). lmms-eval gathers the rows with their answers
+and calls one aggregation a metric; each of them feeds all rows to the benchmark's own metrics, so
+that the scores are those of `mmavlm.evaluate`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmavlm.interfaces import VideoItem
+from mmavlm.metrics.benchmarks import Benchmark
+
+Score = Callable[[Sequence[Mapping[str, Any]]], float]
+
+
+def row_of(item: VideoItem) -> dict[str, Any]:
+    """A question as a row. `meta` is one JSON text, since a table's columns have one type each."""
+    return {
+        "item_id": item.item_id,
+        "task": item.task,
+        "video": str(item.source.absolute()),
+        "prompt": item.prompt,
+        "answer": item.target,
+        "start_s": item.start_s,
+        "end_s": item.end_s,
+        "meta": json.dumps(dict(item.meta), ensure_ascii=False),
+    }
+
+
+def item_of(row: Mapping[str, Any]) -> VideoItem:
+    """The question of a row."""
+    return VideoItem(
+        item_id=row["item_id"],
+        video_id=row["video"],
+        source=Path(row["video"]),
+        prompt=row["prompt"],
+        target=row["answer"],
+        task=row["task"],
+        start_s=row["start_s"],
+        end_s=row["end_s"],
+        meta=json.loads(row["meta"]),
+    )
+
+
+def video_of(row: Mapping[str, Any]) -> list[str]:
+    """What a model is shown: the path of the film."""
+    return [row["video"]]
+
+
+def prompt_of(row: Mapping[str, Any], settings: Mapping[str, Any] | None = None) -> str:
+    """What a model is asked, between the texts that lmms-eval's settings put around it."""
+    around = settings or {}
+    return f"{around.get('pre_prompt', '')}{row['prompt']}{around.get('post_prompt', '')}"
+
+
+def answered(
+    row: Mapping[str, Any], results: Sequence[str], names: Sequence[str]
+) -> dict[str, Any]:
+    """The row with its answer, under the name of each metric."""
+    given = {**row, "response": results[0]}
+    return dict.fromkeys(names, given)
+
+
+def score(benchmark: Benchmark, value: str) -> Score:
+    """The aggregation of one value of a benchmark's metrics."""
+
+    def aggregate(rows: Sequence[Mapping[str, Any]]) -> float:
+        benchmark.reset()
+        benchmark.update([item_of(row) for row in rows], [str(row["response"]) for row in rows])
+        return benchmark.compute().get(f"{benchmark.name}/{value}", float("nan"))
+
+    return aggregate
