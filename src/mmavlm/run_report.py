@@ -54,12 +54,20 @@ def headline(metrics: Mapping[str, float]) -> dict[str, str]:
 
 
 def curves(run: Run) -> list[Curve]:
-    """The csv log's curves, named after their stage; what never changes is left out."""
+    """The csv log's curves, named after their stage.
+
+    What never changes is left out, and of a benchmark (`videohallucer/all/f1`) everything but its
+    headline: drawing its dozens of numbers would take longer than asking it.
+    """
     path = run.folder / "csv" / "metrics.csv"
     if not path.is_file():
         return []
     found = read_csv_curves(path, prefix=f"{run.stage.run['stage']} ")
-    return [curve for curve in found if not curve.name.endswith(("count", "chance_r1"))]
+    return [
+        curve
+        for curve in found
+        if not curve.name.endswith(("count", "chance_r1")) and curve.name.count("/") < 2
+    ]
 
 
 def confusions(rows: Sequence[Prediction], classes: Mapping[str, Sequence[str]]) -> list[Confusion]:
