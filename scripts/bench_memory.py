@@ -101,12 +101,19 @@ def seconds(run: Callable[[], Any], options: argparse.Namespace) -> float:
     return time.perf_counter() - start
 
 
-def side_by_side(runs: dict[str, Callable[[], Any]], options: argparse.Namespace) -> dict[str, Any]:
-    """Median seconds of each of `runs`, which take turns, and the median of their ratios."""
+def side_by_side(
+    runs: dict[str, Callable[[], Any]], options: argparse.Namespace
+) -> dict[str, list[float]]:
+    """The seconds of each of `runs`, which take turns."""
     taken: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(options.repeats):
         for name, run in runs.items():
             taken[name].append(seconds(run, options))
+    return taken
+
+
+def ratio(taken: dict[str, list[float]]) -> dict[str, Any]:
+    """Median seconds, and how many times faster: the median over the turns, and each of them."""
     ratios = [plain / fast for plain, fast in zip(taken["plain"], taken["fast"], strict=True)]
     medians = {name: median(times) for name, times in taken.items()}
     return {"seconds": medians, "speed_up": median(ratios), "speed_ups": ratios}
@@ -128,7 +135,7 @@ def bench_forward(options: argparse.Namespace) -> dict[str, Any]:
     for warm_up in runs.values():
         warm_up(WARM_UP_FRAMES)
     taken = side_by_side(runs, options)
-    return {**taken, "relative_error": _relative(found["fast"], found["plain"])}
+    return {**ratio(taken), "relative_error": _relative(found["fast"], found["plain"])}
 
 
 def bench_train(options: argparse.Namespace) -> dict[str, Any]:
@@ -152,7 +159,7 @@ def bench_train(options: argparse.Namespace) -> dict[str, Any]:
         torch.cat([p.grad.flatten() for p in m.parameters() if p.grad is not None])
         for m in modules.values()
     )
-    return {**taken, "relative_error": _relative(fast, plain)}
+    return {**ratio(taken), "relative_error": _relative(fast, plain)}
 
 
 def bench_memories(options: argparse.Namespace) -> dict[str, Any]:
@@ -168,7 +175,7 @@ def bench_memories(options: argparse.Namespace) -> dict[str, Any]:
         module = build(argparse.Namespace(**{**vars(options), "memory": name}), True).eval()
         run(module, 2)
         runs[name] = partial(run, module, options.frames)
-    taken = side_by_side(runs, options)
+    taken = {name: median(times) for name, times in side_by_side(runs, options).items()}
     first = next(iter(taken.values()))
     return {"seconds": taken, "ratio": {name: t / first for name, t in taken.items()}}
 

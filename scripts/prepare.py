@@ -86,7 +86,7 @@ def reader_of(name: str) -> CountedReader:
     """
     found: dict[str, Any] = {}
     for path in sorted((config_dir() / "data").glob("*.yaml")):
-        reader = instantiate(OmegaConf.load(path)["reader"])
+        reader = instantiate(OmegaConf.load(path).get("reader"))  # a mix has none of its own
         if isinstance(reader, CountedReader):
             found[path.stem] = reader
     if name not in found:
