@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from mmavlm import check, evaluate, predict, train
+from mmavlm.metrics import left_out
 from mmavlm.runs.sweep import finish
 from support import SMALL
 
@@ -26,11 +27,20 @@ TOLD = {
     "msrvtt_qa": "test/qa/top1",
     "activitynet_qa": "test/qa/top1",
     "mix": "test/msvd_qa/qa/top1",
+    "msvd_caption": "test/caption/cider",
+    "msrvtt_caption": "test/caption/cider",
+    "youcook2_caption": "test/caption/cider",
 }
 
 
+def with_captions(experiment):
+    """The experiment, skipped if it is of captions and there is nothing to score them by."""
+    lacking = experiment.endswith("_caption") and left_out()
+    return pytest.param(experiment, marks=pytest.mark.skipif(bool(lacking), reason=str(lacking)))
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize("experiment", [with_captions(name) for name in EXPERIMENTS])
 def test_every_experiment_runs_to_its_end(run, films, tmp_path, experiment):
     code = run(train, f"experiment={experiment}", *SMALL, f"data.root={films}", "prepare=null",
                f"hydra.run.dir={tmp_path}/run")  # fmt: skip
@@ -39,6 +49,9 @@ def test_every_experiment_runs_to_its_end(run, films, tmp_path, experiment):
     assert any(name.startswith("test/") for name in metrics)
     assert TOLD.get(experiment) in {None, *metrics}
     if experiment.endswith("_caption"):
+        scores = ("cider", "meteor", "bleu4", "rouge_l", "cider_plain")
+        assert {f"test/caption/{score}" for score in scores} <= set(metrics)
+        assert 0 <= metrics["val/caption/meteor_low"] <= metrics["val/caption/meteor_high"] <= 1
         rows = [json.loads(line) for line in (tmp_path / "run/predictions.jsonl").open()]
         assert len({row["item_id"] for row in rows}) == len(rows)
         per_item = 1 if experiment.startswith("youcook2") else 2

@@ -11,9 +11,9 @@ ROWS = {  # frames, bank length, lr, epochs, batch, accumulation, shortest and l
     "msvd_qa": (20, 10, 1e-4, 5, 32, 1, 1, 10, "first_word"),
     "msrvtt_qa": (20, 10, 1e-4, 5, 32, 1, 1, 10, "first_word"),
     "activitynet_qa": (20, 10, 1e-4, 5, 32, 1, 1, 10, "whole"),
-    "msvd_caption": (80, 40, 1e-5, 10, 16, 2, 1, 50, "whole"),
-    "msrvtt_caption": (80, 40, 1e-5, 10, 16, 2, 1, 50, "whole"),
-    "youcook2_caption": (80, 40, 1e-4, 10, 16, 2, 2, 30, "whole"),
+    "msvd_caption": (80, 40, 1e-5, 10, 16, 2, 1, 50, "caption"),
+    "msrvtt_caption": (80, 40, 1e-5, 10, 16, 2, 1, 50, "caption"),
+    "youcook2_caption": (80, 40, 1e-4, 10, 16, 2, 2, 30, "caption"),
 }
 
 
@@ -31,11 +31,19 @@ def test_an_experiment_has_the_row_of_its_set(experiment):
 
 
 @pytest.mark.parametrize("experiment", [name for name in ROWS if name.endswith("caption")])
-def test_captions_are_chosen_by_their_loss(experiment):
+def test_captions_are_chosen_by_a_score_that_every_machine_has(experiment):
     config = composed(f"experiment={experiment}")
-    assert (config.stage.monitor, config.callbacks.checkpoint.mode) == ("val/text", "min")
+    assert (config.stage.monitor, config.callbacks.checkpoint.mode) == (
+        "val/cider_plain",
+        "max",
+    )
 
 
 @pytest.mark.parametrize("memory", ["none", "fifo", "average", "episodic", "token_merging"])
 def test_a_recipe_goes_with_any_memory(memory):
     assert composed("experiment=msvd_qa", f"memory={memory}").memory.length == 10
+
+
+def test_each_task_may_have_a_rule_of_its_own():
+    config = composed("experiment=own_videos", "stage.compare={qa: first_word, open: caption}")
+    assert config.stage.compare == {"qa": "first_word", "open": "caption"}

@@ -20,7 +20,6 @@ from omegaconf import DictConfig
 from omegaconf.errors import MissingMandatoryValue
 
 from mmavlm.errors import ConfigError, MmavlmError
-from mmavlm.stages.checkpoint import RUN_KEY, read_checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +92,11 @@ def user_message(error: BaseException) -> str | None:
     return None
 
 
+def given_keys(arguments: Sequence[str]) -> set[str]:
+    """The settings and groups that a command line sets."""
+    return {str(override.key_or_group) for override in _parse(arguments)}
+
+
 # Settings that say which data a run was of: an experiment given with a checkpoint brings its own.
 OF_DATA_SET = {"data", "data.root", "data.task", "data.reader", "data.cache", "data.limit_items"}
 
@@ -108,6 +112,9 @@ def laid_over_checkpoint(arguments: Sequence[str]) -> list[str]:
         ConfigError: if no checkpoint is given.
         CheckpointError: if it cannot be read.
     """
+    # Imported here, since commands that run no model need no stage.
+    from mmavlm.stages.checkpoint import RUN_KEY, read_checkpoint
+
     given = {str(override.key_or_group): override.value() for override in _parse(arguments)}
     if not given.get("checkpoint"):
         raise ConfigError(

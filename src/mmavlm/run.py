@@ -16,10 +16,11 @@ from torch import nn
 from mmavlm.backbone import VideoLanguageModel
 from mmavlm.data.readers.annotations import SPLITS
 from mmavlm.errors import CheckpointError
+from mmavlm.metrics_file import write_metrics
 from mmavlm.report import write_report
 from mmavlm.run_cache import build_encoder, take_features
 from mmavlm.run_report import describe
-from mmavlm.runs import check_accelerator, check_loggers, write_metrics
+from mmavlm.runs import check_accelerator, check_loggers
 from mmavlm.stages import FineTune
 from mmavlm.stages.base import Stage
 from mmavlm.stages.checkpoint import load_trainable, read_checkpoint

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from omegaconf import OmegaConf
 
-from mmavlm.metrics import Compare, confusion
+from mmavlm.metrics import Prediction, confusion
+from mmavlm.metrics.captions import BY_JAVA, PLAIN
 from mmavlm.report import Confusion, Curve, Report, SampleAnswer, Table, read_csv_curves
 from mmavlm.stages import FineTune
-from mmavlm.stages.predictions import Prediction, PredictionLog
+from mmavlm.stages.predictions import PredictionLog
 
 if TYPE_CHECKING:
     from mmavlm.run import Run
@@ -29,24 +30,31 @@ def describe(run: Run, earlier: Sequence[Run]) -> Report:
         summary=headline(run.metrics),
         curves=[curve for part in (*earlier, run) for curve in curves(part)],
         confusions=confusions(list(log.rows.values()), classes),
-        samples=samples(log, stage.compare_of) if isinstance(stage, FineTune) else [],
+        samples=samples(log),
         tables=[metrics_table(part) for part in (*earlier, run)],
         config_yaml=OmegaConf.to_yaml(run.config, resolve=True),
     )
 
 
 def headline(metrics: Mapping[str, float]) -> dict[str, str]:
-    """The few test numbers a reader looks for first, accuracies with their Wilson interval."""
+    """The few test numbers a reader looks for first, with their intervals.
+
+    Accuracies are shares; scores of captions are shown times 100, as they are published.
+    """
     shown = {}
+    published = any(name.endswith("/cider") for name in metrics)
+    captions = tuple(f"/{score}" for score in (BY_JAVA if published else PLAIN))
     for name, value in metrics.items():
         if not name.startswith("test/"):
             continue
         label = name.removeprefix("test/")
-        benchmark = "/" not in label and f"{name}_low" in metrics
-        if benchmark or label.endswith(("/top1", "/rank_top1", "/video_top1")):
-            low, high = metrics.get(f"{name}_low"), metrics.get(f"{name}_high")
-            span = "" if low is None or high is None else f" ({low:.1%} to {high:.1%})"
-            shown[label] = f"{value:.1%}{span}"
+        low, high = (metrics.get(f"{name}_{end}", math.nan) for end in ("low", "high"))
+        bounded = low <= high
+        benchmark = "/" not in label and bounded
+        if benchmark or label.endswith(("/top1", "/top5", "/rank_top1", "/video_top1")):
+            shown[label] = f"{value:.1%}" + (f" ({low:.1%} to {high:.1%})" if bounded else "")
+        elif bounded and label.endswith(captions):
+            shown[label] = f"{100 * value:.1f} ({100 * low:.1f} to {100 * high:.1f})"
         elif label.endswith(("joint/v2t_r1", "joint/t2v_r1")):
             chance = metrics.get(name.rsplit("/", 1)[0] + "/chance_r1")
             shown[label] = f"{value:.1%}" + (f" (chance {chance:.1%})" if chance else "")
@@ -87,7 +95,7 @@ def confusions(rows: Sequence[Prediction], classes: Mapping[str, Sequence[str]])
     ]  # fmt: skip
 
 
-def samples(log: PredictionLog, compare_of: Callable[[str], Compare]) -> list[SampleAnswer]:
+def samples(log: PredictionLog) -> list[SampleAnswer]:
     """The kept items with their frames, prompt, answers and truth, and how these are compared."""
     return [
         SampleAnswer(
@@ -98,7 +106,8 @@ def samples(log: PredictionLog, compare_of: Callable[[str], Compare]) -> list[Sa
             probabilities=[math.exp(answer.log_prob) for answer in row.answers],
             truth=row.truth,
             frames=frames,
-            compare=compare_of(row.task),
+            references=row.references,
+            compare=row.compare,
         )
         for item, frames in log.frames.items()
         for row in (log.rows[item],)

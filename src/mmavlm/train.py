@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from mmavlm.cli import run_command
 from mmavlm.errors import ConfigError
+from mmavlm.metrics import check_monitor
 from mmavlm.run import Run
 
 # Settings of a run that the run it starts with takes over.
@@ -26,6 +27,7 @@ def train(config: DictConfig) -> float | None:
     Leaves in the run's folder: checkpoints, config.yaml, csv log, metrics.json, predictions.jsonl
     and report.html.
     """
+    check_monitor(config.stage.monitor)
     overrides = list(HydraConfig.get().overrides.task)
     earlier = []
     if config.init.experiment is not None:

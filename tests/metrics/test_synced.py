@@ -5,6 +5,7 @@ import torch.multiprocessing as mp
 
 from mmavlm.metrics import (
     AnswerAccuracy,
+    CaptionScores,
     Chair,
     GroupAccuracy,
     OrderAccuracy,
@@ -12,6 +13,7 @@ from mmavlm.metrics import (
     RetrievalRecall,
     SAHRatio,
     YesNoStats,
+    captions,
 )
 from mmavlm.metrics.sah import KINDS
 
@@ -26,10 +28,15 @@ HALLUCINATION = (YesNoStats, PairedAccuracy, GroupAccuracy, SAHRatio, OrderAccur
 
 
 def all_metrics():
-    return AnswerAccuracy(), RetrievalRecall(), *(metric() for metric in HALLUCINATION)
+    return (
+        AnswerAccuracy(),
+        RetrievalRecall(),
+        *(metric() for metric in HALLUCINATION),
+        CaptionScores(),
+    )
 
 
-def fill(items, answers, recall, yes_no, paired, groups, sah, order, chair):
+def fill(items, answers, recall, yes_no, paired, groups, sah, order, chair, captioned):
     generator = torch.Generator().manual_seed(0)
     video, text = torch.randn(2, 12, 4, generator=generator)
     text = text + video
@@ -46,10 +53,12 @@ def fill(items, answers, recall, yes_no, paired, groups, sah, order, chair):
                    ["no" if i % 3 else "yes"])  # fmt: skip
         order.update(ids, ["AB" if i % 3 else "BA"], ["AB"])
         chair.update(ids, ["a dog and a cat" if i % 3 else "a cat"], [["a cat"]])
+        captioned.update(ids, [f"v{i // 3}"], [f"a café {i % 5}"], [[f"a café {i}", "cafés"]])
 
 
 def run_rank(rank: int, folder: str):
     dist.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=2)
+    captions.java = lambda: None if rank == 0 else "of another machine"
     results = {}
     for name, shares in SHARES.items():
         metrics = all_metrics()
@@ -60,14 +69,16 @@ def run_rank(rank: int, folder: str):
 
 
 @pytest.mark.distributed
-def test_two_processes_report_what_one_process_reports(tmp_path):
+def test_two_processes_report_what_one_process_reports(tmp_path, monkeypatch):
+    pytest.importorskip("pycocoevalcap", reason="needs the extra [captions]")
+    monkeypatch.setattr(captions, "java", lambda: None)
     mp.spawn(run_rank, (str(tmp_path),), nprocs=2)
     metrics = all_metrics()
     fill(range(12), *metrics)
     expected = [metric.compute() for metric in metrics]
     assert 0 < expected[0]["top1"] < 1
     assert 0 < expected[1]["v2t_r1"] < 1
-    told = ("f1", "hallucinated", "accuracy", "sah_ratio", "accuracy", "chair_i")
+    told = ("f1", "hallucinated", "accuracy", "sah_ratio", "accuracy", "chair_i", "rouge_l_plain")
     for values, name in zip(expected[2:], told, strict=True):
         assert 0 < values[name] < 1
     for rank in range(2):

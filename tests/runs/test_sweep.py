@@ -9,7 +9,8 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from mmavlm.runs import SweepTable, write_metrics
+from mmavlm.metrics_file import write_metrics
+from mmavlm.runs import SweepTable
 from mmavlm.runs.sweep import finish, read_jobs, write_table
 
 
@@ -74,7 +75,8 @@ def multirun(tmp_path):
         from pathlib import Path
         import hydra
         from hydra.core.hydra_config import HydraConfig
-        from mmavlm.runs import SweepTable, write_metrics
+        from mmavlm.metrics_file import write_metrics
+        from mmavlm.runs import SweepTable
 
         @hydra.main(version_base="1.3", config_path=".", config_name="config")
         def app(cfg):

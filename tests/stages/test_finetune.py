@@ -4,6 +4,8 @@ import lightning as L
 import pytest
 from torch.utils.data import DataLoader
 
+from mmavlm.errors import ConfigError
+from mmavlm.metrics import captions
 from mmavlm.stages import FineTune, OptimizerRecipe
 from support import random_batch, tiny_backbone
 
@@ -43,8 +45,48 @@ def test_answers_are_compared_as_the_stage_says_and_rankings_whole():
     classes = {"genre": ["comedy", "a drama"]}
     stage = FineTune(tiny_backbone(), OptimizerRecipe(), tasks=["genre"], classes=classes,
                      compare="first_word")  # fmt: skip
-    rules = {key: metric.compare for key, metric in stage.accuracy.items()}
-    assert {key.split("|")[-1]: rule for key, rule in rules.items()} == {
-        "generated": "first_word",
-        "ranked": "whole",
-    }
+    metrics = {split: scores.metrics for split, scores in stage.scores.items()}
+    assert [metric.compare for metric in metrics["test"]] == ["first_word", "whole"]
+
+
+def test_captions_have_scores_of_captions_beside_tasks_with_accuracy(trainer, monkeypatch):
+    pytest.importorskip("pycocoevalcap", reason="needs the extra [captions]")
+    monkeypatch.setattr(captions, "java", lambda: None)
+    compare = {"open": "caption"}
+    stage = FineTune(tiny_backbone(), OptimizerRecipe(), tasks=["genre", "open"], num_beams=1,
+                     num_answers=1, max_new_tokens=2, compare=compare)  # fmt: skip
+    batch = replace(random_batch((4, 2, 3, 1), targets=["comedy", "a long answer"] * 2),
+                    references=[("comedy",), ("a long answer", "an answer")] * 2)  # fmt: skip
+    loader = DataLoader([batch], batch_size=None)
+    [validated] = trainer.validate(stage, loader, verbose=False)
+    [tested] = trainer.test(stage, loader, verbose=False)
+    assert {"val/cider_plain", "val/accuracy", "val/open/cider_plain_low"} < validated.keys()
+    assert {"test/open/bleu4_plain", "test/open/rouge_l_plain", "test/genre/top1"} < tested.keys()
+    assert not {"test/open/top1", "test/genre/cider_plain", "test/open/cider"} & tested.keys()
+    assert [row.compare for row in stage.predictions.rows.values()] == ["whole", "caption"] * 2
+
+
+def test_what_cannot_be_scored_is_told_once_when_the_stage_is_built(monkeypatch, caplog):
+    monkeypatch.setattr(captions, "java", lambda: None)
+    settings = {"tasks": ["open"], "monitor": "val/cider_plain"}
+    FineTune(tiny_backbone(), OptimizerRecipe(), compare="caption", **settings)
+    FineTune(tiny_backbone(), OptimizerRecipe(), **settings)
+    assert len(caplog.records) == 1
+    assert "left out" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"compare": "last"}, r"stage\.compare='last' is unknown; choose one of whole, first_word"),
+        ({"compare": {"open": "last"}}, r"stage\.compare\.open='last' is unknown"),
+        (
+            {"compare": {"plot": "whole"}},
+            r"stage\.compare names \['plot'\], but there are \['open'\]",
+        ),
+        ({"compare": "caption"}, r"captions have no accuracy; set stage\.monitor=val/cider_plain"),
+    ],
+)
+def test_a_comparison_that_fits_no_task_is_refused(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        FineTune(tiny_backbone(), OptimizerRecipe(), tasks=["open"], **settings)

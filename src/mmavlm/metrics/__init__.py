@@ -1,7 +1,9 @@
-"""Accuracy, retrieval, hallucination, and the intervals and tests that small test sets call for."""
+"""Accuracy, captions, retrieval, hallucination; predictions on file; intervals and tests."""
 
-from mmavlm.metrics.answers import AnswerAccuracy, Compare, answer_accuracy, normalise_answer
+from mmavlm.metrics.answers import AnswerAccuracy, Compare, Rule, answer_accuracy, normalise_answer
+from mmavlm.metrics.captions import CaptionScores, check_monitor, left_out, score_captions
 from mmavlm.metrics.chair import Chair
+from mmavlm.metrics.comparison import Comparison, Difference, compare_predictions
 from mmavlm.metrics.confusion import confusion
 from mmavlm.metrics.groups import GroupAccuracy
 from mmavlm.metrics.intervals import McNemar, bootstrap_interval, paired_mcnemar, wilson_interval
@@ -9,31 +11,59 @@ from mmavlm.metrics.objects import ObjectVocabulary
 from mmavlm.metrics.order import OrderAccuracy
 from mmavlm.metrics.paired import PairedAccuracy
 from mmavlm.metrics.parsing import Parsing, parse_letters, parse_order, parse_yes_no
+from mmavlm.metrics.predictions import (
+    Prediction,
+    check_rule,
+    missing_rows,
+    predictions_path,
+    read_predictions,
+    write_predictions,
+)
+from mmavlm.metrics.resampling import Paired, paired_difference
 from mmavlm.metrics.retrieval import RetrievalRecall, retrieval_recall
 from mmavlm.metrics.sah import SAHRatio
+from mmavlm.metrics.scoring import Kind, TaskScores
 from mmavlm.metrics.yes_no import YesNoStats
 
 __all__ = [
     "AnswerAccuracy",
+    "CaptionScores",
     "Chair",
     "Compare",
+    "Comparison",
+    "Difference",
     "GroupAccuracy",
+    "Kind",
     "McNemar",
     "ObjectVocabulary",
     "OrderAccuracy",
+    "Paired",
     "PairedAccuracy",
     "Parsing",
+    "Prediction",
     "RetrievalRecall",
+    "Rule",
     "SAHRatio",
+    "TaskScores",
     "YesNoStats",
     "answer_accuracy",
     "bootstrap_interval",
+    "check_monitor",
+    "check_rule",
+    "compare_predictions",
     "confusion",
+    "left_out",
+    "missing_rows",
     "normalise_answer",
+    "paired_difference",
     "paired_mcnemar",
     "parse_letters",
     "parse_order",
     "parse_yes_no",
+    "predictions_path",
+    "read_predictions",
     "retrieval_recall",
+    "score_captions",
     "wilson_interval",
+    "write_predictions",
 ]

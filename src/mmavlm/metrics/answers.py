@@ -14,6 +14,7 @@ from mmavlm.metrics.intervals import wilson_interval
 from mmavlm.metrics.rows import RowMetric, check_lengths, first_of_each
 
 Compare = Literal["whole", "first_word"]  # what of an answer is compared with the truth
+Rule = Literal["whole", "first_word", "caption"]  # a caption is scored beside all references
 
 ITEM, VIDEO, TRUTH, ANSWER, RANK = range(5)  # columns of a row
 _NO_ANSWER = -1  # keys are never negative
@@ -35,17 +36,23 @@ def answer_rows(
     answers: Sequence[Sequence[str]],
     truths: Sequence[str],
     compare: Compare = "whole",
+    references: Sequence[Sequence[str]] | None = None,
 ) -> Tensor:
-    """One row an item, int64 (n,5): keys of item, video, truth and best answer, rank of the truth.
+    """One row an item, int64 (n,5): keys of item, video, truth, best answer; rank of a right one.
 
-    The rank counts from 0 and is the largest integer where no answer is the truth.
+    Right are the truth and an item's `references`. The rank counts from 0 and is the largest
+    integer where no answer is right.
     """
     wanted = [normalise_answer(truth) for truth in truths]
+    others = [()] * len(truths) if references is None else references
+    right = [
+        {truth, *map(normalise_answer, texts)} for truth, texts in zip(wanted, others, strict=True)
+    ]
     given = [[normalise_answer(text, compare) for text in best_first] for best_first in answers]
     best = [int(string_keys(best_first[:1])) if best_first else _NO_ANSWER for best_first in given]
     rank = [
-        best_first.index(truth) if truth in best_first else _NO_RANK
-        for best_first, truth in zip(given, wanted, strict=True)
+        next((place for place, text in enumerate(best_first) if text in texts), _NO_RANK)
+        for best_first, texts in zip(given, right, strict=True)
     ]
     keys = [string_keys(item_ids), string_keys(video_ids), string_keys(wanted)]
     return torch.stack([*keys, *torch.tensor([best, rank], dtype=torch.int64).unbind()], dim=1)
@@ -56,8 +63,11 @@ def summarise(rows: Tensor, top_k: Sequence[int]) -> dict[str, float]:
     rows = rows[first_of_each(rows[:, ITEM])]
     voted = video_votes(rows)
     return {
-        **_proportion("top1", rows[:, RANK] == 0),
-        **{f"top{k}": _mean(rows[:, RANK] < k) for k in top_k if k != 1},
+        **{
+            name: value
+            for k in dict.fromkeys((1, *top_k))
+            for name, value in _proportion(f"top{k}", rows[:, RANK] < k).items()
+        },
         "count": float(len(rows)),
         **_proportion("video_top1", voted),
         "video_count": float(len(voted)),
@@ -65,10 +75,11 @@ def summarise(rows: Tensor, top_k: Sequence[int]) -> dict[str, float]:
 
 
 def video_votes(rows: Tensor) -> Tensor:
-    """Whether the answer most of a video's items give is the truth, bool, one a video and truth.
+    """Whether the answer most of a video's items give is right, bool, one a video and truth.
 
-    Rows (n,5) hold distinct items, sorted by item. Of answers given equally often, that of the
-    first item in this order counts, which does not depend on batches or processes.
+    Rows (n,5) hold distinct items, sorted by item; the votes come in the order of the keys of
+    video and truth. Of answers given equally often, that of the first item counts, which does not
+    depend on batches or processes.
     """
     ballots, ballot = rows[:, [VIDEO, TRUTH]].unique(dim=0, return_inverse=True)
     choices, choice = torch.stack([ballot, rows[:, ANSWER]], dim=1).unique(
@@ -80,7 +91,9 @@ def video_votes(rows: Tensor) -> Tensor:
     highest = preference.new_full((len(ballots),), -len(rows) - 1)
     highest = highest.scatter_reduce(0, ballot, preference, "amax")
     winner = preference == highest[ballot]
-    return rows[winner, ANSWER] == rows[winner, TRUTH]
+    right = torch.zeros(len(ballots), dtype=torch.bool, device=rows.device)
+    right[ballot[winner]] = rows[winner, RANK] == 0
+    return right
 
 
 def answer_accuracy(
@@ -90,16 +103,18 @@ def answer_accuracy(
     truths: Sequence[str],
     top_k: Sequence[int] = (1, 5),
     compare: Compare = "whole",
+    references: Sequence[Sequence[str]] | None = None,
 ) -> dict[str, float]:
     """What `AnswerAccuracy` computes, for answers at hand."""
     check_lengths(
         "answer_accuracy", item_ids=item_ids, video_ids=video_ids, answers=answers, truths=truths
     )
-    return summarise(answer_rows(item_ids, video_ids, answers, truths, compare), top_k)
+    rows = answer_rows(item_ids, video_ids, answers, truths, compare, references)
+    return summarise(rows, top_k)
 
 
 class AnswerAccuracy(RowMetric):
-    """Exact match of answers, or (`compare`) of their first words, with the truth.
+    """Exact match of answers, or (`compare`) of their first words, with the truth or a reference.
 
     Case and spaces do not count.
 
@@ -132,12 +147,16 @@ class AnswerAccuracy(RowMetric):
         video_ids: Sequence[str],
         answers: Sequence[Sequence[str]],
         truths: Sequence[str],
+        references: Sequence[Sequence[str]] | None = None,
     ) -> None:
-        """Take n items: their ids, their videos', the answers given (best first), the truths."""
+        """Take n items: their ids, their videos', the answers given (best first), the truths.
+
+        `references` are the other texts that count as right for each.
+        """
         check_lengths(
             "AnswerAccuracy", item_ids=item_ids, video_ids=video_ids, answers=answers, truths=truths
         )
-        rows = answer_rows(item_ids, video_ids, answers, truths, self.compare)
+        rows = answer_rows(item_ids, video_ids, answers, truths, self.compare, references)
         self.rows.append(rows.to(self.device))
 
     def compute(self) -> dict[str, float]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mmavlm.metrics import Compare
+from mmavlm.metrics import Rule
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class SampleAnswer:
     """One item as it was answered: answers best first, their probabilities, the truth.
 
     `frames` are uint8 (H,W,3) in time order, or empty; `compare` says what of the best answer must
-    be the truth (see `metrics.Compare`).
+    be the truth or one of `references` (see `metrics.Rule`).
 
     Raises:
         ValueError: if answers and probabilities differ in number, or a frame is not such an image.
@@ -81,7 +81,8 @@ class SampleAnswer:
     probabilities: Sequence[float]
     truth: str
     frames: Sequence[NDArray[np.uint8]] = ()
-    compare: Compare = "whole"
+    references: Sequence[str] = ()
+    compare: Rule = "whole"
 
     def __post_init__(self) -> None:
         if len(self.answers) != len(self.probabilities):

@@ -75,13 +75,21 @@ def _heat_map(confusion: Confusion) -> dict[str, Any]:
 
 
 def _film_strip(sample: SampleAnswer) -> dict[str, Any]:
-    first = sample.answers[0] if sample.answers else ""
     return {
         "sample": sample,
-        "right": normalise_answer(first, sample.compare) == normalise_answer(sample.truth),
+        "right": _right(sample),
         "answers": list(zip(sample.answers, sample.probabilities, strict=True)),
         "frames": [_data_uri(frame) for frame in sample.frames],
     }
+
+
+def _right(sample: SampleAnswer) -> bool | None:
+    """Whether the best answer is right; None for captions, which are better or worse."""
+    if sample.compare == "caption":
+        return None
+    first = sample.answers[0] if sample.answers else ""
+    right = map(normalise_answer, (sample.truth, *sample.references))
+    return normalise_answer(first, sample.compare) in right
 
 
 def _data_uri(frame: NDArray[np.uint8]) -> str:

@@ -3,7 +3,6 @@
 from mmavlm.runs.benchmarks import BenchmarkScores, HallucinationProbe
 from mmavlm.runs.devices import check_accelerator
 from mmavlm.runs.loggers import check_loggers
-from mmavlm.runs.metrics import write_metrics
 from mmavlm.runs.overview import MemoryEstimate, ModelOverview, estimate_memory
 from mmavlm.runs.sharding import FrozenShardsStrategy
 from mmavlm.runs.sweep import SweepTable
@@ -20,5 +19,4 @@ __all__ = [
     "check_accelerator",
     "check_loggers",
     "estimate_memory",
-    "write_metrics",
 ]

@@ -24,13 +24,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from mmavlm.runs.metrics import read_metrics, write_text
+from mmavlm.metrics_file import read_metrics, write_text
 
 log = logging.getLogger(__name__)
 
 ERROR_FILE = "error.txt"  # in the folder of a job that failed
 # Shown on screen; the csv has every metric.
-HEADLINE = ("accuracy", "top1", "rank_top1", "top5", "recall", "text", "loss")
+HEADLINE = (
+    *("accuracy", "top1", "rank_top1", "top5", "cider", "cider_plain", "meteor", "recall", "text"),
+    "loss",
+)
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from mmavlm.backbone import VideoLanguageModel
 from mmavlm.batch import VideoTextBatch
 from mmavlm.errors import ConfigError
 from mmavlm.interfaces import Answer
-from mmavlm.metrics import AnswerAccuracy, Compare
+from mmavlm.metrics import Kind, Prediction, Rule, TaskScores, check_rule, left_out
 from mmavlm.stages.base import EVALUATED, Stage
 from mmavlm.stages.optim import OptimizerRecipe
-from mmavlm.stages.predictions import Prediction, PredictionLog
+from mmavlm.stages.predictions import PredictionLog
 
 log = logging.getLogger(__name__)
 
@@ -26,13 +26,14 @@ class FineTune(Stage):
 
     `classes` maps a task to its class names; tasks without an entry have open answers. Accuracy
     is reported for each task an item is of: top-1/top-5 of the beams (`<task>/top1`), of the
-    ranked classes (`<task>/rank_top1`), and by majority over a video's items. `compare` says what
-    of a generated answer must be the truth: the whole of it, or its first word; one rule for all,
-    or by task or set, the whole where none is named.
+    ranked classes (`<task>/rank_top1`), and by majority over a video's items. `compare` says how a
+    generated answer is scored: the whole of it must be right, or its first word, or as a caption
+    beside all references (`<task>/cider`); one rule for all, or by task or set, the whole where
+    none is named.
 
     Raises:
-        ConfigError: if the backbone has no LLM, more answers are asked for than beams, or a
-            comparison or what it is for is unknown.
+        ConfigError: if the backbone has no LLM, more answers are asked for than beams, a comparison
+            or what it is for is unknown, or none of the tasks gives the `monitor`.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class FineTune(Stage):
         num_answers: int = 5,
         min_new_tokens: int = 1,
         max_new_tokens: int = 30,
-        compare: Compare | Mapping[str, Compare] = "whole",
+        compare: Rule | Mapping[str, Rule] = "whole",
         generate_in_validation: bool = True,
         monitor: str = "val/accuracy",
         run: dict[str, Any] | None = None,
@@ -71,28 +72,26 @@ class FineTune(Stage):
             "num_answers": num_answers,
             "min_new_tokens": min_new_tokens,
         }
-        self.compare = compare if isinstance(compare, str) else dict(compare)
-        self._check_compare(tasks)
+        self.rules = self._rules(compare, tasks)
+        if "caption" in self.rules.values() and (problem := left_out()):
+            log.warning("%s", problem)
         self.max_new_tokens = self._fit_classes(max_new_tokens)
         self.run["max_new_tokens"] = self.max_new_tokens
         self.monitor = monitor
-        self.accuracy = torch.nn.ModuleDict(
+        if monitor == "val/accuracy" and {*self.rules.values()} == {"caption"}:
+            raise ConfigError(
+                "stage.monitor=val/accuracy, but captions have no accuracy; set "
+                "stage.monitor=val/cider_plain"
+            )
+        self.scores = torch.nn.ModuleDict(
             {
-                _key(split, task, kind): AnswerAccuracy(
-                    compare=self.compare_of(task) if kind == "generated" else "whole"
+                split: TaskScores(
+                    self.rules, {task: self._kinds(split, task) for task in tasks}, self.sets
                 )
                 for split in EVALUATED
-                for task in tasks
-                for kind in self._kinds(split, task)
             }
         )
         self.predictions = PredictionLog()
-
-    def compare_of(self, task: str) -> Compare:
-        """What of a task's generated answers must be the truth."""
-        if isinstance(self.compare, str):
-            return self.compare
-        return self.compare.get(task, self.compare.get(self.set_of(task), "whole"))
 
     def losses(self, batch: VideoTextBatch) -> dict[str, Tensor]:
         """The answer's cross-entropy, the loss of each aligned level, their weighted sum."""
@@ -116,12 +115,12 @@ class FineTune(Stage):
         self.predictions = PredictionLog()
 
     def on_validation_epoch_end(self) -> None:
-        """Log accuracies over the whole validation split."""
-        self._log_accuracy("val")
+        """Log scores over the whole validation split."""
+        self._log_scores("val")
 
     def on_test_epoch_end(self) -> None:
-        """Log accuracies over the whole test split."""
-        self._log_accuracy("test")
+        """Log scores over the whole test split."""
+        self._log_scores("test")
 
     def answer(
         self, batch: VideoTextBatch, *, generate: bool = True
@@ -144,7 +143,10 @@ class FineTune(Stage):
             if task in self.classes:
                 scores = llm.rank(tokens[rows], prompts, self.classes[task])
                 _place(ranked, rows, _sorted(self.classes[task], scores))
-        return loss, [Prediction.of(batch, i, generated[i], ranked[i]) for i in range(len(batch))]
+        return loss, [
+            Prediction.of(batch, i, generated[i], ranked[i], self.rules.get(task, "whole"))
+            for i, task in enumerate(batch.task)
+        ]
 
     def _evaluate(self, batch: VideoTextBatch, split: str) -> None:
         if self._skip(batch):
@@ -153,54 +155,38 @@ class FineTune(Stage):
             loss, predictions = self.answer(rows, generate=self._generates(split))
             self._log_losses(split, {"text": loss}, rows)
             self._note_set_loss(split, name, loss, len(rows))
-            self._note(split, predictions)
+            self._scores(split).update(predictions)
             if split == "test":
                 self.predictions.extend(predictions, rows)
 
-    def _note(self, split: str, predictions: Sequence[Prediction]) -> None:
-        """Count right and wrong answers."""
-        for row in predictions:
-            for kind, answers in (("generated", row.answers), ("ranked", row.ranking)):
-                if answers:
-                    texts = [answer.text for answer in answers]
-                    self._metric(_key(split, row.task, kind)).update(
-                        [row.item_id], [row.video_id], [texts], [row.truth]
-                    )
-
-    def _log_accuracy(self, split: str) -> None:
-        """Log each task's accuracies, and their mean over tasks as `<split>/accuracy`."""
-        top1: dict[str, float] = {}
-        for key in self.accuracy:
-            metric = self._metric(key)
-            of_split, task, kind = key.split(_SEPARATOR)
-            if of_split != split:
-                continue
-            prefix = "rank_" if kind == "ranked" else ""
-            values = metric.compute()  # on every rank, also one that saw no item of the task
-            metric.reset()
-            if not values["count"]:
-                continue
-            self._log_metrics({f"{split}/{task}/{prefix}{n}": v for n, v in values.items()})
-            top1.setdefault(task, float(values["top1"]))  # generated comes first
-        for name in self.sets:
-            if of_set := [top1[task] for task in top1 if self.set_of(task) == name]:
-                self._log_metrics({f"{split}/{name}/accuracy": sum(of_set) / len(of_set)})
-        if top1:
-            mean = sum(top1.values()) / len(top1)
-            self._log_metrics({f"{split}/accuracy": mean}, prog_bar=True)
+    def _log_scores(self, split: str) -> None:
+        """Log the scores of each task and over tasks, the latter in the progress bar."""
+        scores = self._scores(split)
+        if self.trainer.sanity_checking:  # what nobody sees is not worth starting Java for
+            scores.reset()
+        else:
+            values = {f"{split}/{name}": value for name, value in scores.compute().items()}
+            over_all = {name: value for name, value in values.items() if name.count("/") == 1}
+            self._log_metrics({n: value for n, value in values.items() if n not in over_all})
+            self._log_metrics(over_all, prog_bar=True)
         self._log_set_losses(split, "text")
 
-    def _check_compare(self, tasks: Sequence[str]) -> None:
+    def _rules(self, compare: Rule | Mapping[str, Rule], tasks: Sequence[str]) -> dict[str, Rule]:
+        """The rule of each task."""
+        if isinstance(compare, str):
+            return dict.fromkeys(tasks, check_rule(compare, "stage.compare"))
         known = {*tasks, *self.sets}
-        if not isinstance(self.compare, str) and (unknown := self.compare.keys() - known):
+        if unknown := set(compare) - known:
             raise ConfigError(
                 f"stage.compare names {sorted(unknown)}, but there are {sorted(known)}"
             )
+        named = {name: check_rule(rule, f"stage.compare.{name}") for name, rule in compare.items()}
+        return {task: named.get(task, named.get(self.set_of(task), "whole")) for task in tasks}
 
-    def _metric(self, key: str) -> AnswerAccuracy:
-        return cast(AnswerAccuracy, self.accuracy[key])
+    def _scores(self, split: str) -> TaskScores:
+        return cast(TaskScores, self.scores[split])
 
-    def _kinds(self, split: str, task: str) -> list[str]:
+    def _kinds(self, split: str, task: str) -> list[Kind]:
         """How a task is answered: by generation, by ranking its classes, or both."""
         if task not in self.classes:
             return ["generated"]
@@ -226,14 +212,6 @@ class FineTune(Stage):
             longest,
         )
         return lengths[longest]
-
-
-_SEPARATOR = "|"
-
-
-def _key(split: str, task: str, kind: str) -> str:
-    """A name for a metric; ModuleDict forbids dots, which tasks may have."""
-    return _SEPARATOR.join((split, task.replace(".", "_"), kind))
 
 
 def _place(into: list[list[Answer]], rows: Sequence[int], answers: Sequence[list[Answer]]) -> None:

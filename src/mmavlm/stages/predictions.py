@@ -1,11 +1,8 @@
-"""What a model answered, one row an item, and a few items to look at."""
+"""What a model answered in a test, and a few items to look at."""
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,43 +10,10 @@ import torch
 from numpy.typing import NDArray
 
 from mmavlm.batch import VideoTextBatch
-from mmavlm.interfaces import Answer
+from mmavlm.metrics import Prediction, write_predictions
 
 SAMPLE_ITEMS = 12
 SAMPLE_FRAMES = 6
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """Generated answers and ranked classes (either may be empty), best first, for one item.
-
-    `references` are all texts that count as right, the truth among them.
-    """
-
-    item_id: str
-    video_id: str
-    task: str
-    prompt: str
-    truth: str
-    answers: list[Answer]
-    ranking: list[Answer]
-    references: list[str]
-
-    @classmethod
-    def of(
-        cls, batch: VideoTextBatch, row: int, answers: list[Answer], ranking: list[Answer]
-    ) -> Prediction:
-        """The prediction for one row of a batch."""
-        return cls(
-            item_id=batch.item_id[row],
-            video_id=batch.video_id[row],
-            task=batch.task[row],
-            prompt=batch.prompt[row],
-            truth=batch.target[row],
-            answers=answers,
-            ranking=ranking,
-            references=list(batch.references[row] if batch.references else [batch.target[row]]),
-        )
 
 
 class PredictionLog:
@@ -78,12 +42,8 @@ class PredictionLog:
             self.rows = {key: row for part in parts for key, row in part.items()}
 
     def write(self, path: Path) -> None:
-        """Write one JSON row an item, atomically."""
-        partial = path.with_suffix(".partial")
-        with partial.open("w", encoding="utf-8") as file:
-            for row in self.rows.values():
-                file.write(json.dumps(asdict(row), ensure_ascii=False) + "\n")
-        os.replace(partial, path)
+        """Write one JSON row an item; the file is there whole or not at all."""
+        write_predictions(path, self.rows.values())
 
 
 def _thumbnails(frames: torch.Tensor, mask: torch.Tensor) -> list[NDArray[np.uint8]]:

@@ -4,7 +4,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmavlm.runs.metrics import read_metrics, write_metrics
+from mmavlm.metrics_file import read_metrics, write_metrics
 
 
 @given(metrics=st.dictionaries(st.text(min_size=1, max_size=8), st.floats(allow_infinity=False)))

@@ -1,0 +1,101 @@
+"""The scores of predictions: each task by its rule, as answers come or from a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal, cast
+
+from torch import nn
+
+from mmavlm.metrics.answers import AnswerAccuracy, Rule
+from mmavlm.metrics.captions import CHOOSING, CaptionScores
+from mmavlm.metrics.predictions import Prediction
+
+Kind = Literal["generated", "ranked"]
+
+
+class TaskScores(nn.Module):
+    """Scores of each task's generated answers and of its ranked classes.
+
+    `rules` says of each task how its generated answers are scored (rankings always whole), `kinds`
+    in which ways it is answered; tasks of one of the `sets` are named `<set>/<task>`. Every process
+    must have the same tasks.
+    """
+
+    def __init__(
+        self,
+        rules: Mapping[str, Rule],
+        kinds: Mapping[str, Sequence[Kind]],
+        sets: Sequence[str] = (),
+    ) -> None:
+        super().__init__()
+        self.rules = dict(rules)
+        self.sets = tuple(sets)
+        self.places = [(task, kind) for task, of_task in kinds.items() for kind in of_task]
+        # a list, since a ModuleDict forbids dots, which tasks may have
+        self.metrics = nn.ModuleList(self._metric(task, kind) for task, kind in self.places)
+
+    @classmethod
+    def of(cls, predictions: Sequence[Prediction]) -> TaskScores:
+        """The scores of predictions at hand, whose tasks have one rule each."""
+        kinds: dict[str, dict[Kind, None]] = {}
+        for row in predictions:
+            given: dict[Kind, bool] = {"generated": bool(row.answers), "ranked": bool(row.ranking)}
+            kinds.setdefault(row.task, {}).update({k: None for k, there in given.items() if there})
+        rules = {row.task: row.compare for row in predictions}
+        ordered = {task: sorted(of_task) for task, of_task in kinds.items()}  # generated first
+        sets = dict.fromkeys(task.partition("/")[0] for task in rules if "/" in task)
+        scores = cls(rules, ordered, list(sets))
+        scores.update(predictions)
+        return scores
+
+    def update(self, predictions: Iterable[Prediction]) -> None:
+        """Take what was answered to some items."""
+        for row in predictions:
+            for kind, answers in (("generated", row.answers), ("ranked", row.ranking)):
+                if not answers:
+                    continue
+                metric = self.metrics[self.places.index((row.task, cast(Kind, kind)))]
+                texts = [answer.text for answer in answers]
+                if isinstance(metric, CaptionScores):
+                    metric.update([row.item_id], [row.video_id], texts[:1], [row.references])
+                elif isinstance(metric, AnswerAccuracy):
+                    metric.update(
+                        [row.item_id], [row.video_id], [texts], [row.truth], [row.references]
+                    )
+
+    def compute(self) -> dict[str, float]:
+        """Scores by name, and afresh from here on.
+
+        `<task>/<score>` of generated answers, `<task>/rank_<score>` of ranked classes; over the
+        tasks of a set, and over all, the mean `accuracy` (top-1, generated where there is both) and
+        of captions `cider_plain`.
+        """
+        values: dict[str, float] = {}
+        over_tasks: dict[str, dict[str, float]] = {"accuracy": {}, CHOOSING: {}}
+        for (task, kind), metric in zip(self.places, self.metrics, strict=True):
+            of_task = cast(AnswerAccuracy | CaptionScores, metric).compute()  # on every process
+            cast(AnswerAccuracy | CaptionScores, metric).reset()
+            if not of_task["count"]:
+                continue
+            prefix = "rank_" if kind == "ranked" else ""
+            values |= {f"{task}/{prefix}{name}": value for name, value in of_task.items()}
+            for name, score in (("accuracy", "top1"), (CHOOSING, CHOOSING)):
+                if score in of_task:
+                    over_tasks[name].setdefault(task, of_task[score])  # generated comes first
+        for name, by_task in over_tasks.items():
+            for of_set in ("", *self.sets):  # every task is of ""
+                prefix = f"{of_set}/" if of_set else ""
+                each = [value for task, value in by_task.items() if task.startswith(prefix)]
+                if each:
+                    values[f"{prefix}{name}"] = sum(each) / len(each)
+        return values
+
+    def reset(self) -> None:
+        """Forget what was taken."""
+        for metric in self.metrics:
+            cast(AnswerAccuracy | CaptionScores, metric).reset()
+
+    def _metric(self, task: str, kind: Kind) -> AnswerAccuracy | CaptionScores:
+        rule = self.rules[task] if kind == "generated" else "whole"
+        return CaptionScores() if rule == "caption" else AnswerAccuracy(compare=rule)

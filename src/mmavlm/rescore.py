@@ -1,0 +1,150 @@
+"""What `mmavlm.evaluate` does without a model: score predictions again, compare two runs."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from mmavlm.errors import ConfigError
+from mmavlm.files import write_whole
+from mmavlm.metrics import (
+    Comparison,
+    Difference,
+    Prediction,
+    TaskScores,
+    check_rule,
+    compare_predictions,
+    left_out,
+    missing_rows,
+    predictions_path,
+    read_predictions,
+)
+from mmavlm.metrics_file import read_metrics, write_metrics
+
+log = logging.getLogger(__name__)
+
+FORMATS = ("table", "json")
+
+
+def score(config: DictConfig, folder: Path) -> None:
+    """Do what `config` asks for (conf/score.yaml), leaving its numbers in `folder`.
+
+    Raises:
+        ConfigError: if it asks for both or neither, or a setting is not one of those admitted.
+        DataError: if predictions are missing or broken, or two runs cannot be compared.
+    """
+    if config.format not in FORMATS:
+        raise ConfigError(f"format={config.format!r} is unknown; choose {' or '.join(FORMATS)}")
+    if (config.predictions is None) == (config.compare is None):
+        raise ConfigError("give either predictions=… or compare=[…,…]")
+    if config.compare is None:
+        rescore(config, folder)
+    else:
+        compare(config, folder)
+
+
+def rescore(config: DictConfig, folder: Path) -> None:
+    """Score predictions as their evaluation did; print the scores and leave metrics.json."""
+    path = predictions_path(config.predictions)
+    predictions = _read(path, config)
+    _tell_left_out(predictions)
+    scores = TaskScores.of(predictions)
+    values = {f"test/{name}": value for name, value in scores.compute().items()}
+    write_metrics(folder / "metrics.json", values)
+    if config.format == "json":
+        print(json.dumps(values))
+    else:
+        Console().print(scores_table(str(path), values))
+
+
+def compare(config: DictConfig, folder: Path) -> None:
+    """Compare two runs item by item; print the differences and leave comparison.json."""
+    runs = config.compare
+    if isinstance(runs, str) or len(runs) != 2:
+        raise ConfigError(f"compare takes two runs, such as compare=[runA,runB], got {runs}")
+    if config.samples < 1:
+        raise ConfigError(f"samples must be 1 or more, got {config.samples}")
+    a, b = (_read(predictions_path(run), config) for run in runs)
+    _tell_left_out(a)
+    found = compare_predictions(a, b, samples=config.samples, seed=config.seed)
+    told = {"a": str(runs[0]), "b": str(runs[1]), "samples": config.samples, "seed": config.seed}
+    content = json.dumps(told | asdict(found), indent=2)
+    write_whole(folder / "comparison.json", f"{content}\n".encode())
+    if config.format == "json":
+        print(json.dumps(told | asdict(found)))
+    else:
+        Console().print(comparison_table(found, *map(str, runs)))
+
+
+def scores_table(title: str, values: dict[str, float]) -> Table:
+    """Each score with its interval, counts as whole numbers."""
+    table = Table("score", "value", "95 % interval", title=escape(title), title_justify="left")
+    for name, value in values.items():
+        if name.endswith(("_low", "_high")) and name.rpartition("_")[0] in values:
+            continue
+        low, high = values.get(f"{name}_low"), values.get(f"{name}_high")
+        span = "" if low is None or high is None else f"{low:.4f} to {high:.4f}"
+        shown = f"{value:.0f}" if name.endswith("count") else f"{value:.4f}"
+        table.add_row(escape(name.removeprefix("test/")), shown, span)
+    return table
+
+
+def comparison_table(found: Comparison, a: str, b: str) -> Table:
+    """Each difference with its interval and test."""
+    table = Table(
+        *(
+            "score",
+            "A",
+            "B",
+            "B − A",
+            "95 % interval",
+            "p",
+            "test",
+            "only A / B right",
+            "items",
+        ),
+        title=f"A: {escape(a)}\nB: {escape(b)}",
+        caption=f"{found.common} items in both, {found.only_in_a} in A alone, "
+        f"{found.only_in_b} in B alone",
+        title_justify="left",
+        caption_justify="left",
+    )
+    for row in found.differences:
+        table.add_row(*_cells(row))
+    return table
+
+
+def _cells(row: Difference) -> list[str]:
+    return [
+        escape(f"{row.task}/{row.score}"),
+        f"{row.a:.4f}",
+        f"{row.b:.4f}",
+        f"{row.difference:+.4f}",
+        f"{row.low:+.4f} to {row.high:+.4f}",
+        f"{row.p_value:.2g}",
+        row.test,
+        "" if row.only_a is None else f"{row.only_a} / {row.only_b}",
+        str(row.items),
+    ]
+
+
+def _read(path: Path, config: DictConfig) -> list[Prediction]:
+    """The rows of a file; it is told if rows are missing."""
+    rule = None if config.rule is None else check_rule(config.rule, "rule")
+    predictions = read_predictions(path, rule)
+    for message in missing_rows(predictions, read_metrics(path.with_name("metrics.json"))):
+        log.warning("%s has %s", path, message)
+    return predictions
+
+
+def _tell_left_out(predictions: Iterable[Prediction]) -> None:
+    if any(row.compare == "caption" for row in predictions) and (problem := left_out()):
+        log.warning("%s", problem)
