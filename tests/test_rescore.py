@@ -72,7 +72,11 @@ def test_two_runs_are_compared_item_by_item(run, trained, tmp_path, capsys):
     rows = {f"{row['task']}/{row['score']}": row for row in found["differences"]}
     assert rows["genre/top1"]["difference"] <= 0
     assert rows["genre/rank_top1"]["difference"] == 0
-    assert "in A alone" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert f"{items - 1} items in both runs, 1 in A alone, 0 in B alone" in shown
+    assert "rank_top5" in shown
+    [top1] = [line for line in shown.splitlines() if line.split()[:1] == ["top1"]]
+    assert top1.split()[-1] == str(items - 1), "a row is one line of 80 columns"
 
 
 def test_rows_that_are_gone_are_told(run, trained, tmp_path, capsys):

@@ -75,8 +75,12 @@ def score_captions(
     if java() is None:
         return scores
     try:
-        words = _cut(ptb_words, captions, references)
-        return {name: score(*words) for name, score in BY_JAVA.items()} | scores
+        by_java = _cut(ptb_words, captions, references)
+        # usually the same words, and counting the n-grams of thousands of captions takes a while
+        known = scores if by_java == words else {}
+        return {
+            name: known.get(f"{name}_plain") or score(*by_java) for name, score in BY_JAVA.items()
+        } | scores
     except JavaError as error:
         log.warning("%s are left out, because Java failed: %s", ", ".join(BY_JAVA), error)
         return scores
