@@ -134,3 +134,14 @@ def test_scores_of_a_file_are_those_of_the_metric():
         [row.truth for row in rows],
     )
     assert values == {**{f"qa/{n}": v for n, v in expected.items()}, "accuracy": expected["top1"]}
+
+
+def test_tasks_of_a_set_have_a_mean_of_their_own():
+    rows = [
+        predicted(0, ["yes"], task="a/x"),
+        predicted(1, ["no"], task="a/y"),
+        predicted(2, ["no"], task="b/x"),
+    ]
+    values = TaskScores.of(rows).compute()
+    assert (values["a/accuracy"], values["b/accuracy"]) == (0.5, 0)
+    assert values["accuracy"] == pytest.approx(1 / 3)
