@@ -102,16 +102,20 @@ def laid_over_checkpoint(arguments: Sequence[str]) -> list[str]:
 
     What is set anew is dropped from the old one; a group given anew (such as data=lvu) also drops
     the old settings below it. An experiment joins the one of the checkpoint, from which it takes
-    all but the data: the model is built as it was trained.
+    all but the data: the model is built as it was trained. Without a checkpoint `arguments` are
+    all there is, and an experiment must say what is to be asked.
 
     Raises:
-        ConfigError: if no checkpoint is given.
-        CheckpointError: if it cannot be read.
+        ConfigError: if neither a checkpoint nor an experiment is given.
+        CheckpointError: if the checkpoint cannot be read.
     """
     given = {str(override.key_or_group): override.value() for override in _parse(arguments)}
     if not given.get("checkpoint"):
+        if given.get("experiment"):
+            return list(arguments)
         raise ConfigError(
-            "no checkpoint is given; say checkpoint=outputs/<run>/checkpoints/last.ckpt"
+            "no checkpoint is given; say checkpoint=outputs/<run>/checkpoints/last.ckpt, or "
+            "experiment=zero_shot_msvd_qa (or another) to ask pretrained weights as they are"
         )
     run = read_checkpoint(str(given["checkpoint"]))[RUN_KEY]
     dropped = {*given, "resume", "checkpoint", "init.experiment", "init.alignment", "prepare"}

@@ -1,6 +1,7 @@
-"""Test a checkpoint: `python -m mmavlm.evaluate checkpoint=… data.root=…`.
+"""Test a model: `python -m mmavlm.evaluate checkpoint=… data.root=…`.
 
-The checkpoint brings its own settings; whatever the command line says is laid over them.
+The checkpoint brings its own settings; whatever the command line says is laid over them. Without
+one, `experiment=zero_shot_… data.root=…` tests what is pretrained, and nothing else.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ from mmavlm.run import Run
 def evaluate(config: DictConfig) -> None:
     """Test the checkpoint on the test split and write what training writes after its test."""
     run = Run(config, list(HydraConfig.get().overrides.task), splits=["test"])
-    run.load(config.checkpoint)
+    if config.checkpoint is None:
+        run.take_untrained()
+    else:
+        run.load(config.checkpoint)
     run.test()
     run.write()
 

@@ -15,7 +15,7 @@ from torch import nn
 
 from mmavlm.backbone import VideoLanguageModel
 from mmavlm.data.readers.annotations import SPLITS
-from mmavlm.errors import CheckpointError
+from mmavlm.errors import CheckpointError, ConfigError
 from mmavlm.report import write_report
 from mmavlm.run_cache import build_encoder, take_features
 from mmavlm.run_report import describe
@@ -23,6 +23,7 @@ from mmavlm.runs import check_accelerator, check_loggers, write_metrics
 from mmavlm.stages import FineTune
 from mmavlm.stages.base import Stage
 from mmavlm.stages.checkpoint import load_trainable, read_checkpoint
+from mmavlm.untrained import allow_untrained
 from mmavlm.weight_files import ENCODER, PARTS, WeightFile
 from mmavlm.weights import PretrainedFolder, instructblip_parts
 
@@ -84,6 +85,22 @@ class Run:
     def load(self, path: str | Path) -> None:
         """Take the trainable weights of a checkpoint of this stage."""
         load_trainable(self.stage, read_checkpoint(path)["state_dict"], f"checkpoint {path}")
+
+    def take_untrained(self) -> None:
+        """Take the model as it was built, if everything it answers with was loaded.
+
+        Raises:
+            ConfigError: if a part has random weights that the config does not allow, or the
+                config says to start from a stage that is to be run or loaded first.
+        """
+        for key in ("alignment", "experiment"):
+            if self.config.init[key] is not None:
+                raise ConfigError(
+                    f"init.{key}={self.config.init[key]} is where training starts; without a "
+                    "checkpoint nothing is trained, so leave it out, or give checkpoint=…"
+                )
+        answers = isinstance(self.stage, FineTune)
+        allow_untrained(self.config, self.stage.backbone, answers=answers)
 
     def test(self) -> None:
         """Run the test split through the weights as they are."""
