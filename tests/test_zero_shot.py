@@ -91,6 +91,32 @@ def test_videos_without_a_training_split_can_be_asked(run, settings, films, tmp_
     assert metrics(tmp_path / "run")["test/open/count"] > 0
 
 
+def test_questions_with_options_are_answered_ranked_and_told_unparsed(
+    run, settings, films, tmp_path
+):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/lvu").symlink_to(films / "lvu")
+    rows = [json.loads(line) for line in (films / "test.jsonl").open()]
+    options = {"options": ["comedy", "movie"], "answer": "comedy"}
+    lines = [json.dumps(row | options) for row in rows]
+    (tmp_path / "mine/test.jsonl").write_text("\n".join(lines))
+    arguments = ["experiment=zero_shot_own_videos", *settings, f"data.root={tmp_path}/mine",
+                 "data.reader.options=texts"]  # fmt: skip
+    assert run(evaluate, *arguments, "hydra.run.dir=run") == 0
+    found = metrics(tmp_path / "run")
+    assert found["test/open/parsed_of"] == found["test/open/rank_count"] == len(rows)
+    predictions = [json.loads(line) for line in (tmp_path / "run/predictions.jsonl").open()]
+    unparsed = [row for row in predictions if row["answers"][0]["text"] == ""]
+    assert found["test/open/unparsed"] == len(unparsed) / len(rows)
+    assert all(row["said"] for row in predictions)
+    assert {a["text"] for row in predictions for a in row["ranking"]} == {"comedy", "movie"}
+    arguments += ["stage.answer_by=rank", "hydra.run.dir=ranked"]
+    assert run(evaluate, *arguments) == 0
+    ranked = metrics(tmp_path / "ranked")
+    assert ranked["test/open/rank_top1"] == found["test/open/rank_top1"]
+    assert "test/open/top1" not in ranked
+
+
 def test_one_film_can_be_asked_without_training(run, folder, films, capsys):
     video = next((films / "lvu/videos").glob("*.mp4"))
     arguments = ["experiment=zero_shot_own_videos", *small_instructblip.overrides(folder),

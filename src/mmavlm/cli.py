@@ -36,6 +36,8 @@ def run_command(task: Callable[[DictConfig], Any], config_name: str) -> None:
     """Compose the config from the command line and run `task` on it; exit with 1 on a mistake."""
     # Frozen parts are in eval mode for good, which is no mistake.
     warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode")
+    # Nor is a process, or a task, that has nothing of a kind to be counted.
+    warnings.filterwarnings("ignore", r"The ``compute`` method of metric")
 
     @wraps(task)  # Hydra names the job, and with it the log file, after the task's module
     def guarded(cfg: DictConfig) -> Any:

@@ -153,7 +153,11 @@ class Run:
             "run": {"config": OmegaConf.to_container(config, resolve=True), "overrides": overrides},
         }
         if config.stage._target_.endswith(FineTune.__name__):
-            settings |= {"tasks": self.data.tasks(splits), "classes": self.data.classes}
+            settings |= {
+                "tasks": self.data.tasks(splits),
+                "tasks_with_options": self.data.tasks_with_options(splits),
+                "classes": self.data.classes,
+            }
         if self.data.sets:
             settings["sets"] = self.data.sets
         # called, not handed to Hydra, which would turn dataclasses and dicts into configs

@@ -11,6 +11,7 @@ from mmavlm.metrics.paired import PairedAccuracy
 from mmavlm.metrics.parsing import Parsing, parse_letters, parse_order, parse_yes_no
 from mmavlm.metrics.retrieval import RetrievalRecall, retrieval_recall
 from mmavlm.metrics.sah import SAHRatio
+from mmavlm.metrics.unparsed import UnparsedRate
 from mmavlm.metrics.yes_no import YesNoStats
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Parsing",
     "RetrievalRecall",
     "SAHRatio",
+    "UnparsedRate",
     "YesNoStats",
     "answer_accuracy",
     "bootstrap_interval",

@@ -12,8 +12,8 @@ from torch import Tensor
 from mmavlm.backbone import VideoLanguageModel
 from mmavlm.batch import VideoTextBatch
 from mmavlm.errors import ConfigError
-from mmavlm.interfaces import Answer
-from mmavlm.metrics import AnswerAccuracy, Compare
+from mmavlm.metrics import AnswerAccuracy, Compare, UnparsedRate
+from mmavlm.stages.answering import AnswerBy, answer_rows, check_answer_by
 from mmavlm.stages.base import EVALUATED, Stage
 from mmavlm.stages.optim import OptimizerRecipe
 from mmavlm.stages.predictions import Prediction, PredictionLog
@@ -22,17 +22,19 @@ log = logging.getLogger(__name__)
 
 
 class FineTune(Stage):
-    """Train on answers, evaluate by generation and, where a task has classes, by ranking them.
+    """Train on answers, evaluate by generation, by ranking what there is to choose from, or both.
 
-    `classes` maps a task to its class names; tasks without an entry have open answers. Accuracy
+    `classes` maps a task to its class names; `tasks_with_options` have questions that bring options
+    of their own; what is neither has open answers, which are always generated. Accuracy
     is reported for each task an item is of: top-1/top-5 of the beams (`<task>/top1`), of the
-    ranked classes (`<task>/rank_top1`), and by majority over a video's items. `compare` says what
-    of a generated answer must be the truth: the whole of it, or its first word; one rule for all,
-    or by task or set, the whole where none is named.
+    ranked candidates (`<task>/rank_top1`), and by majority over a video's items. `compare` says
+    what of a generated answer must be the truth: the whole of it, or its first word; one rule for
+    all, or by task or set, the whole where none is named. A generated answer to a question with
+    options counts as the option it names; `<task>/unparsed` is the share that names none.
 
     Raises:
         ConfigError: if the backbone has no LLM, more answers are asked for than beams, or a
-            comparison or what it is for is unknown.
+            comparison, what it is for, or the way to answer is unknown.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class FineTune(Stage):
         *,
         tasks: Sequence[str],
         classes: Mapping[str, Sequence[str]] | None = None,
+        tasks_with_options: Sequence[str] = (),
         text_weight: float = 1.0,
         align_weight: float = 1.0,
         num_beams: int = 5,
@@ -49,6 +52,7 @@ class FineTune(Stage):
         min_new_tokens: int = 1,
         max_new_tokens: int = 30,
         compare: Compare | Mapping[str, Compare] = "whole",
+        answer_by: AnswerBy = "both",
         generate_in_validation: bool = True,
         monitor: str = "val/accuracy",
         run: dict[str, Any] | None = None,
@@ -63,7 +67,9 @@ class FineTune(Stage):
                 "each answer is a beam"
             )
         self.classes = {task: list(names) for task, names in (classes or {}).items()}
+        self.tasks_with_options = frozenset(tasks_with_options)
         self.generate_in_validation = generate_in_validation
+        self.answer_by = check_answer_by(answer_by, generate_in_validation=generate_in_validation)
         self.text_weight = text_weight
         self.align_weight = align_weight
         self.answering = {
@@ -86,10 +92,16 @@ class FineTune(Stage):
                 for kind in self._kinds(split, task)
             }
         )
+        self.unparsed = torch.nn.ModuleDict(
+            {_key(split, task, "generated"): UnparsedRate() for split in EVALUATED
+             for task in tasks_with_options}
+        )  # fmt: skip
         self.predictions = PredictionLog()
 
     def compare_of(self, task: str) -> Compare:
-        """What of a task's generated answers must be the truth."""
+        """What of a task's generated answers must be the truth; all, of an option."""
+        if task in self.tasks_with_options:
+            return "whole"
         if isinstance(self.compare, str):
             return self.compare
         return self.compare.get(task, self.compare.get(self.set_of(task), "whole"))
@@ -124,33 +136,22 @@ class FineTune(Stage):
         self._log_accuracy("test")
 
     def answer(
-        self, batch: VideoTextBatch, *, generate: bool = True
+        self, batch: VideoTextBatch, by: AnswerBy = "both"
     ) -> tuple[Tensor, list[Prediction]]:
         """Answers to a batch: the loss of the true ones, and a prediction for each row."""
         llm = self.backbone.llm
         assert llm is not None  # checked at construction
         tokens = self.backbone.video_tokens(self.backbone.remember(self.backbone.watch(batch)))
         loss = llm.loss(tokens, batch.prompt, batch.target)
-        generated: list[list[Answer]] = [[] for _ in batch.prompt]
-        ranked: list[list[Answer]] = [[] for _ in batch.prompt]
-        for task in dict.fromkeys(batch.task):
-            rows = [i for i, other in enumerate(batch.task) if other == task]
-            prompts = [batch.prompt[i] for i in rows]
-            if generate or task not in self.classes:
-                answers = llm.generate(
-                    tokens[rows], prompts, max_new_tokens=self.max_new_tokens, **self.answering
-                )
-                _place(generated, rows, answers)
-            if task in self.classes:
-                scores = llm.rank(tokens[rows], prompts, self.classes[task])
-                _place(ranked, rows, _sorted(self.classes[task], scores))
-        return loss, [Prediction.of(batch, i, generated[i], ranked[i]) for i in range(len(batch))]
+        settings = {**self.answering, "max_new_tokens": self.max_new_tokens}
+        answered = answer_rows(llm, tokens, batch, self.classes, by, **settings)
+        return loss, [Prediction.of(batch, i, answers) for i, answers in enumerate(answered)]
 
     def _evaluate(self, batch: VideoTextBatch, split: str) -> None:
         if self._skip(batch):
             return
         for name, rows in self._by_set(batch):
-            loss, predictions = self.answer(rows, generate=self._generates(split))
+            loss, predictions = self.answer(rows, self._answers_by(split))
             self._log_losses(split, {"text": loss}, rows)
             self._note_set_loss(split, name, loss, len(rows))
             self._note(split, predictions)
@@ -158,7 +159,7 @@ class FineTune(Stage):
                 self.predictions.extend(predictions, rows)
 
     def _note(self, split: str, predictions: Sequence[Prediction]) -> None:
-        """Count right and wrong answers."""
+        """Count right, wrong and unparsed answers."""
         for row in predictions:
             for kind, answers in (("generated", row.answers), ("ranked", row.ranking)):
                 if answers:
@@ -166,6 +167,9 @@ class FineTune(Stage):
                     self._metric(_key(split, row.task, kind)).update(
                         [row.item_id], [row.video_id], [texts], [row.truth]
                     )
+            if row.said:
+                unparsed = self.unparsed[_key(split, row.task, "generated")]
+                cast(UnparsedRate, unparsed).update([row.item_id], [row.answers[0].text])
 
     def _log_accuracy(self, split: str) -> None:
         """Log each task's accuracies, and their mean over tasks as `<split>/accuracy`."""
@@ -185,6 +189,7 @@ class FineTune(Stage):
         for name in self.sets:
             if of_set := [top1[task] for task in top1 if self.set_of(task) == name]:
                 self._log_metrics({f"{split}/{name}/accuracy": sum(of_set) / len(of_set)})
+        self._log_unparsed(split)
         if top1:
             mean = sum(top1.values()) / len(top1)
             self._log_metrics({f"{split}/accuracy": mean}, prog_bar=True)
@@ -201,13 +206,25 @@ class FineTune(Stage):
         return cast(AnswerAccuracy, self.accuracy[key])
 
     def _kinds(self, split: str, task: str) -> list[str]:
-        """How a task is answered: by generation, by ranking its classes, or both."""
-        if task not in self.classes:
+        """How a task is answered: by generation, by ranking, or both."""
+        by = self._answers_by(split)
+        if task not in self.classes and task not in self.tasks_with_options:
             return ["generated"]
-        return ["generated", "ranked"] if self._generates(split) else ["ranked"]
+        # Beside questions with options a task may have open ones.
+        generates = by != "rank" or task not in self.classes
+        return [*(["generated"] if generates else []), *(["ranked"] if by != "generate" else [])]
 
-    def _generates(self, split: str) -> bool:
-        return split == "test" or self.generate_in_validation
+    def _log_unparsed(self, split: str) -> None:
+        for key, metric in self.unparsed.items():
+            of_split, task, _ = key.split(_SEPARATOR)
+            if of_split == split:
+                rate = cast(UnparsedRate, metric)
+                shares = rate.compute()  # on every rank
+                rate.reset()
+                self._log_metrics({f"{split}/{task}/{n}": v for n, v in shares.items()})
+
+    def _answers_by(self, split: str) -> AnswerBy:
+        return "rank" if split == "val" and not self.generate_in_validation else self.answer_by
 
     def _fit_classes(self, max_new_tokens: int) -> int:
         """At least as many new tokens as the longest class name takes."""
@@ -234,17 +251,3 @@ _SEPARATOR = "|"
 def _key(split: str, task: str, kind: str) -> str:
     """A name for a metric; ModuleDict forbids dots, which tasks may have."""
     return _SEPARATOR.join((split, task.replace(".", "_"), kind))
-
-
-def _place(into: list[list[Answer]], rows: Sequence[int], answers: Sequence[list[Answer]]) -> None:
-    for row, best_first in zip(rows, answers, strict=True):
-        into[row] = best_first
-
-
-def _sorted(candidates: Sequence[str], scores: Tensor) -> list[list[Answer]]:
-    """Candidates by descending log-probability, for each row of scores (B,C)."""
-    values, order = scores.sort(dim=1, descending=True)
-    return [
-        [Answer(candidates[c], value) for c, value in zip(row, row_values, strict=True)]
-        for row, row_values in zip(order.tolist(), values.tolist(), strict=True)
-    ]

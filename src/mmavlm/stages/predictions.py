@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from mmavlm.batch import VideoTextBatch
 from mmavlm.interfaces import Answer
+from mmavlm.stages.answering import Answered
 
 SAMPLE_ITEMS = 12
 SAMPLE_FRAMES = 6
@@ -23,7 +24,8 @@ SAMPLE_FRAMES = 6
 class Prediction:
     """Generated answers and ranked classes (either may be empty), best first, for one item.
 
-    `references` are all texts that count as right, the truth among them.
+    `references` are all texts that count as right, the truth among them. Where a question brings
+    options, `answers` are those named by what was `said`.
     """
 
     item_id: str
@@ -34,11 +36,10 @@ class Prediction:
     answers: list[Answer]
     ranking: list[Answer]
     references: list[str]
+    said: list[str] = field(default_factory=list)
 
     @classmethod
-    def of(
-        cls, batch: VideoTextBatch, row: int, answers: list[Answer], ranking: list[Answer]
-    ) -> Prediction:
+    def of(cls, batch: VideoTextBatch, row: int, answered: Answered) -> Prediction:
         """The prediction for one row of a batch."""
         return cls(
             item_id=batch.item_id[row],
@@ -46,9 +47,10 @@ class Prediction:
             task=batch.task[row],
             prompt=batch.prompt[row],
             truth=batch.target[row],
-            answers=answers,
-            ranking=ranking,
+            answers=answered.generated,
+            ranking=answered.ranked,
             references=list(batch.references[row] if batch.references else [batch.target[row]]),
+            said=answered.said,
         )
 
 
