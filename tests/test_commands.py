@@ -17,7 +17,8 @@ from support import SMALL
 EXPERIMENTS = sorted(
     path.stem
     for path in (Path(__file__).parents[1] / "conf/experiment").glob("*.yaml")
-    if not path.stem.startswith("eval_")  # those train nothing: test_benchmark_commands.py
+    # those train nothing: test_benchmark_commands.py, test_zero_shot.py
+    if not path.stem.startswith(("eval_", "zero_shot_"))
 )
 # What a user of a public set looks for at the end of a run.
 TOLD = {

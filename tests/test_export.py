@@ -133,6 +133,9 @@ def test_frozen_weights_from_a_file_of_their_own_go_along(run, films, tmp_path):
     assert run(predict, f"checkpoint='{quoted}'", f"video={video}", PROMPT, "num_answers=1") == 0
 
 
+CHAT = "{% for m in messages %}{{ m.role }} {{ m.content }} </s>{% endfor %}"
+
+
 def checkpoint_of(stage_class, overrides, path, **settings):
     """A checkpoint of a stage that has learnt noise."""
     config = composed(*overrides)
@@ -155,9 +158,12 @@ def test_a_model_on_instructblip_comes_back_whole(run, tmp_path, stage):
         overrides.append("stage=semantic_alignment")
         model = checkpoint_of(SemanticAlignment, overrides, tmp_path / "a.ckpt")
     else:
-        overrides += ["llm.lora={rank: 2}", "fusion=bidirectional", "fusion.heads=4"]
+        (tmp_path / "chat.jinja").write_text(CHAT)
+        overrides += ["llm.lora={rank: 2}", "fusion=bidirectional", "fusion.heads=4",
+                      f"llm.chat_template={tmp_path}/chat.jinja"]  # fmt: skip
         model = checkpoint_of(FineTune, overrides, tmp_path / "a.ckpt", tasks=["open"])
     assert run(export, "checkpoint=a.ckpt", "to=model", "license=apache-2.0") == 0
+    (tmp_path / "chat.jinja").unlink(missing_ok=True)
     for file in folder.rglob("*token*"):  # the words come from the export from here on
         file.unlink() if file.is_file() else None
     found = from_pretrained(tmp_path / "model")
@@ -168,6 +174,8 @@ def test_a_model_on_instructblip_comes_back_whole(run, tmp_path, stage):
     prompts = [m.prompt_tokenizer.encode(batch.prompt).ids for m in (found, model)]
     assert torch.equal(*prompts)
     if stage == 2:
+        assert found.llm.texts.prompt("what") == model.llm.texts.prompt("what")
+        assert found.llm.texts.chats
         assert torch.equal(found.rank(batch, ["comedy"]), model.eval().rank(batch, ["comedy"]))
     card = (tmp_path / "model/README.md").read_text()
     assert f"come from `{folder}`" in card

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmavlm.options import Options
+
 
 @dataclass(frozen=True, kw_only=True)
 class VideoTextBatch:
@@ -17,7 +19,8 @@ class VideoTextBatch:
     Exactly one of `frames` and `features` is given. Rows with fewer than T frames are padded at
     the end; `frame_mask` is True on real frames. `broken` names the items that could not be read
     and are therefore missing from the rows. `references` are all texts that count as right for a
-    row; None stands for its target alone.
+    row; None stands for its target alone. `options` are what a row's question brings to choose
+    from; None stands for rows of which none does.
 
     Raises:
         ValueError: if shapes, dtypes or list lengths disagree.
@@ -33,6 +36,7 @@ class VideoTextBatch:
     item_id: list[str]
     task: list[str]
     references: list[tuple[str, ...]] | None = None
+    options: list[Options | None] | None = None
     label: Tensor | None = None  # int64 (B,), -1 where the target is no known class
     broken: tuple[str, ...] = ()
 
@@ -61,7 +65,7 @@ class VideoTextBatch:
             raise ValueError(
                 f"VideoTextBatch: frame_mask must be bool, got {self.frame_mask.dtype}"
             )
-        for name in ("prompt", "target", "video_id", "item_id", "task", "references"):
+        for name in ("prompt", "target", "video_id", "item_id", "task", "references", "options"):
             entries = getattr(self, name)
             if entries is not None and len(entries) != leading[0]:
                 raise ValueError(

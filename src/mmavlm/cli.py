@@ -35,6 +35,8 @@ def run_command(task: Callable[[DictConfig], Any], config_name: str) -> None:
     """Compose the config from the command line and run `task` on it; exit with 1 on a mistake."""
     # Frozen parts are in eval mode for good, which is no mistake.
     warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode")
+    # Nor is a process, or a task, that has nothing of a kind to be counted.
+    warnings.filterwarnings("ignore", r"The ``compute`` method of metric")
 
     @wraps(task)  # Hydra names the job, and with it the log file, after the task's module
     def guarded(cfg: DictConfig) -> Any:
@@ -106,19 +108,23 @@ def laid_over_checkpoint(arguments: Sequence[str]) -> list[str]:
 
     What is set anew is dropped from the old one; a group given anew (such as data=lvu) also drops
     the old settings below it. An experiment joins the one of the checkpoint, from which it takes
-    all but the data: the model is built as it was trained.
+    all but the data: the model is built as it was trained. Without a checkpoint `arguments` are
+    all there is, and an experiment must say what is to be asked.
 
     Raises:
-        ConfigError: if no checkpoint is given.
-        CheckpointError: if it cannot be read.
+        ConfigError: if neither a checkpoint nor an experiment is given.
+        CheckpointError: if the checkpoint cannot be read.
     """
     # Imported here, since commands that run no model need no stage.
     from mmavlm.stages.checkpoint import RUN_KEY, read_checkpoint
 
     given = {str(override.key_or_group): override.value() for override in _parse(arguments)}
     if not given.get("checkpoint"):
+        if given.get("experiment"):
+            return list(arguments)
         raise ConfigError(
-            "no checkpoint is given; say checkpoint=outputs/<run>/checkpoints/last.ckpt"
+            "no checkpoint is given; say checkpoint=outputs/<run>/checkpoints/last.ckpt, or "
+            "experiment=zero_shot_msvd_qa (or another) to ask pretrained weights as they are"
         )
     run = read_checkpoint(str(given["checkpoint"]))[RUN_KEY]
     dropped = {*given, "resume", "checkpoint", "init.experiment", "init.alignment", "prepare"}

@@ -1,6 +1,7 @@
-"""Test a checkpoint: `python -m mmavlm.evaluate checkpoint=… data.root=…`.
+"""Test a model: `python -m mmavlm.evaluate checkpoint=… data.root=…`.
 
-The checkpoint brings its own settings; whatever the command line says is laid over them. Without a
+The checkpoint brings its own settings; whatever the command line says is laid over them. Without
+one, `experiment=zero_shot_… data.root=…` tests what is pretrained, and nothing else. Without a
 model, `predictions=…` scores a run's predictions again and `compare=[runA,runB]` compares two runs.
 """
 
@@ -25,7 +26,10 @@ def evaluate(config: DictConfig) -> None:
     from mmavlm.run import Run
 
     run = Run(config, list(HydraConfig.get().overrides.task), splits=["test"])
-    run.load(config.checkpoint)
+    if config.checkpoint is None:
+        run.take_untrained()
+    else:
+        run.load(config.checkpoint)
     run.test()
     run.write()
 

@@ -23,6 +23,7 @@ from safetensors import SafetensorError
 
 from mmavlm.cli import run_command
 from mmavlm.errors import ConfigError
+from mmavlm.llm import chat_template
 from mmavlm.model_card import model_card
 from mmavlm.run import build_backbone
 from mmavlm.stages.checkpoint import RUN_KEY, read_checkpoint, trainable_state
@@ -144,7 +145,10 @@ def write_tokenizers(config: Mapping[str, Any], to: Path) -> None:
         prompts.tokenizer.save_pretrained(to / QFORMER_TOKENIZER)
     llm = config["backbone"]["llm"]
     if llm is not None:
-        load_tokenizer(llm.get("tokenizer") or llm.get("pretrained")).save_pretrained(to)
+        tokenizer = load_tokenizer(llm.get("tokenizer") or llm.get("pretrained"))
+        if (chat := chat_template(llm.get("chat_template"), tokenizer)) is not None:
+            tokenizer.chat_template = chat
+        tokenizer.save_pretrained(to)
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 from torch import Tensor
 
 from mmavlm.footprint import Phase
+from mmavlm.options import Options
 
 
 @dataclass(frozen=True)
@@ -142,8 +143,10 @@ class VideoItem:
 
     `source` is a video file or a folder of frames. `start_s` and `end_s` bound the stretch (end
     None = to the end). `references` are all texts that count as right, such as every caption of a
-    video. `label` is the index of the target among the task's classes, or None. `meta` holds what
-    else the annotation says, e.g. `num_frames` or `frame_length` of the extracted-frame grid.
+    video. `label` is the index of the target among the task's classes, or None. `options` are what
+    there is to choose from, if the question brings them; the target is then one of their answers.
+    `meta` holds what else the annotation says, e.g. `num_frames` or `frame_length` of the
+    extracted-frame grid.
     """
 
     item_id: str
@@ -156,6 +159,7 @@ class VideoItem:
     end_s: float | None = None
     references: tuple[str, ...] = ()
     label: int | None = None
+    options: Options | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -1,4 +1,7 @@
-"""Ask about one film: `python -m mmavlm.predict checkpoint=… video=film.mp4 prompt="…"`."""
+"""Ask about one film: `python -m mmavlm.predict checkpoint=… video=film.mp4 prompt="…"`.
+
+Without a checkpoint, `experiment=zero_shot_own_videos` asks what is pretrained, and nothing else.
+"""
 
 from __future__ import annotations
 
@@ -27,6 +30,7 @@ from mmavlm.errors import ConfigError, VideoError
 from mmavlm.interfaces import Answer, LanguageModel, VideoItem
 from mmavlm.run import build_backbone
 from mmavlm.stages.checkpoint import RUN_KEY, load_trainable, read_checkpoint
+from mmavlm.untrained import allow_untrained
 
 
 @torch.inference_mode()
@@ -38,15 +42,18 @@ def predict(cfg: DictConfig) -> None:
     """
     backbone = build_backbone(cfg).eval()
     if backbone.llm is None:
-        raise ConfigError(
-            f"checkpoint {cfg.checkpoint} is of stage 1, which has no LLM; give one of stage 2"
-        )
-    checkpoint = read_checkpoint(cfg.checkpoint)
-    weights = checkpoint["state_dict"].items()
-    state = {name.removeprefix("backbone."): value for name, value in weights}
-    load_trainable(backbone, state, f"checkpoint {cfg.checkpoint}")
+        of_stage_1 = f"checkpoint {cfg.checkpoint}" if cfg.checkpoint else "this experiment"
+        raise ConfigError(f"{of_stage_1} is of stage 1, which has no LLM; give one of stage 2")
+    if cfg.checkpoint is None:
+        allow_untrained(cfg, backbone)
+        longest = int(cfg.stage.max_new_tokens)
+    else:
+        checkpoint = read_checkpoint(cfg.checkpoint)
+        weights = checkpoint["state_dict"].items()
+        state = {name.removeprefix("backbone."): value for name, value in weights}
+        load_trainable(backbone, state, f"checkpoint {cfg.checkpoint}")
+        longest = max_new_tokens(cfg, checkpoint[RUN_KEY])
     backbone.to("cuda" if torch.cuda.is_available() else "cpu")
-    longest = max_new_tokens(cfg, checkpoint[RUN_KEY])
     for at_s, tokens in moments(cfg, backbone):
         show(ask(cfg, backbone.llm, tokens, longest), cfg, at_s)
 

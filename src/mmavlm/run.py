@@ -15,7 +15,7 @@ from torch import nn
 
 from mmavlm.backbone import VideoLanguageModel
 from mmavlm.data.readers.annotations import SPLITS
-from mmavlm.errors import CheckpointError
+from mmavlm.errors import CheckpointError, ConfigError
 from mmavlm.metrics_file import write_metrics
 from mmavlm.report import write_report
 from mmavlm.run_cache import build_encoder, take_features
@@ -24,6 +24,7 @@ from mmavlm.runs import check_accelerator, check_loggers
 from mmavlm.stages import FineTune
 from mmavlm.stages.base import Stage
 from mmavlm.stages.checkpoint import load_trainable, read_checkpoint
+from mmavlm.untrained import allow_untrained
 from mmavlm.weight_files import ENCODER, PARTS, WeightFile
 from mmavlm.weights import PretrainedFolder, instructblip_parts
 
@@ -86,6 +87,22 @@ class Run:
         """Take the trainable weights of a checkpoint of this stage."""
         load_trainable(self.stage, read_checkpoint(path)["state_dict"], f"checkpoint {path}")
 
+    def take_untrained(self) -> None:
+        """Take the model as it was built, if everything it answers with was loaded.
+
+        Raises:
+            ConfigError: if a part has random weights that the config does not allow, or the
+                config says to start from a stage that is to be run or loaded first.
+        """
+        for key in ("alignment", "experiment"):
+            if self.config.init[key] is not None:
+                raise ConfigError(
+                    f"init.{key}={self.config.init[key]} is where training starts; without a "
+                    "checkpoint nothing is trained, so leave it out, or give checkpoint=…"
+                )
+        answers = isinstance(self.stage, FineTune)
+        allow_untrained(self.config, self.stage.backbone, answers=answers)
+
     def test(self) -> None:
         """Run the test split through the weights as they are."""
         self.trainer.test(self.stage, datamodule=self.data, verbose=False)
@@ -137,7 +154,11 @@ class Run:
             "run": {"config": OmegaConf.to_container(config, resolve=True), "overrides": overrides},
         }
         if config.stage._target_.endswith(FineTune.__name__):
-            settings |= {"tasks": self.data.tasks(splits), "classes": self.data.classes}
+            settings |= {
+                "tasks": self.data.tasks(splits),
+                "tasks_with_options": self.data.tasks_with_options(splits),
+                "classes": self.data.classes,
+            }
         if self.data.sets:
             settings["sets"] = self.data.sets
         # called, not handed to Hydra, which would turn dataclasses and dicts into configs

@@ -82,13 +82,14 @@ def confusions(rows: Sequence[Prediction], classes: Mapping[str, Sequence[str]])
     """One matrix a task with classes: truth against the first answer."""
     by_task: dict[str, list[Prediction]] = defaultdict(list)
     for row in rows:
-        if row.task in classes and row.answers:
+        if row.task in classes and (row.answers or row.ranking):
             by_task[row.task].append(row)
     return [
         Confusion(
             title=task,
             classes=list(classes[task]),
-            counts=confusion([r.truth for r in of_task], [r.answers[0].text for r in of_task],
+            counts=confusion([r.truth for r in of_task],
+                             [(r.answers or r.ranking)[0].text for r in of_task],
                              list(classes[task])),
         )
         for task, of_task in by_task.items()
@@ -102,8 +103,8 @@ def samples(log: PredictionLog) -> list[SampleAnswer]:
             task=row.task,
             video_id=row.video_id,
             prompt=row.prompt,
-            answers=[answer.text for answer in row.answers],
-            probabilities=[math.exp(answer.log_prob) for answer in row.answers],
+            answers=[answer.text for answer in row.answers or row.ranking],
+            probabilities=[math.exp(answer.log_prob) for answer in row.answers or row.ranking],
             truth=row.truth,
             frames=frames,
             references=row.references,

@@ -133,6 +133,19 @@ def test_texts_are_cleaned_up_and_captions_cut_to_their_first_words(root):
     assert item.target == "one two three"
 
 
+def test_options_of_a_question_stand_behind_it_and_are_answered_as_told(root):
+    options = {"options": ["tea", "fried egg", "cereal"], "answer": "cereal"}
+    changed(root, "activitynet_qa", lambda entry: entry.update(options))
+    for style, listed, answer in (
+        ("letters", "(A) tea (B) fried egg (C) cereal", "C"),
+        ("texts", "tea, fried egg, cereal", "cereal"),
+    ):
+        first, second = reader_of("activitynet_qa", options=style)(root, "train", None)[:2]
+        prompt = f"Question: what is shown? Options: {listed} Short answer:"
+        assert (first.prompt, first.target, first.references) == (prompt, answer, (answer,))
+        assert (second.prompt, second.options) == ("Question: what is shown? Short answer:", None)
+
+
 def test_a_prompt_without_a_place_for_the_question_is_refused():
     with pytest.raises(ConfigError, match=r"data\.reader\.prompt='what\?' has no \{question\}"):
         QuestionReader("msvd", "what?")

@@ -106,6 +106,40 @@ def test_references_that_are_no_list_are_named(tmp_path):
         OwnReader()(tmp_path, "train", None)
 
 
+def test_options_are_asked_and_answered_in_the_style_of_the_reader(tmp_path):
+    write(tmp_path / "train.jsonl", {**OWN, "options": ["a dog", "a cat"]}, OWN)
+    write(tmp_path / "val.csv", {**OWN, "options": "a dog|a cat", "answer": "B"})
+    for split in ("train", "val"):
+        first = OwnReader()(tmp_path, split, None)[0]
+        assert (first.prompt, first.target) == ("who? Options: (A) a dog (B) a cat", "B")
+        assert first.references == ("B",)
+        assert first.options.texts == ("a dog", "a cat")
+    told, free = OwnReader(options="texts")(tmp_path, "train", None)
+    assert (told.prompt, told.target) == ("who? Options: a dog, a cat", "a cat")
+    assert (free.prompt, free.target, free.options) == ("who?", "a cat", None)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["a dog", "a bird"], "line 1: the answer 'a cat' is none of the options"),
+        (["a cat"], "line 1: a question needs 2 to 26 options, got 1"),
+        ({"A": "a cat"}, "line 1: 'options' must be a list of texts, got"),
+    ],
+)
+def test_options_that_cannot_be_asked_are_named(tmp_path, options, message):
+    write(tmp_path / "train.jsonl", {**OWN, "options": options})
+    with pytest.raises(DataError, match=message):
+        OwnReader()(tmp_path, "train", None)
+
+
+def test_options_have_a_known_style():
+    with pytest.raises(
+        ConfigError, match=r"data.reader.options='roman' is unknown; choose letters"
+    ):
+        OwnReader(options="roman")
+
+
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv"])
 def test_one_file_serves_all_splits_by_its_split_column(tmp_path, suffix):
     rows = [{**OWN, "id": i, "split": split} for i, split in enumerate(["train", "val", "val", ""])]

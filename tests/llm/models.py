@@ -2,12 +2,22 @@
 
 import torch
 from transformers import (
+    BartConfig,
+    BartForConditionalGeneration,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    GemmaConfig,
+    GemmaForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
     OPTConfig,
     OPTForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
     T5Config,
     T5ForConditionalGeneration,
 )
@@ -37,25 +47,60 @@ T5 = {
 }
 
 
-def build(kind):
+BART = {
+    "vocab_size": len(tiny_tokenizer()),
+    "d_model": WIDTH,
+    "encoder_ffn_dim": 64,
+    "decoder_ffn_dim": 64,
+    "encoder_layers": 2,
+    "decoder_layers": 2,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4,
+    "max_position_embeddings": 256,
+    "scale_embedding": True,
+    "init_std": 0.3,
+    "decoder_start_token_id": 2,
+    **SPECIAL,
+}
+GPT2 = {
+    "vocab_size": len(tiny_tokenizer()),
+    "n_embd": WIDTH,
+    "n_layer": 2,
+    "n_head": 4,
+    "initializer_range": 0.3,
+    **SPECIAL,
+}
+OPT = {
+    "vocab_size": len(tiny_tokenizer()),
+    "hidden_size": WIDTH,
+    "ffn_dim": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "word_embed_proj_dim": 16,
+    "init_std": 0.3,
+    **SPECIAL,
+}
+# Grouped heads, windows shorter than a prompt, scaled embeddings, learned and relative positions.
+GROUPED = LLAMA | {"num_key_value_heads": 2}
+WINDOW = GROUPED | {"sliding_window": 8}
+GEMMA = GROUPED | {"head_dim": 8, "initializer_range": 0.1}
+FAMILIES = {
+    "llama": (LlamaForCausalLM, LlamaConfig, LLAMA),
+    "qwen2": (Qwen2ForCausalLM, Qwen2Config, GROUPED),
+    "mistral": (MistralForCausalLM, MistralConfig, WINDOW),
+    "gemma": (GemmaForCausalLM, GemmaConfig, GEMMA),
+    "gemma2": (Gemma2ForCausalLM, Gemma2Config, GEMMA | {"sliding_window": 8}),
+    "gpt2": (GPT2LMHeadModel, GPT2Config, GPT2),
+    "opt": (OPTForCausalLM, OPTConfig, OPT),
+    "t5": (T5ForConditionalGeneration, T5Config, T5),
+    "bart": (BartForConditionalGeneration, BartConfig, BART),
+}
+
+
+def build(kind, **settings):
     torch.manual_seed(0)
-    vocab = len(tiny_tokenizer())
-    if kind == "llama":
-        return LlamaForCausalLM(LlamaConfig(**LLAMA))
-    if kind == "gpt2":
-        config = {"vocab_size": vocab, "n_embd": WIDTH, "n_layer": 2, "n_head": 4}
-        return GPT2LMHeadModel(GPT2Config(**config, initializer_range=0.3, **SPECIAL))
-    if kind == "opt":
-        config = {
-            "vocab_size": vocab,
-            "hidden_size": WIDTH,
-            "ffn_dim": 64,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "word_embed_proj_dim": 16,
-        }
-        return OPTForCausalLM(OPTConfig(**config, init_std=0.3, **SPECIAL))
-    return T5ForConditionalGeneration(T5Config(**T5))
+    model, config, known = FAMILIES[kind]
+    return model(config(**known | settings))
 
 
 def save(kind, folder, **how):

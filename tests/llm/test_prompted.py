@@ -1,6 +1,6 @@
 import pytest
 import torch
-from models import build
+from models import FAMILIES, build
 from torch.nn.functional import cross_entropy
 
 from mmavlm.errors import ConfigError
@@ -10,7 +10,7 @@ from mmavlm.llm import PromptedLanguageModel
 from mmavlm.text import load_tokenizer
 from support import peak_bytes
 
-KINDS = ("llama", "gpt2", "opt", "t5")
+KINDS = tuple(FAMILIES)
 PROMPTS = ["what is the genre of the movie?", "hi", "why does the man sit in the prison?"]
 TARGETS = ["comedy", "ex-boyfriend ex-girlfriend", "zebra"]
 
@@ -33,7 +33,7 @@ def video(llm):
 def plain_log_prob(llm, video, prompt, answer):
     """One row, no padding, no cache: the sum over answer tokens of their log-probability."""
     embed = llm.model.get_input_embeddings()
-    asked = torch.cat([video, embed(torch.tensor([prompt]))], dim=1)
+    asked = torch.cat([video, embed(torch.tensor([prompt.ids]))], dim=1)
     if llm.model.config.is_encoder_decoder:
         start = [llm.model.config.decoder_start_token_id]
         decoder = torch.tensor([start + answer[:-1]])
@@ -66,6 +66,24 @@ def test_loss_is_the_mean_over_answer_tokens_and_ends(llm, video):
     scores = plain_scores(llm, video, [[text] for text in TARGETS])
     tokens = sum(llm.answer_length(text) for text in TARGETS)
     torch.testing.assert_close(llm.loss(video, PROMPTS, TARGETS), -scores.sum() / tokens)
+
+
+def test_token_ids_as_video_give_what_the_model_gives_for_its_own_input_ids(llm):
+    spelled = torch.tensor([[40, 60, 80], [41, 61, 81], [90, 70, 50]])
+    video = llm.model.get_input_embeddings()(spelled)
+    expected = []
+    for shown, prompt, target in zip(spelled.tolist(), PROMPTS, TARGETS, strict=True):
+        asked, answer = [*shown, *llm.texts.prompt(prompt).ids], llm.texts.answer(target)
+        if llm.model.config.is_encoder_decoder:
+            own = {"input_ids": torch.tensor([asked]), "labels": torch.tensor([answer])}
+        else:
+            labels = torch.tensor([[*[-100] * len(asked), *answer]])
+            own = {"input_ids": torch.tensor([asked + answer]), "labels": labels}
+        expected.append(-llm.model(**own).loss * len(answer))
+    scores = llm.rank(video, PROMPTS, TARGETS).diag()
+    torch.testing.assert_close(scores, torch.stack(expected), rtol=1e-4, atol=1e-4)
+    tokens = sum(llm.answer_length(text) for text in TARGETS)
+    torch.testing.assert_close(llm.loss(video, PROMPTS, TARGETS), -sum(expected) / tokens)
 
 
 @pytest.mark.parametrize("rank_chunk", [1, 7, 64])
@@ -102,7 +120,7 @@ def test_greedy_answers_are_the_likeliest_token_again_and_again(llm, video):
         ids, ask = [], llm.texts.prompt(prompt)
         for _ in range(3):
             ids.append(_argmax_next(llm, video[i : i + 1], ask, ids))
-            if ids[-1] == llm.texts.eos_id:
+            if ids[-1] == llm.texts.end_id:
                 break
         found = llm.generate(video[i : i + 1], [prompt], num_beams=1, max_new_tokens=3)[0][0]
         assert found.text == llm.texts.decode(ids)
@@ -112,13 +130,13 @@ def test_greedy_answers_are_the_likeliest_token_again_and_again(llm, video):
 
 def _argmax_next(llm, video, prompt, ids):
     embed = llm.model.get_input_embeddings()
-    asked = torch.cat([video, embed(torch.tensor([prompt]))], dim=1)
+    asked = torch.cat([video, embed(torch.tensor([prompt.ids]))], dim=1)
     if llm.model.config.is_encoder_decoder:
         start = [llm.model.config.decoder_start_token_id]
         decoder = torch.tensor([start + ids])
         logits = llm.model(inputs_embeds=asked, decoder_input_ids=decoder).logits
     else:
-        text = torch.tensor([[*prompt, *ids]])
+        text = torch.tensor([[*prompt.ids, *ids]])
         logits = llm.model(inputs_embeds=torch.cat([video, embed(text)], dim=1)).logits
     return logits[0, -1].argmax().item()
 
@@ -220,7 +238,7 @@ def test_counts_that_do_not_fit_are_refused(num_beams, num_answers, max_new_toke
 def test_answers_are_at_least_as_long_as_asked(llm, video):
     # the end of text made the likeliest token, so that nothing but the minimum holds answers open
     bias = torch.zeros(llm.model.get_output_embeddings().out_features)
-    bias[llm.texts.eos_id] = 1e4
+    bias[llm.texts.end_id] = 1e4
     hook = llm.model.get_output_embeddings().register_forward_hook(lambda *a: a[2] + bias)
     try:
         for least in (0, 1, 3):

@@ -28,6 +28,7 @@ def collate(samples: Sequence[Sample | BrokenItem]) -> VideoTextBatch:
         timestamps_s[row, :length] = sample.timestamps_s
         mask[row, :length] = True
     items = [sample.item for sample in whole]
+    options = [item.options for item in items]
     labels = [-1 if item.label is None else item.label for item in items]
     return VideoTextBatch(
         frames=None if visual.is_floating_point() else visual,
@@ -40,6 +41,7 @@ def collate(samples: Sequence[Sample | BrokenItem]) -> VideoTextBatch:
         item_id=[item.item_id for item in items],
         task=[item.task for item in items],
         references=[item.references or (item.target,) for item in items],
+        options=options if any(options) else None,
         label=torch.tensor(labels, dtype=torch.int64),
         broken=tuple(f"{sample.item.video_id}: {sample.reason}" for sample in broken),
     )

@@ -66,6 +66,11 @@ class SplitLoaders(L.LightningDataModule, ABC):
         """The tasks that occur in any of the splits, sorted."""
         return sorted({item.task for split in splits for item in self.items(split)})
 
+    def tasks_with_options(self, splits: Sequence[str] = SPLITS) -> list[str]:
+        """Those tasks of which some question brings options of its own, sorted."""
+        items = (item for split in splits for item in self.items(split))
+        return sorted({item.task for item in items if item.options is not None})
+
     def setup(self, stage: str | None = None) -> None:
         """Read all annotations, so that mistakes in any of them show before training."""
         one = {"validate": "val", "test": "test", "predict": "test"}

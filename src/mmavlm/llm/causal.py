@@ -1,4 +1,4 @@
-"""Decoder-only models: [video tokens][prompt tokens][answer tokens, end-of-text]."""
+"""Decoder-only models: [video and prompt tokens][answer tokens, end]."""
 
 from __future__ import annotations
 
@@ -9,51 +9,41 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig
 
-from mmavlm.llm.layout import (
-    Candidates,
-    Model,
-    Rows,
-    accepted,
-    behind_video,
-    embed,
-    token_log_probs,
-)
-from mmavlm.llm.texts import padded
+from mmavlm.llm.layout import Asked, Candidates, Rows, accepted, embed, token_log_probs
 
 
 class CausalLayout:
     """One sequence a row; an answer is scored from the position before its first token."""
 
-    def answer_log_probs(self, model: Model, video: Tensor, prompts: Rows, answers: Rows) -> Tensor:
+    def answer_log_probs(self, asked: Asked, answers: Rows) -> Tensor:
         """Log-probability of every answer token of the batch, row after row, (tokens,)."""
-        pairs = list(zip(prompts, answers, strict=True))
         # The last answer token is predicted, never read.
-        ids, mask = padded([[*p, *a[:-1]] for p, a in pairs], video.device)
-        inputs, mask = behind_video(model, video, ids, mask)
-        first = video.shape[1] + min(map(len, prompts)) - 1
-        kept = inputs.shape[1] - first
-        logits = model(
+        inputs, mask = asked.inputs([answer[:-1] for answer in answers])
+        starts = [asked.video.shape[1] + len(prompt) - 1 for prompt in asked.prompts]
+        kept = inputs.shape[1] - min(starts)
+        logits = asked.model(
             inputs_embeds=inputs,
             attention_mask=mask,
             use_cache=False,
-            **accepted(model, logits_to_keep=kept),
+            **accepted(asked.model, logits_to_keep=kept),
         ).logits[:, -kept:]
-        row = [i for i, (_, answer) in enumerate(pairs) for _ in answer]
+        row = [i for i, answer in enumerate(answers) for _ in answer]
         column = [
-            video.shape[1] + len(prompt) - 1 - first + j
-            for prompt, answer in pairs
+            start - min(starts) + j
+            for start, answer in zip(starts, answers, strict=True)
             for j in range(len(answer))
         ]
         # The places are known on the host, so picking them waits for nothing.
-        place = torch.tensor([row, column, list(itertools.chain(*answers))]).to(video.device)
+        place = torch.tensor([row, column, list(itertools.chain(*answers))]).to(logits.device)
         return token_log_probs(logits[place[0], place[1]], place[2])
 
-    def rank(self, model: Model, video: Tensor, prompts: Rows, candidates: Candidates) -> Tensor:
+    def rank(self, asked: Asked, candidates: Candidates) -> Tensor:
         """Summed log-probability (B,C) of the candidates.
 
         Video and prompt run once; their keys and values serve all candidates.
         """
-        inputs, seen = _prefix(model, video, prompts)
+        model = asked.model
+        inputs, seen = _left_padded(asked)
         start = seen.sum(dim=1, keepdim=True)
         prefix = model(
             inputs_embeds=inputs,
@@ -77,30 +67,27 @@ class CausalLayout:
                 past_key_values=cache,
                 use_cache=True,
                 **accepted(
-                    model, position_ids=behind + torch.arange(read.shape[1], device=video.device)
+                    model, position_ids=behind + torch.arange(read.shape[1], device=read.device)
                 ),
             ).logits
             rest = token_log_probs(logits.unflatten(0, ids.shape[:2]), ids[:, :, 1:])
             scores[:, part] += rest.masked_fill(~real[:, :, 1:], 0).sum(dim=2)
         return scores
 
-    def generate(
-        self, model: Model, video: Tensor, prompts: Rows, config: GenerationConfig
-    ) -> Tensor:
+    def generate(self, asked: Asked, config: GenerationConfig) -> Tensor:
         """Ids of generated answers, (B·num_return_sequences, at most max_new_tokens)."""
-        inputs, mask = _prefix(model, video, prompts)
-        return model.generate(
+        inputs, mask = _left_padded(asked)
+        return asked.model.generate(
             inputs_embeds=inputs, attention_mask=mask.long(), generation_config=config
         )
 
 
-def _prefix(model: Model, video: Tensor, prompts: Rows) -> tuple[Tensor, Tensor]:
+def _left_padded(asked: Asked) -> tuple[Tensor, Tensor]:
     """Video and prompt padded on the left, so that all rows go on at the same place."""
-    ids, mask = padded(prompts, video.device)
-    inputs, mask = behind_video(model, video, ids, mask)
+    inputs, mask = asked.inputs()
     length = inputs.shape[1]
     shift = length - mask.sum(dim=1, keepdim=True)
-    source = torch.arange(length, device=video.device) - shift  # (B,length), negative on padding
+    source = torch.arange(length, device=inputs.device) - shift  # (B,length), negative on padding
     index = source.clamp(min=0)[:, :, None].expand_as(inputs)
     return inputs.gather(1, index), source >= 0
 

@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import GenerationConfig
 
+from mmavlm.llm.texts import Prompt, padded
+
 Model = Any  # a transformers model that generates; its classes have no typed base in common
 Rows = Sequence[Sequence[int]]
 
@@ -36,31 +38,48 @@ class Candidates:
             yield part, self.ids[:, part], self.mask[:, part]
 
 
-class Layout(Protocol):
-    """Where video, prompt and answer stand in a model; all methods take the model they run."""
+@dataclass(frozen=True)
+class Asked:
+    """What a `model` reads of B rows before it answers: video tokens (B,K,Dl) and prompts."""
 
-    def answer_log_probs(self, model: Model, video: Tensor, prompts: Rows, answers: Rows) -> Tensor:
+    model: Model
+    video: Tensor
+    prompts: Sequence[Prompt]
+
+    def inputs(self, answers: Rows | None = None) -> tuple[Tensor, Tensor]:
+        """Embeddings (B,L,Dl) and mask (B,L) of video, prompt and, if given, the answer behind.
+
+        Rows are padded on the right.
+        """
+        count = self.video.shape[1]
+        starts = [prompt.video_at for prompt in self.prompts]
+        rows = [
+            [*p.ids[: p.video_at], *[0] * count, *p.ids[p.video_at :], *answer]
+            for p, answer in zip(self.prompts, answers or [()] * len(starts), strict=True)
+        ]
+        ids, mask = padded(rows, self.video.device)
+        text = embed(self.model, ids)
+        place = (torch.tensor(starts)[:, None] + torch.arange(count)).to(text.device)
+        place = place[:, :, None].expand(-1, -1, text.shape[2])
+        return text.scatter(1, place, self.video.to(text.dtype)), mask
+
+
+class Layout(Protocol):
+    """Where video, prompt and answer stand in a model."""
+
+    def answer_log_probs(self, asked: Asked, answers: Rows) -> Tensor:
         """Log-probability of every answer token of the batch, row after row, (tokens,)."""
 
-    def rank(self, model: Model, video: Tensor, prompts: Rows, candidates: Candidates) -> Tensor:
+    def rank(self, asked: Asked, candidates: Candidates) -> Tensor:
         """Summed log-probability (B,C) of the candidates."""
 
-    def generate(
-        self, model: Model, video: Tensor, prompts: Rows, config: GenerationConfig
-    ) -> Tensor:
+    def generate(self, asked: Asked, config: GenerationConfig) -> Tensor:
         """Ids of generated answers, (B·num_return_sequences, at most max_new_tokens)."""
 
 
 def embed(model: Model, ids: Tensor) -> Tensor:
     """Token embeddings (…,Dl) of ids (…)."""
     return model.get_input_embeddings()(ids)
-
-
-def behind_video(model: Model, video: Tensor, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Video (B,K,Dl), then the embeddings of ids (B,L): inputs (B,K+L,Dl), mask (B,K+L)."""
-    text = embed(model, ids)
-    inputs = torch.cat([video.to(text.dtype), text], dim=1)
-    return inputs, torch.cat([mask.new_ones(video.shape[:2]), mask], dim=1)
 
 
 def token_log_probs(logits: Tensor, ids: Tensor) -> Tensor:

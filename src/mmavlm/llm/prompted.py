@@ -14,9 +14,10 @@ from mmavlm.errors import ConfigError
 from mmavlm.footprint import Phase, layers_phase, logits_phase, recomputed
 from mmavlm.interfaces import Answer
 from mmavlm.llm.causal import CausalLayout
-from mmavlm.llm.layout import Candidates, Layout, Model
+from mmavlm.llm.chat import PROMPT_FIELD
+from mmavlm.llm.layout import Asked, Candidates, Layout, Model
 from mmavlm.llm.seq2seq import Seq2SeqLayout
-from mmavlm.llm.texts import PROMPT_FIELD, Texts, padded
+from mmavlm.llm.texts import Texts, padded
 
 
 class PromptSettings(TypedDict, total=False):
@@ -24,7 +25,8 @@ class PromptSettings(TypedDict, total=False):
 
     max_prompt_tokens: int  # 128; longer prompts lose their beginning
     max_answer_tokens: int  # 256; longer answers lose their end
-    prompt_template: str  # "{prompt}"
+    prompt_template: str  # "{prompt}"; {video} says where the video goes, if not in front
+    chat_template: str | None  # None; auto (the tokenizer's own), Jinja, or the path of a file
     rank_chunk: int  # 64 sequences scored at a time
     gradient_checkpointing: bool  # False; True trades a second forward pass for memory
 
@@ -57,6 +59,7 @@ class PromptedLanguageModel(nn.Module):
             max_prompt_tokens=settings.get("max_prompt_tokens", 128),
             max_answer_tokens=settings.get("max_answer_tokens", 256),
             continues=not seq2seq,
+            chat=settings.get("chat_template"),
         )
         self.rank_chunk = settings.get("rank_chunk", 64)
         if self.rank_chunk < 1:
@@ -82,12 +85,9 @@ class PromptedLanguageModel(nn.Module):
         return self
 
     def loss(self, video_tokens: Tensor, prompts: Sequence[str], targets: Sequence[str]) -> Tensor:
-        """Mean cross-entropy over the answer tokens and ends-of-text of the batch, a scalar."""
+        """Mean cross-entropy over the answer tokens and their ends of the batch, a scalar."""
         answers = [self.texts.answer(text) for text in targets]
-        log_probs = self.layout.answer_log_probs(
-            self.model, video_tokens, self._prompt_ids(prompts), answers
-        )
-        return -log_probs.mean()
+        return -self.layout.answer_log_probs(self._asked(video_tokens, prompts), answers).mean()
 
     @torch.no_grad()
     def generate(
@@ -126,15 +126,15 @@ class PromptedLanguageModel(nn.Module):
             min_new_tokens=min_new_tokens or None,
             max_new_tokens=max_new_tokens,
             bos_token_id=self.texts.tokenizer.bos_token_id,
-            eos_token_id=self.texts.eos_id,
+            eos_token_id=self.texts.end_ids,
             pad_token_id=self.texts.pad_id,
             decoder_start_token_id=getattr(self.model.config, "decoder_start_token_id", None),
         )
-        prompt_ids = self._prompt_ids(prompts)
+        asked = self._asked(video_tokens, prompts)
         with self._scoring():
-            generated = self.layout.generate(self.model, video_tokens, prompt_ids, config)
+            generated = self.layout.generate(asked, config)
             answers = [self.texts.until_end(ids) for ids in generated.tolist()]
-            scores = self._score(video_tokens, prompt_ids, answers, per_row=num_answers)
+            scores = self._score(asked, answers, per_row=num_answers)
         pairs = zip(answers, scores.flatten().tolist(), strict=True)
         found = [Answer(self.texts.decode(ids), log_prob) for ids, log_prob in pairs]
         return [found[i : i + num_answers] for i in range(0, len(found), num_answers)]
@@ -152,7 +152,7 @@ class PromptedLanguageModel(nn.Module):
             raise ConfigError("there is nothing to rank; give at least one candidate answer")
         answers = [self.texts.answer(text) for text in candidates]
         with self._scoring():
-            return self._score(video_tokens, self._prompt_ids(prompts), answers, per_row=None)
+            return self._score(self._asked(video_tokens, prompts), answers, per_row=None)
 
     def answer_length(self, text: str) -> int:
         """How many tokens `text` takes as an answer, end-of-text included."""
@@ -174,23 +174,17 @@ class PromptedLanguageModel(nn.Module):
             phases.append(phase)
         return [*phases, logits_phase(rows, answer, model.config.vocab_size, item)]
 
-    def _prompt_ids(self, prompts: Sequence[str]) -> list[list[int]]:
-        return [self.texts.prompt(text) for text in prompts]
+    def _asked(self, video_tokens: Tensor, prompts: Sequence[str]) -> Asked:
+        return Asked(self.model, video_tokens, [self.texts.prompt(text) for text in prompts])
 
-    def _score(
-        self,
-        video_tokens: Tensor,
-        prompts: list[list[int]],
-        answers: list[list[int]],
-        per_row: int | None,
-    ) -> Tensor:
+    def _score(self, asked: Asked, answers: list[list[int]], per_row: int | None) -> Tensor:
         """Scores (B,C) of answers: `per_row` own ones of each row, or the same for all rows."""
-        ids, mask = padded(answers, video_tokens.device)
-        rows = len(prompts)
+        ids, mask = padded(answers, asked.video.device)
+        rows = len(asked.prompts)
         shape = (rows, per_row or len(answers), ids.shape[1])
         ids, mask = (t.view(shape) if per_row else t.expand(shape) for t in (ids, mask))
         candidates = Candidates(ids, mask, self.rank_chunk)
-        return self.layout.rank(self.model, video_tokens, prompts, candidates)
+        return self.layout.rank(asked, candidates)
 
     @contextmanager
     def _scoring(self) -> Iterator[None]:

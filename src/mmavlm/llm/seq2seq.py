@@ -1,4 +1,4 @@
-"""Encoder-decoder models: the encoder reads [video tokens][prompt tokens], the decoder answers."""
+"""Encoder-decoder models: the encoder reads video and prompt, the decoder answers."""
 
 from __future__ import annotations
 
@@ -9,36 +9,37 @@ from torch import Tensor
 from transformers import GenerationConfig
 from transformers.modeling_outputs import BaseModelOutput
 
-from mmavlm.llm.layout import Candidates, Model, Rows, behind_video, token_log_probs
+from mmavlm.llm.layout import Asked, Candidates, Model, Rows, token_log_probs
 from mmavlm.llm.texts import padded
 
 
 class Seq2SeqLayout:
     """Two sequences a row; the decoder begins with its start token."""
 
-    def answer_log_probs(self, model: Model, video: Tensor, prompts: Rows, answers: Rows) -> Tensor:
+    def answer_log_probs(self, asked: Asked, answers: Rows) -> Tensor:
         """Log-probability of every answer token of the batch, row after row, (tokens,)."""
-        inputs, mask = _prefix(model, video, prompts)
-        ids, real = padded(answers, video.device)
-        logits = model(
+        inputs, mask = asked.inputs()
+        ids, real = padded(answers, inputs.device)
+        logits = asked.model(
             inputs_embeds=inputs,
             attention_mask=mask,
-            decoder_input_ids=_shifted(model, ids),
+            decoder_input_ids=_shifted(asked.model, ids),
             decoder_attention_mask=real,
             use_cache=False,
         ).logits
         row = [i for i, answer in enumerate(answers) for _ in answer]
         column = [j for answer in answers for j in range(len(answer))]
         # The places are known on the host, so picking them waits for nothing.
-        place = torch.tensor([row, column, list(itertools.chain(*answers))]).to(video.device)
+        place = torch.tensor([row, column, list(itertools.chain(*answers))]).to(logits.device)
         return token_log_probs(logits[place[0], place[1]], place[2])
 
-    def rank(self, model: Model, video: Tensor, prompts: Rows, candidates: Candidates) -> Tensor:
+    def rank(self, asked: Asked, candidates: Candidates) -> Tensor:
         """Summed log-probability (B,C) of the candidates.
 
         The encoder runs once for all candidates of a row.
         """
-        inputs, seen = _prefix(model, video, prompts)
+        model = asked.model
+        inputs, seen = asked.inputs()
         hidden = model.get_encoder()(inputs_embeds=inputs, attention_mask=seen).last_hidden_state
         scores = []
         for _, ids, real in candidates.chunks():
@@ -54,20 +55,13 @@ class Seq2SeqLayout:
             scores.append(log_probs.masked_fill(~real, 0).sum(dim=2))
         return torch.cat(scores, dim=1)
 
-    def generate(
-        self, model: Model, video: Tensor, prompts: Rows, config: GenerationConfig
-    ) -> Tensor:
+    def generate(self, asked: Asked, config: GenerationConfig) -> Tensor:
         """Ids of generated answers, (B·num_return_sequences, at most max_new_tokens)."""
-        inputs, mask = _prefix(model, video, prompts)
-        generated = model.generate(
+        inputs, mask = asked.inputs()
+        generated = asked.model.generate(
             inputs_embeds=inputs, attention_mask=mask.long(), generation_config=config
         )
         return generated[:, 1:]  # without the decoder's start token
-
-
-def _prefix(model: Model, video: Tensor, prompts: Rows) -> tuple[Tensor, Tensor]:
-    ids, mask = padded(prompts, video.device)
-    return behind_video(model, video, ids, mask)
 
 
 def _shifted(model: Model, ids: Tensor) -> Tensor:

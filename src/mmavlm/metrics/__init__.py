@@ -23,6 +23,7 @@ from mmavlm.metrics.resampling import Paired, paired_difference
 from mmavlm.metrics.retrieval import RetrievalRecall, retrieval_recall
 from mmavlm.metrics.sah import SAHRatio
 from mmavlm.metrics.scoring import Kind, TaskScores
+from mmavlm.metrics.unparsed import UnparsedRate
 from mmavlm.metrics.yes_no import YesNoStats
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "Rule",
     "SAHRatio",
     "TaskScores",
+    "UnparsedRate",
     "YesNoStats",
     "answer_accuracy",
     "bootstrap_interval",

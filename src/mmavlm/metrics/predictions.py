@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
 
@@ -26,7 +26,8 @@ class Prediction:
     """Generated answers and ranked classes (either may be empty), best first, for one item.
 
     `references` are all texts that count as right, the truth among them; `compare` is the rule by
-    which the generated answers are scored.
+    which the generated answers are scored. Where a question brings options, `answers` are those
+    named by what was `said`.
     """
 
     item_id: str
@@ -38,6 +39,7 @@ class Prediction:
     ranking: list[Answer]
     references: list[str]
     compare: Rule = "whole"
+    said: list[str] = field(default_factory=list)
 
     @classmethod
     def of(
@@ -47,6 +49,7 @@ class Prediction:
         answers: list[Answer],
         ranking: list[Answer],
         compare: Rule = "whole",
+        said: Sequence[str] = (),
     ) -> Prediction:
         """The prediction for one row of a batch."""
         return cls(
@@ -59,6 +62,7 @@ class Prediction:
             ranking=ranking,
             references=list(batch.references[row] if batch.references else [batch.target[row]]),
             compare=compare,
+            said=list(said),
         )
 
 
@@ -176,6 +180,7 @@ def _parsed(line: str, rule: Rule | None) -> Prediction:
         ranking=ranking,
         references=[_text(text, "references") for text in references],
         compare=compare,
+        said=[_text(text, "said") for text in values.get("said") or ()],
     )
 
 

@@ -10,12 +10,14 @@ from torch import nn
 from mmavlm.metrics.answers import AnswerAccuracy, Rule
 from mmavlm.metrics.captions import CHOOSING, CaptionScores
 from mmavlm.metrics.predictions import Prediction
+from mmavlm.metrics.unparsed import UnparsedRate
 
-Kind = Literal["generated", "ranked"]
+Kind = Literal["generated", "ranked", "said"]
+Metric = AnswerAccuracy | CaptionScores | UnparsedRate
 
 
 class TaskScores(nn.Module):
-    """Scores of each task's generated answers and of its ranked classes.
+    """Scores of each task's generated answers, of its ranked classes, and of what names no option.
 
     `rules` says of each task how its generated answers are scored (rankings always whole), `kinds`
     in which ways it is answered; tasks of one of the `sets` are named `<set>/<task>`. Every process
@@ -40,7 +42,11 @@ class TaskScores(nn.Module):
         """The scores of predictions at hand, whose tasks have one rule each."""
         kinds: dict[str, dict[Kind, None]] = {}
         for row in predictions:
-            given: dict[Kind, bool] = {"generated": bool(row.answers), "ranked": bool(row.ranking)}
+            given: dict[Kind, bool] = {
+                "generated": bool(row.answers),
+                "ranked": bool(row.ranking),
+                "said": bool(row.said),
+            }
             kinds.setdefault(row.task, {}).update({k: None for k, there in given.items() if there})
         rules = {row.task: row.compare for row in predictions}
         ordered = {task: sorted(of_task) for task, of_task in kinds.items()}  # generated first
@@ -52,10 +58,13 @@ class TaskScores(nn.Module):
     def update(self, predictions: Iterable[Prediction]) -> None:
         """Take what was answered to some items."""
         for row in predictions:
+            if row.said:
+                unparsed = self._metric_at(row.task, "said")
+                cast(UnparsedRate, unparsed).update([row.item_id], [row.answers[0].text])
             for kind, answers in (("generated", row.answers), ("ranked", row.ranking)):
                 if not answers:
                     continue
-                metric = self.metrics[self.places.index((row.task, cast(Kind, kind)))]
+                metric = self._metric_at(row.task, cast(Kind, kind))
                 texts = [answer.text for answer in answers]
                 if isinstance(metric, CaptionScores):
                     metric.update([row.item_id], [row.video_id], texts[:1], [row.references])
@@ -67,16 +76,17 @@ class TaskScores(nn.Module):
     def compute(self) -> dict[str, float]:
         """Scores by name, and afresh from here on.
 
-        `<task>/<score>` of generated answers, `<task>/rank_<score>` of ranked classes; over the
+        `<task>/<score>` of generated answers, `<task>/rank_<score>` of ranked classes,
+        `<task>/unparsed` of answers to questions with options; over the
         tasks of a set, and over all, the mean `accuracy` (top-1, generated where there is both) and
         of captions `cider_plain`.
         """
         values: dict[str, float] = {}
         over_tasks: dict[str, dict[str, float]] = {"accuracy": {}, CHOOSING: {}}
         for (task, kind), metric in zip(self.places, self.metrics, strict=True):
-            of_task = cast(AnswerAccuracy | CaptionScores, metric).compute()  # on every process
-            cast(AnswerAccuracy | CaptionScores, metric).reset()
-            if not of_task["count"]:
+            of_task = cast(Metric, metric).compute()  # on every process
+            cast(Metric, metric).reset()
+            if not of_task.get("count" if kind != "said" else "parsed_of"):
                 continue
             prefix = "rank_" if kind == "ranked" else ""
             values |= {f"{task}/{prefix}{name}": value for name, value in of_task.items()}
@@ -94,8 +104,13 @@ class TaskScores(nn.Module):
     def reset(self) -> None:
         """Forget what was taken."""
         for metric in self.metrics:
-            cast(AnswerAccuracy | CaptionScores, metric).reset()
+            cast(Metric, metric).reset()
 
-    def _metric(self, task: str, kind: Kind) -> AnswerAccuracy | CaptionScores:
+    def _metric_at(self, task: str, kind: Kind) -> nn.Module:
+        return self.metrics[self.places.index((task, kind))]
+
+    def _metric(self, task: str, kind: Kind) -> Metric:
+        if kind == "said":
+            return UnparsedRate()
         rule = self.rules[task] if kind == "generated" else "whole"
         return CaptionScores() if rule == "caption" else AnswerAccuracy(compare=rule)

@@ -68,6 +68,8 @@ class ExportedFolder:
             settings["prompt_tokenizer.subfolder"] = QFORMER_TOKENIZER
         if "tokenizer" in (config["llm"] or {}):
             settings["llm.tokenizer"] = str(self.path)
+        if (config["llm"] or {}).get("chat_template") not in (None, "none"):
+            settings["llm.chat_template"] = "auto"  # what it was lies with the tokenizer
         if (self.path / FROZEN).is_file():
             settings["init.weights"] = str(self.path / FROZEN)
         return settings

@@ -12,8 +12,8 @@ from torch import Tensor
 from mmavlm.backbone import VideoLanguageModel
 from mmavlm.batch import VideoTextBatch
 from mmavlm.errors import ConfigError
-from mmavlm.interfaces import Answer
 from mmavlm.metrics import Kind, Prediction, Rule, TaskScores, check_rule, left_out
+from mmavlm.stages.answering import AnswerBy, answer_rows, check_answer_by
 from mmavlm.stages.base import EVALUATED, Stage
 from mmavlm.stages.optim import OptimizerRecipe
 from mmavlm.stages.predictions import PredictionLog
@@ -22,18 +22,21 @@ log = logging.getLogger(__name__)
 
 
 class FineTune(Stage):
-    """Train on answers, evaluate by generation and, where a task has classes, by ranking them.
+    """Train on answers, evaluate by generation, by ranking what there is to choose from, or both.
 
-    `classes` maps a task to its class names; tasks without an entry have open answers. Accuracy
+    `classes` maps a task to its class names; `tasks_with_options` have questions that bring options
+    of their own; what is neither has open answers, which are always generated. Accuracy
     is reported for each task an item is of: top-1/top-5 of the beams (`<task>/top1`), of the
-    ranked classes (`<task>/rank_top1`), and by majority over a video's items. `compare` says how a
-    generated answer is scored: the whole of it must be right, or its first word, or as a caption
+    ranked candidates (`<task>/rank_top1`), and by majority over a video's items. `compare` says how
+    a generated answer is scored: the whole of it must be right, or its first word, or as a caption
     beside all references (`<task>/cider`); one rule for all, or by task or set, the whole where
-    none is named.
+    none is named. A generated answer to a question with options counts as the option it names;
+    `<task>/unparsed` is the share that names none.
 
     Raises:
-        ConfigError: if the backbone has no LLM, more answers are asked for than beams, a comparison
-            or what it is for is unknown, or none of the tasks gives the `monitor`.
+        ConfigError: if the backbone has no LLM, more answers are asked for than beams, none of the
+            tasks gives the `monitor`, or a comparison, what it is for, or the way to answer is
+            unknown.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class FineTune(Stage):
         *,
         tasks: Sequence[str],
         classes: Mapping[str, Sequence[str]] | None = None,
+        tasks_with_options: Sequence[str] = (),
         text_weight: float = 1.0,
         align_weight: float = 1.0,
         num_beams: int = 5,
@@ -50,6 +54,7 @@ class FineTune(Stage):
         min_new_tokens: int = 1,
         max_new_tokens: int = 30,
         compare: Rule | Mapping[str, Rule] = "whole",
+        answer_by: AnswerBy = "both",
         generate_in_validation: bool = True,
         monitor: str = "val/accuracy",
         run: dict[str, Any] | None = None,
@@ -64,7 +69,9 @@ class FineTune(Stage):
                 "each answer is a beam"
             )
         self.classes = {task: list(names) for task, names in (classes or {}).items()}
+        self.tasks_with_options = frozenset(tasks_with_options)
         self.generate_in_validation = generate_in_validation
+        self.answer_by = check_answer_by(answer_by, generate_in_validation=generate_in_validation)
         self.text_weight = text_weight
         self.align_weight = align_weight
         self.answering = {
@@ -123,36 +130,32 @@ class FineTune(Stage):
         self._log_scores("test")
 
     def answer(
-        self, batch: VideoTextBatch, *, generate: bool = True
+        self, batch: VideoTextBatch, by: AnswerBy = "both"
     ) -> tuple[Tensor, list[Prediction]]:
         """Answers to a batch: the loss of the true ones, and a prediction for each row."""
         llm = self.backbone.llm
         assert llm is not None  # checked at construction
         tokens = self.backbone.video_tokens(self.backbone.remember(self.backbone.watch(batch)))
         loss = llm.loss(tokens, batch.prompt, batch.target)
-        generated: list[list[Answer]] = [[] for _ in batch.prompt]
-        ranked: list[list[Answer]] = [[] for _ in batch.prompt]
-        for task in dict.fromkeys(batch.task):
-            rows = [i for i, other in enumerate(batch.task) if other == task]
-            prompts = [batch.prompt[i] for i in rows]
-            if generate or task not in self.classes:
-                answers = llm.generate(
-                    tokens[rows], prompts, max_new_tokens=self.max_new_tokens, **self.answering
-                )
-                _place(generated, rows, answers)
-            if task in self.classes:
-                scores = llm.rank(tokens[rows], prompts, self.classes[task])
-                _place(ranked, rows, _sorted(self.classes[task], scores))
+        settings = {**self.answering, "max_new_tokens": self.max_new_tokens}
+        answered = answer_rows(llm, tokens, batch, self.classes, by, **settings)
         return loss, [
-            Prediction.of(batch, i, generated[i], ranked[i], self.rules.get(task, "whole"))
-            for i, task in enumerate(batch.task)
+            Prediction.of(
+                batch,
+                i,
+                row.generated,
+                row.ranked,
+                compare=self.rules.get(batch.task[i], "whole"),
+                said=row.said,
+            )
+            for i, row in enumerate(answered)
         ]
 
     def _evaluate(self, batch: VideoTextBatch, split: str) -> None:
         if self._skip(batch):
             return
         for name, rows in self._by_set(batch):
-            loss, predictions = self.answer(rows, generate=self._generates(split))
+            loss, predictions = self.answer(rows, self._answers_by(split))
             self._log_losses(split, {"text": loss}, rows)
             self._note_set_loss(split, name, loss, len(rows))
             self._scores(split).update(predictions)
@@ -172,9 +175,10 @@ class FineTune(Stage):
         self._log_set_losses(split, "text")
 
     def _rules(self, compare: Rule | Mapping[str, Rule], tasks: Sequence[str]) -> dict[str, Rule]:
-        """The rule of each task."""
+        """The rule of each task; an option is compared as a whole."""
         if isinstance(compare, str):
-            return dict.fromkeys(tasks, check_rule(compare, "stage.compare"))
+            rule = check_rule(compare, "stage.compare")
+            return {task: "whole" if task in self.tasks_with_options else rule for task in tasks}
         known = {*tasks, *self.sets}
         if unknown := set(compare) - known:
             raise ConfigError(
@@ -187,13 +191,21 @@ class FineTune(Stage):
         return cast(TaskScores, self.scores[split])
 
     def _kinds(self, split: str, task: str) -> list[Kind]:
-        """How a task is answered: by generation, by ranking its classes, or both."""
-        if task not in self.classes:
+        """How a task is answered: by generation, by ranking, or both; and whether it is parsed."""
+        by, has_options = self._answers_by(split), task in self.tasks_with_options
+        if task not in self.classes and not has_options:
             return ["generated"]
-        return ["generated", "ranked"] if self._generates(split) else ["ranked"]
+        # Beside questions with options a task may have open ones.
+        generates = by != "rank" or task not in self.classes
+        given: dict[Kind, bool] = {
+            "generated": generates,
+            "ranked": by != "generate",
+            "said": generates and has_options,
+        }
+        return [kind for kind, there in given.items() if there]
 
-    def _generates(self, split: str) -> bool:
-        return split == "test" or self.generate_in_validation
+    def _answers_by(self, split: str) -> AnswerBy:
+        return "rank" if split == "val" and not self.generate_in_validation else self.answer_by
 
     def _fit_classes(self, max_new_tokens: int) -> int:
         """At least as many new tokens as the longest class name takes."""
@@ -212,17 +224,3 @@ class FineTune(Stage):
             longest,
         )
         return lengths[longest]
-
-
-def _place(into: list[list[Answer]], rows: Sequence[int], answers: Sequence[list[Answer]]) -> None:
-    for row, best_first in zip(rows, answers, strict=True):
-        into[row] = best_first
-
-
-def _sorted(candidates: Sequence[str], scores: Tensor) -> list[list[Answer]]:
-    """Candidates by descending log-probability, for each row of scores (B,C)."""
-    values, order = scores.sort(dim=1, descending=True)
-    return [
-        [Answer(candidates[c], value) for c, value in zip(row, row_values, strict=True)]
-        for row, row_values in zip(order.tolist(), values.tolist(), strict=True)
-    ]

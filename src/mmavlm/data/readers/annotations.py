@@ -15,6 +15,7 @@ from typing_extensions import TypedDict
 
 from mmavlm.errors import ConfigError, DataError
 from mmavlm.interfaces import VideoItem
+from mmavlm.options import Options, Style, read_options
 from mmavlm.text import clean_caption
 
 SUFFIXES = (".jsonl", ".csv")
@@ -92,6 +93,25 @@ class Row:
         if cleaned := clean_caption(raw, max_words):
             return cleaned
         raise self.error(f"{key!r} holds no words: {raw!r}; write some, or remove the row")
+
+    def options(self, key: str, style: Style, right: str) -> tuple[Options, int] | None:
+        """What there is to choose from, and which of it is right; None where the key is absent.
+
+        In a csv the texts have | in between.
+
+        Raises:
+            DataError: naming file, row and what came.
+        """
+        value = self.values.get(key)
+        if value is None or value == "":
+            return None
+        texts = value.split("|") if isinstance(value, str) else value
+        if not isinstance(texts, list) or not all(isinstance(t, str | int | float) for t in texts):
+            raise self.error(f"{key!r} must be a list of texts, got {value!r}")
+        try:
+            return read_options([str(text).strip() for text in texts], style, right)
+        except DataError as error:
+            raise self.error(str(error)) from None
 
     def stretch_s(self, start: str = "start_s", end: str = "end_s") -> tuple[float, float | None]:
         """The seconds under `start` (0 where absent) and `end` (None where absent), in order.

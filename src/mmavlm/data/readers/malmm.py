@@ -16,6 +16,7 @@ from mmavlm.data.readers.entries import EntryFiles, refuse_none_left, told
 from mmavlm.data.sources import locate
 from mmavlm.errors import ConfigError, DataError
 from mmavlm.interfaces import VideoItem
+from mmavlm.options import Style, check_style
 
 log = logging.getLogger(__name__)
 
@@ -158,10 +159,12 @@ class LabelReader(EntryReader):
 class QuestionReader(EntryReader):
     """Questions with short answers: `{id: {question, answer, video, frame_length}}`.
 
-    `prompt` holds `{question}`. Files are `qa_{train,val,test}.json`.
+    `prompt` holds `{question}`. Files are `qa_{train,val,test}.json`. An entry may have `options`,
+    a list of texts of which the answer is one: they stand behind the question, to be answered by
+    letters, numbers or texts, as `options` says.
 
     Raises:
-        ConfigError: if the prompt has no place for the question.
+        ConfigError: if the prompt has no place for the question, or options have no such answers.
     """
 
     def __init__(
@@ -169,10 +172,12 @@ class QuestionReader(EntryReader):
         folder: str,
         prompt: str,
         *,
+        options: Style = "letters",
         source: str = "auto",
         counted: bool = False,
         **named: Unpack[SplitNames],
     ) -> None:
+        self.style = check_style(options, "data.reader.options")
         if QUESTION not in prompt:
             raise ConfigError(f"data.reader.prompt={prompt!r} has no {QUESTION} to fill in")
         files = EntryFiles(folder, "qa_", counted=counted, **named)
@@ -180,9 +185,13 @@ class QuestionReader(EntryReader):
 
     def item(self, where: Where, key: str, row: Row) -> VideoItem:
         """The item of a question."""
-        prompt = self.prompt.replace(QUESTION, row.words("question"))
-        answer = row.words("answer")
-        return self._item(where, key, row, prompt=prompt, target=answer, task="qa")
+        question, answer = row.words("question"), row.words("answer")
+        chosen = row.options("options", self.style, row.text("answer"))
+        if chosen is not None:
+            question, answer = chosen[0].ask(question), chosen[0].answers[chosen[1]]
+        prompt = self.prompt.replace(QUESTION, question)
+        item = self._item(where, key, row, prompt=prompt, target=answer, task="qa")
+        return item if chosen is None else replace(item, options=chosen[0])
 
 
 class ReferenceReader(EntryReader):

@@ -10,6 +10,7 @@ from typing_extensions import Unpack
 from mmavlm.data.readers.annotations import Row, SplitFiles, SplitNames, distinct
 from mmavlm.data.sources import inside
 from mmavlm.interfaces import VideoItem
+from mmavlm.options import Style, check_style
 
 OPEN = "open"  # the task of rows that name none
 
@@ -18,19 +19,26 @@ class OwnReader:
     """Rows `{"video", "prompt", "answer"}` of `<root>/<folder>/{train,val,test}.jsonl` (or .csv).
 
     `video` is a path below the root, to a file or a folder of frames. May be given: `id`,
-    `start_s`, `end_s`, `task`, `references` (other right answers; in a csv, with | in between).
-    See `SplitFiles` for other names of the files, and for one file with a `split` column. `closed`
-    lists the tasks whose answers are classes, to be ranked.
+    `start_s`, `end_s`, `task`, `references` (other right answers; in a csv, with | in between),
+    `options` (what there is to choose from, likewise; the answer is the text, letter or number of
+    one). See `SplitFiles` for other names of the files, and for one file with a `split` column.
+    `closed` lists the tasks whose answers are classes, to be ranked; `options` says whether options
+    are answered by letters, numbers or texts.
+
+    Raises:
+        ConfigError: if there is no such way to answer options.
     """
 
     def __init__(
         self,
         folder: str = ".",
         closed: Sequence[str] = (),
+        options: Style = "letters",
         **named: Unpack[SplitNames],
     ) -> None:
         self.files = SplitFiles(folder, **named)
         self.closed = tuple(closed)
+        self.style = check_style(options, "data.reader.options")
 
     def __call__(self, root: Path, split: str, task: str | Sequence[str] | None) -> list[VideoItem]:
         """One item a row of the split, of the given task or tasks if any.
@@ -42,7 +50,7 @@ class OwnReader:
         tasks = [task] if isinstance(task, str) else list(task or ())
         classes = self.classes(root, task)
         items = [
-            _item(root, row, of_task, classes.get(of_task, []))
+            self._item(root, row, of_task, classes.get(of_task, []))
             for row in self.files.rows(root, split)
             if (of_task := _task(row)) in tasks or not tasks
         ]
@@ -58,28 +66,35 @@ class OwnReader:
                     labels[name].add(str(row.need("answer")))
         return {name: sorted(found) for name, found in labels.items()}
 
+    def _item(self, root: Path, row: Row, task: str, classes: list[str]) -> VideoItem:
+        video, answer, prompt = (str(row.need(key)) for key in ("video", "answer", "prompt"))
+        start_s, end_s = row.stretch_s()
+        chosen = row.options("options", self.style, answer)
+        if chosen is not None:
+            prompt, answer = chosen[0].ask(prompt), chosen[0].answers[chosen[1]]
+        return VideoItem(
+            item_id=str(row.values.get("id") or f"{video}, {row.place}"),
+            video_id=video,
+            source=inside(root, video),
+            prompt=prompt,
+            target=answer,
+            task=task,
+            start_s=start_s,
+            end_s=end_s,
+            references=(answer, *_references(row)),
+            label=classes.index(answer) if answer in classes else None,
+            options=None if chosen is None else chosen[0],
+        )
+
 
 def _task(row: Row) -> str:
     return str(row.values.get("task") or OPEN)
 
 
-def _item(root: Path, row: Row, task: str, classes: list[str]) -> VideoItem:
-    video, answer = str(row.need("video")), str(row.need("answer"))
-    start_s, end_s = row.stretch_s()
+def _references(row: Row) -> list[str]:
     references = row.values.get("references") or ()
     if isinstance(references, str):
         references = [text for text in references.split("|") if text]
     if not isinstance(references, list | tuple):
         raise row.error(f"'references' must be a list of texts, got {references!r}")
-    return VideoItem(
-        item_id=str(row.values.get("id") or f"{video}, {row.place}"),
-        video_id=video,
-        source=inside(root, video),
-        prompt=str(row.need("prompt")),
-        target=answer,
-        task=task,
-        start_s=start_s,
-        end_s=end_s,
-        references=(answer, *map(str, references)),
-        label=classes.index(answer) if answer in classes else None,
-    )
+    return [str(text) for text in references]

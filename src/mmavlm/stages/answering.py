@@ -1,0 +1,103 @@
+"""How the rows of a batch are answered: by generating, by ranking what there is to choose from."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, get_args
+
+from torch import Tensor
+
+from mmavlm.batch import VideoTextBatch
+from mmavlm.errors import ConfigError
+from mmavlm.interfaces import Answer, LanguageModel
+
+AnswerBy = Literal["both", "generate", "rank"]
+
+
+@dataclass
+class Answered:
+    """What a row was answered: generated answers and ranked candidates, best first.
+
+    `said` is what was generated word by word, where `generated` are the options it names.
+    """
+
+    generated: list[Answer] = field(default_factory=list)
+    ranked: list[Answer] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
+
+
+def check_answer_by(by: str, *, generate_in_validation: bool) -> AnswerBy:
+    """The way to answer, if there is such a one.
+
+    Raises:
+        ConfigError: if there is none, or validation is to rank and nothing is ever ranked.
+    """
+    if by not in get_args(AnswerBy):
+        known = ", ".join(get_args(AnswerBy))
+        raise ConfigError(f"stage.answer_by={by!r} is unknown; choose one of {known}")
+    if by == "generate" and not generate_in_validation:
+        raise ConfigError(
+            "stage.generate_in_validation=false validates by ranking, which "
+            "stage.answer_by=generate excludes; choose answer_by=both, or leave out "
+            "generate_in_validation"
+        )
+    return by  # type: ignore[return-value]  # just checked
+
+
+def answer_rows(
+    llm: LanguageModel,
+    video_tokens: Tensor,
+    batch: VideoTextBatch,
+    classes: Mapping[str, Sequence[str]],
+    by: AnswerBy,
+    **settings: Any,
+) -> list[Answered]:
+    """The answers to the rows of a batch, whose video tokens are (B,K,Dl).
+
+    A row chooses among the options its question brings, else among the classes of its task. Rows
+    with nothing to choose from are generated whatever `by` says; `settings` are those of
+    `LanguageModel.generate`. A generated answer becomes the option it names, or nothing.
+    """
+    answered = [Answered() for _ in batch.prompt]
+    together: dict[tuple[str, ...], list[int]] = defaultdict(list)
+    for row in range(len(batch)):
+        together[candidates(batch, row, classes)].append(row)
+    free = [row for c, rows in together.items() if by != "rank" or not c for row in rows]
+    if free:
+        found = llm.generate(video_tokens[free], [batch.prompt[row] for row in free], **settings)
+        for row, answers in zip(free, found, strict=True):
+            answered[row] = _chosen(batch, row, answers)
+    for texts, rows in together.items():
+        if by == "generate" or not texts:
+            continue
+        scores = llm.rank(video_tokens[rows], [batch.prompt[row] for row in rows], texts)
+        for row, best_first in zip(rows, _sorted(texts, scores), strict=True):
+            answered[row].ranked = best_first
+    return answered
+
+
+def candidates(
+    batch: VideoTextBatch, row: int, classes: Mapping[str, Sequence[str]]
+) -> tuple[str, ...]:
+    """What a row may be answered: its options, or the classes of its task, or nothing."""
+    options = batch.options[row] if batch.options else None
+    return options.answers if options else tuple(classes.get(batch.task[row], ()))
+
+
+def _chosen(batch: VideoTextBatch, row: int, answers: list[Answer]) -> Answered:
+    options = batch.options[row] if batch.options else None
+    if options is None:
+        return Answered(answers)
+    named = [replace(answer, text=options.choose(answer.text)) for answer in answers]
+    return Answered(named, said=[answer.text for answer in answers])
+
+
+def _sorted(texts: Sequence[str], scores: Tensor) -> list[list[Answer]]:
+    """Candidates by descending log-probability, for each row of scores (B,C)."""
+    values, order = scores.sort(dim=1, descending=True)
+    return [
+        [Answer(texts[c], value) for c, value in zip(row, row_values, strict=True)]
+        for row, row_values in zip(order.tolist(), values.tolist(), strict=True)
+    ]
