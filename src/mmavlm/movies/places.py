@@ -46,7 +46,7 @@ def draw_background(scene: Scene, height: int) -> Image.Image:
     """The empty set, RGB, `SET_WIDTH`·height wide; the shelf is there, the token is not."""
 
     def paint(pen: Pen) -> None:
-        _room(pen, ROOMS[scene.place])
+        draw_room(pen, ROOMS[scene.place])
         for prop in scene.props:
             if prop.role == "token":
                 _shelf(pen, prop.x - 0.5)
@@ -56,7 +56,8 @@ def draw_background(scene: Scene, height: int) -> Image.Image:
     return sketch(round(SET_WIDTH * height), height, paint).convert("RGB")
 
 
-def _room(pen: Pen, room: Room) -> None:
+def draw_room(pen: Pen, room: Room) -> None:
+    """Wall, floor and the pattern of a room."""
     edge = SET_WIDTH / 2
     pen.box((-edge, 0.0, edge, 1.0), room.wall)
     if room.pattern == "stripes":

@@ -81,7 +81,13 @@ def outlined(sprite: Image.Image) -> Image.Image:
 
 
 def draw_character(
-    character: Character, height: int, *, stride: bool, mouth_open: bool, gesture: str
+    character: Character,
+    height: int,
+    *,
+    stride: bool,
+    mouth_open: bool,
+    gesture: str,
+    expression: str = "neutral",
 ) -> Image.Image:
     """One pose of a character looking right, `height` pixels from hat to shoe."""
     cloth, skin = COLOURS[character.clothes], SKINS[character.skin]
@@ -89,7 +95,7 @@ def draw_character(
     def paint(pen: Pen) -> None:
         _body(pen, character, cloth, skin, stride)
         _arms(pen, cloth, skin, gesture)
-        _head(pen, character, skin, mouth_open)
+        _head(pen, character, skin, mouth_open, expression)
         _hat(pen, character.hat)
 
     return outlined(sketch(round(height * 0.76), height, paint))
@@ -124,7 +130,7 @@ def _arms(pen: Pen, cloth: Colour, skin: Colour, gesture: str) -> None:
         pen.oval((0.20, 0.20, 0.35, 0.35), skin)
 
 
-def _head(pen: Pen, character: Character, skin: Colour, mouth_open: bool) -> None:
+def _head(pen: Pen, character: Character, skin: Colour, mouth_open: bool, expression: str) -> None:
     hair = COLOURS[character.hair]
     if character.gender == "woman":
         pen.box((-0.19, 0.12, 0.15, 0.48), hair, 0.12)
@@ -135,7 +141,13 @@ def _head(pen: Pen, character: Character, skin: Colour, mouth_open: bool) -> Non
     if mouth_open:
         pen.oval((0.015, 0.335, 0.105, 0.415), (120, 20, 30))
     else:
-        pen.line((0.02, 0.37, 0.10, 0.37), (150, 50, 50), 0.02)
+        bent = {
+            "happy": (0.02, 0.345, 0.06, 0.37, 0.10, 0.345),
+            "sad": (0.02, 0.395, 0.06, 0.37, 0.10, 0.395),
+        }
+        pen.line(bent.get(expression, (0.02, 0.37, 0.10, 0.37)), (150, 50, 50), 0.02)
+    if expression == "angry":
+        pen.line((0.0, 0.215, 0.055, 0.25, 0.06, 0.25, 0.12, 0.215), INK, 0.022)
 
 
 def _hat(pen: Pen, hat: str | None) -> None:

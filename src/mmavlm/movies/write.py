@@ -66,8 +66,13 @@ class MovieSetParameters:
     @property
     def split_sizes(self) -> dict[str, int]:
         """How many films each split has: about 70, 10 and 20 %, at least one."""
-        val, test = max(1, round(0.1 * self.clips)), max(1, round(0.2 * self.clips))
-        return {"train": self.clips - val - test, "val": val, "test": test}
+        return split_sizes(self.clips)
+
+
+def split_sizes(films: int) -> dict[str, int]:
+    """How many of at least three films each split has: about 70, 10 and 20 %, at least one."""
+    val, test = max(1, round(0.1 * films)), max(1, round(0.2 * films))
+    return {"train": films - val - test, "val": val, "test": test}
 
 
 def ensure_movie_set(

@@ -1,0 +1,1 @@
+"""Films as stories: told over three levels, logged, asked about, drawn and exported."""
