@@ -25,3 +25,38 @@ def test_command_needs_a_folder(capsys):
     with pytest.raises(SystemExit):
         main(["clips=3"])
     assert "--out" in capsys.readouterr().err
+
+
+def test_command_tells_stories(tmp_path, capsys):
+    main([f"out={tmp_path}", "kind=stories", "films=3", "fan_out=1,2,3", "size=32"])
+    assert json.loads((tmp_path / "set.json").read_text())["settings"]["fan_out"] == [1, 2, 3]
+    assert (tmp_path / "train.jsonl").is_file()
+
+
+def test_command_makes_a_biased_set_and_prints_its_statistics(tmp_path, capsys):
+    main([f"out={tmp_path}", "kind=bias", "films=40", "frames=1", "size=32", "bias=1.0"])
+    printed = capsys.readouterr().out
+    assert "plant → bin" in printed
+    assert "1.000" in printed
+    assert (tmp_path / "pope" / "pope_adversarial.jsonl").is_file()
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        (["kind=stories", "text=endpoint", "model=m"], "text=endpoint needs base_url="),
+        (["kind=stories", "text=transformers"], "text=transformers needs model="),
+        (["kind=bias", "image=diffusers"], "image=diffusers needs image_model="),
+        (["kind=stories", "fan_out=1,1,1"], "fan_out=1,1,1 cannot be told"),
+    ],
+)
+def test_command_says_what_a_generator_lacks(tmp_path, capsys, settings, complaint):
+    with pytest.raises(SystemExit):
+        main([f"out={tmp_path}", *settings])
+    assert complaint in capsys.readouterr().err
+
+
+def test_command_refuses_settings_of_another_kind(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main([f"out={tmp_path}", "kind=stories", "clips=3"])
+    assert "--clips=3" in capsys.readouterr().err

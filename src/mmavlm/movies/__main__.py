@@ -1,61 +1,192 @@
-"""The command `python -m mmavlm.movies out=<folder> clips=400 seed=0`."""
+"""The command `python -m mmavlm.movies out=<folder> [kind=lvu|stories|bias] …`."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
-from mmavlm.errors import MmavlmError
+from mmavlm.errors import ConfigError, MmavlmError
+from mmavlm.movies.bias import BiasSettings, make_bias_set
+from mmavlm.movies.frames import ImageGenerator
+from mmavlm.movies.generators import Grammar, ProceduralImages, TextGenerator
+from mmavlm.movies.stories.make import StorySettings, make_stories
 from mmavlm.movies.write import ensure_movie_set
+
+Report = Callable[[str, int, int], None]
+Options = dict[str, Any]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Make a synthetic movie set; settings are key=value, as with the other commands."""
+    """Make synthetic movies; settings are key=value, as with the other commands."""
     given = sys.argv[1:] if arguments is None else arguments
-    options = _parser().parse_args([f"--{a}" if "=" in a and a[0] != "-" else a for a in given])
+    given = [f"--{a}" if "=" in a and a[0] != "-" else a for a in given]
+    kind, rest = _kind_parser().parse_known_args(given)
+    options = vars(_parser(kind.kind).parse_args(rest))
+    out = options.pop("out")
     columns = (
         TextColumn("[progress.description]{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    settings = vars(options)
-    out = settings.pop("out")
     try:
         with Progress(*columns) as bar:
-            films = bar.add_task("films", total=options.clips)
-            ensure_movie_set(
-                out, **settings, progress=lambda done, total: bar.update(films, completed=done)
-            )
+            table = _MAKERS[kind.kind](out, options, _reporting(bar))
     except MmavlmError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
+    if table is not None:
+        Console().print(table)
     print(out)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _reporting(bar: Progress) -> Report:
+    tasks: dict[str, Any] = {}
+
+    def report(stage: str, done: int, total: int) -> None:
+        if stage not in tasks:
+            tasks[stage] = bar.add_task(stage, total=total)
+        bar.update(tasks[stage], completed=done, total=total)
+
+    return report
+
+
+def _make_lvu(out: str, options: Options, report: Report) -> None:
+    ensure_movie_set(out, **options, progress=lambda done, total: report("films", done, total))
+
+
+def _make_stories(out: str, options: Options, report: Report) -> None:
+    text, images = _writer(options), _painter(options)
+    workers = options.pop("workers")
+    make_stories(out, StorySettings(**options), text, images, workers=workers, progress=report)
+
+
+def _make_bias(out: str, options: Options, report: Report) -> Table:
+    images = _painter(options)
+    found = make_bias_set(
+        out,
+        BiasSettings(**options),
+        images,
+        progress=lambda done, total: report("films", done, total),
+    )
+    table = Table("split", "films", "pair", "companion with anchor", "without")
+    for row in found["pairs"]:
+        shares = (f"{row[key]:.3f}" for key in ("companion_with_anchor", "companion_without"))
+        pair = f"{row['anchor']} → {row['companion']}"
+        table.add_row(row["split"], str(row["films"]), pair, *shares)
+    probes = [f"{name}: {n['yes']} yes, {n['no']} no" for name, n in found["probes"].items()]
+    table.caption = f"probes of the test films: {'; '.join(probes)}"
+    return table
+
+
+_MAKERS: dict[str, Callable[[str, Options, Report], Table | None]] = {
+    "lvu": _make_lvu,
+    "stories": _make_stories,
+    "bias": _make_bias,
+}
+
+
+def _writer(options: Options) -> TextGenerator:
+    name, model, base_url = (options.pop(key) for key in ("text", "model", "base_url"))
+    key_env = options.pop("key_env")
+    if name == "offline":
+        return Grammar()
+    if model is None or (base_url is None and name == "endpoint"):
+        needed = "model=" if model is None else "base_url="
+        raise ConfigError(f"text={name} needs {needed}, see docs/movies.md")
+    if name == "endpoint":
+        from mmavlm.movies.generators.endpoint import Endpoint
+
+        return Endpoint(base_url, model, key_env=key_env)
+    from mmavlm.movies.generators.local import LocalModel
+
+    return LocalModel(model)
+
+
+def _painter(options: Options) -> ImageGenerator:
+    name, folder, size = (options.pop(key) for key in ("image", "image_model", "size"))
+    embedding = options.pop("embedding")
+    if name == "procedural":
+        return ProceduralImages(size)
+    if folder is None:
+        raise ConfigError("image=diffusers needs image_model=, the folder of a pipeline")
+    # Imported here: torch and a pipeline take seconds that drawings do not need.
+    from mmavlm.movies.generators.diffusion import DiffusionImages
+
+    return DiffusionImages(folder, size=size, embedding=embedding)
+
+
+def _kind_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--kind", choices=tuple(_MAKERS), default="lvu")
+    return parser
+
+
+def _parser(kind: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="mmavlm-movies",
-        usage="mmavlm-movies out=FOLDER [key=value ...]",
-        description="Make a set of synthetic movies with LVU annotation and captions.",
+        usage="mmavlm-movies out=FOLDER [kind=lvu|stories|bias] [key=value ...]",
+        description=f"Make synthetic movies. Settings of kind={kind}:",
+        allow_abbrev=False,
     )
-    parser.add_argument("--out", required=True, help="the folder to make the set in")
-    parser.add_argument("--clips", type=int, default=400, help="how many films (400)")
-    parser.add_argument("--seed", type=int, default=0, help="what all chance follows from (0)")
-    parser.add_argument("--duration_s", type=float, default=12.0, help="length in seconds (12)")
-    parser.add_argument("--fps", type=int, default=10, help="frames per second (10)")
-    parser.add_argument("--size", type=int, default=96, help="side of the picture in pixels (96)")
-    parser.add_argument(
-        "--workers",
-        type=int,
-        default=os.cpu_count() or 1,
-        help="processes to draw in; 0 draws in this one (all cores)",
-    )
+    add = parser.add_argument
+    add("--out", required=True, help="the folder to make the set in")
+    add("--seed", type=int, default=0, help="what all chance follows from (0)")
+    add("--size", type=int, default=96, help="side of the picture in pixels (96)")
+    {"lvu": _lvu_settings, "stories": _story_settings, "bias": _bias_settings}[kind](add)
     return parser
+
+
+def _lvu_settings(add: Callable[..., Any]) -> None:
+    add("--clips", type=int, default=400, help="how many films (400)")
+    add("--duration_s", type=float, default=12.0, help="length in seconds (12)")
+    add("--fps", type=int, default=10, help="frames per second (10)")
+    workers = "processes to draw in; 0 draws in this one (all cores)"
+    add("--workers", type=int, default=os.cpu_count() or 1, help=workers)
+
+
+def _story_settings(add: Callable[..., Any]) -> None:
+    add("--films", type=int, default=10, help="how many films (10)")
+    parts = "chapters, scenes a chapter, frames a scene (11,11,11)"
+    add("--fan_out", type=_numbers, default=(11, 11, 11), help=parts)
+    asked = "of each category, about a scene; twice as many a chapter, four times a film (1)"
+    add("--questions", type=int, default=1, help=asked)
+    add("--fps", type=int, default=2, help="frames per second (2)")
+    add("--workers", type=int, default=1, help="stories told at once; for an endpoint (1)")
+    writers = ("offline", "transformers", "endpoint")
+    add("--text", choices=writers, default="offline", help="who tells (offline)")
+    add("--model", help="a folder (transformers) or the server's name of a model (endpoint)")
+    add("--base_url", help="of an OpenAI-compatible endpoint, such as https://host/v1")
+    key = "the environment variable that holds its key (OPENAI_API_KEY)"
+    add("--key_env", default="OPENAI_API_KEY", help=key)
+    _image_settings(add)
+
+
+def _bias_settings(add: Callable[..., Any]) -> None:
+    add("--films", type=int, default=400, help="how many films (400)")
+    together = "how often paired objects come together in training (0.9); in the test it is 0.5"
+    add("--bias", type=float, default=0.9, help=together)
+    add("--scenes", type=int, default=1, help="places a film goes through (1)")
+    add("--frames", type=int, default=8, help="frames of each (8)")
+    add("--fps", type=int, default=2, help="frames per second (2)")
+    _image_settings(add)
+
+
+def _image_settings(add: Callable[..., Any]) -> None:
+    add("--image", choices=("procedural", "diffusers"), default="procedural", help="who draws")
+    add("--image_model", help="the folder of a text-to-image pipeline (diffusers)")
+    add("--embedding", help="a textual inversion that holds the style (diffusers)")
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(","))
 
 
 if __name__ == "__main__":

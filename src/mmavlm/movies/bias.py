@@ -1,0 +1,253 @@
+"""A movie set with planted bias: pairs of objects that come together in training, not in the test.
+
+In training and validation a pair's companion is there in `bias` of the films that show its anchor
+and in 1 − `bias` of the others; in the test, in half of either. So every object is in half of the
+films of every split, and what differs is nothing but their company: a model that answers from what
+it is used to is wrong where the anchor is there and the companion is not. (The account of the MMA
+paper, §1: objects that often come together are told together.)
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmavlm.errors import ConfigError
+from mmavlm.files import write_whole
+from mmavlm.movies.frames import Actor, FrameSpec, ImageGenerator
+from mmavlm.movies.generators.grammar import TONES, draw_people
+from mmavlm.movies.stories.reel import draw_film, write_rows
+from mmavlm.movies.vocabulary import LOCATIONS, STYLES, Action, Style
+from mmavlm.movies.write import split_sizes
+
+PAIRS = (("plant", "bin"), ("clock", "mirror"), ("lamp", "cat"), ("painting", "poster"))
+QUESTION = "Is there a {} in the video?"
+POSES: tuple[Action, ...] = ("stand", "sit", "point")
+STRATEGIES = ("random", "popular", "adversarial")  # of the absent objects, as POPE names them
+
+Rng = np.random.Generator
+Pairs = Sequence[tuple[str, str]]
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class BiasSettings:
+    """What a set depends on: `bias` is how often a companion comes with its anchor in training.
+
+    A film has `scenes` places of `frames` frames each; its objects are spread over them, a pair in
+    one place, so that longer films take more memory.
+
+    Raises:
+        ConfigError: if a value is outside what can be made.
+    """
+
+    films: int = 400
+    seed: int = 0
+    bias: float = 0.9
+    scenes: int = 1
+    frames: int = 8
+    fps: int = 2
+
+    def __post_init__(self) -> None:
+        for key, least in {"films": 40, "seed": 0, "scenes": 1, "frames": 1, "fps": 1}.items():
+            if getattr(self, key) < least:
+                raise ConfigError(f"bias set: {key}={getattr(self, key)} is below {least}")
+        if not 0.5 <= self.bias <= 1.0:
+            raise ConfigError(
+                f"bias={self.bias} must lie between 0.5 (no bias) and 1 (always together)"
+            )
+
+
+@dataclass(frozen=True)
+class BiasedFilm:
+    """A film of the set: its split, number, and the objects that it shows."""
+
+    split: str
+    number: int
+    objects: frozenset[str]
+
+
+def plan_films(settings: BiasSettings) -> list[BiasedFilm]:
+    """Which film shows what: the shares are kept exactly, up to rounding, in every split."""
+    films: list[BiasedFilm] = []
+    for order, (split, count) in enumerate(split_sizes(settings.films).items()):
+        rng = np.random.default_rng([settings.seed, order])
+        shown: list[set[str]] = [set() for _ in range(count)]
+        for anchor, companion in PAIRS:
+            share = 0.5 if split == "test" else settings.bias
+            films_of = rng.permutation(count)
+            with_anchor, without = films_of[: count // 2], films_of[count // 2 :]
+            for index in with_anchor:
+                shown[index].add(anchor)
+            together = with_anchor[: round(share * len(with_anchor))]
+            alone = without[: round((1.0 - share) * len(without))]
+            for index in (*together, *alone):
+                shown[index].add(companion)
+        films += [BiasedFilm(split, len(films) + i, frozenset(s)) for i, s in enumerate(shown)]
+    return films
+
+
+def make_bias_set(
+    root: str | Path,
+    settings: BiasSettings,
+    images: ImageGenerator,
+    *,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Make the set below `root`, or what is missing of it, and return its statistics.
+
+    It can be read three ways: `{train,val,test}.jsonl` are yes/no questions (`data=own_videos`),
+    `captions/` what the films show (`data=captions`), and `pope/` probes of the test films by the
+    choice of the absent object (`data=pope`): adversarial is absent though its partner is there.
+
+    Raises:
+        ConfigError: if the settings cannot be made.
+    """
+    root = Path(root)
+    films = plan_films(settings)
+    videos = {}
+    for film in films:
+        style, frames = _scenes(film, settings)
+        path = draw_film(root / "films", frames, style, images, settings.fps)
+        videos[film.number] = path.relative_to(root).as_posix()
+        if progress is not None:
+            progress(len(videos), len(films))
+    for split in split_sizes(settings.films):
+        own = [film for film in films if film.split == split]
+        asked = [r for f in own for r in _question_rows(f, videos[f.number])]
+        write_rows(root / f"{split}.jsonl", asked)
+        told = [{"id": _name(f), "video": videos[f.number], "caption": _caption(f)} for f in own]
+        write_rows(root / "captions" / f"{split}.jsonl", told)
+    test = [film for film in films if film.split == "test"]
+    seen = Counter(name for film in films if film.split == "train" for name in film.objects)
+    counts = {}
+    for strategy in STRATEGIES:
+        rows = list(_probes(test, videos, strategy, seen, settings.seed))
+        write_rows(root / "pope" / f"pope_{strategy}.jsonl", rows)
+        counts[strategy] = Counter(row["label"] for row in rows)
+    told_of = {"settings": asdict(settings), "image": images.fingerprint}
+    found = {**told_of, "pairs": statistics(films), "probes": counts}
+    write_whole(root / "set.json", (json.dumps(found, indent=1) + "\n").encode())
+    return found
+
+
+def statistics(films: Iterable[BiasedFilm], pairs: Pairs = PAIRS) -> list[dict[str, Any]]:
+    """Of each split and pair: films, films with the anchor, and shares of the companion."""
+    by_split: dict[str, list[BiasedFilm]] = {}
+    for film in films:
+        by_split.setdefault(film.split, []).append(film)
+    rows = []
+    for split, own in by_split.items():
+        for anchor, companion in pairs:
+            with_anchor = [companion in film.objects for film in own if anchor in film.objects]
+            without = [companion in film.objects for film in own if anchor not in film.objects]
+            rows.append(
+                {
+                    "split": split,
+                    "anchor": anchor,
+                    "companion": companion,
+                    "films": len(own),
+                    "with_anchor": len(with_anchor),
+                    "companion_with_anchor": _mean(with_anchor),
+                    "companion_without": _mean(without),
+                }
+            )
+    return rows
+
+
+def _mean(values: Sequence[bool]) -> float:
+    return round(sum(values) / len(values), 4) if values else 0.0
+
+
+def _scenes(film: BiasedFilm, settings: BiasSettings) -> tuple[Style, list[FrameSpec]]:
+    """The film's style and frames: two people in one place after another, things around them."""
+    rng = np.random.default_rng([settings.seed, 7, film.number])
+    keyword = sorted(STYLES)[int(rng.integers(len(STYLES)))]
+    style = Style.model_validate({"keyword": keyword, "tone": TONES[keyword]})
+    people = draw_people(rng)[:2]
+    scene_of = {pair: int(rng.integers(settings.scenes)) for pair in PAIRS}
+    places = [LOCATIONS[i] for i in rng.permutation(len(LOCATIONS))]
+    frames: list[FrameSpec] = []
+    for scene in range(settings.scenes):
+        here = {name for pair, at in scene_of.items() if at == scene for name in pair}
+        decor = tuple(sorted(here & film.objects))
+        for _ in range(settings.frames):
+            acts = int(rng.integers(2))
+            pose = POSES[int(rng.integers(len(POSES)))]
+            actors = tuple(
+                Actor(person=p, action=pose if i == acts else "stand", expression="neutral")
+                for i, p in enumerate(people)
+            )
+            place = places[scene % len(places)]
+            # An empty room has no furniture either: it would be another object.
+            frames.append(FrameSpec(location=place, actors=actors, decor=decor, furnished=False))
+    return style, frames
+
+
+def _question_rows(film: BiasedFilm, video: str) -> Iterator[dict[str, Any]]:
+    """A question about every object; the tasks tell what is likely where it is asked."""
+    for anchor, companion in PAIRS:
+        for name, partner in ((anchor, companion), (companion, anchor)):
+            there = name in film.objects
+            likely = "likely" if partner in film.objects else "unlikely"
+            yield {
+                "id": f"{_name(film)}_{name}",
+                "video": video,
+                "prompt": QUESTION.format(name),
+                "answer": "yes" if there else "no",
+                "task": f"{'present' if there else 'absent'}_{likely}",
+            }
+
+
+def _probes(
+    films: Sequence[BiasedFilm],
+    videos: Mapping[int, str],
+    strategy: str,
+    seen: Counter[str],
+    seed: int,
+) -> Iterator[dict[str, Any]]:
+    """As many questions about what is there as about what is not, film by film."""
+    number = 0
+    for film in films:
+        rng = np.random.default_rng([seed, 11, film.number])
+        there = sorted(film.objects)
+        order = [there[int(i)] for i in rng.permutation(len(there))]
+        for present, absent in zip(order, _absent(film, strategy, seen, rng), strict=False):
+            for name, label in ((present, "yes"), (absent, "no")):
+                number += 1
+                yield {
+                    "question_id": number,
+                    "video": videos[film.number],
+                    "text": QUESTION.format(name),
+                    "label": label,
+                    "object": name,
+                }
+
+
+def _absent(film: BiasedFilm, strategy: str, seen: Counter[str], rng: Rng) -> list[str]:
+    absent = sorted({name for pair in PAIRS for name in pair} - film.objects)
+    drawn = [absent[int(i)] for i in rng.permutation(len(absent))]
+    if strategy == "popular":
+        return sorted(drawn, key=lambda name: -seen[name])
+    if strategy == "adversarial":
+        partner = {**dict(PAIRS), **{companion: anchor for anchor, companion in PAIRS}}
+        return [name for name in drawn if partner[name] in film.objects]
+    return drawn
+
+
+def _caption(film: BiasedFilm) -> str:
+    there = [f"a {name}" for name in sorted(film.objects)]
+    if not there:
+        return "A man and a woman are in an empty room."
+    listed = f"{', '.join(there[:-1])} and {there[-1]}" if len(there) > 1 else there[0]
+    return f"A man and a woman are in a room with {listed}."
+
+
+def _name(film: BiasedFilm) -> str:
+    return f"film{film.number:05d}"
