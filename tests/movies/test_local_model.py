@@ -54,7 +54,7 @@ def test_a_chat_template_is_used_where_there_is_one(tmp_path):
     plain = LocalModel(save_model(tmp_path / "plain"), temperature=0.0)
     chat = LocalModel(save_model(tmp_path / "chat", template=TEMPLATE), temperature=0.0)
     assert plain._prompt(REQUEST).endswith("ASSISTANT: ")
-    assert chat._prompt(REQUEST).startswith("<system>You write films")
+    assert chat._prompt(REQUEST).startswith("<system>You answer")
     assert chat._prompt(REQUEST).endswith("<assistant>")
     assert plain.fingerprint != chat.fingerprint
 

@@ -17,10 +17,7 @@ from mmavlm.files import write_whole
 Answered = TypeVar("Answered", bound=BaseModel)
 Check = Callable[[Any], None]
 
-SYSTEM = (
-    "You write films as structured data. Answer with one JSON object that fits the given schema, "
-    "and with nothing else."
-)
+SYSTEM = "You answer with one JSON object that fits the given schema, and with nothing else."
 
 
 @dataclass(frozen=True)
