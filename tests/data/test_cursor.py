@@ -5,6 +5,7 @@ from av.video.frame import PictureType
 
 from mmavlm.data.cursor import Cursor, Shortcut
 from mmavlm.data.probe import opened, probe
+from mmavlm.data.video import shown_pictures
 from mmavlm.errors import VideoError
 
 
@@ -60,4 +61,4 @@ def test_a_damaged_frame_is_named_where_it_is_wanted(make_clip):
     path.write_bytes(content)
     at = int(np.searchsorted(info.frame_pts, small.pts))
     with pytest.raises(VideoError, match=r"clip\.mp4 \(h264\) breaks off after [0-9.]+ s of"):
-        moved(path, [2, at, 59])
+        list(shown_pictures(info, info.times_s[[2, at, 59]].tolist()))

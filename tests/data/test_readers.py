@@ -5,6 +5,7 @@ import re
 import pytest
 
 from mmavlm.data.readers import CaptionReader, LVUReader, OwnReader, WebVidReader
+from mmavlm.data.readers.annotations import MAX_JSON_BYTES, read_json
 from mmavlm.data.sampling import lvu_windows
 from mmavlm.errors import ConfigError, DataError
 
@@ -396,3 +397,30 @@ def test_lvu_has_as_many_items_as_ma_lmm_counts(real_data, split):
     assert counts == LVU_ITEMS[split]
     assert len({item.item_id for item in items}) == len(items)
     assert all(item.label is not None for item in items if split == "train")
+
+
+@pytest.mark.parametrize("value", ["1e999", "NaN", "Infinity", "1" + "0" * 400, "100000000000"])
+def test_a_duration_beyond_any_film_is_named(tmp_path, value):
+    folder = tmp_path / "lvu" / "annotation"
+    folder.mkdir(parents=True)
+    for split in ("train", "val"):
+        text = f'{{"a": {{"duration": {value}, "num_frames": 10, "genre": "comedy"}}}}'
+        (folder / f"{split}.json").write_text(text)
+    with pytest.raises(DataError, match="entry 'a': 'duration' must be a whole number"):
+        LVUReader()(tmp_path, "val", "genre")
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, '{"a": ' + "1" * 5000 + "}"])
+def test_json_that_no_parser_takes_is_named(tmp_path, content):
+    path = tmp_path / "a.json"
+    path.write_text(content)
+    with pytest.raises(DataError, match=r"a\.json is not JSON"):
+        read_json(path)
+
+
+def test_a_json_file_too_large_for_memory_is_named_with_the_remedy(tmp_path):
+    path = tmp_path / "a.json"
+    with path.open("wb") as file:
+        file.truncate(MAX_JSON_BYTES + 1)  # takes no room on the disk
+    with pytest.raises(DataError, match=r"a\.json has \d+ bytes.*write \.jsonl"):
+        read_json(path)

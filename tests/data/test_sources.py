@@ -116,6 +116,34 @@ def test_names_that_lead_out_of_the_root_are_refused(tmp_path, name, kind):
         locate(tmp_path, name, kind)
 
 
+@pytest.mark.parametrize(
+    "name", [r"..\secret", r"a\..\..\secret", r"C:\films\a", "C:a", r"\\host\a"]
+)
+def test_names_that_lead_out_of_the_root_on_windows_are_refused(tmp_path, name):
+    with pytest.raises(DataError, match=r"leads out of .*stay below it"):
+        inside(tmp_path, name)
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\ud800", "a" * 300, "a/" + "ü" * 200, "a/" * 3000])
+def test_names_that_no_file_can_have_are_refused(tmp_path, name):
+    with pytest.raises(DataError, match="is a name that no file can have"):
+        locate(tmp_path, name)
+
+
+def test_a_picture_of_absurd_size_is_refused_before_it_is_decoded(jpegs, monkeypatch):
+    path = jpegs / "frame000002.jpg"
+    Image.new("RGB", (8, 8)).save(path)
+    content = bytearray(path.read_bytes())
+    at = content.index(b"\xff\xc0") + 5  # start of frame: length, precision, height, width
+    content[at : at + 4] = (20_000).to_bytes(2, "big") * 2
+    path.write_bytes(content)
+    monkeypatch.setattr(Image.Image, "convert", lambda *_: pytest.fail("it was decoded"))
+    with pytest.raises(
+        VideoError, match=r"frame000002\.jpg .*(20000×20000 pixels|400000000 pixels)"
+    ):
+        FrameSource(jpegs, 10.0).read([0.1], whole)
+
+
 def test_a_link_below_the_root_may_lead_anywhere(tmp_path):
     root = tmp_path / "root"
     root.mkdir()

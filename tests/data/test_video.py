@@ -33,6 +33,7 @@ def decode_in_order(path, keep=lambda index: True):
     times_s, pictures = [], {}
     with av.open(str(path)) as file:
         stream = file.streams.video[0]
+        stream.thread_type = "NONE"
         for index, frame in enumerate(file.decode(stream)):
             times_s.append(frame.pts * float(stream.time_base))
             if keep(index):
@@ -94,6 +95,11 @@ def test_containers_give_the_same_frames_after_seeking(make_clip, name):
     path = make_clip(name, 60, ticks=1)
     assert_exact(path)
     assert_exact(path, wanted={5, 27, 58})
+
+
+def test_an_avi_that_counts_other_times_after_seeking_gives_the_right_frames(make_clip):
+    path = make_clip("clip.avi", 20)
+    assert_exact(path, wanted={5, 15, 16, 17})
 
 
 @pytest.mark.parametrize("how", ["interlaced=1", "intra-refresh=1", "bframes=0", "b-pyramid=none"])
@@ -345,6 +351,57 @@ def test_avi_file_that_is_cut_off_is_named(make_clip):
     message = r"clip\.avi \(mpeg4\) is cut off: its header promises 6\.000 s, \d\.\d+ s are there"
     with pytest.raises(VideoError, match=message):
         probe(path)
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv"])
+def test_a_header_of_absurd_size_is_refused(make_clip, name, monkeypatch):
+    path = make_clip(name, 4)
+    monkeypatch.setattr("mmavlm.data.probe.MAX_PIXELS", 64 * 48 - 1)
+    with pytest.raises(VideoError, match=r"frames of 64×48, more than 3071 pixels|cannot be dec"):
+        probe(path)
+
+
+@pytest.mark.parametrize(
+    "text", ["ffconcat version 1.0\nfile clip.mp4\n", "#EXTM3U\n#EXTINF:1,\nclip.mp4\n"]
+)
+def test_a_list_of_other_files_is_no_film(make_clip, text):
+    path = make_clip(frames=4).with_name("list.mp4")
+    path.write_text(text)
+    with pytest.raises(VideoError, match=r"list\.mp4 cannot be decoded"):
+        probe(path)
+
+
+def test_a_codec_that_is_not_known_is_named(make_clip):
+    path = make_clip(frames=4)
+    path.write_bytes(path.read_bytes().replace(b"avc1", b"zzzz").replace(b"avcC", b"zzzC"))
+    with pytest.raises(VideoError, match=r"clip\.mp4 is of a codec that FFmpeg does not know"):
+        probe(path)
+
+
+def test_probing_does_not_hold_the_file_in_memory(make_clip, monkeypatch):
+    path, sizes = make_clip(frames=30), []
+    monkeypatch.setattr("mmavlm.data.probe._disturbed", lambda p: sizes.append(p) or False)
+    probe(path)
+    assert all(isinstance(value, int) for packet in sizes[0] for value in packet)
+
+
+def test_damage_in_one_group_gives_the_frames_of_decoding_in_order(make_clip):
+    path = make_clip(frames=60, gop=20)
+    with av.open(str(path)) as file:
+        packets = [(p.pos, p.size) for p in file.demux(video=0) if p.size]
+    content = bytearray(path.read_bytes())
+    position, size = packets[25]
+    for at in range(position + size // 2, position + size, 3):
+        content[at] ^= 0x55
+    path.write_bytes(content)
+    times_s, pictures = decode_in_order(path)
+    chosen = [t for t in times_s if t > 2.4][::3]
+    try:
+        frames, _ = read_frames(path, chosen, whole)
+    except VideoError:
+        return
+    expected = [pictures[times_s.index(t)] for t in chosen]
+    assert torch.equal(frames, torch.stack(expected))
 
 
 @pytest.mark.parametrize("times_s", [[], [1.0, 0.5]])

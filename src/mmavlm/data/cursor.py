@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import av
 import numpy as np
@@ -20,17 +20,32 @@ TELLS_WHAT_IS_REFERRED_TO = ("h264",)
 PACKETS_WITHOUT_FRAME = 3
 
 
+class DamageFoundError(Exception):
+    """A sign of damage: what a decoder makes of it depends on all it decoded before."""
+
+
 class Cursor:
     """A decoder that moves forward through a file to the `wanted` frames, given by their packets.
 
-    It seeks only over whole groups of pictures, and leaves out what it can while that is exact.
+    It seeks only over whole groups of pictures, and leaves out what it can while that is exact. At
+    the first sign of damage it raises `DamageFoundError`; with `whole` it neither seeks nor leaves
+    anything out, and takes what the decoder gives.
     """
 
-    def __init__(self, container: Any, stream: Any, info: VideoInfo, wanted: Sequence[int]) -> None:
+    def __init__(
+        self,
+        container: Any,
+        stream: Any,
+        info: VideoInfo,
+        wanted: Sequence[int],
+        *,
+        whole: bool = False,
+    ) -> None:
         self.container = container
         self.stream = stream
         self.info = info
-        thrifty = info.codec in TELLS_WHAT_IS_REFERRED_TO and not info.in_order
+        self.whole = whole
+        thrifty = info.codec in TELLS_WHAT_IS_REFERRED_TO and not (info.in_order or whole)
         self.shortcut = Shortcut(container, stream, info, wanted) if thrifty else None
         self.shown: Decoded | None = None  # the latest one not after what was asked for
         self.coming: Decoded | None = None  # the one behind it, if it had to be decoded already
@@ -38,7 +53,8 @@ class Cursor:
 
     def move_to(self, pts: int) -> Decoded:
         """The frame shown at `pts`, the time of a packet not before the one asked for last."""
-        keyframe = int(last_not_after(pts, self.info.keyframe_pts))
+        enter = self.info.keyframe_pts[: 1 if self.whole else None]
+        keyframe = int(last_not_after(pts, enter))
         if self.shortcut is not None:
             if (frame := self.shortcut.frame_at(pts, keyframe)) is not None:
                 return pts, frame
@@ -53,7 +69,9 @@ class Cursor:
                 break
             self.shown, self.coming = self.coming, None
         if self.shown is None or self._hidden(self.shown[0], pts) > self._may_hide():
-            raise self._broken_off(f"no frame decodes for {self._second(pts)} s")
+            self._break_off(f"no frame decodes for {self._second(pts)} s")
+        if self.shown[1].is_corrupt and not self.whole:
+            raise DamageFoundError
         return self.shown
 
     def close(self) -> None:
@@ -81,25 +99,33 @@ class Cursor:
                 elif frame.pts is not None and frame.pts >= self.info.start_pts:
                     yield frame.pts, frame
         except (av.FFmpegError, EOFError) as error:
-            raise self._broken_off(str(error)) from error
+            self._break_off(str(error))
 
     def _seek(self, keyframe: int) -> None:
         self.stream.codec_context.skip_frame = "DEFAULT"
         self.container.seek(keyframe, stream=self.stream)
         self.frames = self._decoded()
         self.shown, self.coming = None, next(self.frames, None)
+        if self.coming is not None and not self._may_enter_at(*self.coming):
+            raise DamageFoundError
         if self.coming is None or self.coming[0] > keyframe:
             # Some containers have no exact index; then all frames from the first are decoded.
             self.container.seek(self.info.start_pts, stream=self.stream)
             self.frames = self._decoded()
             self.coming = None
 
+    def _may_enter_at(self, pts: int, frame: Any) -> bool:
+        """Whether a frame is where decoding may begin; AVI may count other times after a seek."""
+        return bool(frame.key_frame) and pts in self.info.frame_pts
+
     def _second(self, pts: int) -> str:
         return f"{self.info.seconds(pts):.3f}"
 
-    def _broken_off(self, why: str) -> VideoError:
+    def _break_off(self, why: str) -> NoReturn:
+        if not self.whole:
+            raise DamageFoundError
         reached = "at its start" if self.shown is None else f"after {self._second(self.shown[0])} s"
-        return VideoError(
+        raise VideoError(
             f"{self.info.path} ({self.info.codec}) breaks off {reached} of "
             f"{self.info.duration_s:.3f} s: {why}"
         )
@@ -131,9 +157,10 @@ class Shortcut:
             for frame in self.frames:
                 if frame.pts is None or frame.pts >= pts:
                     # half a picture may be a packet of its own, and is not to be left out
-                    return frame if frame.pts == pts and not frame.interlaced_frame else None
-        except (av.FFmpegError, EOFError):
-            pass
+                    right = frame.pts == pts and not (frame.interlaced_frame or frame.is_corrupt)
+                    return frame if right else None
+        except (av.FFmpegError, EOFError) as error:
+            raise DamageFoundError from error
         return None
 
     def _decoded(self, keyframe: int) -> Generator[Any, None, None]:

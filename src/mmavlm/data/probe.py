@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
@@ -20,6 +20,12 @@ Ticks = NDArray[np.int64]
 # A header may promise a few frames more than there are (edit lists, dropped duplicates).
 SHARE_THAT_MUST_COME = 0.98
 HEADER_SLACK_S = 1.0
+
+# More than 8K (7680×4320): a header that says so is hostile, and a frame would take gigabytes.
+MAX_PIXELS = 8192 * 8192
+
+# Films alone: playlists and lists of files, which FFmpeg also takes for films, open other files.
+CONTAINERS = "mov,matroska,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,h264,hevc,m4v,ivf,obu,av1,gif"
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,9 +74,14 @@ def probe(path: Path) -> VideoInfo:
     """
     with opened(path) as (container, stream):
         codec = stream.codec_context.name
-        packets = [p for p in container.demux(stream) if p.size and not p.is_discard]
+        _refuse_huge(path, stream)
+        packets = [
+            Packet(p.pts, p.dts, p.duration or 0, p.is_keyframe, p.is_corrupt)
+            for p in container.demux(stream)
+            if p.size and not p.is_discard
+        ]
         timed = [p for p in packets if p.pts is not None]
-        end = max((p.pts + (p.duration or 0) for p in timed), default=0)
+        end = max((p.pts + p.duration for p in timed), default=0)
         _refuse_cut_off(path, container, stream, len(packets), end)
         keyframes = np.array(sorted(p.pts for p in timed if p.is_keyframe), np.int64)
         if not len(keyframes):
@@ -93,9 +104,33 @@ def probe(path: Path) -> VideoInfo:
             height=stream.codec_context.height,
             duration_s=float((end - frames[0]) * tick_s),
             frame_pts=frames,
-            keyframe_pts=keyframes[:1] if in_order else keyframes,
+            keyframe_pts=keyframes[:1] if in_order or _disturbed(packets) else keyframes,
             tick_s=tick_s,
             in_order=in_order,
+        )
+
+
+class Packet(NamedTuple):
+    """What probing keeps of a packet; its content would be the whole file."""
+
+    pts: Any
+    dts: int | None
+    duration: int
+    is_keyframe: bool
+    is_corrupt: bool
+
+
+def _disturbed(packets: Sequence[Packet]) -> bool:
+    """Whether packets are damaged or out of order, so that key frames are no place to enter."""
+    dts = [p.dts for p in packets if p.dts is not None]
+    return any(p.is_corrupt for p in packets) or any(a > b for a, b in pairwise(dts))
+
+
+def _refuse_huge(path: Path, stream: Any) -> None:
+    width, height = stream.codec_context.width, stream.codec_context.height
+    if width * height > MAX_PIXELS:
+        raise VideoError(
+            f"{path} has frames of {width}×{height}, more than {MAX_PIXELS} pixels; scale it down"
         )
 
 
@@ -133,17 +168,29 @@ def _end_of_all_s(container: Any) -> float:
 
 
 @contextmanager
-def opened(path: Path, threads: int = 1) -> Iterator[tuple[Any, Any]]:
-    """The container and its first video stream; every failure of FFmpeg becomes a VideoError."""
+def opened(
+    path: Path, threads: int = 1, options: Mapping[str, str] | None = None
+) -> Iterator[tuple[Any, Any]]:
+    """The container and its first video stream; every failure of FFmpeg becomes a VideoError.
+
+    `options` are those of the decoder.
+    """
     if not path.is_file():
         raise VideoError(f"{path} does not exist")
     if path.stat().st_size == 0:
         raise VideoError(f"{path} is empty (0 bytes)")
     try:
-        with av.open(str(path)) as container:
+        with av.open(
+            f"file:{path}",
+            metadata_errors="replace",
+            container_options={"format_whitelist": CONTAINERS, "protocol_whitelist": "file"},
+        ) as container:
             if not container.streams.video:
                 raise VideoError(f"{path} has no video stream")
             stream = container.streams.video[0]
+            if stream.codec_context is None:
+                raise VideoError(f"{path} is of a codec that FFmpeg does not know; convert it")
+            stream.codec_context.options = {"max_pixels": str(MAX_PIXELS), **(options or {})}
             stream.codec_context.thread_count = threads
             stream.thread_type = "NONE" if threads == 1 else "AUTO"
             yield container, stream

@@ -20,7 +20,7 @@ from mmavlm.files import write_whole
 
 log = logging.getLogger(__name__)
 
-FORMAT = "mmavlm probe 1"  # counts up when probing gives other tables
+FORMAT = "mmavlm probe 2"  # counts up when probing gives other tables
 TOLD = ("codec", "width", "height", "duration_s", "tick_s", "in_order")
 MAX_BYTES = 1 << 26  # an hour at 60 fps takes less than one
 DAMAGE = (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error)

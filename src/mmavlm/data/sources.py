@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Sequence
 from functools import lru_cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
 import torch
@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from mmavlm.data.probe import VideoInfo, probe
+from mmavlm.data.probe import MAX_PIXELS, VideoInfo, probe
 from mmavlm.data.probe_index import ProbeIndex
 from mmavlm.data.video import ToTensor, decode_threads, read_frames
 from mmavlm.errors import ConfigError, DataError, VideoError
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".flv", ".ts")
 FRAME_NAME = "frame{:06d}.jpg"  # counted from 1
+LONGEST_PART, LONGEST_NAME = 250, 2000  # file systems take parts of 255 bytes, paths of 4096
 KINDS = ("auto", "video", "frames")
 
 
@@ -51,15 +52,29 @@ def locate(root: Path, name: str, kind: str = "auto") -> Path:
 def inside(root: Path, name: str) -> Path:
     """`root / name`, refusing names from an annotation that lead out of the root.
 
-    Only the name is judged: links the owner of the data laid below the root may lead anywhere.
+    Only the name is judged: links the owner of the data laid below the root may lead anywhere. A
+    name must lead nowhere else on any system, so neither a drive nor `..` between backslashes is
+    admitted, and must be one that files can have.
 
     Raises:
         DataError: naming both.
     """
-    plain = os.path.normpath(name)
-    if PurePosixPath(plain).is_absolute() or plain.split(os.sep)[0] == os.pardir:
+    if not _possible(name):
+        raise DataError(f"{name[:80]!r} below {root} is a name that no file can have")
+    plain, windows = PurePosixPath(os.path.normpath(name)), PureWindowsPath(name)
+    back = os.pardir in windows.parts and "\\" in name
+    if plain.is_absolute() or plain.parts[:1] == (os.pardir,) or windows.anchor or back:
         raise DataError(f"{name!r} leads out of {root}; names in an annotation stay below it")
     return root / plain
+
+
+def _possible(name: str) -> bool:
+    """Whether files can have the name, with room for a suffix."""
+    try:
+        parts = name.encode().split(b"/")
+    except UnicodeEncodeError:  # half of a pair that stands for one character
+        return False
+    return "\0" not in name and max(map(len, parts)) <= LONGEST_PART and len(name) <= LONGEST_NAME
 
 
 class FrameSource:
@@ -155,11 +170,17 @@ def _read_jpegs(
 def _read_jpeg(folder: Path, number: int, to_tensor: ToTensor) -> Tensor:
     path = folder / FRAME_NAME.format(number + 1)
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=("JPEG", "PNG", "WEBP")) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise VideoError(
+                    f"{path} has {image.width}×{image.height} pixels, more than {MAX_PIXELS}; "
+                    "extract the frames again"
+                )
             return to_tensor(np.asarray(image.convert("RGB")))
     except FileNotFoundError:
         raise _missing(path, count_frames(folder)) from None
-    except OSError as error:  # what Pillow raises for pictures it does not know or that are cut off
+    # what Pillow raises for pictures that it does not know, that are cut off, broken, or huge
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise VideoError(f"{path} cannot be read: {error}; extract the frames again") from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from itertools import pairwise
@@ -15,8 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
-from mmavlm.data.cursor import Cursor
+from mmavlm.data.cursor import Cursor, DamageFoundError
 from mmavlm.data.probe import VideoInfo, last_not_after, opened, probe
+
+log = logging.getLogger(__name__)
 
 Picture = NDArray[np.uint8]  # (H,W,3)
 ToTensor = Callable[[Picture], Tensor]  # (H,W,3) → uint8 (3,S,S)
@@ -29,6 +32,10 @@ MOST_THREADS = 16
 
 # Since PyAV 17 conversion starts a thread for each core, for each file anew, if left to itself.
 ONE_THREAD = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
+
+
+# A decoder that conceals damage fills in from what it decoded before, which is less after a seek.
+STRICT = {"err_detect": "explode"}
 
 
 def decode_threads() -> int:
@@ -87,10 +94,25 @@ def shown_pictures(
     slack = min(SAME_TIME_S / info.tick_s, 0.5)
     targets = np.floor(np.asarray(times_s, np.float64) / info.tick_s + slack).astype(np.int64)
     wanted = last_not_after(targets + info.start_pts, info.frame_pts).tolist()
-    with opened(info.path, threads) as (container, stream):
+    given = 0
+    try:
+        for shown in _pictures(info, wanted, threads, whole=False):
+            yield shown
+            given += 1
+    except DamageFoundError:
+        log.info("%s is damaged; decoded whole", info.path)
+        yield from _pictures(info, wanted[given:], 1, whole=True)
+
+
+def _pictures(
+    info: VideoInfo, wanted: Sequence[int], threads: int, *, whole: bool
+) -> Iterator[tuple[float, Picture]]:
+    """The pictures of the `wanted` packets by their times; `whole` as of `Cursor`."""
+    options = {} if whole else STRICT
+    with opened(info.path, threads, options) as (container, stream):
         reformatter = VideoReformatter()  # one for the file: setting one up costs a frame's time
         before: int | None = None
-        with closing(Cursor(container, stream, info, wanted)) as cursor:
+        with closing(Cursor(container, stream, info, wanted, whole=whole)) as cursor:
             for pts in wanted:
                 if pts != before:
                     at, frame = cursor.move_to(pts)

@@ -21,6 +21,13 @@ from mmavlm.text import clean_caption
 SUFFIXES = (".jsonl", ".csv")
 SPLITS = ("train", "val", "test")
 
+# Frames or seconds of a film; a day at 60 frames a second is half of it.
+MOST = 10_000_000
+# Parsed, a file takes several times its size in memory.
+MAX_JSON_BYTES = 1 << 30
+# What json raises: bad syntax, numbers of thousands of digits, brackets nested thousands deep.
+NOT_JSON = (ValueError, RecursionError)
+
 
 @dataclass(frozen=True)
 class Row:
@@ -54,22 +61,24 @@ class Row:
             return None
         try:
             number = float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             number = math.nan
         if not 0 <= number < math.inf:
             raise self.error(f"{key!r} must be a number of at least 0, got {value!r}")
         return number
 
     def whole(self, key: str) -> int:
-        """A whole number of at least 1.
+        """A whole number from 1 to `MOST`.
 
         Raises:
             DataError: naming file, row, key and what came.
         """
         value = self.need(key)
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or value != int(value) or value < 1:
-            raise self.error(f"{key!r} must be a whole number of at least 1, got {value!r}")
+        if not number or not 1 <= value <= MOST or value != int(value):
+            raise self.error(
+                f"{key!r} must be a whole number of at least 1, got {value!r} (at most {MOST})"
+            )
         return int(value)
 
     def text(self, key: str) -> str:
@@ -244,7 +253,7 @@ def _json_rows(path: Path, file: Iterable[str]) -> Iterator[Row]:
         place = f"line {number}"
         try:
             values = json.loads(line)
-        except json.JSONDecodeError as error:
+        except NOT_JSON as error:
             raise DataError(f"{path}, {place} is not JSON: {error}") from None
         yield Row(path, place, _object(path, place, values))
 
@@ -278,11 +287,17 @@ def read_json(path: Path) -> Any:
     """What a .json file holds.
 
     Raises:
-        DataError: if the file is missing or broken.
+        DataError: if the file is missing, broken, or of more than `MAX_JSON_BYTES`.
     """
     try:
-        return json.loads(require(path).read_text(encoding="utf-8-sig"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        with require(path).open(encoding="utf-8-sig") as file:
+            if (size := path.stat().st_size) > MAX_JSON_BYTES:
+                raise DataError(
+                    f"{path} has {size} bytes, and JSON is held in memory whole, up to "
+                    f"{MAX_JSON_BYTES}; split it, or write .jsonl, which is read row by row"
+                )
+            return json.load(file)
+    except NOT_JSON as error:
         raise DataError(f"{path} is not JSON: {error}") from None
 
 
