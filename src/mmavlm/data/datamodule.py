@@ -68,6 +68,7 @@ class VideoDataModule(SplitLoaders):
         batch_size: int = 16,
         eval_batch_size: int | None = None,
         num_workers: int = 4,
+        timeout_s: float = 600,
         max_broken: float = 0.01,
         crop: bool = True,
         flip: bool = True,
@@ -84,6 +85,7 @@ class VideoDataModule(SplitLoaders):
             batch_size=batch_size,
             eval_batch_size=eval_batch_size,
             num_workers=num_workers,
+            timeout_s=timeout_s,
             seed=seed,
             group_by_length=group_by_length,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -103,6 +104,10 @@ class VideoDataset(Dataset[Sample | BrokenItem]):
         except VideoError as error:
             return BrokenItem(item, str(error), self._blank())
         return Sample(item, frames, timestamps_s)
+
+    def source(self, index: int) -> Path:
+        """The file or folder that an item is read from."""
+        return self.items[index].source
 
     def lengths(self) -> list[Length]:
         """How many frames and words each item has; films are looked up, not decoded."""

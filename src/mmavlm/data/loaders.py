@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from mmavlm.data.collate import collate
 from mmavlm.data.order import Draw, EpochOrder, Length
 from mmavlm.data.readers.annotations import SPLITS
+from mmavlm.data.watched import WatchedDataset, WatchedLoader
 from mmavlm.errors import ConfigError
 from mmavlm.interfaces import VideoItem
 
@@ -20,7 +21,8 @@ from mmavlm.interfaces import VideoItem
 class SplitLoaders(L.LightningDataModule, ABC):
     """Loaders of `VideoTextBatch`; a subclass says what items, dataset and order of a split are.
 
-    `group_by_length` makes training batches of items with alike numbers of frames and words.
+    `group_by_length` makes training batches of items with alike numbers of frames and words. A
+    worker that takes longer than `timeout_s` for a batch ends the run, naming its item.
 
     Raises:
         ConfigError: if a number is out of range.
@@ -34,15 +36,17 @@ class SplitLoaders(L.LightningDataModule, ABC):
         batch_size: int,
         eval_batch_size: int | None,
         num_workers: int,
+        timeout_s: float,
         seed: int,
         group_by_length: bool,
     ) -> None:
         super().__init__()
         at_least(1, batch_size=batch_size, eval_batch_size=eval_batch_size)
-        at_least(0, num_workers=num_workers)
+        at_least(0, num_workers=num_workers, timeout_s=timeout_s)
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size or batch_size
         self.num_workers = num_workers
+        self.timeout_s = timeout_s
         self.seed = seed
         self.group_by_length = group_by_length
 
@@ -98,11 +102,13 @@ class SplitLoaders(L.LightningDataModule, ABC):
     def _loader(
         self, split: str, batch_size: int, order: EpochOrder | None = None
     ) -> DataLoader[Any]:
-        return DataLoader(
-            self.dataset(split),
+        dataset = self.dataset(split)
+        return WatchedLoader(
+            WatchedDataset(dataset, self.num_workers) if self.num_workers else dataset,
             batch_size=batch_size,
             sampler=order,
             num_workers=self.num_workers,
+            timeout=self.timeout_s if self.num_workers else 0,
             collate_fn=collate,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=self.num_workers > 0,

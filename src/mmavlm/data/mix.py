@@ -53,6 +53,7 @@ class MixedDataModule(SplitLoaders):
         batch_size: int = 16,
         eval_batch_size: int | None = None,
         num_workers: int = 4,
+        timeout_s: float = 600,
         group_by_length: bool = False,
         cache: str | Path | None = None,
         seed: int = 42,
@@ -61,6 +62,7 @@ class MixedDataModule(SplitLoaders):
             batch_size=batch_size,
             eval_batch_size=eval_batch_size,
             num_workers=num_workers,
+            timeout_s=timeout_s,
             seed=seed,
             group_by_length=group_by_length,
         )
@@ -195,11 +197,19 @@ class MixedDataset(Dataset[Sample | BrokenItem]):
     def __getitem__(self, at: int | tuple[int, int]) -> Sample | BrokenItem:
         """The item at an index, or at (pass, index), as its own dataset gives it."""
         number, index = at if isinstance(at, tuple) else (0, at)
-        which = bisect_right(self.ends, index)
-        name = self.names[which]
-        inside = index - (self.ends[which - 1] if which else 0)
+        name, inside = self._place(index)
         found = self.datasets[name][number, inside]
         return replace(found, item=named(found.item, name))
+
+    def source(self, index: int) -> Path:
+        """The file or folder that an item is read from."""
+        name, inside = self._place(index)
+        return self.datasets[name].source(inside)
+
+    def _place(self, index: int) -> tuple[str, int]:
+        """The set of an item, and its index there."""
+        which = bisect_right(self.ends, index)
+        return self.names[which], index - (self.ends[which - 1] if which else 0)
 
 
 class MixedBudget:

@@ -1,0 +1,65 @@
+import os
+import time
+
+import pytest
+from torch.utils.data import Dataset
+
+from mmavlm.data.watched import WatchedDataset, WatchedLoader
+from mmavlm.errors import DataError
+
+
+class Films(Dataset):
+    """Items that are what `act` makes of their index."""
+
+    def __init__(self, act):
+        self.act = act
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, at):
+        return self.act(at)
+
+    def source(self, index):
+        return f"videos/{index}.mp4"
+
+
+def loader(act, workers=1, timeout=2):
+    dataset = WatchedDataset(Films(act), workers)
+    return WatchedLoader(dataset, batch_size=None, num_workers=workers, timeout=timeout)
+
+
+def stuck(at):
+    if at == 2:
+        time.sleep(60)
+    return at
+
+
+def killed(at):
+    if at == 2:
+        os._exit(1)
+    return at
+
+
+def broken(at):
+    raise RuntimeError(f"a fault of item {at}")
+
+
+def test_what_workers_load_is_what_the_dataset_gives():
+    assert list(loader(lambda at: at)) == [0, 1, 2, 3]
+
+
+def test_a_worker_that_is_stuck_ends_the_run_and_its_file_is_named():
+    message = r"timed out after 2.* Workers were at: videos/2\.mp4\..*data\.timeout_s"
+    with pytest.raises(DataError, match=message):
+        list(loader(stuck))
+
+
+def test_the_file_that_killed_a_worker_is_named():
+    with pytest.raises(DataError, match=r"exited unexpectedly.* Workers were at: videos/2\.mp4"):
+        list(loader(killed))
+
+
+def test_other_errors_stay_what_they_are():
+    with pytest.raises(RuntimeError, match="a fault of item 0"):
+        list(loader(broken))
