@@ -19,3 +19,7 @@ class VideoError(DataError):
 
 class CheckpointError(MmavlmError):
     """A checkpoint that is missing, broken, or of another architecture."""
+
+
+class DivergedError(MmavlmError):
+    """A training whose numbers are no longer finite: which steps and items, what to lower."""
