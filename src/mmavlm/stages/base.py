@@ -12,10 +12,13 @@ from torchmetrics import MeanMetric
 
 from mmavlm.backbone import VideoLanguageModel
 from mmavlm.batch import VideoTextBatch
+from mmavlm.errors import DataError
 from mmavlm.stages.checkpoint import RNG_KEY, RUN_KEY, load_trainable, trainable_state
 from mmavlm.stages.optim import OptimizerRecipe
+from mmavlm.stages.ranks import Ranks
 
 EVALUATED = ("val", "test")
+GO_ON, SKIP, STOP = range(3)
 
 
 class Stage(L.LightningModule):
@@ -44,6 +47,8 @@ class Stage(L.LightningModule):
         self.backbone = backbone
         self.recipe = optimizer
         self._resumed_rng: Tensor | None = None
+        self._ranks = Ranks()
+        self._learnt = False  # whether a batch of the coming optimizer step could be read
         self.run = {"stage": type(self).__name__, **(run or {})}
 
     def configure_optimizers(self) -> Any:
@@ -61,9 +66,14 @@ class Stage(L.LightningModule):
         }
 
     def training_step(self, batch: VideoTextBatch, batch_idx: int) -> Tensor | None:
-        """The stage's weighted loss, or None for a batch of which nothing could be read."""
-        if self._skip(batch):
-            return None
+        """The stage's weighted loss, or None where nothing could be read of some rank's batch.
+
+        Gradients are gathered over ranks, so all of them leave out such a step, and all stop where
+        one has too many broken videos.
+        """
+        if self._skip_alike(batch):
+            return self._nothing() if _distributed() else None
+        self._learnt = True
         losses = self.losses(batch)
         self._log_losses("train", losses, batch)
         return losses["loss"]
@@ -126,6 +136,33 @@ class Stage(L.LightningModule):
         if batch.broken and (datamodule := getattr(self.trainer, "datamodule", None)) is not None:
             datamodule.broken.add(batch.broken)
         return len(batch) == 0
+
+    def _nothing(self) -> Tensor:
+        """A loss without effect: gradients must be summed over ranks where there are several."""
+        return torch.stack([p.sum() for p in self.parameters() if p.requires_grad]).sum() * 0.0
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Let the optimizer leave all as it is where no batch of the step could be read."""
+        if not self._learnt:
+            for parameter in self.parameters():
+                parameter.grad = None
+        self._learnt = False
+
+    def _skip_alike(self, batch: VideoTextBatch) -> bool:
+        """As `_skip`, decided by all ranks: True where it is for any of them.
+
+        Raises:
+            DataError: on all ranks, if the budget for broken videos is spent on one.
+        """
+        spent: DataError | None = None
+        try:
+            code = SKIP if self._skip(batch) else GO_ON
+        except DataError as error:
+            spent, code = error, STOP
+        code = self._ranks.highest(code)
+        if code == STOP:
+            raise spent or DataError("another rank found too many broken videos; its log has them")
+        return code == SKIP
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep trainable weights alone, and say which run they come from."""

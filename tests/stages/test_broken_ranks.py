@@ -1,0 +1,98 @@
+"""Ranks with unequal numbers of broken videos: none waits for another for ever."""
+
+import os
+import socket
+import time
+
+import lightning as L
+import pytest
+import torch
+import torch.multiprocessing as mp
+from torch.utils.data import DataLoader
+
+from mmavlm.data.broken import BrokenBudget
+from mmavlm.errors import DataError
+from mmavlm.stages import FineTune, OptimizerRecipe, SemanticAlignment
+from support import random_batch, tiny_backbone
+
+LONGEST_S = 240
+
+
+class Data(L.LightningDataModule):
+    """Three batches; of rank 1 the second has no row left."""
+
+    def __init__(self, rank, max_broken):
+        super().__init__()
+        self.rank = rank
+        self.broken = BrokenBudget(max_broken)
+        self.broken.expect("train", [f"v{i}" for i in range(10)])
+
+    def train_dataloader(self):
+        whole = [random_batch((4, 4), seed=seed) for seed in range(3)]
+        if self.rank == 1:
+            empty = whole[1].rows([])
+            object.__setattr__(empty, "broken", ("v0: is empty", "v1: is empty"))
+            whole[1] = empty
+        return DataLoader(whole, batch_size=None)
+
+
+def build(name):
+    recipe = OptimizerRecipe(lr=1e-2, warmup_steps=0)
+    if name == "alignment":
+        return SemanticAlignment(tiny_backbone("stage=semantic_alignment", "fusion=none"), recipe)
+    return FineTune(tiny_backbone("stage=finetune", "fusion=none"), recipe, tasks=["genre", "open"])
+
+
+def worker(rank, name, port, folder, max_broken):
+    os.environ |= {
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2",
+        "NODE_RANK": "0", "LOCAL_RANK": str(rank), "RANK": str(rank),
+    }  # fmt: skip
+    torch.set_num_threads(1)
+    stage = build(name)
+    trainer = L.Trainer(
+        accelerator="cpu", devices=2, max_epochs=1, logger=False, enable_checkpointing=False,
+        strategy=L.pytorch.strategies.DDPStrategy(
+            process_group_backend="gloo", find_unused_parameters=True
+        ),
+        enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
+        num_sanity_val_steps=0, limit_val_batches=0,
+    )  # fmt: skip
+    try:
+        trainer.fit(stage, datamodule=Data(rank, max_broken))
+        said = "finished"
+    except DataError as error:
+        said = str(error)
+    weights = {n: p.detach() for n, p in stage.named_parameters() if p.requires_grad}
+    torch.save({"said": said, "weights": weights}, folder / f"{rank}.pt")
+
+
+def run(name, folder, max_broken):
+    """What both ranks say and hold in the end."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    ranks = mp.spawn(worker, (name, port, folder, max_broken), nprocs=2, join=False)
+    end = time.monotonic() + LONGEST_S
+    while not ranks.join(timeout=1):
+        if time.monotonic() > end:
+            for process in ranks.processes:
+                process.kill()
+            pytest.fail("the ranks wait for each other")
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
+
+
+@pytest.mark.distributed
+@pytest.mark.parametrize("name", ["finetune", "alignment"])
+def test_a_rank_whose_whole_batch_is_broken_leaves_no_other_waiting(name, tmp_path):
+    one, two = run(name, tmp_path, max_broken=1.0)
+    assert one["said"] == two["said"] == "finished"
+    for parameter, value in one["weights"].items():
+        assert torch.equal(two["weights"][parameter], value), parameter
+
+
+@pytest.mark.distributed
+def test_all_ranks_stop_where_one_has_too_many_broken_videos(tmp_path):
+    one, two = run("finetune", tmp_path, max_broken=0.0)
+    assert "another rank found too many broken videos" in one["said"]
+    assert "v0: is empty" in two["said"]
