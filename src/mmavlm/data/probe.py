@@ -77,7 +77,7 @@ def probe(path: Path) -> VideoInfo:
         _refuse_huge(path, stream)
         packets = [
             Packet(p.pts, p.dts, p.duration or 0, p.is_keyframe, p.is_corrupt)
-            for p in container.demux(stream)
+            for p in _demuxed(path, container, stream)
             if p.size and not p.is_discard
         ]
         timed = [p for p in packets if p.pts is not None]
@@ -151,7 +151,7 @@ def _refuse_cut_off(path: Path, container: Any, stream: Any, came: int, end: int
         length_s = stream.frames * tick_s if slots else length_s
         enough_s = min(SHARE_THAT_MUST_COME * length_s, length_s - HEADER_SLACK_S)
         end_s = end * tick_s
-        if end_s >= enough_s or (end_s := _end_of_all_s(container)) >= enough_s:
+        if end_s >= enough_s or (end_s := _end_of_all_s(path, container)) >= enough_s:
             return
         promised, there = f"{length_s:.3f} s", f"{end_s:.3f} s"
     raise VideoError(
@@ -160,10 +160,20 @@ def _refuse_cut_off(path: Path, container: Any, stream: Any, came: int, end: int
     )
 
 
-def _end_of_all_s(container: Any) -> float:
+def _demuxed(path: Path, container: Any, *streams: Any) -> Iterator[Any]:
+    """The packets of some streams, or of all; PyAV has no place for a stream that turns up late."""
+    try:
+        yield from container.demux(*streams)
+    except IndexError as error:
+        raise VideoError(
+            f"{path} is damaged: a stream turns up in it that its header does not name"
+        ) from error
+
+
+def _end_of_all_s(path: Path, container: Any) -> float:
     """When the last packet of any stream ends: sound may rightly go on behind the picture."""
     container.seek(container.start_time or 0)
-    packets = (p for p in container.demux() if p.pts is not None)
+    packets = (p for p in _demuxed(path, container) if p.pts is not None)
     return max(float((p.pts + (p.duration or 0)) * p.time_base) for p in packets)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import distributed
 
@@ -10,7 +12,7 @@ class Ranks:
     """The processes of a run; they speak through CPU memory, so no GPU is waited for."""
 
     def __init__(self) -> None:
-        self._group: distributed.ProcessGroup | None = None
+        self._group: Any = None  # a process group, once there are processes
 
     def highest(self, code: int) -> int:
         """The greatest of the codes that the processes give; all must ask."""
