@@ -34,7 +34,7 @@ def test_all_data_configs_have_the_same_settings_and_no_root(name):
         *("_target_", "reader", "root", "task", "num_frames", "frame_fps", "image_size"),
         *("batch_size", "eval_batch_size", "num_workers", "max_broken", "crop", "flip"),
         *("keep_frames", "cache", "index", "decode_threads", "seed", "limit_items", "repeat"),
-        "group_by_length",
+        *("group_by_length", "timeout_s"),
     }
 
 

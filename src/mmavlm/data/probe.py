@@ -24,8 +24,12 @@ HEADER_SLACK_S = 1.0
 # More than 8K (7680×4320): a header that says so is hostile, and a frame would take gigabytes.
 MAX_PIXELS = 8192 * 8192
 
-# Films alone: playlists and lists of files, which FFmpeg also takes for films, open other files.
-CONTAINERS = "mov,matroska,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,h264,hevc,m4v,ivf,obu,av1,gif"
+# Films, and pictures as films of one frame: playlists and lists of files, which FFmpeg also takes
+# for films, open other files.
+CONTAINERS = (
+    "mov,matroska,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,h264,hevc,m4v,ivf,obu,av1,gif,"
+    "png_pipe,jpeg_pipe,webp_pipe,bmp_pipe"
+)
 
 
 @dataclass(frozen=True, eq=False)
