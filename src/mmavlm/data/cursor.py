@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from contextlib import closing
 from typing import Any, NoReturn
 
 import av
@@ -93,11 +94,12 @@ class Cursor:
         """Frames from here on with their display times."""
         last = len(self.info.frame_pts) - 1
         try:
-            for index, frame in enumerate(self.container.decode(self.stream)):
-                if self.info.in_order:
-                    yield int(self.info.frame_pts[min(index, last)]), frame
-                elif frame.pts is not None and frame.pts >= self.info.start_pts:
-                    yield frame.pts, frame
+            with closing(self.container.decode(self.stream)) as frames:
+                for index, frame in enumerate(frames):
+                    if self.info.in_order:
+                        yield int(self.info.frame_pts[min(index, last)]), frame
+                    elif frame.pts is not None and frame.pts >= self.info.start_pts:
+                        yield frame.pts, frame
         except (av.FFmpegError, EOFError) as error:
             self._break_off(str(error))
 
@@ -168,13 +170,15 @@ class Shortcut:
         context = self.stream.codec_context
         wanted = self.wanted[keyframe]
         left, entered = set(wanted), False
-        for packet in self.container.demux(self.stream):
-            entered = entered or packet.pts == keyframe
-            if not entered:
-                continue
-            context.skip_frame = "DEFAULT" if packet.pts in wanted else "NONREF"
-            yield from packet.decode()
-            left.discard(packet.pts)
-            if not left:
-                yield from context.decode(None)
-                return
+        # left to the collector, PyAV's generators leave 150 bytes of every film behind
+        with closing(self.container.demux(self.stream)) as packets:
+            for packet in packets:
+                entered = entered or packet.pts == keyframe
+                if not entered:
+                    continue
+                context.skip_frame = "DEFAULT" if packet.pts in wanted else "NONREF"
+                yield from packet.decode()
+                left.discard(packet.pts)
+                if not left:
+                    yield from context.decode(None)
+                    return
