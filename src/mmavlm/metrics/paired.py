@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,13 +10,13 @@ from torch import Tensor
 from mmavlm.hashing import string_keys
 from mmavlm.metrics.intervals import proportion
 from mmavlm.metrics.parsing import says
-from mmavlm.metrics.rows import RowMetric, check_lengths, first_of_each
-from mmavlm.metrics.yes_no import truth_verdicts, verdicts
+from mmavlm.metrics.rows import check_lengths, first_of_each
+from mmavlm.metrics.yes_no import VerdictMetric, truth_verdicts, verdicts
 
 ITEM, PAIR, HALLUCINATED, RIGHT, SAYS_YES, SAYS_NO = range(6)  # columns of a row
 
 
-class PairedAccuracy(RowMetric):
+class PairedAccuracy(VerdictMetric):
     """Accuracy on basic questions, on hallucinated ones, and on both of a pair (VideoHallucer).
 
     `compute` gives floats: `basic` and `hallucinated`, the accuracies over pairs of which both
@@ -35,10 +34,7 @@ class PairedAccuracy(RowMetric):
     VideoHallucer: Evaluating Intrinsic and Extrinsic Hallucinations (arXiv 2406.16338), section 3.
     """
 
-    def __init__(self, parsing: str = "strict", **kwargs: Any) -> None:
-        super().__init__(columns=6, **kwargs)
-        verdicts([""], parsing)  # an unknown name is told now, not after the first batch
-        self.parsing = parsing
+    width = 6
 
     def update(
         self,

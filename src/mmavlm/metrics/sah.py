@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from mmavlm.hashing import string_keys
 from mmavlm.metrics.intervals import bootstrap_interval, proportion
-from mmavlm.metrics.rows import RowMetric, check_lengths, first_of_each
-from mmavlm.metrics.yes_no import truth_verdicts, verdicts
+from mmavlm.metrics.rows import check_lengths, first_of_each
+from mmavlm.metrics.yes_no import VerdictMetric, truth_verdicts, verdicts
 
 KINDS = ("ground_truth", "in_video", "out_video")  # the captions of a triplet
 ITEM, TRIPLET, KIND, RIGHT = range(4)  # columns of a row
 
 
-class SAHRatio(RowMetric):
+class SAHRatio(VerdictMetric):
     """How much worse a model tells apart what happens elsewhere in the film than what never does.
 
     Each triplet asks of three captions whether they are right: a true one, one whose content is
@@ -31,10 +30,7 @@ class SAHRatio(RowMetric):
     ELV-Halluc (arXiv 2508.21496), section 3.
     """
 
-    def __init__(self, parsing: str = "strict", **kwargs: Any) -> None:
-        super().__init__(columns=4, **kwargs)
-        verdicts([""], parsing)  # an unknown name is told now, not after the first batch
-        self.parsing = parsing
+    width = 4
 
     def update(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -62,7 +62,22 @@ def yes_no_stats(truth: Tensor, said: Tensor) -> dict[str, float]:
     }
 
 
-class YesNoStats(RowMetric):
+class VerdictMetric(RowMetric):
+    """A metric of answers that are read as yes or no; a subclass says the `width` of its rows.
+
+    Raises:
+        ConfigError: if the way of reading is unknown, told before the first batch.
+    """
+
+    width: ClassVar[int]
+
+    def __init__(self, parsing: str = "strict", **kwargs: Any) -> None:
+        super().__init__(columns=self.width, **kwargs)
+        parse_yes_no("", parsing)
+        self.parsing = parsing
+
+
+class YesNoStats(VerdictMetric):
     """Accuracy, precision, recall, F1 and the habit of saying yes, of yes/no questions.
 
     `compute` gives floats: `accuracy`, `precision`, `recall`, `f1`; `yes_ratio`, the share of
@@ -76,10 +91,7 @@ class YesNoStats(RowMetric):
     POPE: Evaluating Object Hallucination in Large Vision-Language Models (EMNLP 2023).
     """
 
-    def __init__(self, parsing: str = "strict", **kwargs: Any) -> None:
-        super().__init__(columns=3, **kwargs)
-        parse_yes_no("", parsing)  # an unknown name is told now, not after the first batch
-        self.parsing = parsing
+    width = 3
 
     def update(
         self, item_ids: Sequence[str], answers: Sequence[str], truths: Sequence[str]
