@@ -87,7 +87,8 @@ class QFormer(nn.Module):
         hidden = self.embeddings.dropout(hidden)
         for layer in self.layers:
             keys, visual_keys = layer.project(hidden, visual_tokens)
-            hidden = layer(hidden, queries.shape[1], keys, mask, visual_keys, None)
+            visual_bank = None if visual_keys is None else (visual_keys, None)
+            hidden = layer(hidden, queries.shape[1], (keys, mask), visual_bank)
         return hidden[:, : queries.shape[1]]
 
 
@@ -164,37 +165,25 @@ class QFormerLayer(nn.Module):
         return self.attention.project(tokens), visual
 
     def forward(
-        self,
-        hidden: Tensor,
-        num_queries: int,
-        keys: KeyValue,
-        key_mask: Tensor | None,
-        visual_keys: KeyValue | None,
-        visual_mask: Tensor | None,
+        self, hidden: Tensor, num_queries: int, bank: Bank, visual_bank: Bank | None
     ) -> Tensor:
-        """Hidden (B,N,D) reads S keys and, with its queries, V visual keys → (B,N,D).
+        """Hidden (B,N,D) reads a bank and, with its queries, a visual bank → (B,N,D).
 
-        `key_mask` (B,S) and `visual_mask` (B,V) are True on what may be attended to.
+        A layer without cross-attention has no visual bank.
         """
-        inputs = (hidden, num_queries, keys, key_mask, visual_keys, visual_mask)
+        inputs = (hidden, num_queries, bank, visual_bank)
         if self.gradient_checkpointing and torch.is_grad_enabled():
             return checkpoint(self._read, *inputs, use_reentrant=False)
         return self._read(*inputs)
 
     def _read(
-        self,
-        hidden: Tensor,
-        num_queries: int,
-        keys: KeyValue,
-        key_mask: Tensor | None,
-        visual_keys: KeyValue | None,
-        visual_mask: Tensor | None,
+        self, hidden: Tensor, num_queries: int, bank: Bank, visual_bank: Bank | None
     ) -> Tensor:
-        hidden = self.attention(hidden, keys, key_mask)
+        hidden = self.attention(hidden, *bank)
         queries, text = hidden[:, :num_queries], hidden[:, num_queries:]
         if self.crossattention is not None:
-            assert visual_keys is not None  # projected by this layer
-            queries = self.crossattention(queries, visual_keys, visual_mask)
+            assert visual_bank is not None  # projected by this layer
+            queries = self.crossattention(queries, *visual_bank)
         return self._feed_forward(queries, text)
 
     def over_frames(

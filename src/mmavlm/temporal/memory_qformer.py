@@ -310,9 +310,8 @@ class MemoryQFormer(nn.Module):
         for i, layer in enumerate(self.qformer.layers):
             inputs.append(hidden)
             keys, visual_keys = keys_of(i, layer, hidden)
-            hidden = self._through_layer(
-                layer, hidden, num_queries, keys, key_mask, visual_keys, visual_mask
-            )
+            visual_bank = None if visual_keys is None else (visual_keys, visual_mask)
+            hidden = self._through_layer(layer, hidden, num_queries, (keys, key_mask), visual_bank)
         return hidden[:, :num_queries], inputs
 
 
