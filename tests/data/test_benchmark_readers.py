@@ -220,11 +220,11 @@ def test_a_release_of_hallusionbench_without_videos_is_told(root_of):
 def test_a_file_of_another_shape_is_told(root_of):
     root = root_of("videohallucer")
     write_json(root / "temporal/temporal.json", {"0": {}})
-    with pytest.raises(DataError, match=r"temporal\.json must hold a JSON list, got dict"):
+    with pytest.raises(DataError, match=r"temporal\.json must hold a JSON list, got an object"):
         reader_of("videohallucer")(root, "test", None)
     root = root_of("vidhalluc")
     write_json(root / "sth.json", [])
-    with pytest.raises(DataError, match=r"sth\.json must hold a JSON object, got list"):
+    with pytest.raises(DataError, match=r"sth\.json must hold a JSON object, got a list"):
         reader_of("vidhalluc")(root, "test", None)
 
 

@@ -187,7 +187,9 @@ def test_references_of_another_form_are_named(root):
     reader = reader_of("msvd_caption")
     for content in ([1], {"annotations": {}}, {}):
         write_json(path, content)
-        with pytest.raises(DataError, match=r"coco_gt/cap_val\.json must hold a list of captions"):
+        with pytest.raises(
+            DataError, match=r"coco_gt/cap_val\.json must hold a .* captions are expected"
+        ):
             reader(root, "val", None)
     content = references(entries(["e", "f"], 40)["cap"])
     content["annotations"][1] = {"image_id": "e"}
@@ -337,8 +339,8 @@ def test_a_split_of_which_nothing_is_left_is_refused(root):
 def test_a_file_that_is_missing_or_broken_is_named(root, name):
     path = root / FILES[name][0]
     for text, message in (
-        ("{", rf"{path.name} is not JSON: Expecting"),
-        ("[1]", rf"{path.name}, its content must be a JSON object, got list"),
+        ("{", rf"{path.name} is not JSON: expected a key"),
+        ("[1]", rf"{path.name} must hold a JSON object, got a list"),
         ('{"a": 5}', rf"{path.name}, entry 'a' must be a JSON object, got int"),
     ):
         path.write_text(text)

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from mmavlm.data.readers import CaptionReader, LVUReader, OwnReader, WebVidReader
-from mmavlm.data.readers.annotations import MAX_JSON_BYTES, read_json
+from mmavlm.data.readers.json_files import MAX_JSON_BYTES, read_json
 from mmavlm.data.sampling import lvu_windows
 from mmavlm.errors import ConfigError, DataError
 
@@ -376,10 +376,10 @@ def test_an_lvu_annotation_that_is_broken_is_named(tmp_path):
     with pytest.raises(DataError, match=r"entry 'a' must be a JSON object, got list"):
         LVUReader()(tmp_path, "train", "genre")
     path.write_text("[1]")
-    with pytest.raises(DataError, match=r"train\.json, its content must be a JSON object, got lis"):
+    with pytest.raises(DataError, match=r"train\.json must hold a JSON object, got a list"):
         LVUReader()(tmp_path, "train", "genre")
     path.write_text("{")
-    with pytest.raises(DataError, match=r"train\.json is not JSON: Expecting"):
+    with pytest.raises(DataError, match=r"train\.json is not JSON: expected a key"):
         LVUReader()(tmp_path, "train", "genre")
 
 
@@ -422,5 +422,5 @@ def test_a_json_file_too_large_for_memory_is_named_with_the_remedy(tmp_path):
     path = tmp_path / "a.json"
     with path.open("wb") as file:
         file.truncate(MAX_JSON_BYTES + 1)  # takes no room on the disk
-    with pytest.raises(DataError, match=r"a\.json has \d+ bytes.*write \.jsonl"):
+    with pytest.raises(DataError, match=r"a\.json has \d+ bytes.*split it"):
         read_json(path)

@@ -13,6 +13,7 @@ from typing import Any
 
 from typing_extensions import TypedDict
 
+from mmavlm.data.readers import json_files
 from mmavlm.errors import ConfigError, DataError
 from mmavlm.interfaces import VideoItem
 from mmavlm.options import Options, Style, read_options
@@ -23,10 +24,6 @@ SPLITS = ("train", "val", "test")
 
 # Frames or seconds of a film; a day at 60 frames a second is half of it.
 MOST = 10_000_000
-# Parsed, a file takes several times its size in memory.
-MAX_JSON_BYTES = 1 << 30
-# What json raises: bad syntax, numbers of thousands of digits, brackets nested thousands deep.
-NOT_JSON = (ValueError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -212,14 +209,14 @@ class SplitFiles:
         """
         folder = Path(root) / self.folder
         if name := self.named[known_split(split)]:
-            return require(folder / name)
+            return json_files.require(folder / name)
         there = [path for suffix in SUFFIXES if (path := folder / f"{split}{suffix}").is_file()]
         if len(there) > 1:
             raise DataError(
                 f"{folder} holds both {split}.jsonl and {split}.csv; "
                 f"say which with data.reader.{split}="
             )
-        return there[0] if there else require(folder / f"{split}{SUFFIXES[0]}")
+        return there[0] if there else json_files.require(folder / f"{split}{SUFFIXES[0]}")
 
 
 def read_rows(path: Path) -> Iterator[Row]:
@@ -253,68 +250,31 @@ def _json_rows(path: Path, file: Iterable[str]) -> Iterator[Row]:
         place = f"line {number}"
         try:
             values = json.loads(line)
-        except NOT_JSON as error:
+        except json_files.NOT_JSON as error:
             raise DataError(f"{path}, {place} is not JSON: {error}") from None
         yield Row(path, place, _object(path, place, values))
 
 
 def read_object(path: Path) -> Iterator[tuple[str, Row]]:
-    """The entries of a .json file that holds one object of objects.
+    """The entries of a .json file that holds one object of objects, read one at a time.
 
     Raises:
         DataError: if the file is missing, broken, or holds something else.
     """
-    for key, values in _object(path, "its content", read_json(path)).items():
+    for key, values in json_files.entries(path):
         place = f"entry {key!r}"
         yield key, Row(path, place, _object(path, place, values))
 
 
 def read_list(path: Path) -> Iterator[Row]:
-    """The entries of a .json file that holds a list of objects.
+    """The entries of a .json file that holds a list of objects, read one at a time.
 
     Raises:
         DataError: if the file is missing, broken, or holds something else.
     """
-    content = read_json(path)
-    if not isinstance(content, list):
-        raise DataError(f"{path} must hold a JSON list, got {type(content).__name__}")
-    for number, values in enumerate(content):
+    for number, values in enumerate(json_files.elements(path)):
         place = f"entry {number}"
         yield Row(path, place, _object(path, place, values))
-
-
-def read_json(path: Path) -> Any:
-    """What a .json file holds.
-
-    Raises:
-        DataError: if the file is missing, broken, or of more than `MAX_JSON_BYTES`.
-    """
-    try:
-        with require(path).open(encoding="utf-8-sig") as file:
-            if (size := path.stat().st_size) > MAX_JSON_BYTES:
-                raise DataError(
-                    f"{path} has {size} bytes, and JSON is held in memory whole, up to "
-                    f"{MAX_JSON_BYTES}; split it, or write .jsonl, which is read row by row"
-                )
-            return json.load(file)
-    except NOT_JSON as error:
-        raise DataError(f"{path} is not JSON: {error}") from None
-
-
-def require(path: Path) -> Path:
-    """An annotation file that must be there.
-
-    Raises:
-        DataError: naming the nearest folder that exists and what it holds.
-    """
-    if path.is_file():
-        return path
-    folder = next(parent for parent in path.absolute().parents if parent.is_dir())
-    held = ", ".join(sorted(p.name for p in folder.iterdir())[:8]) or "nothing"
-    raise DataError(
-        f"annotation {path} does not exist; {folder} holds {held}. Check data.root and the names "
-        "under data.reader"
-    )
 
 
 def distinct(items: list[VideoItem], path: Path) -> list[VideoItem]:

@@ -14,8 +14,8 @@ from mmavlm.data.readers.annotations import (
     SplitNames,
     known_split,
     read_object,
-    require,
 )
+from mmavlm.data.readers.json_files import require
 from mmavlm.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -88,19 +88,20 @@ class EntryFiles:
             DataError: if the file is missing, broken, or holds something else.
         """
         path = self.path(root, split)
-        found = list(read_object(path))
         name = self.original(root, split).name
         if name != self.shared:
             if split != "train" and name != self._name(split):
                 self._tell(path, split)
-            yield from found
+            yield from read_object(path)
             return
-        subsets = {subset(row) for _, row in found}
+        subsets = {subset(row) for _, row in read_object(path)}
         wanted = next((s for s in (split, *self._stand_ins(split)) if s in subsets), split)
         if wanted != split:
             self._tell(path, split)
         # an entry of no known subset is given to all splits, so that each tells of it
-        yield from ((key, row) for key, row in found if subset(row) in (wanted, None))
+        for key, row in read_object(path):
+            if subset(row) in (wanted, None):
+                yield key, row
 
     def check_subset(self, row: Row) -> None:
         """Refuse an entry of a shared file that belongs to no split.

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from typing_extensions import Unpack
 
-from mmavlm.data.readers.annotations import Row, SplitNames, read_json, refuse_task
+from mmavlm.data.readers.annotations import Row, SplitNames, refuse_task
 from mmavlm.data.readers.entries import EntryFiles, refuse_none_left, told
+from mmavlm.data.readers.json_files import elements
 from mmavlm.data.sources import locate
 from mmavlm.errors import ConfigError, DataError
 from mmavlm.interfaces import VideoItem
@@ -259,22 +260,21 @@ def read_references(path: Path) -> tuple[dict[str, list[str]], dict[str, str]]:
     Raises:
         DataError: if the file is missing, broken, or holds something else.
     """
-    content = read_json(path)
-    rows = content.get("annotations") if isinstance(content, dict) else None
-    if not isinstance(rows, list):
-        raise DataError(
-            f"{path} must hold a list of captions under 'annotations', as COCO's files do; "
-            "get it anew, or remove it to take the captions of the split"
-        )
     captions: dict[str, list[str]] = {}
     unusable = {}
-    for number, values in enumerate(rows):
-        place = f"annotation {number}"
-        try:
-            row = Row(path, place, values if isinstance(values, dict) else {})
-            captions.setdefault(row.text("image_id"), []).append(row.text("caption"))
-        except DataError as error:
-            unusable[f"{path.name}, {place}"] = str(error)
+    try:
+        for number, values in enumerate(elements(path, under="annotations")):
+            place = f"annotation {number}"
+            try:
+                row = Row(path, place, values if isinstance(values, dict) else {})
+                captions.setdefault(row.text("image_id"), []).append(row.text("caption"))
+            except DataError as error:
+                unusable[f"{path.name}, {place}"] = str(error)
+    except DataError as error:
+        raise DataError(
+            f"{error}; captions are expected as in COCO's files: get it anew, or remove it to "
+            "take the captions of the split"
+        ) from None
     return captions, unusable
 
 

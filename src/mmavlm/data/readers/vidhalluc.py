@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmavlm.data.readers.annotations import Row, read_json
+from mmavlm.data.readers.annotations import Row
 from mmavlm.data.readers.benchmark import BenchmarkReader, yes_or_no
+from mmavlm.data.readers.json_files import entries
 from mmavlm.data.sources import inside
-from mmavlm.errors import DataError
 from mmavlm.interfaces import VideoItem
 from mmavlm.metrics.benchmarks import Benchmark, vidhalluc
 from mmavlm.metrics.order import ORDERS
@@ -52,11 +52,8 @@ class VidHallucReader(BenchmarkReader):
         """One row a question, or a question and its clips."""
         for task in tasks or FOLDERS:
             path = root / f"{task}.json"
-            content = read_json(path)
-            if not isinstance(content, dict):
-                raise DataError(f"{path} must hold a JSON object, got {type(content).__name__}")
-            for key, value in content.items():
-                yield from ((task, row) for row in _rows(task, path, str(key), value))
+            for key, value in entries(path):
+                yield from ((task, row) for row in _rows(task, path, key, value))
 
     def items(self, root: Path, task: str, row: Row) -> list[VideoItem]:
         """The question of a row about each of its clips."""
