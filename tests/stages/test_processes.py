@@ -1,4 +1,4 @@
-"""One step on two processes equals one step on one process with the whole batch."""
+"""One step on several processes equals one step on one process with the whole batch."""
 
 import os
 import socket
@@ -15,19 +15,23 @@ from mmavlm.stages import FineTune, OptimizerRecipe, SemanticAlignment
 from support import random_batch, rows_of, tiny_backbone
 
 TARGETS = ("comedy", "action", "romance", "a long answer")
+ROWS = 2 * len(TARGETS)
+ALIGNMENT = ("stage=semantic_alignment", "fusion=none")
 STAGES = {
-    "finetune": "stage=finetune",
-    "alignment": "stage=semantic_alignment",
-    "alignment from a gradient cache": "stage=semantic_alignment",
+    "finetune": ("stage=finetune", "fusion=none"),
+    "alignment": ALIGNMENT,
+    "alignment from a gradient cache": ALIGNMENT,
+    "alignment with a rank's own negatives": (*ALIGNMENT, "alignment.gather=false"),
 }
+PROCESSES = (2, pytest.param(4, marks=pytest.mark.slow))
 
 
 def whole_batch():
-    batch = random_batch((4, 4, 4, 4), targets=TARGETS)
+    batch = random_batch((4,) * ROWS, targets=[*TARGETS, *TARGETS])
     return VideoTextBatch(
         frames=batch.frames, frame_mask=batch.frame_mask, timestamps_s=batch.timestamps_s,
-        prompt=["what happens?"] * 4, target=["comedy"] * 2 + ["action"] * 2,
-        video_id=batch.video_id, item_id=batch.item_id, task=["open"] * 4,
+        prompt=["what happens?"] * ROWS, target=batch.target,
+        video_id=batch.video_id, item_id=batch.item_id, task=["open"] * ROWS,
     )  # fmt: skip
 
 
@@ -44,8 +48,14 @@ def joined(rows):
     ) if len(rows) > 1 else first  # fmt: skip
 
 
+def share(rank, processes):
+    """The rows of the whole batch that a rank takes."""
+    rows = ROWS // processes
+    return joined([rows_of(whole_batch(), rows * rank + row) for row in range(rows)])
+
+
 def build(name):
-    backbone = tiny_backbone(STAGES[name], "fusion=none")
+    backbone = tiny_backbone(*STAGES[name])
     recipe = OptimizerRecipe(lr=1e-2, warmup_steps=0)
     if name.startswith("alignment"):
         chunk = 1 if "cache" in name else None
@@ -53,8 +63,8 @@ def build(name):
     return FineTune(backbone, recipe, tasks=["open"])
 
 
-def step(name, batch, strategy, devices):
-    """Weights after one gradient step on a batch, and the metrics of validating on it."""
+def step(name, batches, strategy="auto", devices=1):
+    """Weights after one gradient step on some batches, and the metrics of validating on them."""
     torch.manual_seed(0)
     stage = build(name)
     # a plain gradient step shows the gradient itself; Adam would hide its scale
@@ -63,56 +73,63 @@ def step(name, batch, strategy, devices):
         accelerator="cpu", devices=devices, strategy=strategy, max_epochs=1, logger=False,
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
         use_distributed_sampler=False, num_sanity_val_steps=0,
+        accumulate_grad_batches=len(batches),
     )  # fmt: skip
-    loader = DataLoader([batch], batch_size=None)
+    loader = DataLoader(batches, batch_size=None)
     trainer.fit(stage, loader, loader)
     weights = {n: p.detach().clone() for n, p in stage.named_parameters() if p.requires_grad}
     return weights, trainer.callback_metrics
 
 
-def worker(rank, name, port, path):
+def worker(rank, name, processes, port, path):
     os.environ |= {
-        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(processes),
         "NODE_RANK": "0", "LOCAL_RANK": str(rank), "RANK": str(rank),
     }  # fmt: skip
     torch.set_num_threads(1)
-    batch = whole_batch()
-    mine = joined([rows_of(batch, 2 * rank), rows_of(batch, 2 * rank + 1)])
     strategy = L.pytorch.strategies.DDPStrategy(
         process_group_backend="gloo", find_unused_parameters=True
     )
     warnings.filterwarnings("error", ".*sync_dist=True")
-    result = step(name, mine, strategy, devices=2)
+    result = step(name, [share(rank, processes)], strategy, devices=processes)
     if rank == 0:
         torch.save(result, path)
 
 
+@pytest.fixture(scope="module", params=PROCESSES)
+def processes(request):
+    """How many there are."""
+    return request.param
+
+
 @pytest.fixture(scope="module", params=list(STAGES))
-def results(request, tmp_path_factory):
-    """The weights at the start, and what a step leaves on one process and on two."""
-    name, path = request.param, tmp_path_factory.mktemp("two") / "result.pt"
+def results(request, processes, tmp_path_factory):
+    """The weights at the start, and what a step leaves on one process and on several."""
+    name, path = request.param, tmp_path_factory.mktemp("ranks") / "result.pt"
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    mp.spawn(worker, (name, port, path), nprocs=2)
+    mp.spawn(worker, (name, processes, port, path), nprocs=processes)
     start = {n: p for n, p in build(name).named_parameters() if p.requires_grad}
-    one = step(name, whole_batch(), "auto", devices=1)
-    return start, one, torch.load(path, weights_only=True)
+    # without gathering, ranks see what batches whose gradients are accumulated see
+    apart = "own negatives" in name
+    alone = [share(rank, processes) for rank in range(processes)] if apart else [whole_batch()]
+    return start, step(name, alone), torch.load(path, weights_only=True)
 
 
 @pytest.mark.distributed
-def test_a_step_on_two_processes_equals_one_with_the_whole_batch(results):
-    start, (one, _), (two, _) = results
+def test_a_step_on_several_processes_equals_one_with_the_whole_batch(results):
+    start, (one, _), (several, _) = results
     assert any(not torch.equal(value, start[n]) for n, value in one.items())
     for parameter, value in one.items():
-        torch.testing.assert_close(two[parameter], value, atol=1e-5, rtol=1e-4, msg=parameter)
+        torch.testing.assert_close(several[parameter], value, atol=1e-5, rtol=1e-4, msg=parameter)
 
 
 @pytest.mark.distributed
-def test_metrics_of_two_processes_are_those_of_the_whole_split_without_a_warning(results):
-    _, (_, one), (_, two) = results
+def test_metrics_of_several_processes_are_those_of_the_whole_split_without_a_warning(results):
+    _, (_, one), (_, several) = results
     # losses are means over the batches of each process, and alignment sees no other batch there
     compared = [name for name in one if name.startswith("val/") and name.count("/") == 2]
     assert compared
     for metric in [*compared, *({"val/accuracy", "val/recall"} & set(one))]:
-        torch.testing.assert_close(two[metric], one[metric], equal_nan=True, msg=metric)
+        torch.testing.assert_close(several[metric], one[metric], equal_nan=True, msg=metric)
