@@ -1,9 +1,11 @@
+from types import SimpleNamespace
+
 import av
 import numpy as np
 import pytest
 from av.video.frame import PictureType
 
-from mmavlm.data.cursor import Cursor, Shortcut
+from mmavlm.data.cursor import REORDERED, Cursor, DamageFoundError, Shortcut, by_time, undamaged
 from mmavlm.data.probe import opened, probe
 from mmavlm.data.video import shown_pictures
 from mmavlm.errors import VideoError
@@ -62,3 +64,43 @@ def test_a_damaged_frame_is_named_where_it_is_wanted(make_clip):
     at = int(np.searchsorted(info.frame_pts, small.pts))
     with pytest.raises(VideoError, match=r"clip\.mp4 \(h264\) breaks off after [0-9.]+ s of"):
         list(shown_pictures(info, info.times_s[[2, at, 59]].tolist()))
+
+
+def frames(*numbers, damaged=()):
+    return [SimpleNamespace(pts=n, is_corrupt=n in damaged) for n in numbers]
+
+
+def stream(reorders):
+    return SimpleNamespace(codec_context=SimpleNamespace(has_b_frames=reorders))
+
+
+def test_a_frame_is_held_back_until_those_it_may_refer_to_are_known_to_be_whole():
+    coming = undamaged(frames(*range(9), damaged=[REORDERED + 1]), stream(reorders=True))
+    assert next(coming).pts == 0
+    with pytest.raises(DamageFoundError):
+        next(coming)
+
+
+@pytest.mark.parametrize("reorders", [True, False])
+def test_all_frames_come_where_none_is_damaged(reorders):
+    assert [f.pts for f in undamaged(frames(*range(9)), stream(reorders))] == list(range(9))
+
+
+def test_without_reordering_no_frame_waits_for_the_next():
+    assert next(undamaged(frames(0, 1, damaged=[1]), stream(reorders=False))).pts == 0
+
+
+def test_frames_that_come_late_are_a_sign_of_damage():
+    with pytest.raises(DamageFoundError):
+        list(undamaged(frames(0, 2, 1), stream(reorders=True)))
+
+
+def test_frames_of_a_damaged_film_are_put_in_order_and_given_before_it_breaks_off():
+    def breaking_off():
+        yield from ((pts, None) for pts in (0, 3, 1, 2, 5, 6, 4))
+        raise VideoError("breaks off")
+
+    coming = by_time(breaking_off())
+    assert [next(coming)[0] for _ in range(7)] == list(range(7))
+    with pytest.raises(VideoError):
+        next(coming)

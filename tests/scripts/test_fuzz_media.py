@@ -45,9 +45,19 @@ def test_damaged_files_are_refused_or_read_exactly(originals, monkeypatch, capsy
 def test_a_fault_is_found(make_clip, monkeypatch):
     path = make_clip(frames=12)
     info, found = fuzz_media.looked_up(path, 0)
-    assert fuzz_media.difference(info, found) == ""
-    at_s, found_s, _ = found[-1]
-    assert "another picture" in fuzz_media.difference(info, [(at_s, found_s, "other")])
+    assert fuzz_media.difference(info, found, path) == ""
+    at_s, found_s, picture = found[-1]
+    assert "another picture" in fuzz_media.difference(info, [(at_s, found_s, "other")], path)
+    early = [(at_s, 0.0, picture)]
+    assert "frame of 0.000" in fuzz_media.difference(info, early, path)
+
+
+def test_a_frame_as_it_was_before_the_damage_is_no_fault(make_clip, tmp_path):
+    film, other = make_clip("a.mp4", 12), make_clip("b.mp4", 12)
+    _, found = fuzz_media.looked_up(film, 0)
+    info = fuzz_media.probe(other)
+    assert "another picture" in fuzz_media.difference(info, found, other)
+    assert fuzz_media.difference(info, found, film) == ""
 
 
 @pytest.mark.parametrize("way", mutations.OF_FILMS, ids=lambda way: way.__name__)

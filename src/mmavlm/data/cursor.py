@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+import heapq
+from collections import deque
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from typing import Any, NoReturn
 
@@ -20,9 +22,51 @@ TELLS_WHAT_IS_REFERRED_TO = ("h264",)
 # Some codecs pack placeholders and second fields into packets that give no frame of their own.
 PACKETS_WITHOUT_FRAME = 3
 
+# A damaged picture comes after those that refer to it and are shown before it; so many are held
+# back, as many as encoders reorder.
+REORDERED = 4
+
+# Between frames, in the usual distance: with more of it, some may have been lost.
+GAP = 1.5
+
 
 class DamageFoundError(Exception):
     """A sign of damage: what a decoder makes of it depends on all it decoded before."""
+
+
+def undamaged(frames: Iterable[Any], stream: Any) -> Generator[Any, None, None]:
+    """The frames, each when those it may refer to have come too, and none of them is damaged.
+
+    Raises:
+        DamageFoundError: if one is.
+    """
+    held: deque[Any] = deque()
+    for frame in frames:
+        if frame.is_corrupt or (held and _shown_before(frame, held[-1])):
+            raise DamageFoundError
+        held.append(frame)
+        if len(held) > (REORDERED if stream.codec_context.has_b_frames else 0):
+            yield held.popleft()
+    yield from held
+
+
+def _shown_before(frame: Any, other: Any) -> bool:
+    return frame.pts is not None and other.pts is not None and frame.pts < other.pts
+
+
+def by_time(decoded: Iterable[Decoded]) -> Generator[Decoded, None, None]:
+    """Frames by their display times: of a damaged film some may come late."""
+    held: list[tuple[int, int, Any]] = []
+    try:
+        for number, (pts, frame) in enumerate(decoded):
+            heapq.heappush(held, (pts, number, frame))
+            if len(held) > REORDERED:
+                at, _, first = heapq.heappop(held)
+                yield at, first
+    except VideoError:
+        yield from ((pts, frame) for pts, _, frame in sorted(held))
+        raise
+    yield from ((pts, frame) for pts, _, frame in sorted(held))
 
 
 class Cursor:
@@ -50,7 +94,7 @@ class Cursor:
         self.shortcut = Shortcut(container, stream, info, wanted) if thrifty else None
         self.shown: Decoded | None = None  # the latest one not after what was asked for
         self.coming: Decoded | None = None  # the one behind it, if it had to be decoded already
-        self.frames = self._decoded()
+        self.frames = by_time(self._decoded()) if whole else self._decoded()
 
     def move_to(self, pts: int) -> Decoded:
         """The frame shown at `pts`, the time of a packet not before the one asked for last."""
@@ -71,8 +115,6 @@ class Cursor:
             self.shown, self.coming = self.coming, None
         if self.shown is None or self._hidden(self.shown[0], pts) > self._may_hide():
             self._break_off(f"no frame decodes for {self._second(pts)} s")
-        if self.shown[1].is_corrupt and not self.whole:
-            raise DamageFoundError
         return self.shown
 
     def close(self) -> None:
@@ -94,7 +136,8 @@ class Cursor:
         """Frames from here on with their display times."""
         last = len(self.info.frame_pts) - 1
         try:
-            with closing(self.container.decode(self.stream)) as frames:
+            with closing(self.container.decode(self.stream)) as decoded:
+                frames = decoded if self.whole else undamaged(decoded, self.stream)
                 for index, frame in enumerate(frames):
                     if self.info.in_order:
                         yield int(self.info.frame_pts[min(index, last)]), frame
@@ -143,27 +186,37 @@ class Shortcut:
     def __init__(self, container: Any, stream: Any, info: VideoInfo, wanted: Sequence[int]) -> None:
         self.container = container
         self.stream = stream
+        self.frame_pts = info.frame_pts
+        self.usual = float(np.median(np.diff(info.frame_pts))) if len(info.frame_pts) > 1 else 0.0
         self.at = info.start_pts  # the key frame of the group whose frames are coming
         groups = last_not_after(np.asarray(wanted), info.keyframe_pts).tolist()
         self.wanted: dict[int, set[int]] = {keyframe: set() for keyframe in groups}
         for pts, keyframe in zip(wanted, groups, strict=True):
             self.wanted[keyframe].add(pts)
-        self.frames = self._decoded(self.at)
+        self.frames = undamaged(self._decoded(self.at), stream)
 
     def frame_at(self, pts: int, keyframe: int) -> Any | None:
         """The frame at the time of its packet, or None where only decoding all will tell."""
         try:
             if keyframe != self.at:
                 self.container.seek(keyframe, stream=self.stream)
-                self.at, self.frames = keyframe, self._decoded(keyframe)
+                self.at = keyframe
+                self.frames = undamaged(self._decoded(keyframe), self.stream)
+            if self._lacks_frames(pts, keyframe):
+                return None
             for frame in self.frames:
                 if frame.pts is None or frame.pts >= pts:
                     # half a picture may be a packet of its own, and is not to be left out
-                    right = frame.pts == pts and not (frame.interlaced_frame or frame.is_corrupt)
-                    return frame if right else None
+                    return frame if frame.pts == pts and not frame.interlaced_frame else None
         except (av.FFmpegError, EOFError) as error:
             raise DamageFoundError from error
         return None
+
+    def _lacks_frames(self, pts: int, keyframe: int) -> bool:
+        """Whether there may be gaps: what fills them depends on all that was decoded before."""
+        first, last = np.searchsorted(self.frame_pts, (keyframe, pts))
+        needed = self.frame_pts[first : last + 1 + REORDERED]
+        return bool((np.diff(needed) > GAP * self.usual).any())
 
     def _decoded(self, keyframe: int) -> Generator[Any, None, None]:
         """Frames from the key frame to the last wanted one of its group, and some behind it."""
