@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
 from mmavlm import check, evaluate, predict, train
@@ -157,14 +158,53 @@ def test_predict_answers_along_a_film_and_at_its_end(run, trained, films, capsys
     assert answers[0] != answers[-1]
 
 
+def test_predict_explains_its_best_answer_or_another_in_a_picture_and_numbers(
+    run, trained, films, tmp_path, capsys
+):
+    video = next((films / "lvu/videos").glob("*.mp4"))
+    ask = [f"checkpoint={trained / 'checkpoints/best.ckpt'}", f"video={video}",
+           "prompt='what is the genre of the movie?'", "candidates=[comedy,action]",
+           "format=json", "explain=true", "explain_stretches=2"]  # fmt: skip
+    assert run(predict, *ask) == 0
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert told["explanation"] == [f"{video.stem}_explained.png", f"{video.stem}_explained.json"]
+    with Image.open(tmp_path / told["explanation"][0]) as image:
+        assert image.format == "PNG"
+    numbers = json.loads((tmp_path / told["explanation"][1]).read_text())
+    assert numbers["answer"] == told["answers"][0]["answer"]
+    assert numbers["log_prob"] == pytest.approx(told["answers"][0]["log_prob"], abs=1e-4)
+    assert len(numbers["changes"]) == 2
+
+    other = told["answers"][1]
+    assert run(predict, *ask, f"explain_answer={other['answer']}", "explain_to=why/not.svg") == 0
+    assert (tmp_path / "why/not.svg").is_file()
+    numbers = json.loads((tmp_path / "why/not.json").read_text())
+    assert numbers["log_prob"] == pytest.approx(other["log_prob"], abs=1e-4)
+
+
+def test_the_report_of_a_test_explains_as_many_answers_of_each_task_as_asked(
+    run, trained, tmp_path
+):
+    checkpoint = f"checkpoint={trained / 'checkpoints/best.ckpt'}"
+    explain = ["callbacks.explanations.per_task=2", "callbacks.explanations.stretches=2"]
+    assert run(evaluate, checkpoint, *explain, "hydra.run.dir=again") == 0
+    html = (tmp_path / "again/report.html").read_text()
+    assert html.count('<figure class="card explanation">') == 2
+    assert "What an answer rests on" not in (trained / "report.html").read_text()
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
+        (["explain=true", "explain_stretches=9"], "cannot be cut into 9 stretches"),
+        (["explain=true", "explain_answer=''"], "is empty, so there is nothing to explain"),
+        (["explain=true", "explain_to=why.docx"], "why.docx; end it with .png, .svg or .pdf"),
+        (["explain=true", "stream_fps=1"], "explain=true looks at a film as a whole"),
         (["stream_fps=0"], "stream_fps must be above 0, got 0"),
         (["every_s=5"], "every_s asks along a stream; give stream_fps too"),
     ],
 )
-def test_a_stream_that_cannot_be_is_a_mistake(run, trained, films, capsys, settings, message):
+def test_what_predict_cannot_do_is_a_mistake(run, trained, films, capsys, settings, message):
     video = next((films / "lvu/videos").glob("*.mp4"))
     code = run(predict, f"checkpoint={trained / 'checkpoints/best.ckpt'}", f"video={video}",
                "prompt=what", *settings)  # fmt: skip

@@ -27,7 +27,10 @@ from mmavlm.data.probe import probe
 from mmavlm.data.transforms import ClipTransform
 from mmavlm.data.video import shown_pictures
 from mmavlm.errors import ConfigError, VideoError
+from mmavlm.explain import explain, stretches_of
+from mmavlm.files import write_whole
 from mmavlm.interfaces import Answer, LanguageModel, VideoItem
+from mmavlm.report import save_explanation
 from mmavlm.run import build_backbone
 from mmavlm.stages.checkpoint import RUN_KEY, load_trainable, read_checkpoint
 from mmavlm.untrained import allow_untrained
@@ -54,8 +57,12 @@ def predict(cfg: DictConfig) -> None:
         load_trainable(backbone, state, f"checkpoint {cfg.checkpoint}")
         longest = max_new_tokens(cfg, checkpoint[RUN_KEY])
     backbone.to("cuda" if torch.cuda.is_available() else "cpu")
+    if cfg.explain and cfg.stream_fps is not None:
+        raise ConfigError("explain=true looks at a film as a whole; leave out stream_fps")
     for at_s, tokens in moments(cfg, backbone):
-        show(ask(cfg, backbone.llm, tokens, longest), cfg, at_s)
+        answers = ask(cfg, backbone.llm, tokens, longest)
+        files = explain_answer(cfg, backbone, answers) if cfg.explain else None
+        show(answers, cfg, at_s, files)
 
 
 def moments(cfg: DictConfig, backbone: VideoLanguageModel) -> Iterator[tuple[float | None, Tensor]]:
@@ -111,6 +118,29 @@ def ask(
     return [{"answer": a.text, "probability": p, "log_prob": a.log_prob} for a, p in ranked]
 
 
+def explain_answer(
+    cfg: DictConfig, backbone: VideoLanguageModel, answers: list[dict[str, object]]
+) -> tuple[Path, Path]:
+    """Write what `explain_answer`, or else the best answer, rests on: a picture, and its numbers.
+
+    Raises:
+        ConfigError: if the answer is empty, the film cannot be cut into so many stretches, or a
+            picture cannot be written to a file of that name.
+    """
+    answer = str(answers[0]["answer"] if cfg.explain_answer is None else cfg.explain_answer)
+    batch = read_video(cfg, backbone.encoder.image_size)
+    batch = batch.to(backbone.frame_positions.weight.device)
+    stretches = cfg.explain_stretches
+    if stretches is None:
+        stretches = stretches_of(int(batch.frame_mask.sum()))
+    (explained,) = explain(backbone, batch, [answer], stretches=stretches)
+    name = cfg.explain_to or f"{Path(cfg.video).stem}_explained.png"
+    image, numbers = Path(name), Path(name).with_suffix(".json")
+    save_explanation(explained, image)
+    write_whole(numbers, (json.dumps(explained.as_dict()) + "\n").encode())
+    return image, numbers
+
+
 def max_new_tokens(cfg: DictConfig, run: Mapping[str, Any]) -> int:
     """The longest answer of the checkpoint's run, which its classes may have raised.
 
@@ -150,11 +180,20 @@ def existing(video: str) -> Path:
     return path
 
 
-def show(rows: list[dict[str, object]], cfg: DictConfig, at_s: float | None = None) -> None:
-    """Print the answers, given at `at_s` of a stream, as a table or as one line of JSON."""
+def show(
+    rows: list[dict[str, object]],
+    cfg: DictConfig,
+    at_s: float | None = None,
+    files: tuple[Path, ...] | None = None,
+) -> None:
+    """Print the answers, given at `at_s` of a stream, as a table or as one line of JSON.
+
+    `files` are those with an explanation.
+    """
     if cfg.format == "json":
         moment = {} if at_s is None else {"at_s": at_s}
-        line = {"video": cfg.video, "prompt": cfg.prompt, **moment, "answers": rows}
+        told = {} if files is None else {"explanation": [str(path) for path in files]}
+        line = {"video": cfg.video, "prompt": cfg.prompt, **moment, "answers": rows, **told}
         print(json.dumps(line), flush=True)
         return
     kind = "probability among the candidates" if cfg.candidates else "probability"
@@ -163,6 +202,8 @@ def show(rows: list[dict[str, object]], cfg: DictConfig, at_s: float | None = No
     for row in rows:
         table.add_row(str(row["answer"]), f"{row['probability']:.3f}")
     Console().print(table)
+    for path in files or ():
+        Console().print(f"explained in {path}", soft_wrap=True, markup=False)
 
 
 def main() -> None:

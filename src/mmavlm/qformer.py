@@ -226,8 +226,16 @@ class AttentionBlock(nn.Module):
         )
         return self.output(mixed.transpose(1, 2).flatten(2), hidden)
 
+    def weights(self, hidden: Tensor, key: Tensor, key_mask: Tensor | None) -> Tensor:
+        """By how much hidden (B,N,D) attends to each of V keys (B,h,V,D/h): (B,h,N,V)."""
+        query = self._split(self.attention.query(hidden))
+        scores = query @ key.mT * query.shape[-1] ** -0.5
+        if key_mask is not None:
+            scores = scores.masked_fill(~key_mask[:, None, None, :], -torch.inf)
+        return scores.softmax(dim=-1)
+
     def over_frames(self, hidden: Tensor, banks: Iterable[Bank]) -> Tensor:
-        """The same for T frames (T,B,N,D), without gradient, each attending to its own bank."""
+        """As `forward` for T frames (T,B,N,D), without gradient, each with a bank of its own."""
         queries = self.attention.query(hidden)
         attend = FewQueries(self.dropout if self.training else 0.0)
         mixed = torch.empty_like(queries)

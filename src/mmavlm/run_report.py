@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
+from mmavlm.explain import Explanation
 from mmavlm.metrics import Prediction, confusion
 from mmavlm.metrics.captions import BY_JAVA, PLAIN
 from mmavlm.report import Confusion, Curve, Report, SampleAnswer, Table, read_csv_curves
+from mmavlm.runs import ExplainAnswers
 from mmavlm.stages import FineTune
 from mmavlm.stages.predictions import PredictionLog
 
@@ -31,6 +33,7 @@ def describe(run: Run, earlier: Sequence[Run]) -> Report:
         curves=[curve for part in (*earlier, run) for curve in curves(part)],
         confusions=confusions(list(log.rows.values()), classes),
         samples=samples(log),
+        explanations=explanations(run),
         tables=[metrics_table(part) for part in (*earlier, run)],
         config_yaml=OmegaConf.to_yaml(run.config, resolve=True),
     )
@@ -112,6 +115,17 @@ def samples(log: PredictionLog) -> list[SampleAnswer]:
         )
         for item, frames in log.frames.items()
         for row in (log.rows[item],)
+    ]
+
+
+def explanations(run: Run) -> list[Explanation]:
+    """What the run's callback explained of its test's answers."""
+    trainer: Any = run.trainer
+    return [
+        explained
+        for callback in trainer.callbacks
+        if isinstance(callback, ExplainAnswers)
+        for explained in callback.explained
     ]
 
 

@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 import torch
+from explanations import explanation
 from PIL import Image
 
 from mmavlm.report import Confusion, Curve, Report, SampleAnswer, Table, write_report
@@ -57,6 +58,7 @@ def full_report(text="text"):
         curves=[Curve(f"{text} loss", [0, 1], [1.0, 0.5], text)],
         confusions=[Confusion(text, [text, "b"], torch.tensor([[3, 1, 0], [0, 0, 0]]))],
         samples=[sample(task=text, video_id=text, prompt=text, answers=[text, ""], truth=text)],
+        explanations=[explanation(task=text, video_id=text, prompt=text, answer=text, truth=text)],
         tables=[Table(text, [text, "value"], [[text, "1"]])],
         config_yaml=f"a: {text}\n",
     )
@@ -73,7 +75,7 @@ def test_every_text_is_escaped(tmp_path):
     html = written(tmp_path, full_report(EVIL))
     page = Page(html)
     assert "script" not in page.tags
-    assert page.texts.count(EVIL) >= 9
+    assert page.texts.count(EVIL) >= 10
     assert EVIL not in html
 
 

@@ -5,6 +5,7 @@ from mmavlm.memory.episodic import EpisodicCompressor
 from mmavlm.memory.fifo import Fifo
 from mmavlm.memory.keep_all import KeepAll
 from mmavlm.memory.merge_adjacent import MergeAdjacent
+from mmavlm.memory.shares import frame_shares
 from mmavlm.memory.spans import slot_spans
 from mmavlm.memory.token_merging import TokenMerging
 
@@ -15,5 +16,6 @@ __all__ = [
     "KeepAll",
     "MergeAdjacent",
     "TokenMerging",
+    "frame_shares",
     "slot_spans",
 ]

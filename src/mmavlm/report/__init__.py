@@ -2,6 +2,7 @@
 
 from mmavlm.report.contents import Confusion, Curve, Report, SampleAnswer, Table
 from mmavlm.report.curves import read_csv_curves
+from mmavlm.report.explanation import draw_explanation, save_explanation
 from mmavlm.report.write import write_report
 
 __all__ = [
@@ -10,6 +11,8 @@ __all__ = [
     "Report",
     "SampleAnswer",
     "Table",
+    "draw_explanation",
     "read_csv_curves",
+    "save_explanation",
     "write_report",
 ]

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mmavlm.explain import Explanation
 from mmavlm.metrics import Rule
 
 
@@ -131,5 +132,6 @@ class Report:
     curves: Sequence[Curve] = ()
     confusions: Sequence[Confusion] = ()
     samples: Sequence[SampleAnswer] = ()
+    explanations: Sequence[Explanation] = ()
     tables: Sequence[Table] = ()
     config_yaml: str = ""

@@ -3,38 +3,21 @@
 from __future__ import annotations
 
 import csv
-import io
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mmavlm.errors import DataError
 from mmavlm.report.contents import Curve
+from mmavlm.report.drawing import INK, as_svg, style
 
 SPLITS = ("train", "val", "test")
 MAX_POINTS = 400  # a line has no more than this many, so that the page stays small
-INK = "#010203"  # stands for the page's own text colour, which follows light and dark
 COLOURS = {"train": "#3b82c4", "val": "#e07b39"}
-NUMBERED_ID = re.compile(r' id="[\w.]+_\d+"')  # figure_1, axes_1: the same in every drawing
-NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))  # no address, no clock in a page
-STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",  # texts stay texts, in the page's font
-    "text.parse_math": False,
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "font.size": 9,
-}
 
 
 def read_csv_curves(csv_path: Path, prefix: str = "") -> list[Curve]:
@@ -101,8 +84,7 @@ def _rank(curve: Curve) -> tuple[int, str, str]:
 
 def draw(curves: Sequence[Curve]) -> str:
     """One set of axes with a line for each curve, as an svg element in the page's colours."""
-    # the salt makes ids differ between the svg of a page, and agree between equal runs
-    with mpl.rc_context({**STYLE, "svg.hashsalt": curves[0].name}):
+    with style(curves[0].name):
         figure = Figure(figsize=(4.6, 2.6), layout="constrained")
         axes = figure.add_subplot()
         for curve in curves:
@@ -111,11 +93,7 @@ def draw(curves: Sequence[Curve]) -> str:
         axes.grid(axis="y", color=INK, alpha=0.15, linewidth=0.6)
         if any(curve.split for curve in curves):
             axes.legend(frameon=False, labelcolor=INK)
-        out = io.StringIO()
-        figure.savefig(out, format="svg", transparent=True, metadata=NO_METADATA)
-    svg = out.getvalue()
-    svg = NUMBERED_ID.sub("", svg[svg.index("<svg") :])
-    return svg.replace(INK, "currentColor")
+        return as_svg(figure)
 
 
 def _line(axes: Axes, curve: Curve) -> None:

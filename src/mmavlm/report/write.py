@@ -17,6 +17,7 @@ from PIL import Image
 from mmavlm.metrics import normalise_answer
 from mmavlm.report.contents import Confusion, Curve, Report, SampleAnswer
 from mmavlm.report.curves import draw
+from mmavlm.report.explanation import draw_explanation
 
 FRAME_SIZE = 224  # longest side in pixels of a frame in the page
 
@@ -38,6 +39,7 @@ def write_report(path: Path, report: Report) -> None:
         more_plots=more_plots,
         confusions=[_heat_map(confusion) for confusion in report.confusions],
         samples=[_film_strip(sample) for sample in report.samples],
+        explanations=[(e, draw_explanation(e)) for e in report.explanations],
     )
     partial = path.with_name(path.name + ".partial")
     partial.write_text(page, encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from mmavlm.runs.benchmarks import BenchmarkScores, HallucinationProbe
 from mmavlm.runs.devices import check_accelerator
+from mmavlm.runs.explanations import ExplainAnswers
 from mmavlm.runs.finite import FiniteGuard
 from mmavlm.runs.loggers import check_loggers
 from mmavlm.runs.overview import MemoryEstimate, ModelOverview, estimate_memory
@@ -11,6 +12,7 @@ from mmavlm.runs.wait import LoaderWait
 
 __all__ = [
     "BenchmarkScores",
+    "ExplainAnswers",
     "FiniteGuard",
     "FrozenShardsStrategy",
     "HallucinationProbe",

@@ -1,7 +1,8 @@
 """Frame tokens → video tokens."""
 
+from mmavlm.temporal.last_look import last_look
 from mmavlm.temporal.live import LiveState
 from mmavlm.temporal.memory_qformer import MemoryQFormer, State
 from mmavlm.temporal.state import MemoryQFormerState
 
-__all__ = ["LiveState", "MemoryQFormer", "MemoryQFormerState", "State"]
+__all__ = ["LiveState", "MemoryQFormer", "MemoryQFormerState", "State", "last_look"]

@@ -1,0 +1,180 @@
+"""What one answer rests on: what the memory holds, what is attended to, what must not be missing.
+
+Shapes of one film: T its real frames, S the slots that hold something, K query tokens, C layers
+with cross-attention, R stretches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mmavlm.backbone import VideoLanguageModel, Watched
+from mmavlm.batch import VideoTextBatch
+from mmavlm.errors import ConfigError, VideoError
+from mmavlm.memory import frame_shares
+from mmavlm.temporal import last_look
+
+STRETCHES = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explanation:
+    """One answer about one film, and what it rests on; tensors are float32 on the CPU.
+
+    `times_s` (T,) are the moments of the frames, `frames` uint8 (T,H,W,3) the frames themselves,
+    or None where the model read cached features.
+
+    `slots` (S,T) is how much of each frame's tokens every slot holds, from the oldest slot to the
+    newest: token positions merge each by itself. A frame's parts add up to 1, or to 0 if it was
+    forgotten.
+    `slot_attention` (C,K,S) is the attention of the query tokens at the last frame, the mean over
+    heads; `frame_attention` (C,K,T) is the same handed on to the frames that the slots are means
+    of. Both add up to 1 for every query. What a fusion behind the Q-Former looks at is not in it.
+
+    `log_prob` is the answer's log-probability given the whole film; `stretches` are R spans of
+    frames (first, stop), and `changes` (R,) by how much the log-probability changes when the model
+    is not shown them. A negative change says that the stretch speaks for the answer.
+    """
+
+    task: str
+    video_id: str
+    prompt: str
+    answer: str
+    truth: str
+    times_s: Tensor
+    frames: NDArray[np.uint8] | None
+    slots: Tensor
+    slot_attention: Tensor
+    frame_attention: Tensor
+    log_prob: float
+    stretches: tuple[tuple[int, int], ...]
+    changes: Tensor
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything but the frames as plain values, ready for JSON."""
+        told = {name: value for name, value in vars(self).items() if name != "frames"}
+        return {n: v.tolist() if isinstance(v, Tensor) else v for n, v in told.items()}
+
+
+@torch.no_grad()
+def explain(
+    backbone: VideoLanguageModel,
+    batch: VideoTextBatch,
+    answers: Sequence[str],
+    *,
+    stretches: int = STRETCHES,
+) -> list[Explanation]:
+    """Explain one answer to each row of `batch`, given by a model in eval mode.
+
+    Each film is cut into so many stretches of about the same number of frames, which are left out
+    one at a time; with 0 nothing is left out. Takes a pass through memory and LLM for each.
+
+    Raises:
+        ConfigError: if an answer is empty, or a film cannot be cut into so many stretches.
+        VideoError: if a film has no frames.
+        ValueError: if there is not one answer a row.
+    """
+    _check(batch, answers, stretches)
+    watched = backbone.watch(batch)
+    state = backbone.remember(watched)
+    shares = frame_shares(
+        backbone.temporal.visual_memory, state.visual_bank, watched.frame_tokens, batch.frame_mask
+    )
+    look = last_look(backbone.temporal, state)
+    stretch = stretch_of_frames(batch.frame_mask, stretches)
+    hidden = [torch.zeros_like(batch.frame_mask), *(stretch == r for r in range(stretches))]
+    scores = log_probs_without(backbone, watched, batch.prompt, answers, torch.stack(hidden))
+    changes = scores[1:] - scores[0]
+
+    explained = []
+    for row, answer in enumerate(answers):
+        real = batch.frame_mask[row]
+        filled = state.visual_bank.counts[row, :, 0] > 0
+        part, attention = shares[row, filled][..., real], look[row][:, :, filled].float()
+        held = part * state.visual_bank.counts[row, filled][..., None]  # tokens, not shares
+        shown = None if batch.frames is None else batch.frames[row, real].permute(0, 2, 3, 1)
+        of_frame = stretch[row, real].tolist()
+        explained.append(
+            Explanation(
+                task=batch.task[row],
+                video_id=batch.video_id[row],
+                prompt=batch.prompt[row],
+                answer=answer,
+                truth=batch.target[row],
+                times_s=batch.timestamps_s[row, real].cpu(),
+                frames=None if shown is None else shown.cpu().numpy(),
+                slots=held.mean(dim=1).cpu(),
+                slot_attention=attention.sum(dim=-1).cpu(),
+                frame_attention=torch.einsum("cksp,spt->ckt", attention, part).cpu(),
+                log_prob=float(scores[0, row]),
+                stretches=tuple(
+                    (of_frame.index(r), of_frame.index(r) + of_frame.count(r))
+                    for r in range(stretches)
+                ),
+                changes=changes[:, row].float().cpu(),
+            )
+        )
+    return explained
+
+
+def stretches_of(frames: int, at_most: int = STRETCHES) -> int:
+    """Into how many stretches a film of so many frames is cut, if none are asked for."""
+    return min(at_most, frames) if frames > 1 else 0
+
+
+def stretch_of_frames(frame_mask: Tensor, stretches: int) -> Tensor:
+    """The number of the stretch, from 0, that each frame belongs to: int64 (B,T), −1 on padding."""
+    number = frame_mask.cumsum(dim=1) - 1
+    total = frame_mask.sum(dim=1, keepdim=True)
+    return (number * stretches // total).masked_fill(~frame_mask, -1)
+
+
+@torch.no_grad()
+def log_probs_without(
+    backbone: VideoLanguageModel,
+    watched: Watched,
+    prompts: Sequence[str],
+    answers: Sequence[str],
+    hidden: Tensor,
+) -> Tensor:
+    """Log-probability of each row's answer with frames hidden: bool (R,B,T) → (R,B).
+
+    A hidden frame is passed over, as padding is; the others keep the positions they have in the
+    film. Raises ConfigError if the model has no LLM.
+    """
+    seen = [backbone.remember(replace(watched, frame_mask=watched.frame_mask & ~h)) for h in hidden]
+    tokens = torch.stack([backbone.video_tokens(state) for state in seen])
+    llm = backbone.llm
+    assert llm is not None  # video_tokens refuses a model without
+    return torch.cat(
+        [
+            llm.rank(tokens[:, row], [prompts[row]] * len(hidden), [answer])
+            for row, answer in enumerate(answers)
+        ],
+        dim=1,
+    )
+
+
+def _check(batch: VideoTextBatch, answers: Sequence[str], stretches: int) -> None:
+    if len(answers) != len(batch):
+        raise ValueError(f"explain: {len(batch)} rows need as many answers, got {len(answers)}")
+    for video_id, answer in zip(batch.video_id, answers, strict=True):
+        if not answer.strip():
+            raise ConfigError(
+                f"the answer about {video_id} is empty, so there is nothing to explain; give a text"
+            )
+    for video_id, frames in zip(batch.video_id, batch.frame_mask.sum(dim=1).tolist(), strict=True):
+        if frames == 0:
+            raise VideoError(f"{video_id} has no frames, so no answer about it can be explained")
+        if stretches and not 2 <= stretches <= frames:
+            raise ConfigError(
+                f"{video_id} was given to the model as {frames} frames, which cannot be cut into "
+                f"{stretches} stretches; take 2 to {frames} of them, or 0 to leave nothing out"
+            )

@@ -1,0 +1,44 @@
+"""How pictures are drawn into a page: in its own colours and font, equal from run to run."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+INK = "#010203"  # stands for the page's own text colour, which follows light and dark
+NUMBERED_ID = re.compile(r' id="[\w.]+_\d+"')  # figure_1, axes_1: the same in every drawing
+NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))  # no address, no clock in a page
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",  # texts stay texts, in the page's font
+    "text.parse_math": False,
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "font.size": 9,
+}
+
+
+@contextmanager
+def style(salt: str) -> Iterator[None]:
+    """What a figure is drawn and written in; `salt` tells the ids of drawings of one page apart."""
+    with mpl.rc_context({**STYLE, "svg.hashsalt": salt}):
+        yield
+
+
+def as_svg(figure: Figure) -> str:
+    """A figure as an svg element in the page's colours; to be called within `style`."""
+    out = io.StringIO()
+    figure.savefig(out, format="svg", transparent=True, metadata=NO_METADATA)
+    svg = out.getvalue()
+    svg = NUMBERED_ID.sub("", svg[svg.index("<svg") :])
+    return svg.replace(INK, "currentColor")
