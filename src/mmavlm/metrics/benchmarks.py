@@ -21,6 +21,7 @@ from mmavlm.metrics.paired import PairedAccuracy
 from mmavlm.metrics.parsing import parse_letters, parse_yes_no
 from mmavlm.metrics.rows import first_of_each
 from mmavlm.metrics.sah import SAHRatio
+from mmavlm.metrics.unshown import UnshownAnswers
 from mmavlm.metrics.yes_no import ITEM, SAID, TRUTH, YesNoStats, matthews
 
 Feed = Callable[[Any, Sequence[VideoItem], Sequence[str]], None]
@@ -111,6 +112,15 @@ def eventhallusion(tasks: Sequence[str], parsing: str = "strict") -> Benchmark:
 def pope(tasks: Sequence[str], parsing: str = "strict") -> Benchmark:
     """Yes/no statistics by the choice of absent objects, and over all (POPE, arXiv 2305.10355)."""
     return Benchmark("pope", yes_no_parts(tasks, parsing), f"{ALL}/accuracy")
+
+
+def cut_films(tasks: Sequence[str], task: str, answers: Sequence[str]) -> Benchmark:
+    """How often a part of a film is answered with something that it does not show.
+
+    The headline is a rate of errors: the lower, the better.
+    """
+    parts = [Part(task, UnshownAnswers(answers), feed_truths, of_task(task))]
+    return Benchmark("hallucination", parts if task in tasks else [], f"{task}/unshown")
 
 
 def elv_halluc(tasks: Sequence[str], parsing: str = "strict") -> Benchmark:

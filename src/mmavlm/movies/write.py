@@ -1,4 +1,4 @@
-"""A whole movie set on disk: films, LVU annotation, captions and scripts."""
+"""A whole movie set on disk: films, LVU annotation, captions, cuts and scripts."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ import numpy as np
 
 from mmavlm.errors import ConfigError
 from mmavlm.movies.captions import write_caption
+from mmavlm.movies.cuts import TASK, cut_rows
 from mmavlm.movies.encode import write_text, write_video
 from mmavlm.movies.labels import ANSWERS
 from mmavlm.movies.plot import plan_labels, write_script
 from mmavlm.movies.render import render
 from mmavlm.movies.script import Movie
 
-GENERATOR_VERSION = 3
+GENERATOR_VERSION = 4
 SPLITS = ("train", "val", "test")
 PARAMETERS, MANIFEST = "parameters.json", "manifest.json"
 LVU_FPS = 10  # the grid LVU counts num_frames on, whatever the file's own rate
@@ -196,10 +197,10 @@ def _write_tables(root: Path, parameters: MovieSetParameters) -> None:
             {"id": m.movie_id, "video": _video(m.movie_id), "caption": write_caption(m)}
             for m in own
         ]
-        write_text(
-            root / "captions" / f"{split}.jsonl",
-            "".join(f"{json.dumps(caption)}\n" for caption in captions),
-        )
+        cuts = [row for m in own for row in cut_rows(m, _video(m.movie_id))]
+        for folder, lines in (("captions", captions), (TASK, cuts)):
+            text = "".join(f"{json.dumps(line)}\n" for line in lines)
+            write_text(root / folder / f"{split}.jsonl", text)
 
 
 def annotation_row(movie: Movie, split: str) -> dict[str, Any]:

@@ -43,7 +43,7 @@ class BenchmarkScores(L.Callback):
         _take(scores, data.items(TEST), rows.rows.values())
         values = scores.compute()
         pl_module.log_dict({f"{TEST}/{name}": v for name, v in values.items()}, sync_dist=True)
-        if trainer.is_global_zero:
+        if values and trainer.is_global_zero:
             Console().print(table_of(scores.name, values))
 
 

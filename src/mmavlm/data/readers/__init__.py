@@ -6,6 +6,7 @@ from mmavlm.data.readers.eventhallusion import EventHallusionReader
 from mmavlm.data.readers.hallusionbench import HallusionBenchReader
 from mmavlm.data.readers.lvu import LVUReader
 from mmavlm.data.readers.malmm import LabelReader, QuestionReader, ReferenceReader
+from mmavlm.data.readers.movies import MovieReader
 from mmavlm.data.readers.own import OwnReader
 from mmavlm.data.readers.pope import PopeReader
 from mmavlm.data.readers.videohallucer import VideoHallucerReader
@@ -18,6 +19,7 @@ __all__ = [
     "HallusionBenchReader",
     "LVUReader",
     "LabelReader",
+    "MovieReader",
     "OwnReader",
     "PopeReader",
     "QuestionReader",
