@@ -13,9 +13,16 @@ from torchmetrics import MeanMetric
 from mmavlm.backbone import VideoLanguageModel
 from mmavlm.batch import VideoTextBatch
 from mmavlm.errors import DataError
-from mmavlm.stages.checkpoint import RNG_KEY, RUN_KEY, load_trainable, trainable_state
+from mmavlm.ranks import Ranks
+from mmavlm.stages.checkpoint import (
+    GATHERING_KEY,
+    METRICS_KEY,
+    RNG_KEY,
+    RUN_KEY,
+    load_trainable,
+    trainable_state,
+)
 from mmavlm.stages.optim import OptimizerRecipe
-from mmavlm.stages.ranks import Ranks
 
 EVALUATED = ("val", "test")
 GO_ON, SKIP, STOP = range(3)
@@ -46,6 +53,7 @@ class Stage(L.LightningModule):
         )
         self.backbone = backbone
         self.recipe = optimizer
+        self.metrics_before: dict[str, float] = {}  # logged by the run that is resumed
         self._resumed_rng: Tensor | None = None
         self._ranks = Ranks()
         self._learnt = False  # whether a batch of the coming optimizer step could be read
@@ -172,11 +180,20 @@ class Stage(L.LightningModule):
         }
         checkpoint[RUN_KEY] = self.run
         checkpoint[RNG_KEY] = torch.get_rng_state()
+        logged = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
+        checkpoint[GATHERING_KEY] = self._gathering()
+        checkpoint[METRICS_KEY] = self.metrics_before | logged
+
+    def _gathering(self) -> bool:
+        """Whether some, but not all batches of an optimizer step were seen."""
+        seen = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
+        return seen % self.trainer.accumulate_grad_batches != 0 and not self.trainer.is_last_batch
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse weights of another architecture, naming the keys."""
         load_trainable(self, checkpoint["state_dict"], "the checkpoint to resume from")
         self._resumed_rng = checkpoint[RNG_KEY]
+        self.metrics_before = checkpoint.get(METRICS_KEY, {})
 
     def on_train_start(self) -> None:
         """Draw on where the run that is resumed left off."""
