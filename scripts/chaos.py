@@ -185,6 +185,8 @@ class Chaos:
             kills = self.run(run, self.options.kills - done)
             yield from kills
             done, run = done + len(kills), run + 1
+            equal = all(kill.equal for kill in kills)
+            print(f"{done} kills; run {run}: {'equal' if equal else 'NOT EQUAL'}", file=sys.stderr)
 
     def run(self, number: int, most: int) -> list[Kill]:
         """One run, killed at most so often and continued until it ends."""

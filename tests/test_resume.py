@@ -14,12 +14,17 @@ GATHERED = [
     *SMALL, "trainer.max_epochs=2", "trainer.accumulate_grad_batches=3", "data.batch_size=2",
     "data.num_workers=2", "callbacks.wait=null", "callbacks.overview=null", "optimizer.lr=1e-2",
     "callbacks.step_checkpoint.every_n_steps=1", "qformer.dropout=0.1", "resume=auto",
-    "test=false", "stage.monitor=val/loss", "callbacks.checkpoint.mode=min",
+    "test=false",
 ]  # fmt: skip
 SETS = {
     "one set, cropped and mirrored": ["experiment=lvu_genre", "data.crop=true", "data.flip=true"],
     "a mix": ["experiment=mix"],
     "stage 1": ["experiment=webvid_alignment"],
+}
+# Where validations, and with them the best checkpoint, come while gradients are being gathered.
+VALIDATED = {
+    "validated within epochs": ["experiment=lvu_genre", "trainer.val_check_interval=2"],
+    "validated seldom": ["experiment=lvu_genre", "trainer.check_val_every_n_epoch=2"],
 }
 BY_STOPPING = "+callbacks.stop._target_=support.StopAtBatch"
 
@@ -48,7 +53,7 @@ def whole(films, tmp_path_factory):
     def whole(run, name):
         if name not in made:
             folder = made[name] = tmp_path_factory.mktemp("whole")
-            arguments = [*SETS[name], *GATHERED, f"data.root={films}"]
+            arguments = [*(SETS | VALIDATED)[name], *GATHERED, f"data.root={films}"]
             assert run(train, *arguments, f"hydra.run.dir={folder}") == 0
         return made[name]
 
@@ -62,7 +67,7 @@ def batches(folder):
 
 def stopped_and_resumed(run, films, name, batch, how=None):
     """Stop a run at a batch, go on, and give the exit code of the first of both."""
-    arguments = [*SETS[name], *GATHERED, f"data.root={films}", "hydra.run.dir=cut"]
+    arguments = [*(SETS | VALIDATED)[name], *GATHERED, f"data.root={films}", "hydra.run.dir=cut"]
     by = [BY_STOPPING, f"+callbacks.stop.batch={batch}"]
     by += [] if how is None else [f"+callbacks.stop.signal={int(how)}"]
     code = run(train, *arguments, *by)
@@ -82,7 +87,7 @@ def test_a_run_that_was_killed_while_gathering_gradients_ends_like_an_undisturbe
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize("name", [*SETS, *VALIDATED])
 def test_a_run_can_be_killed_at_any_batch(run, films, whole, tmp_path, name):
     folder = whole(run, name)
     for batch in range(batches(folder)):
@@ -96,20 +101,20 @@ def test_a_signal_ends_a_run_after_its_step_with_a_checkpoint(run, films, whole,
     name = "one set, cropped and mirrored"
     folder = whole(run, name)
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
-    arguments = [*SETS[name], *GATHERED, f"data.root={films}", "hydra.run.dir=cut",
+    arguments = [*(SETS | VALIDATED)[name], *GATHERED, f"data.root={films}", "hydra.run.dir=cut",
                  "callbacks.step_checkpoint.every_n_steps=null"]  # fmt: skip
-    by = [BY_STOPPING, "+callbacks.stop.batch=3", f"+callbacks.stop.signal={int(how)}"]
+    by = [BY_STOPPING, "+callbacks.stop.batch=1", f"+callbacks.stop.signal={int(how)}"]
     assert run(train, *arguments, *by) == 128 + how
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
     saved = torch.load(tmp_path / "cut/checkpoints/step.ckpt", weights_only=True)
-    assert saved["global_step"] == 2  # of the batches 3, 4 and 5, the first of which it came in
+    assert saved["global_step"] == 1  # of batches 0, 1 and 2, in the second of which it came
     assert run(train, *arguments) == 0
     assert_equal_runs(folder, tmp_path / "cut")
 
 
 def test_a_second_ctrl_c_does_not_wait_for_the_step(run, films, tmp_path):
     arguments = ["experiment=lvu_genre", *GATHERED, f"data.root={films}", "hydra.run.dir=cut"]
-    twice = [argument for name, batch in (("one", 3), ("two", 4)) for argument in (
+    twice = [argument for name, batch in (("one", 0), ("two", 1)) for argument in (
         f"+callbacks.{name}._target_=support.StopAtBatch", f"+callbacks.{name}.batch={batch}",
         f"+callbacks.{name}.signal={int(signal.SIGINT)}")]  # fmt: skip
     assert run(train, *arguments, *twice, "callbacks.step_checkpoint.every_n_steps=null") == 1
@@ -119,7 +124,7 @@ def test_a_second_ctrl_c_does_not_wait_for_the_step(run, films, tmp_path):
 def test_a_broken_checkpoint_is_passed_over_by_name(run, films, whole, tmp_path, capsys):
     name = "one set, cropped and mirrored"
     folder = whole(run, name)
-    arguments = [*SETS[name], *GATHERED, f"data.root={films}", "hydra.run.dir=cut"]
+    arguments = [*(SETS | VALIDATED)[name], *GATHERED, f"data.root={films}", "hydra.run.dir=cut"]
     run(train, *arguments, BY_STOPPING, f"+callbacks.stop.batch={batches(folder) - 1}")
     step = tmp_path / "cut/checkpoints/step.ckpt"
     step.write_bytes(step.read_bytes()[:1000])
@@ -134,9 +139,9 @@ def test_a_broken_checkpoint_is_passed_over_by_name(run, films, whole, tmp_path,
 
 def test_a_finished_first_stage_is_not_trained_again(run, films, tmp_path, capsys, monkeypatch):
     arguments = ["experiment=demo", "prepare=null", *GATHERED, f"data.root={films}",
-                 "data.keep_frames=false", "test=true"]  # fmt: skip
+                 "data.keep_frames=false", "test=true", "trainer.max_epochs=1"]  # fmt: skip
     assert run(train, *arguments, "hydra.run.dir=whole") == 0
-    cut = [*arguments, "hydra.run.dir=cut", BY_STOPPING, "+callbacks.stop.batch=7"]
+    cut = [*arguments, "hydra.run.dir=cut", BY_STOPPING, "+callbacks.stop.batch=4"]
     assert run(train, *cut) == 1
     monkeypatch.delattr(StopAtBatch, "on_train_batch_start")
     first = tmp_path / "cut/demo_alignment"
@@ -150,8 +155,8 @@ def test_a_finished_first_stage_is_not_trained_again(run, films, tmp_path, capsy
 def test_a_run_that_is_finished_is_left_as_it_is_until_its_settings_change(
     run, films, tmp_path, capsys
 ):
-    arguments = ["experiment=lvu_genre", *SMALL, "test=false", f"data.root={films}", "hydra.run.dir=one",
-                 "resume=auto", "trainer.log_every_n_steps=1"]  # fmt: skip
+    arguments = ["experiment=lvu_genre", *SMALL, "test=false", f"data.root={films}",
+                 "hydra.run.dir=one", "resume=auto", "trainer.log_every_n_steps=1"]  # fmt: skip
     assert run(train, *arguments) == 0
     missed = f"no checkpoint in {tmp_path}/one/checkpoints, the run starts anew"
     assert missed in capsys.readouterr().err

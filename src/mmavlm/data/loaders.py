@@ -121,8 +121,8 @@ class SplitLoaders(L.LightningDataModule, ABC):
 class ResumableLoader(WatchedLoader):
     """A loader that goes on in the middle of an epoch: of an `EpochOrder` it leaves out the start.
 
-    What an epoch shows follows from seed and epoch, so the place is all there is to keep. Lightning
-    writes it into checkpoints, and loads it before the epoch is set.
+    What an epoch shows follows from seed and epoch, so the place is all there is to keep. It is to
+    be loaded before the first batch.
     """
 
     _given = 0  # batches of the epoch, since it was begun or resumed

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.pytorch.callbacks import Checkpoint
-from lightning.pytorch.plugins.environments import SLURMEnvironment
 
 from mmavlm.errors import ConfigError
 from mmavlm.ranks import Ranks

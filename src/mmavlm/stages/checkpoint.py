@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 BEFORE_DAMAGE = "before_damage.ckpt"  # of a run whose numbers were no longer finite
 RUN_KEY = MODEL_TYPE  # where a checkpoint keeps stage, config and overrides of its run
 RNG_KEY = "rng"  # the state of torch's generator
+PLACE_KEY = "place"  # how far the training loader is
 METRICS_KEY = "metrics"  # what was logged last under each name
 GATHERING_KEY = "gathering"  # and whether gradients were being gathered, which it does not hold
 
