@@ -1,14 +1,21 @@
 import os
+import signal
+import socket
 import stat
+import time
 
 import lightning as L
 import pytest
 import torch
+import torch.multiprocessing as mp
 from torch import nn
 
 from mmavlm.errors import ConfigError
 from mmavlm.runs import StepCheckpoint
 from mmavlm.runs.signals import requeue_job
+from support import StopAtBatch
+
+LONGEST_S = 120
 
 
 class Stage(L.LightningModule):
@@ -86,3 +93,40 @@ def test_a_job_of_slurm_is_requeued_by_its_number(tmp_path, monkeypatch):
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
     requeue_job()
     assert (tmp_path / "asked").read_text().splitlines() == ["requeue 17", "requeue 12_3"]
+
+
+def rank_of_two(rank, port, folder):
+    os.environ |= {
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2",
+        "NODE_RANK": "0", "LOCAL_RANK": str(rank), "RANK": str(rank),
+    }  # fmt: skip
+    torch.set_num_threads(1)
+    callbacks = [StepCheckpoint(folder, None)]
+    if rank == 1:
+        callbacks.append(StopAtBatch(3, signal.SIGTERM))
+    trainer = L.Trainer(
+        accelerator="cpu", devices=2, max_epochs=1, logger=False, callbacks=callbacks,
+        strategy=L.pytorch.strategies.DDPStrategy(process_group_backend="gloo"),
+        enable_progress_bar=False, enable_model_summary=False, limit_val_batches=0,
+        accumulate_grad_batches=3, default_root_dir=folder,
+    )  # fmt: skip
+    try:
+        trainer.fit(Stage(), torch.utils.data.DataLoader(torch.ones(40, 1)))
+    except SystemExit as end:
+        (folder / f"{rank}.txt").write_text(f"{end.code} {trainer.global_step}")
+
+
+@pytest.mark.distributed
+def test_a_signal_to_one_rank_ends_all_after_the_same_step(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    ranks = mp.spawn(rank_of_two, (port, tmp_path), nprocs=2, join=False)
+    end = time.monotonic() + LONGEST_S
+    while not ranks.join(timeout=1):
+        if time.monotonic() > end:
+            for process in ranks.processes:
+                process.kill()
+            pytest.fail("the ranks wait for each other")
+    assert [(tmp_path / f"{rank}.txt").read_text() for rank in range(2)] == ["143 2", "143 2"]
+    assert torch.load(tmp_path / "step.ckpt", weights_only=True)["global_step"] == 2
