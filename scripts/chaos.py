@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing as mp
 import os
 import random
 import re
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -33,6 +33,7 @@ from rich.console import Console
 from rich.table import Table
 
 from machine import machine
+from mmavlm import train
 from mmavlm.movies import ensure_movie_set
 
 FIRST, FIRST_STAGE = "demo_alignment", "SemanticAlignment"
@@ -99,26 +100,34 @@ class Kill:
         return None if self.resumed_step is None else self.step - self.resumed_step
 
 
+def run_command(settings: list[str], log: Path) -> None:
+    """The command as a user types it, in a process and session of its own, its words in a file."""
+    os.setsid()
+    sys.stdout = sys.stderr = log.open("w", buffering=1)
+    os.dup2(sys.stderr.fileno(), 1)
+    os.dup2(sys.stderr.fileno(), 2)
+    sys.argv = ["train", *settings]
+    train.main()
+
+
 class Process:
-    """One start of a run in a folder; `marks` and `said` are what it told of itself."""
+    """One start of a run in a folder; `marks` and `said` are what it told of itself.
+
+    It is forked from this process, which has imported all that takes most of a start.
+    """
 
     def __init__(self, run: Path, data: Path, options: argparse.Namespace) -> None:
         self.marks, self.log = run.with_suffix(".marks"), run.with_suffix(".log")
         self.marks.write_text("")
-        scripts = str(Path(__file__).parent)
+        self.log.write_text("")
         settings = [
             *SETTINGS, f"data.root={data}", f"hydra.run.dir={run}",
             f"trainer.max_epochs={options.epochs}", f"data.num_workers={options.workers}",
             "+callbacks.marks._target_=chaos.Progress", f"+callbacks.marks.path={self.marks}",
         ]  # fmt: skip
-        paths = [scripts, *filter(None, [os.environ.get("PYTHONPATH")])]
         self.start_s = time.monotonic()
-        with self.log.open("w") as log:
-            self.child = subprocess.Popen(
-                [sys.executable, "-m", "mmavlm.train", *settings],
-                stdout=log, stderr=log, start_new_session=True, cwd=run.parent,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-            )  # fmt: skip
+        self.child = mp.get_context("fork").Process(target=run_command, args=(settings, self.log))
+        self.child.start()
 
     def wait(self, seconds: float, *, training: bool = False) -> bool:
         """Wait so long from its start, or from its first batch; whether it still runs then."""
@@ -134,7 +143,12 @@ class Process:
     @property
     def running(self) -> bool:
         """Whether it has not ended."""
-        return self.child.poll() is None
+        return self.child.is_alive()
+
+    @property
+    def status(self) -> int | None:
+        """Its exit status, or the negative number of the signal that ended it."""
+        return self.child.exitcode
 
     @property
     def said(self) -> str:
@@ -152,8 +166,11 @@ class Process:
         if how == signal.SIGKILL:
             self.child.kill()
         else:
-            os.killpg(self.child.pid, how)
-        self.child.wait(LIMIT_S)
+            try:
+                os.killpg(self.child.pid or 0, how)
+            except ProcessLookupError:  # its session is not there yet
+                self.child.terminate()
+        self.child.join(LIMIT_S)
 
     def _check_limit(self) -> None:
         if time.monotonic() - self.start_s > LIMIT_S:
@@ -175,7 +192,7 @@ class Chaos:
         self.starting_s = time.monotonic() - process.start_s
         process.wait(LIMIT_S)
         self.training_s = time.monotonic() - process.start_s - self.starting_s
-        if process.child.returncode:
+        if process.status:
             raise SystemExit(f"the undisturbed run failed:\n{process.said[-2000:]}")
 
     def kills(self) -> Iterator[Kill]:
@@ -201,8 +218,8 @@ class Chaos:
             self._note_resumed(kills, process)
             break
         wrong = differences(self.whole, run)
-        if process.child.returncode:
-            wrong.append(f"exit status {process.child.returncode}: {process.said[-1000:]}")
+        if process.status:
+            wrong.append(f"exit status {process.status}: {process.said[-1000:]}")
         self.faults += [f"run {number}: {text}" for text in wrong]
         return [replace(kill, equal=not wrong) for kill in kills]
 
@@ -215,7 +232,7 @@ class Chaos:
         if not process.wait(share * longest_s, training=not at_start):
             return None
         process.kill(how)
-        status = process.child.returncode
+        status = process.status
         if status == 0:
             return None
         stage, phase, step = process.mark()
@@ -301,6 +318,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="keep films and runs there")
     parser.add_argument("--json", action="store_true", help="one line of JSON instead of a table")
     options = parser.parse_args()
+    torch.set_num_threads(1)  # threads do not go along into a fork
     start_s = time.monotonic()
     with tempfile.TemporaryDirectory() as made:
         chaos = Chaos((options.folder or Path(made)).absolute(), options)
