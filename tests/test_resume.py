@@ -21,11 +21,6 @@ SETS = {
     "a mix": ["experiment=mix"],
     "stage 1": ["experiment=webvid_alignment"],
 }
-# Where validations, and with them the best checkpoint, come while gradients are being gathered.
-VALIDATED = {
-    "validated within epochs": ["experiment=lvu_genre", "trainer.val_check_interval=2"],
-    "validated seldom": ["experiment=lvu_genre", "trainer.check_val_every_n_epoch=2"],
-}
 BY_STOPPING = "+callbacks.stop._target_=support.StopAtBatch"
 
 
@@ -53,7 +48,7 @@ def whole(films, tmp_path_factory):
     def whole(run, name):
         if name not in made:
             folder = made[name] = tmp_path_factory.mktemp("whole")
-            arguments = [*(SETS | VALIDATED)[name], *GATHERED, f"data.root={films}"]
+            arguments = [*SETS[name], *GATHERED, f"data.root={films}"]
             assert run(train, *arguments, f"hydra.run.dir={folder}") == 0
         return made[name]
 
@@ -67,7 +62,7 @@ def batches(folder):
 
 def stopped_and_resumed(run, films, name, batch, how=None):
     """Stop a run at a batch, go on, and give the exit code of the first of both."""
-    arguments = [*(SETS | VALIDATED)[name], *GATHERED, f"data.root={films}", "hydra.run.dir=cut"]
+    arguments = [*SETS[name], *GATHERED, f"data.root={films}", "hydra.run.dir=cut"]
     by = [BY_STOPPING, f"+callbacks.stop.batch={batch}"]
     by += [] if how is None else [f"+callbacks.stop.signal={int(how)}"]
     code = run(train, *arguments, *by)
@@ -87,7 +82,7 @@ def test_a_run_that_was_killed_while_gathering_gradients_ends_like_an_undisturbe
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*SETS, *VALIDATED])
+@pytest.mark.parametrize("name", SETS)
 def test_a_run_can_be_killed_at_any_batch(run, films, whole, tmp_path, name):
     folder = whole(run, name)
     for batch in range(batches(folder)):
@@ -101,7 +96,7 @@ def test_a_signal_ends_a_run_after_its_step_with_a_checkpoint(run, films, whole,
     name = "one set, cropped and mirrored"
     folder = whole(run, name)
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
-    arguments = [*(SETS | VALIDATED)[name], *GATHERED, f"data.root={films}", "hydra.run.dir=cut",
+    arguments = [*SETS[name], *GATHERED, f"data.root={films}", "hydra.run.dir=cut",
                  "callbacks.step_checkpoint.every_n_steps=null"]  # fmt: skip
     by = [BY_STOPPING, "+callbacks.stop.batch=1", f"+callbacks.stop.signal={int(how)}"]
     assert run(train, *arguments, *by) == 128 + how
@@ -124,7 +119,7 @@ def test_a_second_ctrl_c_does_not_wait_for_the_step(run, films, tmp_path):
 def test_a_broken_checkpoint_is_passed_over_by_name(run, films, whole, tmp_path, capsys):
     name = "one set, cropped and mirrored"
     folder = whole(run, name)
-    arguments = [*(SETS | VALIDATED)[name], *GATHERED, f"data.root={films}", "hydra.run.dir=cut"]
+    arguments = [*SETS[name], *GATHERED, f"data.root={films}", "hydra.run.dir=cut"]
     run(train, *arguments, BY_STOPPING, f"+callbacks.stop.batch={batches(folder) - 1}")
     step = tmp_path / "cut/checkpoints/step.ckpt"
     step.write_bytes(step.read_bytes()[:1000])
