@@ -1,5 +1,7 @@
 """Small real models and batches for the tests of what stands above the parts."""
 
+import signal
+
 import lightning as L
 import torch
 from hydra import compose, initialize_config_dir
@@ -90,3 +92,17 @@ class StopAtEpoch(L.Callback):
     def on_train_epoch_start(self, trainer, pl_module):
         if trainer.current_epoch == self.epoch:
             raise KeyboardInterrupt
+
+
+class StopAtBatch(L.Callback):
+    """Interrupt a run when a batch begins, counted over epochs: at once, or by a signal."""
+
+    def __init__(self, batch, signal=None):
+        self.batch = batch
+        self.signal = signal
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if trainer.fit_loop.total_batch_idx == self.batch:
+            if self.signal is None:
+                raise KeyboardInterrupt
+            signal.raise_signal(self.signal)

@@ -207,6 +207,18 @@ def test_a_hub_name_while_offline_is_refused_with_the_remedies(monkeypatch):
         _ = PretrainedFolder("some/model").config
 
 
+def test_what_lies_in_the_hubs_cache_is_taken_while_offline(tmp_path, monkeypatch):
+    commit, model = "0" * 40, tmp_path / "models--some--model"
+    build().save_pretrained(model / "snapshots" / commit)
+    (model / "refs").mkdir()
+    (model / "refs" / "main").write_text(commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    folder = PretrainedFolder("some/model")
+    assert folder.config.model_type == "instructblip"
+    assert folder.state_dict("query_tokens")[""].shape == (1, 4, 32)
+
+
 def test_from_the_hub_come_small_files_and_then_the_shards_asked_for(tmp_path, monkeypatch):
     hub, cache = tmp_path / "hub", tmp_path / "cache"
     build().save_pretrained(hub, max_shard_size="100KB")

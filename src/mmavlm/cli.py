@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import sys
 import warnings
@@ -22,6 +23,8 @@ from omegaconf.errors import MissingMandatoryValue
 from mmavlm.errors import ConfigError, MmavlmError
 
 log = logging.getLogger(__name__)
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def config_dir() -> Path:
@@ -91,6 +94,11 @@ def user_message(error: BaseException) -> str | None:
         if isinstance(cause, MissingMandatoryValue):
             key = getattr(cause, "full_key", None) or "a setting"
             return f"{key} is not set; give it on the command line: {key}=…"
+        if isinstance(cause, OSError) and cause.errno in DISK_FULL:
+            return (
+                f"{cause.filename or 'a file'} cannot be written: {cause.strerror}; make room or "
+                "raise the quota, and go on with resume=auto and the same hydra.run.dir"
+            )
     return None
 
 

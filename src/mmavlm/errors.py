@@ -23,3 +23,7 @@ class CheckpointError(MmavlmError):
 
 class DivergedError(MmavlmError):
     """A training whose numbers are no longer finite: which steps and items, what to lower."""
+
+
+class NoMemoryError(MmavlmError):
+    """A step that takes more memory than there is: the estimate, and what to lower."""

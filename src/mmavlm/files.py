@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+PARTIAL = ".partial"
+
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file so that it is there whole or not at all, whoever else writes or reads it.
@@ -26,7 +28,7 @@ def written_whole(path: Path) -> Iterator[Path]:
     Raises:
         OSError: if the folder cannot be written, or its disk is full.
     """
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}{PARTIAL}")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         yield partial
@@ -34,4 +36,10 @@ def written_whole(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         os.replace(partial, path)
     finally:
+        partial.unlink(missing_ok=True)
+
+
+def remove_partials(folder: Path) -> None:
+    """Remove what `written_whole` left in a folder when a process was killed meanwhile."""
+    for partial in folder.glob(f".*{PARTIAL}"):
         partial.unlink(missing_ok=True)

@@ -16,11 +16,12 @@ from torch import nn
 from mmavlm.backbone import VideoLanguageModel
 from mmavlm.data.readers.annotations import SPLITS
 from mmavlm.errors import CheckpointError, ConfigError
-from mmavlm.metrics_file import write_metrics
+from mmavlm.metrics_file import write_metrics, write_text
 from mmavlm.report import write_report
 from mmavlm.run_cache import build_encoder, take_features
 from mmavlm.run_report import describe
-from mmavlm.runs import check_accelerator, check_loggers
+from mmavlm.run_resume import checkpoint_to_resume, go_on_logging
+from mmavlm.runs import WholeCheckpoints, check_accelerator, check_loggers, memory_told
 from mmavlm.stages import FineTune
 from mmavlm.stages.base import Stage
 from mmavlm.stages.checkpoint import load_trainable, read_checkpoint
@@ -64,19 +65,13 @@ class Run:
     def fit(self) -> None:
         """Train, from another stage's or this run's own checkpoint if given, then test."""
         config = self.config
-        if config.resume is not None:
-            read_checkpoint(config.resume)
-            if Path(config.resume).is_dir():
-                raise CheckpointError(
-                    f"resume={config.resume} is an exported model, which has no optimizer to go on "
-                    "with; give a .ckpt file, or to start from its weights "
-                    f"init.weights={config.resume}/model.safetensors"
-                )
+        path, step = checkpoint_to_resume(config) or (None, 0)
+        if path is not None:
+            go_on_logging(self.trainer, step)
         elif config.init.alignment is not None:
             start_from_alignment(self.stage, config.init.alignment)
-        self.trainer.fit(
-            self.stage, datamodule=self.data, ckpt_path=config.resume, weights_only=True
-        )
+        with memory_told(self.trainer, self.stage):
+            self.trainer.fit(self.stage, datamodule=self.data, ckpt_path=path, weights_only=True)
         self._collect()
         if config.test and not self.trainer.interrupted:
             if (best := self.best_checkpoint) is not None:
@@ -105,7 +100,8 @@ class Run:
 
     def test(self) -> None:
         """Run the test split through the weights as they are."""
-        self.trainer.test(self.stage, datamodule=self.data, verbose=False)
+        with memory_told(self.trainer, self.stage):
+            self.trainer.test(self.stage, datamodule=self.data, verbose=False)
         self._collect()
 
     def write(self, earlier: Sequence[Run] = ()) -> None:
@@ -119,7 +115,6 @@ class Run:
         if not self.trainer.is_global_zero:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(self.config, self.folder / "config.yaml", resolve=True)
         metrics = dict(self.metrics)
         for run in earlier:
             metrics |= {f"{run.folder.name}/{name}": v for name, v in run.metrics.items()}
@@ -127,6 +122,8 @@ class Run:
         if predictions is not None and predictions.rows:
             predictions.write(self.folder / "predictions.jsonl")
         write_report(self.folder / "report.html", describe(self, earlier))
+        # last, since it says that all the rest is there (see `run_resume.is_finished`)
+        write_text(self.folder / "config.yaml", OmegaConf.to_yaml(self.config, resolve=True))
         log.info("report: %s", self.folder / "report.html")
 
     @property
@@ -138,7 +135,8 @@ class Run:
         return None
 
     def _collect(self) -> None:
-        self.metrics |= {k: float(v) for k, v in self.trainer.callback_metrics.items()}
+        logged = {k: float(v) for k, v in self.trainer.callback_metrics.items()}
+        self.metrics = self.stage.metrics_before | self.metrics | logged
 
     def _build_stage(self, overrides: list[str], splits: Sequence[str]) -> Stage:
         config = self.config
@@ -170,6 +168,7 @@ class Run:
             config.trainer,
             callbacks=[instantiate(c) for c in config.callbacks.values() if c is not None],
             logger=[instantiate(c) for c in config.logger.values() if c is not None],
+            plugins=[*(config.trainer.get("plugins") or ()), WholeCheckpoints()],
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from hydra import compose
@@ -12,12 +13,13 @@ from mmavlm.cli import run_command
 from mmavlm.errors import ConfigError
 from mmavlm.metrics import check_monitor
 from mmavlm.run import Run
+from mmavlm.run_resume import AUTO, is_finished, recall
 
 # Settings of a run that the run it starts with takes over.
 CARRIED = {
     "model", "pretrained", "encoder", "text_encoder", "prompt_tokenizer", "qformer",
     "qformer_queries", "memory", "temporal", "trainer", "logger", "callbacks", "seed", "prepare",
-    "paths.data", "init.weights",
+    "paths.data", "init.weights", "data.num_workers", "data.timeout_s",
 }  # fmt: skip
 
 
@@ -32,14 +34,21 @@ def train(config: DictConfig) -> float | None:
     earlier = []
     if config.init.experiment is not None:
         first = first_run(config, overrides)
-        first.fit()
-        first.write()
+        complete(first)
         earlier.append(first)
         config.init.alignment = str(first.best_checkpoint)
     run = Run(config, overrides)
-    run.fit()
-    run.write(earlier)
+    complete(run, earlier)
     return run.metrics.get(config.stage.monitor)
+
+
+def complete(run: Run, earlier: Sequence[Run] = ()) -> None:
+    """Train, test and write, or with `resume=auto` take what is there of all that."""
+    if is_finished(run.config):
+        recall(run)
+    else:
+        run.fit()
+        run.write(earlier)
 
 
 def first_run(config: DictConfig, overrides: list[str]) -> Run:
@@ -51,6 +60,8 @@ def first_run(config: DictConfig, overrides: list[str]) -> Run:
     name = config.init.experiment
     carried = [o for o in overrides if CARRIED & {_key(o), _key(o).split(".")[0]}]
     own = [f"data.root={config.data.root}", f"paths.run={Path(config.paths.run) / name}"]
+    if config.resume == AUTO:
+        own.append(f"resume={AUTO}")
     first = [f"experiment={name}", *carried, *own]
     composed = compose("train", first)
     if composed.init.experiment is not None:

@@ -5,6 +5,7 @@ import torch
 from mmavlm.data.collate import collate
 from mmavlm.data.dataset import BrokenItem, VideoDataset
 from mmavlm.data.probe import probe
+from mmavlm.data.probe_index import ProbeIndex
 from mmavlm.data.transforms import ClipTransform
 from mmavlm.data.video import read_frames
 from mmavlm.errors import ConfigError
@@ -81,6 +82,16 @@ def test_a_broken_film_is_named_with_its_reason(tmp_path):
     (broken,) = dataset(item(tmp_path / "a.mp4"))
     assert isinstance(broken, BrokenItem)
     assert broken.reason == f"{tmp_path / 'a.mp4'} is empty (0 bytes)"
+
+
+@pytest.mark.parametrize("indexed", [True, False])
+def test_a_film_that_vanishes_while_training_is_named(make_clip, tmp_path, indexed):
+    path = make_clip(frames=10)
+    index = ProbeIndex(tmp_path / "index", tmp_path) if indexed else None
+    data = dataset(item(path), train=True, index=index)
+    assert not isinstance(data[0, 0], BrokenItem)
+    path.unlink()
+    assert data[1, 0].reason == f"{path} does not exist"
 
 
 def test_a_mistake_in_the_code_is_not_taken_for_a_broken_film(make_clip):

@@ -85,3 +85,14 @@ def test_grouping_saves_padding_and_stays_random():
     longest = [max(LENGTHS[i][0] for _, i in first[k : k + 16]) for k in range(0, 1024, 16)]
     assert longest != sorted(longest)
     assert epochs(EpochOrder(draws, seed=0, lengths=LENGTHS, batch_size=16), 2) == [first, second]
+
+
+def test_an_order_goes_on_within_its_epoch_and_is_whole_in_the_next():
+    order, again = (EpochOrder([Draw(range(9), 9)], seed=3) for _ in range(2))
+    order.set_epoch(1)
+    again.begin_at(1, 4)
+    again.set_epoch(1)
+    assert (again.left_out, list(again)) == (4, list(order)[4:])
+    for each in (order, again):
+        each.set_epoch(2)
+    assert (again.left_out, list(again)) == (0, list(order))

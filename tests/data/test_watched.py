@@ -1,10 +1,12 @@
+import multiprocessing
 import os
+import signal
 import time
 
 import pytest
 from torch.utils.data import Dataset
 
-from mmavlm.data.watched import WatchedDataset, WatchedLoader
+from mmavlm.data.watched import WatchedDataset, WatchedLoader, heed_parent_alone
 from mmavlm.errors import DataError
 
 
@@ -24,9 +26,9 @@ class Films(Dataset):
         return f"videos/{index}.mp4"
 
 
-def loader(act, workers=1, timeout=2):
+def loader(act, workers=1, timeout=2, **settings):
     dataset = WatchedDataset(Films(act), workers)
-    return WatchedLoader(dataset, batch_size=None, num_workers=workers, timeout=timeout)
+    return WatchedLoader(dataset, batch_size=None, num_workers=workers, timeout=timeout, **settings)
 
 
 def stuck(at):
@@ -63,3 +65,25 @@ def test_the_file_that_killed_a_worker_is_named():
 def test_other_errors_stay_what_they_are():
     with pytest.raises(RuntimeError, match="a fault of item 0"):
         list(loader(broken))
+
+
+def signalled(at):
+    """Sent to a worker by somebody else, as to all processes of a job."""
+    if at == 1:
+        for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGTERM):
+            os.kill(os.getpid(), number)
+        time.sleep(0.2)
+    return at
+
+
+def test_workers_go_on_when_a_whole_job_is_signalled():
+    assert list(loader(signalled, worker_init_fn=heed_parent_alone)) == [0, 1, 2, 3]
+
+
+def test_a_stuck_worker_ends_when_its_parent_says_so():
+    with pytest.raises(DataError, match="timed out"):
+        list(loader(stuck, timeout=1, worker_init_fn=heed_parent_alone))
+    for worker in multiprocessing.active_children():
+        worker.terminate()
+        worker.join(10)
+        assert not worker.is_alive()

@@ -1,9 +1,19 @@
+import logging
+import os
+
 import pytest
 import torch
 from torch import nn
 
 from mmavlm.errors import CheckpointError
-from mmavlm.stages.checkpoint import RUN_KEY, load_trainable, read_checkpoint, trainable_state
+from mmavlm.stages.checkpoint import (
+    GATHERING_KEY,
+    RUN_KEY,
+    load_trainable,
+    newest_checkpoint,
+    read_checkpoint,
+    trainable_state,
+)
 
 
 def model():
@@ -73,3 +83,21 @@ def test_a_foreign_checkpoint_is_told_from_ours(tmp_path):
     torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
     with pytest.raises(CheckpointError, match="was not written by mmavlm"):
         read_checkpoint(tmp_path / "other.ckpt")
+
+
+def test_the_newest_checkpoint_is_one_to_go_on_with(tmp_path, caplog):
+    def write(name, at_s, **held):
+        torch.save({RUN_KEY: {}, "name": name, **held}, tmp_path / name)
+        os.utime(tmp_path / name, (at_s, at_s))
+
+    assert newest_checkpoint([tmp_path]) is None
+    write("last.ckpt", 1)
+    write("step.ckpt", 2)
+    write("best.ckpt", 3, **{GATHERING_KEY: True})
+    write("before_damage.ckpt", 4)
+    (tmp_path / "cut.ckpt").write_bytes((tmp_path / "last.ckpt").read_bytes()[:100])
+    with caplog.at_level(logging.INFO):
+        path, held = newest_checkpoint([tmp_path, tmp_path / "gone"])
+    assert (path, held["name"]) == (tmp_path / "step.ckpt", "step.ckpt")
+    assert f"passed over: checkpoint {tmp_path / 'cut.ckpt'} cannot be read" in caplog.text
+    assert f"passed over: {tmp_path / 'best.ckpt'} was written between two batches" in caplog.text

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import lightning as L
@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from mmavlm.data.collate import collate
 from mmavlm.data.order import Draw, EpochOrder, Length
 from mmavlm.data.readers.annotations import SPLITS
-from mmavlm.data.watched import WatchedDataset, WatchedLoader
+from mmavlm.data.watched import WatchedDataset, WatchedLoader, heed_parent_alone
 from mmavlm.errors import ConfigError
 from mmavlm.interfaces import VideoItem
 
@@ -103,7 +103,7 @@ class SplitLoaders(L.LightningDataModule, ABC):
         self, split: str, batch_size: int, order: EpochOrder | None = None
     ) -> DataLoader[Any]:
         dataset = self.dataset(split)
-        return WatchedLoader(
+        return ResumableLoader(
             WatchedDataset(dataset, self.num_workers) if self.num_workers else dataset,
             batch_size=batch_size,
             sampler=order,
@@ -112,7 +112,39 @@ class SplitLoaders(L.LightningDataModule, ABC):
             collate_fn=collate,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=self.num_workers > 0,
+            worker_init_fn=heed_parent_alone,
+            # else it would draw from torch's own, once for each time its workers are started
+            generator=torch.Generator().manual_seed(self.seed),
         )
+
+
+class ResumableLoader(WatchedLoader):
+    """A loader that goes on in the middle of an epoch: of an `EpochOrder` it leaves out the start.
+
+    What an epoch shows follows from seed and epoch, so the place is all there is to keep. It is to
+    be loaded before the first batch.
+    """
+
+    _given = 0  # batches of the epoch, since it was begun or resumed
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        self._given = 0
+        for batch in super().__iter__():
+            self._given += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """The epoch, and how many of its visits the batches given so far were of."""
+        order = self.sampler
+        if not isinstance(order, EpochOrder):
+            return {}
+        visits = order.left_out + self._given * (self.batch_size or 1)
+        return {"epoch": order.epoch, "visits": visits}
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Go on behind those visits when that epoch comes."""
+        if isinstance(self.sampler, EpochOrder):
+            self.sampler.begin_at(state["epoch"], state["visits"])
 
 
 def at_least(least: float, **settings: float | None) -> None:

@@ -77,6 +77,17 @@ class EpochOrder(DistributedSampler[Any]):
         self.draws = draws
         self.lengths = lengths
         self.together = batch_size * self.num_replicas
+        self._begin = (0, 0)
+
+    def begin_at(self, epoch: int, visits: int) -> None:
+        """Leave out the first `visits` of this rank's share of an epoch, which were paid before."""
+        self._begin = (epoch, visits)
+
+    @property
+    def left_out(self) -> int:
+        """How many visits of the epoch that is set are left out."""
+        epoch, visits = self._begin
+        return visits if self.epoch == epoch else 0
 
     def __iter__(self) -> Iterator[Any]:
         visits = [v for draw in self.draws for v in draw.visits(self.epoch, self.seed)]
@@ -86,7 +97,8 @@ class EpochOrder(DistributedSampler[Any]):
             order += order[: self.total_size - len(order)]
         if self.lengths is not None:
             order = grouped(order, self.lengths, self.together, random)
-        return iter(order[self.rank : self.total_size : self.num_replicas])
+        share = order[self.rank : self.total_size : self.num_replicas]
+        return iter(share[self.left_out :])
 
 
 def grouped(

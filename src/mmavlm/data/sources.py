@@ -124,10 +124,14 @@ class FrameSource:
 
     @property
     def _info(self) -> VideoInfo:
-        if not self.path.is_file():
+        try:
+            stat = self.path.stat()
+            return _look_up_once(self.path, stat.st_mtime_ns, stat.st_size, self.index)
+        except (
+            FileNotFoundError,
+            NotADirectoryError,
+        ):  # or gone meanwhile
             return probe(self.path)
-        stat = self.path.stat()
-        return _look_up_once(self.path, stat.st_mtime_ns, stat.st_size, self.index)
 
 
 def count_frames(folder: Path) -> int:

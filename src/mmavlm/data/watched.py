@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -59,6 +62,27 @@ class WatchedLoader(DataLoader[Any]):
         watched: Any = self.dataset
         at = [index for index in watched.at.tolist() if index != IDLE]
         return ", ".join(_source(watched.dataset, index) for index in at) or "no item"
+
+
+def heed_parent_alone(worker_id: int) -> None:
+    """Let a worker go on where the whole run is sent a signal; when to end, its parent says.
+
+    Terminals and SLURM signal all processes, and a run that is to save at its next optimizer step
+    still needs batches. Of SIGTERM a worker heeds what its parent sends.
+    """
+    for number in (signal.SIGINT, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
+    if not hasattr(signal, "sigwaitinfo"):  # macOS does not tell who sent a signal
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        return
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    threading.Thread(target=_end_for, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_for(parent: int) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    os._exit(128 + signal.SIGTERM)
 
 
 def _source(dataset: Any, index: int) -> str:

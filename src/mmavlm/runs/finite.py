@@ -80,6 +80,14 @@ class FiniteGuard(L.Callback):
             "trainer.gradient_clip_val, or look at these items"
         )
 
+    def state_dict(self) -> dict[str, Any]:
+        """How many steps were left out; a run that is resumed counts on."""
+        return {"skipped": self.skipped}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Count on from a checkpoint."""
+        self.skipped = state_dict["skipped"]
+
 
 def told(items: list[str]) -> str:
     """The first of the items."""

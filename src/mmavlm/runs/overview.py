@@ -33,12 +33,12 @@ class MemoryEstimate:
 
     def __str__(self) -> str:
         parts = (
-            f"weights {_bytes(self.weights)}, gradients {_bytes(self.gradients)}, "
-            f"optimizer {_bytes(self.optimizer)}"
+            f"weights {shown_bytes(self.weights)}, gradients {shown_bytes(self.gradients)}, "
+            f"optimizer {shown_bytes(self.optimizer)}"
         )
         if self.activations is None:
-            return f"{parts}: {_bytes(self.total)}, and the activations on top"
-        return f"{parts}, activations {_bytes(self.activations)}: {_bytes(self.total)}"
+            return f"{parts}: {shown_bytes(self.total)}, and the activations on top"
+        return f"{parts}, activations {shown_bytes(self.activations)}: {shown_bytes(self.total)}"
 
 
 def estimate_memory(
@@ -76,20 +76,26 @@ class ModelOverview(L.Callback):
             trainable = sum(p.numel() for p in parameters if p.requires_grad)
             size = sum(p.nbytes for p in parameters)
             frozen = sum(p.numel() for p in parameters) - trainable
-            table.add_row(name, _count(trainable), _count(frozen), _bytes(size))
-        chunk = getattr(pl_module, "grad_cache_chunk", None)
-        estimate = estimate_memory(backbone, *_batch_shape(trainer), chunk)
+            table.add_row(name, _count(trainable), _count(frozen), shown_bytes(size))
         device = trainer.strategy.root_device
-        free = free_memory(device)
+        estimate, free = step_estimate(trainer, pl_module)
         console = Console()
         console.print(table)
-        console.print(f"memory estimate: {estimate}; {_bytes(free)} free")
+        console.print(f"memory estimate: {estimate}; {shown_bytes(free)} free")
         if estimate.total - resident_bytes(backbone, device) > free:
             console.print(
                 "this may not fit: lower data.batch_size, freeze or quantise more, or use "
                 "trainer=fsdp on several GPUs",
                 style="bold yellow",
             )
+
+
+def step_estimate(trainer: L.Trainer, module: L.LightningModule) -> tuple[MemoryEstimate, int]:
+    """What a training step of a stage takes with the batches of a trainer, and bytes free."""
+    backbone = getattr(module, "backbone", module)
+    chunk = getattr(module, "grad_cache_chunk", None)
+    estimate = estimate_memory(backbone, *_batch_shape(trainer), chunk)
+    return estimate, free_memory(trainer.strategy.root_device)
 
 
 def free_memory(device: torch.device) -> int:
@@ -122,5 +128,6 @@ def _count(number: int) -> str:
     return str(number)
 
 
-def _bytes(number: int) -> str:
+def shown_bytes(number: int) -> str:
+    """Bytes as a person reads them."""
     return f"{number / GIB:.2f} GiB" if number >= GIB / 10 else f"{number / 2**20:.1f} MiB"

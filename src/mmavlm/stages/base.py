@@ -13,9 +13,17 @@ from torchmetrics import MeanMetric
 from mmavlm.backbone import VideoLanguageModel
 from mmavlm.batch import VideoTextBatch
 from mmavlm.errors import DataError
-from mmavlm.stages.checkpoint import RNG_KEY, RUN_KEY, load_trainable, trainable_state
+from mmavlm.ranks import Ranks
+from mmavlm.stages.checkpoint import (
+    GATHERING_KEY,
+    METRICS_KEY,
+    PLACE_KEY,
+    RNG_KEY,
+    RUN_KEY,
+    load_trainable,
+    trainable_state,
+)
 from mmavlm.stages.optim import OptimizerRecipe
-from mmavlm.stages.ranks import Ranks
 
 EVALUATED = ("val", "test")
 GO_ON, SKIP, STOP = range(3)
@@ -46,7 +54,8 @@ class Stage(L.LightningModule):
         )
         self.backbone = backbone
         self.recipe = optimizer
-        self._resumed_rng: Tensor | None = None
+        self.metrics_before: dict[str, float] = {}  # logged by the run that is resumed
+        self._resumed: dict[str, Any] = {}  # the checkpoint that is resumed, until training starts
         self._ranks = Ranks()
         self._learnt = False  # whether a batch of the coming optimizer step could be read
         self.run = {"stage": type(self).__name__, **(run or {})}
@@ -172,17 +181,36 @@ class Stage(L.LightningModule):
         }
         checkpoint[RUN_KEY] = self.run
         checkpoint[RNG_KEY] = torch.get_rng_state()
+        logged = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
+        loader: Any = self.trainer.train_dataloader
+        if hasattr(loader, "state_dict"):
+            checkpoint[PLACE_KEY] = loader.state_dict()
+        checkpoint[GATHERING_KEY] = self._gathering()
+        checkpoint[METRICS_KEY] = self.metrics_before | logged
+
+    def _gathering(self) -> bool:
+        """Whether some, but not all batches of an optimizer step were seen."""
+        seen = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
+        return seen % self.trainer.accumulate_grad_batches != 0 and not self.trainer.is_last_batch
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse weights of another architecture, naming the keys."""
         load_trainable(self, checkpoint["state_dict"], "the checkpoint to resume from")
-        self._resumed_rng = checkpoint[RNG_KEY]
+        self._resumed = {key: checkpoint[key] for key in (RNG_KEY, PLACE_KEY) if key in checkpoint}
+        self.metrics_before = checkpoint.get(METRICS_KEY, {})
 
     def on_train_start(self) -> None:
-        """Draw on where the run that is resumed left off."""
-        if self._resumed_rng is not None:
-            torch.set_rng_state(self._resumed_rng)
-            self._resumed_rng = None
+        """Load and draw on where the run that is resumed left off.
+
+        Lightning would tell the loader before, but not where the optimizer's schedule has asked for
+        the number of steps, and with it for the loader, before there was a checkpoint.
+        """
+        resumed, self._resumed = self._resumed, {}
+        if RNG_KEY in resumed:
+            torch.set_rng_state(resumed[RNG_KEY])
+        loader: Any = self.trainer.train_dataloader
+        if PLACE_KEY in resumed and hasattr(loader, "load_state_dict"):
+            loader.load_state_dict(resumed[PLACE_KEY])
 
 
 def _distributed() -> bool:

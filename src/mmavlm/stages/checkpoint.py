@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,14 @@ from torch import Tensor, nn
 from mmavlm.errors import CheckpointError
 from mmavlm.stages.exported import MODEL_TYPE, ExportedFolder
 
+log = logging.getLogger(__name__)
+
+BEFORE_DAMAGE = "before_damage.ckpt"  # of a run whose numbers were no longer finite
 RUN_KEY = MODEL_TYPE  # where a checkpoint keeps stage, config and overrides of its run
-RNG_KEY = "rng"  # and the state of torch's generator
+RNG_KEY = "rng"  # the state of torch's generator
+PLACE_KEY = "place"  # how far the training loader is
+METRICS_KEY = "metrics"  # what was logged last under each name
+GATHERING_KEY = "gathering"  # and whether gradients were being gathered, which it does not hold
 
 
 def trainable_state(module: nn.Module) -> dict[str, Tensor]:
@@ -48,6 +55,25 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             "give a checkpoint of one of the two stages"
         )
     return checkpoint
+
+
+def newest_checkpoint(folders: Iterable[Path]) -> tuple[Path, dict[str, Any]] | None:
+    """The checkpoint written last in any of the folders that can be read, and what it holds.
+
+    Broken ones are named in the log and passed over, and so are those in the middle of gathered
+    gradients; those a run left before it gave up are none to go on with.
+    """
+    found = [p for folder in folders for p in folder.glob("*.ckpt") if p.name != BEFORE_DAMAGE]
+    for path in sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True):
+        try:
+            checkpoint = read_checkpoint(path)
+        except CheckpointError as error:
+            log.warning("passed over: %s", error)
+        else:
+            if not checkpoint.get(GATHERING_KEY):
+                return path, checkpoint
+            log.info("passed over: %s was written between two batches of one step", path)
+    return None
 
 
 def load_trainable(
