@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import heapq
 from collections import deque
 from collections.abc import Generator, Iterable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any, NoReturn
 
 import av
@@ -34,6 +33,10 @@ class DamageFoundError(Exception):
     """A sign of damage: what a decoder makes of it depends on all it decoded before."""
 
 
+class BrokenOffError(VideoError):
+    """A file that cannot be decoded any further."""
+
+
 def undamaged(frames: Iterable[Any], stream: Any) -> Generator[Any, None, None]:
     """The frames, each when those it may refer to have come too, and none of them is damaged.
 
@@ -41,32 +44,19 @@ def undamaged(frames: Iterable[Any], stream: Any) -> Generator[Any, None, None]:
         DamageFoundError: if one is.
     """
     held: deque[Any] = deque()
+    context = stream.codec_context
+    most = REORDERED if context.name == "h264" and context.has_b_frames else 0
     for frame in frames:
         if frame.is_corrupt or (held and _shown_before(frame, held[-1])):
             raise DamageFoundError
         held.append(frame)
-        if len(held) > (REORDERED if stream.codec_context.has_b_frames else 0):
+        if len(held) > most:
             yield held.popleft()
     yield from held
 
 
 def _shown_before(frame: Any, other: Any) -> bool:
     return frame.pts is not None and other.pts is not None and frame.pts < other.pts
-
-
-def by_time(decoded: Iterable[Decoded]) -> Generator[Decoded, None, None]:
-    """Frames by their display times: of a damaged film some may come late."""
-    held: list[tuple[int, int, Any]] = []
-    try:
-        for number, (pts, frame) in enumerate(decoded):
-            heapq.heappush(held, (pts, number, frame))
-            if len(held) > REORDERED:
-                at, _, first = heapq.heappop(held)
-                yield at, first
-    except VideoError:
-        yield from ((pts, frame) for pts, _, frame in sorted(held))
-        raise
-    yield from ((pts, frame) for pts, _, frame in sorted(held))
 
 
 class Cursor:
@@ -94,7 +84,7 @@ class Cursor:
         self.shortcut = Shortcut(container, stream, info, wanted) if thrifty else None
         self.shown: Decoded | None = None  # the latest one not after what was asked for
         self.coming: Decoded | None = None  # the one behind it, if it had to be decoded already
-        self.frames = by_time(self._decoded()) if whole else self._decoded()
+        self.frames = self._decoded()
 
     def move_to(self, pts: int) -> Decoded:
         """The frame shown at `pts`, the time of a packet not before the one asked for last."""
@@ -117,6 +107,16 @@ class Cursor:
             self._break_off(f"no frame decodes for {self._second(pts)} s")
         return self.shown
 
+    def see_the_rest(self) -> None:
+        """Look whether the rest of a damaged file changes what was shown.
+
+        Raises:
+            VideoError: if it does.
+        """
+        with suppress(BrokenOffError):
+            for _ in self.frames:
+                pass
+
     def close(self) -> None:
         """Let go of all frames now; generators refer back here and would wait for the collector."""
         self.frames.close()
@@ -135,6 +135,7 @@ class Cursor:
     def _decoded(self) -> Generator[Decoded, None, None]:
         """Frames from here on with their display times."""
         last = len(self.info.frame_pts) - 1
+        latest = self.info.start_pts
         try:
             with closing(self.container.decode(self.stream)) as decoded:
                 frames = decoded if self.whole else undamaged(decoded, self.stream)
@@ -142,6 +143,9 @@ class Cursor:
                     if self.info.in_order:
                         yield int(self.info.frame_pts[min(index, last)]), frame
                     elif frame.pts is not None and frame.pts >= self.info.start_pts:
+                        if frame.pts < latest and self.whole:
+                            raise VideoError(f"{self.info.path} is damaged: frames come late")
+                        latest = frame.pts
                         yield frame.pts, frame
         except (av.FFmpegError, EOFError) as error:
             self._break_off(str(error))
@@ -170,7 +174,7 @@ class Cursor:
         if not self.whole:
             raise DamageFoundError
         reached = "at its start" if self.shown is None else f"after {self._second(self.shown[0])} s"
-        raise VideoError(
+        raise BrokenOffError(
             f"{self.info.path} ({self.info.codec}) breaks off {reached} of "
             f"{self.info.duration_s:.3f} s: {why}"
         )

@@ -122,3 +122,5 @@ def _pictures(
                         picture = np.rot90(picture, round(frame.rotation / 90))
                     before = pts
                 yield info.seconds(at), picture
+            if whole:
+                cursor.see_the_rest()
