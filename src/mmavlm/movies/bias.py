@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from mmavlm.errors import ConfigError
+from mmavlm.errors import ConfigError, DataError
 from mmavlm.files import write_whole
 from mmavlm.movies.frames import Actor, FrameSpec, ImageGenerator
 from mmavlm.movies.generators.grammar import TONES, draw_people
@@ -159,6 +159,19 @@ def statistics(films: Iterable[BiasedFilm], pairs: Pairs = PAIRS) -> list[dict[s
                 }
             )
     return rows
+
+
+def pair_of(item_id: str) -> str:
+    """The pair, named by its anchor, that the object of a question is of.
+
+    Raises:
+        DataError: if the question is none of such a set.
+    """
+    name = item_id.rpartition("_")[2]
+    for anchor, companion in PAIRS:
+        if name in (anchor, companion):
+            return anchor
+    raise DataError(f"item {item_id!r} asks for no object of a set with planted bias")
 
 
 def _mean(values: Sequence[bool]) -> float:
