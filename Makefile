@@ -4,11 +4,11 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # A small model gains from two threads (0.7 of the time), then loses more by waiting for them.
 THREADS := OMP_NUM_THREADS=2 MKL_NUM_THREADS=2
-# The tests run in two processes.
+# The tests and the arms of the ablation run in two processes.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-lowest lint format clean
+.PHONY: help demo ablation test test-lowest lint format clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -16,6 +16,11 @@ help:  ## this list
 demo: $(VENV)/.demo  ## both stages on synthetic films, test, report
 	$(THREADS) $(BIN)/python -m mmavlm.train experiment=demo hydra.run.dir=outputs/demo
 	@echo "open outputs/demo/report.html"
+
+ablation: $(VENV)/.demo  ## the controlled experiment: all arms and seeds, two at a time; goes on where it was stopped
+	$(ONE_THREAD) $(BIN)/python -m mmavlm.train -m experiment=ablation seed=1,3,5 & \
+	$(ONE_THREAD) $(BIN)/python -m mmavlm.train -m experiment=ablation seed=2,4; wait
+	@echo "open outputs/ablation/arms.md and arms.svg"
 
 test: $(VENV)/.dev lint  ## linters, type checks, tests
 	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 -q

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from mmavlm.metrics_file import write_metrics
 from mmavlm.runs import SweepTable
-from mmavlm.runs.sweep import finish, read_jobs, write_table
+from mmavlm.runs.sweep import finish, read_jobs, without_shared, write_table
 
 
 def job(folder, number, overrides, metrics):
@@ -25,7 +25,7 @@ def test_the_table_has_a_row_a_job_in_order_and_a_column_a_varied_setting(tmp_pa
     for number in range(11):
         overrides = ["experiment=demo", f"memory.length={number}"]
         job(tmp_path, number, overrides, {"test/genre/top1": number / 20, "train/loss": 1.0})
-    jobs = read_jobs(tmp_path)
+    jobs = without_shared(read_jobs(tmp_path))
     assert [j.number for j in jobs] == [str(n) for n in range(11)]
     assert all(list(j.settings) == ["memory.length"] for j in jobs)
     write_table(tmp_path, jobs)

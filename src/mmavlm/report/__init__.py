@@ -1,5 +1,6 @@
 """report.html: one self-contained page that shows what a run measured and what it answered."""
 
+from mmavlm.report.arms import draw_arms
 from mmavlm.report.contents import Confusion, Curve, Report, SampleAnswer, Table
 from mmavlm.report.curves import read_csv_curves
 from mmavlm.report.explanation import draw_explanation, save_explanation
@@ -11,6 +12,7 @@ __all__ = [
     "Report",
     "SampleAnswer",
     "Table",
+    "draw_arms",
     "draw_explanation",
     "read_csv_curves",
     "save_explanation",

@@ -10,7 +10,7 @@ import csv
 import io
 import logging
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -75,12 +75,12 @@ class SweepTable(Callback):
 
 def finish(folder: Path) -> None:
     """Write and print the table of a sweep's folder, if a job was started there."""
-    if jobs := read_jobs(folder):
+    if jobs := without_shared(read_jobs(folder)):
         write_table(folder, jobs)
 
 
 def read_jobs(folder: Path) -> list[Job]:
-    """The jobs below a sweep's folder, in order; settings all jobs share are left out."""
+    """The jobs below a sweep's folder, in order, with all that was set for them."""
     jobs = []
     for path in sorted(folder.glob("*/.hydra/overrides.yaml"), key=_job_number):
         overrides = [str(o) for o in OmegaConf.load(path)]
@@ -94,6 +94,11 @@ def read_jobs(folder: Path) -> list[Job]:
                 error=error.read_text(encoding="utf-8").strip() if error.is_file() else "",
             )
         )
+    return jobs
+
+
+def without_shared(jobs: list[Job]) -> list[Job]:
+    """The jobs without the settings that all of them share."""
     varied = [
         key
         for key in dict.fromkeys(k for job in jobs for k in job.settings)
@@ -113,7 +118,7 @@ def write_table(folder: Path, jobs: list[Job]) -> None:
 
     columns = [name.removeprefix("test/") for name in shown] or ["state"]
     header, *lines = _rows(jobs, columns, lambda job: _cells(job, shown))
-    write_text(folder / "sweep.md", _markdown([header, ["-"] * len(header), *lines]))
+    write_text(folder / "sweep.md", markdown([header, ["-"] * len(header), *lines]))
     table = Table(
         *map(escape, header), title=escape(f"{len(jobs)} jobs in {folder}"), title_justify="left"
     )
@@ -135,7 +140,8 @@ def _rows(
     return [header, *rows]
 
 
-def _markdown(rows: list[list[str]]) -> str:
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells as a table; the second one holds the dashes below the header."""
     cells = [[cell.replace("|", "\\|") for cell in row] for row in rows]
     return "\n".join("| " + " | ".join(row) + " |" for row in cells) + "\n"
 

@@ -1,0 +1,155 @@
+"""The arms of an experiment over several seeds, out of a sweep's folder: tables and a figure.
+
+A Hydra callback, beside the table that every sweep ends in.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+from rich.console import Console
+
+from mmavlm.metrics import read_predictions
+from mmavlm.metrics.arms import Answered, Mean, Paired, Runs, compare_arms, holm, over_seeds
+from mmavlm.metrics.planted_bias import SCORES, bias_scores
+from mmavlm.metrics.predictions import FILE
+from mmavlm.metrics_file import write_text
+from mmavlm.movies.bias import pair_of
+from mmavlm.report import draw_arms
+from mmavlm.runs.sweep import markdown, read_jobs
+
+log = logging.getLogger(__name__)
+
+NAME = "arms"  # of the files: arms.json, arms.md, arms.svg
+Means = dict[str, dict[str, Mean]]  # arm → score → mean
+Comparisons = dict[str, dict[str, dict[str, Paired]]]  # reference → arm → score → difference
+
+
+class ArmsTable(Callback):
+    """Collect a sweep over `arm` and `seed` into arms.json, arms.md and arms.svg in its folder.
+
+    `compare` says which arms are compared with which one: reference → arms.
+    """
+
+    def __init__(self, compare: Mapping[str, Sequence[str]]) -> None:
+        self.compare = {reference: list(arms) for reference, arms in compare.items()}
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Promise the tables: Hydra tells of a sweep's end only if no job failed."""
+        atexit.register(write_arms, Path(config.hydra.sweep.dir), self.compare)
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Write and print the tables of the sweep that ends."""
+        atexit.unregister(write_arms)
+        write_arms(Path(config.hydra.sweep.dir), self.compare)
+
+
+def write_arms(folder: Path, compare: Mapping[str, Sequence[str]]) -> None:
+    """Write and print what the finished runs of a sweep's folder say; name those that are not."""
+    arms, missing = read_arms(folder)
+    if missing:
+        log.warning("not in the tables, since not finished: %s", ", ".join(missing))
+    if not arms:
+        return
+    means = {arm: {s: over_seeds(runs, s) for s in SCORES} for arm, runs in arms.items()}
+    against = compare_all(arms, compare)
+    told = {
+        "missing": missing,
+        "scores": SCORES,
+        "means": _plain(means),
+        "against": _plain(against),
+    }
+    write_text(folder / f"{NAME}.json", json.dumps(told, indent=1) + "\n")
+    tables = "\n".join(_tables(means, against, missing))
+    write_text(folder / f"{NAME}.md", tables)
+    write_text(folder / f"{NAME}.svg", draw_arms(means))
+    Console(soft_wrap=True).print(tables, markup=False, highlight=False)
+
+
+def read_arms(folder: Path) -> tuple[dict[str, Runs], list[str]]:
+    """Arm → seed → finished run, in the order of the arms, and the names of unfinished runs.
+
+    What was to be run is each arm that was started with each seed that was.
+    """
+    arms: dict[str, dict[int, Answered]] = {}
+    seeds: set[int] = set()
+    for job in read_jobs(folder):
+        if not {"arm", "seed"} <= job.settings.keys():
+            continue
+        arm, seed = job.settings["arm"], int(job.settings["seed"])
+        runs = arms.setdefault(arm, {})
+        seeds.add(seed)
+        path = folder / job.number / FILE
+        if job.metrics and not job.error and path.is_file():
+            rows = read_predictions(path)
+            runs[seed] = Answered.of(rows, bias_scores(rows, pair_of))
+    missing = [f"{a} with seed {s}" for a, s in product(arms, sorted(seeds)) if s not in arms[a]]
+    return {arm: runs for arm, runs in arms.items() if runs}, missing
+
+
+def compare_all(arms: Mapping[str, Runs], compare: Mapping[str, Sequence[str]]) -> Comparisons:
+    """Each reference's arms against it, those that are there, with p-values for all at once."""
+    found: Comparisons = {}
+    for reference, names in compare.items():
+        there = [name for name in names if name in arms and reference in arms]
+        of_arm = {n: {s: compare_arms(arms[n], arms[reference], s) for s in SCORES} for n in there}
+        for score in SCORES:
+            adjusted = holm([of_arm[name][score].p_seeds for name in there])
+            for name, p in zip(there, adjusted, strict=True):
+                of_arm[name][score] = replace(of_arm[name][score], p_holm=p)
+        found[reference] = of_arm
+    return found
+
+
+def _tables(means: Means, against: Comparisons, missing: Sequence[str]) -> Iterator[str]:
+    runs = {len(of_score["accuracy"].values) for of_score in means.values()}
+    yield f"Mean and 95 % interval over {'-'.join(map(str, sorted(runs)))} seeds, in percent.\n"
+    header = ["arm", *SCORES]
+    rows = [[arm, *map(_mean, of_score.values())] for arm, of_score in means.items()]
+    yield markdown([header, ["-"] * len(header), *rows])
+    for reference, arms in against.items():
+        if not arms:
+            continue
+        yield (
+            f"Less {reference}, in points: mean over seeds, its 95 % interval, p of the paired "
+            "t-test over seeds, that p for all arms of the table at once (Holm), p of the films "
+            "exchanged.\n"
+        )
+        header = ["arm", "score", "difference", "interval", "p", "p, Holm", "p, films"]
+        rows = [[arm, s, *_difference(d)] for arm, of in arms.items() for s, d in of.items()]
+        yield markdown([header, ["-"] * len(header), *rows])
+    if missing:
+        yield f"Not finished: {', '.join(missing)}.\n"
+
+
+def _mean(found: Mean) -> str:
+    if len(found.values) == 1:
+        return f"{100 * found.mean:.1f}"
+    return f"{100 * found.mean:.1f} ({100 * found.low:.1f} to {100 * found.high:.1f})"
+
+
+def _difference(found: Paired) -> list[str]:
+    bounds = f"{100 * found.low:+.1f} to {100 * found.high:+.1f}"
+    return [
+        f"{100 * found.difference:+.1f}",
+        bounds if len(found.seeds) > 1 else "",
+        *("" if p != p else f"{p:.2g}" for p in (found.p_seeds, found.p_holm, found.p_films)),
+    ]
+
+
+def _plain(value: Any) -> Any:
+    """Dataclasses as dicts, and null for what is not a number."""
+    if isinstance(value, dict):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, Mean | Paired):
+        return _plain(asdict(value))
+    return None if value != value else value
