@@ -7,8 +7,11 @@ import pytest
 from omegaconf import OmegaConf
 
 from mmavlm import train
+from mmavlm.interfaces import Answer
+from mmavlm.metrics import Prediction, write_predictions
 from mmavlm.metrics.planted_bias import SCORES
-from mmavlm.run_arms import read_arms
+from mmavlm.metrics_file import write_metrics
+from mmavlm.run_arms import read_arms, write_arms
 
 CONF = Path(__file__).parents[1] / "conf"
 FEW = [
@@ -48,6 +51,53 @@ def test_a_sweep_ends_in_means_differences_and_a_figure_and_is_not_run_again(run
     (sweep / "two_stages-1/metrics.json").unlink()
     assert read_arms(sweep)[1] == ["two_stages with seed 1"]
     assert run(train, *FEW, "optimizer.lr=0.5") == 1  # other settings in the same folder
+
+
+def left(folder, arm, seed, right, *, whole=True):
+    """What a run of the sweep leaves, to which every question was answered right or wrong."""
+    job = folder / f"{arm}-{seed}"
+    (job / ".hydra").mkdir(parents=True)
+    OmegaConf.save([f"arm={arm}", f"seed={seed}"], job / ".hydra/overrides.yaml")
+    rows = [asked(name, truth, task, right) for name, truth, task in QUESTIONS]
+    write_predictions(job / "predictions.jsonl", rows)
+    if whole:
+        write_metrics(job / "metrics.json", {"test/text": 0.5})
+
+
+QUESTIONS = (
+    ("plant", "yes", "present_unlikely"), ("bin", "no", "absent_likely"),
+    ("clock", "yes", "present_likely"), ("mirror", "yes", "present_likely"),
+    ("lamp", "no", "absent_unlikely"), ("cat", "no", "absent_unlikely"),
+)  # fmt: skip
+
+
+def asked(name, truth, task, right):
+    said = truth if right else {"yes": "no", "no": "yes"}[truth]
+    return Prediction(
+        f"film0_{name}", "film0", task, "is it?", truth, [Answer(said, 0.0)], [], [truth]
+    )
+
+
+def test_what_is_not_finished_is_named_and_left_out(tmp_path, capsys):
+    left(tmp_path, "baseline", 1, right=False)
+    left(tmp_path, "mine", 1, right=True)
+    left(tmp_path, "mine", 2, right=True, whole=False)
+    left(tmp_path, "another", 2, right=True)  # no seed that the baseline has
+    write_arms(tmp_path, {"baseline": ["mine", "another", "never_started"]})
+    told = json.loads((tmp_path / "arms.json").read_text())
+    assert sorted(told["missing"]) == [
+        "another with seed 1", "baseline with seed 2", "mine with seed 2",
+    ]  # fmt: skip
+    assert list(told["means"]) == ["baseline", "mine", "another"]
+    assert list(told["against"]["baseline"]) == ["mine"]
+    assert told["against"]["baseline"]["mine"]["accuracy"]["difference"] == 1
+    assert "Not finished: " in capsys.readouterr().out
+
+
+def test_a_folder_without_finished_runs_gets_no_tables(tmp_path):
+    left(tmp_path, "baseline", 1, right=True, whole=False)
+    write_arms(tmp_path, {"baseline": []})
+    assert not list(tmp_path.glob("arms.*"))
 
 
 def test_every_arm_is_run_and_compared():

@@ -60,6 +60,8 @@ def write_arms(folder: Path, compare: Mapping[str, Sequence[str]]) -> None:
         log.warning("not in the tables, since not finished: %s", ", ".join(missing))
     if not arms:
         return
+    named = [name for reference, others in compare.items() for name in (reference, *others)]
+    arms = {name: arms[name] for name in dict.fromkeys((*named, *arms)) if name in arms}
     means = {arm: {s: over_seeds(runs, s) for s in SCORES} for arm, runs in arms.items()}
     against = compare_all(arms, compare)
     told = {
@@ -76,7 +78,7 @@ def write_arms(folder: Path, compare: Mapping[str, Sequence[str]]) -> None:
 
 
 def read_arms(folder: Path) -> tuple[dict[str, Runs], list[str]]:
-    """Arm → seed → finished run, in the order of the arms, and the names of unfinished runs.
+    """Arm → seed → finished run, and the names of unfinished runs.
 
     What was to be run is each arm that was started with each seed that was.
     """
@@ -97,10 +99,11 @@ def read_arms(folder: Path) -> tuple[dict[str, Runs], list[str]]:
 
 
 def compare_all(arms: Mapping[str, Runs], compare: Mapping[str, Sequence[str]]) -> Comparisons:
-    """Each reference's arms against it, those that are there, with p-values for all at once."""
+    """Each reference's arms against it, those that have a seed of its, with p for all at once."""
     found: Comparisons = {}
     for reference, names in compare.items():
-        there = [name for name in names if name in arms and reference in arms]
+        seeds = arms.get(reference, {}).keys()
+        there = [name for name in names if seeds & arms.get(name, {}).keys()]
         of_arm = {n: {s: compare_arms(arms[n], arms[reference], s) for s in SCORES} for n in there}
         for score in SCORES:
             adjusted = holm([of_arm[name][score].p_seeds for name in there])
