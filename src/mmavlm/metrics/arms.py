@@ -106,11 +106,9 @@ def compare_arms(arm: Runs, other: Runs, score: str, *, samples: int = SAMPLES) 
     apart = [value_of(a) - value_of(b) for a, b in zip(of_arm, of_other, strict=True)]
     difference, low, high, p_seeds = _t_test(apart)
     # Weights of items do not depend on the run, so the score of the sums is the mean of the scores.
+    of_films = [torch.stack([s.statistics for s in runs]).sum(dim=0) for runs in (of_other, of_arm)]
     films = paired_difference(
-        of_arm[0].score,
-        *(torch.stack([s.statistics for s in runs]).sum(dim=0) for runs in (of_other, of_arm)),
-        arm[seeds[0]].films,
-        samples=samples,
+        of_arm[0].score, of_films[0], of_films[1], arm[seeds[0]].films, samples=samples
     )
     return Paired(seeds, difference, low, high, p_seeds, films.low, films.high, films.p_value)
 
