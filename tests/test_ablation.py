@@ -41,7 +41,7 @@ def test_a_sweep_ends_in_means_differences_and_a_figure_and_is_not_run_again(run
     assert (sweep / "two_stages-2/ablation_alignment/report.html").is_file()
 
     written = {p: p.stat().st_mtime_ns for p in sweep.glob("*/report.html")}
-    (sweep / "baseline-2/report.html").unlink()
+    (sweep / "baseline-2/config.yaml").unlink()  # what a run leaves last
     (sweep / "arms.md").unlink()
     assert run(train, *FEW) == 0
     again = {p.parent.name for p, t in written.items() if p.stat().st_mtime_ns != t}
@@ -50,7 +50,6 @@ def test_a_sweep_ends_in_means_differences_and_a_figure_and_is_not_run_again(run
 
     (sweep / "two_stages-1/metrics.json").unlink()
     assert read_arms(sweep)[1] == ["two_stages with seed 1"]
-    assert run(train, *FEW, "optimizer.lr=0.5") == 1  # other settings in the same folder
 
 
 def left(folder, arm, seed, right, *, whole=True):
