@@ -5,12 +5,11 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 
-import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mmavlm.metrics.arms import Mean
-from mmavlm.report.curves import NO_METADATA, STYLE
+from mmavlm.report.drawing import NO_METADATA, style
 
 INK, FIRST, SECOND = "#24292f", "#3b82c4", "#e07b39"
 # A panel each: its title, and the scores drawn there with colour and name.
@@ -35,7 +34,7 @@ def draw_arms(means: Mapping[str, Mapping[str, Mean]]) -> str:
     A dotted line carries the first arm's means through the others.
     """
     size = 7.6, 1.2 + 0.42 * len(means)
-    with mpl.rc_context({**STYLE, "svg.hashsalt": "arms"}):
+    with style("arms"):
         figure = Figure(figsize=size, layout="constrained", facecolor="white")
         panels = figure.subplots(1, len(PANELS), sharey=True)
         for axes, (title, scores) in zip(panels, PANELS, strict=True):
