@@ -27,6 +27,7 @@ def sweep(run, tmp_path):
     return tmp_path / "sweep"
 
 
+@pytest.mark.slow
 def test_a_sweep_ends_in_means_differences_and_a_figure_and_is_not_run_again(run, sweep):
     told = json.loads((sweep / "arms.json").read_text())
     assert told["missing"] == []
