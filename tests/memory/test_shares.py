@@ -45,7 +45,7 @@ def watched(memory, mask, seed, width=6):
     return frames, mask, bank, frame_shares(memory, bank, frames, mask)
 
 
-@pytest.mark.parametrize("memory", EVERY, ids=repr)
+@pytest.mark.parametrize("memory", EVERY, ids=lambda memory: type(memory).__name__)
 @settings(max_examples=15, deadline=None)
 @given(MASKS, st.integers(0, 1000))
 def test_the_shares_of_a_filled_slot_add_up_to_one_and_none_is_of_a_frame_not_seen(
@@ -57,7 +57,7 @@ def test_the_shares_of_a_filled_slot_add_up_to_one_and_none_is_of_a_frame_not_se
     assert not shares.masked_select(~mask[:, None, None]).any()
 
 
-@pytest.mark.parametrize("memory", BY_POSITION, ids=repr)
+@pytest.mark.parametrize("memory", BY_POSITION, ids=lambda memory: type(memory).__name__)
 @settings(max_examples=15, deadline=None)
 @given(MASKS, st.integers(0, 1000))
 def test_a_slot_is_the_mean_of_its_frames_by_their_shares(memory, mask, seed):
@@ -67,7 +67,7 @@ def test_a_slot_is_the_mean_of_its_frames_by_their_shares(memory, mask, seed):
     torch.testing.assert_close(mean[held], bank.tokens[held], atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("memory", OF_RUNS, ids=repr)
+@pytest.mark.parametrize("memory", OF_RUNS, ids=lambda memory: type(memory).__name__)
 @settings(max_examples=15, deadline=None)
 @given(MASKS, st.integers(0, 1000))
 def test_counts_and_derivatives_tell_the_same_shares(memory, mask, seed):
