@@ -180,6 +180,9 @@ class MemoryQFormer(nn.Module):
             state = watched
             yield state
         for t in range(quiet, film.length):
+            if training and t == grad_from > 0:
+                # older PyTorch (2.6) would take weights that were cast without gradient
+                torch.clear_autocast_cache()
             with torch.set_grad_enabled(training and t >= grad_from):
                 state = self.step(state, *film.frame(t))
             yield state
