@@ -181,12 +181,17 @@ class Stage(L.LightningModule):
         }
         checkpoint[RUN_KEY] = self.run
         checkpoint[RNG_KEY] = torch.get_rng_state()
+        if self._trainer is not None:
+            checkpoint |= self._place()
+
+    def _place(self) -> dict[str, Any]:
+        """Where training has come to, and what it logged."""
         logged = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
+        place = {GATHERING_KEY: self._gathering(), METRICS_KEY: self.metrics_before | logged}
         loader: Any = self.trainer.train_dataloader
         if hasattr(loader, "state_dict"):
-            checkpoint[PLACE_KEY] = loader.state_dict()
-        checkpoint[GATHERING_KEY] = self._gathering()
-        checkpoint[METRICS_KEY] = self.metrics_before | logged
+            place[PLACE_KEY] = loader.state_dict()
+        return place
 
     def _gathering(self) -> bool:
         """Whether some, but not all batches of an optimizer step were seen."""
