@@ -85,7 +85,7 @@ def test_a_run_that_was_killed_while_gathering_gradients_ends_like_an_undisturbe
 @pytest.mark.parametrize("name", SETS)
 def test_a_run_can_be_killed_at_any_batch(run, films, whole, tmp_path, name):
     folder = whole(run, name)
-    for batch in range(batches(folder)):
+    for batch in range(0, batches(folder), 7):  # of gathering by 3 every place, in some epoch
         stopped_and_resumed(run, films, name, batch)
         assert_equal_runs(folder, tmp_path / "cut")
         (tmp_path / "cut").rename(tmp_path / f"cut{batch}")
