@@ -27,7 +27,7 @@ class Films(Dataset):
         return f"videos/{index}.mp4"
 
 
-def loader(act, workers=1, timeout=2, **settings):
+def loader(act, workers=1, timeout=60, **settings):
     dataset = WatchedDataset(Films(act), workers)
     return WatchedLoader(dataset, batch_size=None, num_workers=workers, timeout=timeout, **settings)
 
@@ -55,7 +55,7 @@ def test_what_workers_load_is_what_the_dataset_gives():
 def test_a_worker_that_is_stuck_ends_the_run_and_its_file_is_named():
     message = r"timed out after 2.* Workers were at: videos/2\.mp4\..*data\.timeout_s"
     with pytest.raises(DataError, match=message):
-        list(loader(stuck))
+        list(loader(stuck, timeout=2))
 
 
 def test_the_file_that_killed_a_worker_is_named():
@@ -78,7 +78,8 @@ def signalled(at):
 
 
 def went_on():
-    return list(loader(signalled, worker_init_fn=heed_parent_alone))
+    settings = {"worker_init_fn": heed_parent_alone, "multiprocessing_context": "fork"}
+    return list(loader(signalled, **settings))
 
 
 def test_workers_go_on_when_a_whole_job_is_signalled():
