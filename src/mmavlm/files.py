@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 PARTIAL = ".partial"
+BEFORE_DAMAGE = "before_damage.ckpt"  # of a run whose numbers were no longer finite
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -43,6 +43,8 @@ def predict(cfg: DictConfig) -> None:
     With `stream_fps` the film is watched frame by frame in constant memory, however long it is,
     and asked every `every_s` seconds and at its end.
     """
+    if cfg.explain and cfg.stream_fps is not None:
+        raise ConfigError("explain=true looks at a film as a whole; leave out stream_fps")
     backbone = build_backbone(cfg).eval()
     if backbone.llm is None:
         of_stage_1 = f"checkpoint {cfg.checkpoint}" if cfg.checkpoint else "this experiment"
@@ -57,8 +59,6 @@ def predict(cfg: DictConfig) -> None:
         load_trainable(backbone, state, f"checkpoint {cfg.checkpoint}")
         longest = max_new_tokens(cfg, checkpoint[RUN_KEY])
     backbone.to("cuda" if torch.cuda.is_available() else "cpu")
-    if cfg.explain and cfg.stream_fps is not None:
-        raise ConfigError("explain=true looks at a film as a whole; leave out stream_fps")
     for at_s, tokens in moments(cfg, backbone):
         answers = ask(cfg, backbone.llm, tokens, longest)
         files = explain_answer(cfg, backbone, answers) if cfg.explain else None

@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from mmavlm.metrics import read_predictions
-from mmavlm.metrics.arms import Answered, Mean, Paired, Runs, compare_arms, holm, over_seeds
+from mmavlm.metrics.arms import Answered, ArmDifference, Mean, Runs, compare_arms, holm, over_seeds
 from mmavlm.metrics.planted_bias import SCORES, bias_scores
 from mmavlm.metrics.predictions import FILE
 from mmavlm.metrics_file import write_text
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 NAME = "arms"  # of the files: arms.json, arms.md, arms.svg
 Means = dict[str, dict[str, Mean]]  # arm → score → mean
-Comparisons = dict[str, dict[str, dict[str, Paired]]]  # reference → arm → score → difference
+Comparisons = dict[str, dict[str, dict[str, ArmDifference]]]  # reference → arm → score → difference
 
 
 class ArmsTable(Callback):
@@ -140,7 +140,7 @@ def _mean(found: Mean) -> str:
     return f"{100 * found.mean:.1f} ({100 * found.low:.1f} to {100 * found.high:.1f})"
 
 
-def _difference(found: Paired) -> list[str]:
+def _difference(found: ArmDifference) -> list[str]:
     bounds = f"{100 * found.low:+.1f} to {100 * found.high:+.1f}"
     return [
         f"{100 * found.difference:+.1f}",
@@ -153,6 +153,6 @@ def _plain(value: Any) -> Any:
     """Dataclasses as dicts, and null for what is not a number."""
     if isinstance(value, dict):
         return {str(key): _plain(inner) for key, inner in value.items()}
-    if isinstance(value, Mean | Paired):
+    if isinstance(value, Mean | ArmDifference):
         return _plain(asdict(value))
     return None if value != value else value

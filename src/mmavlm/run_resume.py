@@ -7,7 +7,7 @@ import logging
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -18,9 +18,6 @@ from mmavlm.errors import CheckpointError
 from mmavlm.files import remove_partials
 from mmavlm.metrics_file import read_metrics
 from mmavlm.stages.checkpoint import newest_checkpoint, read_checkpoint
-
-if TYPE_CHECKING:
-    from mmavlm.run import Run
 
 log = logging.getLogger(__name__)
 
@@ -78,15 +75,15 @@ def _without_resume(config: Any) -> Any:
     return {key: value for key, value in dict(plain).items() if key != "resume"}  # type: ignore[arg-type]
 
 
-def recall(run: Run) -> None:
-    """Take metrics and best checkpoint of a finished run from its folder."""
-    run.metrics = read_metrics(run.folder / "metrics.json")
-    newest = newest_checkpoint(checkpoint_folders(run.config))
+def recall(config: DictConfig, trainer: L.Trainer) -> dict[str, float]:
+    """The metrics of a finished run from its folder; its best checkpoint is told to `trainer`."""
+    newest = newest_checkpoint(checkpoint_folders(config))
     states = {} if newest is None else newest[1]["callbacks"]
-    for callback in run.trainer.checkpoint_callbacks:
+    for callback in trainer.checkpoint_callbacks:
         if isinstance(callback, ModelCheckpoint) and callback.state_key in states:
             callback.load_state_dict(states[callback.state_key])
-    log.info("resume=auto: the run in %s is finished", run.folder)
+    log.info("resume=auto: the run in %s is finished", config.paths.run)
+    return read_metrics(Path(config.paths.run) / "metrics.json")
 
 
 def go_on_logging(trainer: L.Trainer, step: int) -> None:

@@ -45,7 +45,7 @@ def train(config: DictConfig) -> float | None:
 def complete(run: Run, earlier: Sequence[Run] = ()) -> None:
     """Train, test and write, or with `resume=auto` take what is there of all that."""
     if is_finished(run.config):
-        recall(run)
+        run.metrics = recall(run.config, run.trainer)
     else:
         run.fit()
         run.write(earlier)

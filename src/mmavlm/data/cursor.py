@@ -45,6 +45,7 @@ def undamaged(frames: Iterable[Any], stream: Any) -> Generator[Any, None, None]:
     """
     held: deque[Any] = deque()
     context = stream.codec_context
+    # a decoder of HEVC may go on writing into a damaged frame that it has given, so none is held
     most = REORDERED if context.name == "h264" and context.has_b_frames else 0
     for frame in frames:
         if frame.is_corrupt or (held and _shown_before(frame, held[-1])):

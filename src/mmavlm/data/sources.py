@@ -127,11 +127,8 @@ class FrameSource:
         try:
             stat = self.path.stat()
             return _look_up_once(self.path, stat.st_mtime_ns, stat.st_size, self.index)
-        except (
-            FileNotFoundError,
-            NotADirectoryError,
-        ):  # or gone meanwhile
-            return probe(self.path)
+        except (FileNotFoundError, NotADirectoryError):
+            return probe(self.path)  # which names a file that is missing, or gone meanwhile
 
 
 def count_frames(folder: Path) -> int:

@@ -57,7 +57,7 @@ class Mean:
 
 
 @dataclass(frozen=True)
-class Paired:
+class ArmDifference:
     """How an arm differs from another in one score, over the seeds both have.
 
     `low`, `high` and `p_seeds` are of the paired t-test over seeds, `p_holm` the same p-value held
@@ -87,7 +87,7 @@ def value_of(scored: Scored) -> float:
     return float(scored.score(scored.statistics.sum(dim=0)))
 
 
-def compare_arms(arm: Runs, other: Runs, score: str, *, samples: int = SAMPLES) -> Paired:
+def compare_arms(arm: Runs, other: Runs, score: str, *, samples: int = SAMPLES) -> ArmDifference:
     """`arm` less `other` in one score.
 
     Raises:
@@ -110,7 +110,9 @@ def compare_arms(arm: Runs, other: Runs, score: str, *, samples: int = SAMPLES) 
     films = paired_difference(
         of_arm[0].score, of_films[0], of_films[1], arm[seeds[0]].films, samples=samples
     )
-    return Paired(seeds, difference, low, high, p_seeds, films.low, films.high, films.p_value)
+    return ArmDifference(
+        seeds, difference, low, high, p_seeds, films.low, films.high, films.p_value
+    )
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -11,6 +11,7 @@ import torch
 from torch.nn.utils import get_total_norm
 
 from mmavlm.errors import ConfigError, DivergedError
+from mmavlm.files import BEFORE_DAMAGE
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ class FiniteGuard(L.Callback):
         """Stop once too many steps were left out."""
         if self.skipped <= self.max_skipped:
             return
-        path = self.dirpath / "before_damage.ckpt"
+        path = self.dirpath / BEFORE_DAMAGE
         trainer.save_checkpoint(path)
         raise DivergedError(
             f"the gradients of {self.skipped} steps were not finite, more than "

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from mmavlm.errors import CheckpointError
+from mmavlm.files import BEFORE_DAMAGE
 from mmavlm.stages.exported import MODEL_TYPE, ExportedFolder
 
 log = logging.getLogger(__name__)
 
-BEFORE_DAMAGE = "before_damage.ckpt"  # of a run whose numbers were no longer finite
 RUN_KEY = MODEL_TYPE  # where a checkpoint keeps stage, config and overrides of its run
 RNG_KEY = "rng"  # the state of torch's generator
 PLACE_KEY = "place"  # how far the training loader is
