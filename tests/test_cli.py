@@ -1,8 +1,15 @@
+import sys
+from pathlib import Path
+
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from mmavlm.cli import MistakeError, run_job
+from mmavlm.cli import MistakeError, given_keys, read_arguments, run_job
 from mmavlm.errors import ConfigError
+from mmavlm.quoting import quoted
 
 
 def test_a_mistake_in_a_job_becomes_its_message_and_keeps_nothing_of_the_job():
@@ -17,3 +24,51 @@ def test_a_mistake_in_a_job_becomes_its_message_and_keeps_nothing_of_the_job():
 def test_a_fault_of_the_library_in_a_job_stays_what_it_is():
     with pytest.raises(ZeroDivisionError):
         run_job(lambda cfg: 1 / cfg.x, OmegaConf.create({"x": 0}))
+
+
+def read(monkeypatch, *arguments, texts=()):
+    monkeypatch.setattr("sys.argv", ["mmavlm", *arguments])
+    read_arguments(texts)
+    once = sys.argv[1:]
+    read_arguments(texts)
+    assert sys.argv[1:] == once, "reading twice changes nothing"
+    return {o.key_or_group: o.value() for o in OverridesParser.create().parse_overrides(once)}
+
+
+@pytest.mark.parametrize(
+    "text", ["what's this, or that?", "film (1) [cut].mp4", "'tis é", "a\\", "a=b", '"so" he said']
+)
+def test_prompts_and_files_are_taken_as_they_stand(monkeypatch, text):
+    assert read(monkeypatch, f"prompt={text}", texts=("prompt",)) == {"prompt": text}
+
+
+def test_a_text_that_comes_in_quotes_keeps_its_meaning(monkeypatch):
+    values = read(monkeypatch, "prompt='a, b'", "video=null", texts=("prompt", "video"))
+    assert values == {"prompt": "a, b", "video": None}
+
+
+def test_a_home_folder_and_signs_that_mean_nothing_are_no_mistake(monkeypatch):
+    values = read(monkeypatch, "data.root=~/My Films", "checkpoint=runs/epoch=3.ckpt", "x=[1,2]")
+    assert values == {
+        "data.root": str(Path.home() / "My Films"),
+        "checkpoint": "runs/epoch=3.ckpt",
+        "x": [1, 2],
+    }
+
+
+def test_commas_tell_jobs_of_a_sweep_apart(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["mmavlm", "-m", "prompt=a,b"])
+    read_arguments(("prompt",))
+    assert sys.argv[1:] == ["-m", "prompt=a,b"]
+
+
+def test_what_cannot_be_read_is_named_with_a_way_to_write_it():
+    with pytest.raises(ConfigError, match=r"candidates=\[it's\] cannot be read.*'…','…'"):
+        given_keys(["candidates=[it's]"])
+
+
+@settings(max_examples=50)
+@given(st.text(st.characters(exclude_categories=["Cs", "Cc"])))
+def test_quoted_values_are_read_back(text):
+    (override,) = OverridesParser.create().parse_overrides([f"x={quoted(text)}"])
+    assert override.value() == text

@@ -147,6 +147,31 @@ def test_predict_generates_answers_most_probable_first(run, trained, films, caps
     assert all(0 <= p <= 1 for p in probabilities)
 
 
+def test_predict_takes_prompts_and_films_as_they_are_called(run, trained, films, tmp_path, capsys):
+    video = tmp_path / "what's [red] (1).mp4"
+    shutil.copy(next((films / "lvu/videos").glob("*.mp4")), video)
+    prompt = "what's [/red] here, or there?"
+    code = run(predict, f"checkpoint={trained / 'checkpoints/best.ckpt'}", f"video={video}",
+               f"prompt={prompt}", "candidates=['[/b]',action]")  # fmt: skip
+    printed = capsys.readouterr().out
+    assert code == 0
+    assert prompt in printed
+    assert "[/b]" in printed
+
+
+def test_the_folder_of_a_run_is_no_checkpoint_but_names_one(run, trained, capsys):
+    assert run(evaluate, f"checkpoint={trained}") == 1
+    assert f"such as {trained}/checkpoints/best.ckpt" in capsys.readouterr().err
+
+
+def test_a_number_to_choose_by_that_no_validation_gives_is_named(run, films, capsys):
+    settings = ["stage.monitor=val/acc", f"data.root={films}", "data.limit_items=4", "test=false"]
+    assert run(train, *LVU, *settings) == 1
+    error = capsys.readouterr().err
+    assert "stage.monitor=val/acc is no number of a validation; choose one of" in error
+    assert "val/accuracy" in error
+
+
 def test_predict_answers_along_a_film_and_at_its_end(run, trained, films, capsys):
     video = next((films / "lvu/videos").glob("*.mp4"))  # of 4 s
     code = run(predict, f"checkpoint={trained / 'checkpoints/best.ckpt'}", f"video={video}",
@@ -203,6 +228,9 @@ def test_the_report_of_a_test_explains_as_many_answers_of_each_task_as_asked(
         (["explain=true", "stream_fps=1"], "explain=true looks at a film as a whole"),
         (["stream_fps=0"], "stream_fps must be above 0, got 0"),
         (["every_s=5"], "every_s asks along a stream; give stream_fps too"),
+        (["candidates=comedy"], "candidates takes a list: candidates=[comedy,…]"),
+        (["format=xml"], "format='xml' is unknown; choose table or json"),
+        (["prompt="], "prompt is empty; ask something"),
     ],
 )
 def test_what_predict_cannot_do_is_a_mistake(run, trained, films, capsys, settings, message):

@@ -8,7 +8,7 @@ from typing import Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from mmavlm.cli import run_command
+from mmavlm.cli import check_format, run_command
 from mmavlm.data.inspect import inspect
 from mmavlm.data.mix import parts_of
 
@@ -18,6 +18,7 @@ def check(cfg: DictConfig) -> None:
 
     Of a mix it prints them for each set, and how many items an epoch draws of it.
     """
+    check_format(cfg.format)
     parts = parts_of(cfg.data)
     found = {
         name: inspect(instantiate(part.reader), part.root, part.task, decode=cfg.decode)

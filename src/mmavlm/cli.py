@@ -6,7 +6,7 @@ import errno
 import logging
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
@@ -15,15 +15,19 @@ from typing import Any
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import CompactHydraException
+from hydra.errors import CompactHydraException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import MissingMandatoryValue
 
 from mmavlm.errors import ConfigError, MmavlmError
+from mmavlm.quoting import quoted
 
 log = logging.getLogger(__name__)
 
+QUOTES = ("'", '"')
+NESTED = ("[", "{")  # how lists and dicts begin
+FORMATS = ("table", "json")
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -36,10 +40,13 @@ def config_dir() -> Path:
 
 def run_command(task: Callable[[DictConfig], Any], config_name: str) -> None:
     """Compose the config from the command line and run `task` on it; exit with 1 on a mistake."""
+    read_arguments()
     # Frozen parts are in eval mode for good, which is no mistake.
     warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode")
     # Nor is a process, or a task, that has nothing of a kind to be counted.
     warnings.filterwarnings("ignore", r"The ``compute`` method of metric")
+    # Nor can a user help what Lightning's own code is told of.
+    warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated")
 
     @wraps(task)  # Hydra names the job, and with it the log file, after the task's module
     def guarded(cfg: DictConfig) -> Any:
@@ -102,6 +109,43 @@ def user_message(error: BaseException) -> str | None:
     return None
 
 
+def read_arguments(texts: Collection[str] = ()) -> None:
+    """Write the command line anew, so that Hydra takes it as it was meant.
+
+    A home folder (`data.root=~/films`) is spelled out, as shells do only at the start of a word. A
+    value whose signs mean nothing to Hydra (`film (1).mp4`) is quoted, and so are those of `texts`
+    in any case; but in a sweep their commas tell jobs apart.
+    """
+    sweep = any(argument in ("-m", "--multirun") for argument in sys.argv[1:])
+    as_they_stand = () if sweep else texts
+    sys.argv[1:] = [_meant(argument, as_they_stand) for argument in sys.argv[1:]]
+
+
+def _meant(argument: str, as_they_stand: Collection[str]) -> str:
+    key, given, value = argument.partition("=")
+    if not given or not value or key.startswith("-"):
+        return argument
+    if value.startswith("~/"):
+        value = str(Path(value).expanduser())
+        argument = f"{key}={value}"
+    is_quoted = len(value) > 1 and value[0] == value[-1] and value[0] in QUOTES
+    if key in as_they_stand and not is_quoted and value != "null":
+        return f"{key}={quoted(value)}"
+    if value[0] not in NESTED and not _is_readable(argument):
+        return f"{key}={quoted(value)}"
+    return argument
+
+
+def check_format(given: object) -> None:
+    """Refuse a form of output that there is none of.
+
+    Raises:
+        ConfigError: naming those there are.
+    """
+    if given not in FORMATS:
+        raise ConfigError(f"format={given!r} is unknown; choose {' or '.join(FORMATS)}")
+
+
 def given_keys(arguments: Sequence[str]) -> set[str]:
     """The settings and groups that a command line sets."""
     return {str(override.key_or_group) for override in _parse(arguments)}
@@ -161,7 +205,22 @@ def _names(value: Any) -> list[str]:
 
 def _parse(arguments: Sequence[str]) -> Any:
     plain = [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
-    return OverridesParser.create().parse_overrides(plain)
+    try:
+        return OverridesParser.create().parse_overrides(plain)
+    except OverrideParseException as error:
+        key = error.override.partition("=")[0]
+        raise ConfigError(
+            f"{error.override} cannot be read as a setting; write texts with signs in quotes of "
+            f"their own: \"{key}='…'\", in lists \"{key}=['…','…']\""
+        ) from None
+
+
+def _is_readable(argument: str) -> bool:
+    try:
+        OverridesParser.create().parse_overrides([argument])
+    except OverrideParseException:
+        return False
+    return True
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -13,7 +13,14 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from mmavlm.cli import exit_on_mistake, given_keys, laid_over_checkpoint, run_command
+from mmavlm.cli import (
+    check_format,
+    exit_on_mistake,
+    given_keys,
+    laid_over_checkpoint,
+    read_arguments,
+    run_command,
+)
 from mmavlm.errors import ConfigError
 from mmavlm.rescore import score
 
@@ -36,12 +43,14 @@ def evaluate(config: DictConfig) -> None:
 
 def score_predictions(config: DictConfig) -> None:
     """Score predictions again, or compare two runs, without a model."""
+    check_format(config.format)
     score(config, Path(HydraConfig.get().runtime.output_dir))
 
 
 def main() -> None:
     """Entry point of `mmavlm-evaluate`."""
     with exit_on_mistake():
+        read_arguments()
         given = given_keys(sys.argv[1:])
         without_model = bool(WITHOUT_MODEL & given)
         if without_model and "checkpoint" in given:

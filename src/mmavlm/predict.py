@@ -15,12 +15,19 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
 from mmavlm.backbone import VideoLanguageModel
 from mmavlm.batch import VideoTextBatch
-from mmavlm.cli import exit_on_mistake, laid_over_checkpoint, run_command
+from mmavlm.cli import (
+    check_format,
+    exit_on_mistake,
+    laid_over_checkpoint,
+    read_arguments,
+    run_command,
+)
 from mmavlm.data.collate import collate
 from mmavlm.data.dataset import VideoDataset
 from mmavlm.data.probe import probe
@@ -35,6 +42,8 @@ from mmavlm.run import build_backbone
 from mmavlm.stages.checkpoint import RUN_KEY, load_trainable, read_checkpoint
 from mmavlm.untrained import allow_untrained
 
+TEXTS = ("video", "prompt", "explain_answer", "explain_to")  # settings that are taken as they stand
+
 
 @torch.inference_mode()
 def predict(cfg: DictConfig) -> None:
@@ -43,8 +52,7 @@ def predict(cfg: DictConfig) -> None:
     With `stream_fps` the film is watched frame by frame in constant memory, however long it is,
     and asked every `every_s` seconds and at its end.
     """
-    if cfg.explain and cfg.stream_fps is not None:
-        raise ConfigError("explain=true looks at a film as a whole; leave out stream_fps")
+    check_request(cfg)
     backbone = build_backbone(cfg).eval()
     if backbone.llm is None:
         of_stage_1 = f"checkpoint {cfg.checkpoint}" if cfg.checkpoint else "this experiment"
@@ -65,19 +73,37 @@ def predict(cfg: DictConfig) -> None:
         show(answers, cfg, at_s, files)
 
 
+def check_request(cfg: DictConfig) -> None:
+    """Refuse what cannot be done, before the model is built.
+
+    Raises:
+        ConfigError: if `stream_fps` or `every_s` is not above 0 or `every_s` stands alone, a stream
+            is to be explained, the prompt is missing, candidates are no list, or the format is
+            unknown.
+        VideoError: if the video is missing.
+    """
+    check_format(cfg.format)
+    for key in ("stream_fps", "every_s"):
+        if cfg[key] is not None and cfg[key] <= 0:
+            raise ConfigError(f"{key} must be above 0, got {cfg[key]}")
+    if cfg.stream_fps is None and cfg.every_s is not None:
+        raise ConfigError("every_s asks along a stream; give stream_fps too, such as 1")
+    if cfg.explain and cfg.stream_fps is not None:
+        raise ConfigError("explain=true looks at a film as a whole; leave out stream_fps")
+    if isinstance(cfg.candidates, str):
+        raise ConfigError(f"candidates takes a list: candidates=[{cfg.candidates},…]")
+    if not str(cfg.prompt).strip():
+        raise ConfigError('prompt is empty; ask something: prompt="what happens?"')
+    existing(cfg.video)
+
+
 def moments(cfg: DictConfig, backbone: VideoLanguageModel) -> Iterator[tuple[float | None, Tensor]]:
     """When the film is to be asked about, in seconds (None: at its end), with its video tokens.
 
     Raises:
-        ConfigError: if `stream_fps` or `every_s` is not above 0, or `every_s` stands alone.
         VideoError: if the video is missing or cannot be decoded.
     """
-    for key in ("stream_fps", "every_s"):
-        if cfg[key] is not None and cfg[key] <= 0:
-            raise ConfigError(f"{key} must be above 0, got {cfg[key]}")
     if cfg.stream_fps is None:
-        if cfg.every_s is not None:
-            raise ConfigError("every_s asks along a stream; give stream_fps too, such as 1")
         batch = read_video(cfg, backbone.encoder.image_size)
         batch = batch.to(backbone.frame_positions.weight.device)
         yield None, backbone.video_tokens(backbone.remember(backbone.watch(batch)))
@@ -198,9 +224,9 @@ def show(
         return
     kind = "probability among the candidates" if cfg.candidates else "probability"
     title = cfg.prompt if at_s is None else f"{cfg.prompt} (at {at_s:g} s)"
-    table = Table("answer", kind, title=title, title_justify="left")
+    table = Table("answer", kind, title=escape(title), title_justify="left")
     for row in rows:
-        table.add_row(str(row["answer"]), f"{row['probability']:.3f}")
+        table.add_row(escape(str(row["answer"])), f"{row['probability']:.3f}")
     Console().print(table)
     for path in files or ():
         Console().print(f"explained in {path}", soft_wrap=True, markup=False)
@@ -209,6 +235,7 @@ def show(
 def main() -> None:
     """Entry point of `mmavlm-predict`."""
     with exit_on_mistake():
+        read_arguments(TEXTS)
         sys.argv[1:] = laid_over_checkpoint(sys.argv[1:])
     run_command(predict, "predict")
 

@@ -32,8 +32,6 @@ from mmavlm.metrics_file import read_metrics, write_metrics
 
 log = logging.getLogger(__name__)
 
-FORMATS = ("table", "json")
-
 
 def score(config: DictConfig, folder: Path) -> None:
     """Do what `config` asks for (conf/score.yaml), leaving its numbers in `folder`.
@@ -42,8 +40,6 @@ def score(config: DictConfig, folder: Path) -> None:
         ConfigError: if it asks for both or neither, or a setting is not one of those admitted.
         DataError: if predictions are missing or broken, or two runs cannot be compared.
     """
-    if config.format not in FORMATS:
-        raise ConfigError(f"format={config.format!r} is unknown; choose {' or '.join(FORMATS)}")
     if (config.predictions is None) == (config.compare is None):
         raise ConfigError("give either predictions=… or compare=[…,…]")
     if config.compare is None:

@@ -21,7 +21,13 @@ from mmavlm.report import write_report
 from mmavlm.run_cache import build_encoder, take_features
 from mmavlm.run_report import describe
 from mmavlm.run_resume import checkpoint_to_resume, go_on_logging
-from mmavlm.runs import WholeCheckpoints, check_accelerator, check_loggers, memory_told
+from mmavlm.runs import (
+    WholeCheckpoints,
+    check_accelerator,
+    check_loggers,
+    memory_told,
+    monitor_told,
+)
 from mmavlm.stages import FineTune
 from mmavlm.stages.base import Stage
 from mmavlm.stages.checkpoint import load_trainable, read_checkpoint
@@ -70,7 +76,8 @@ class Run:
             go_on_logging(self.trainer, step)
         elif config.init.alignment is not None:
             start_from_alignment(self.stage, config.init.alignment)
-        with memory_told(self.trainer, self.stage):
+        monitor = config.stage.monitor
+        with memory_told(self.trainer, self.stage), monitor_told(self.trainer, monitor):
             self.trainer.fit(self.stage, datamodule=self.data, ckpt_path=path, weights_only=True)
         self._collect()
         if config.test and not self.trainer.interrupted:

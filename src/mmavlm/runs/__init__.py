@@ -6,6 +6,7 @@ from mmavlm.runs.devices import check_accelerator
 from mmavlm.runs.explanations import ExplainAnswers
 from mmavlm.runs.finite import FiniteGuard
 from mmavlm.runs.loggers import check_loggers
+from mmavlm.runs.monitor import monitor_told
 from mmavlm.runs.out_of_memory import is_out_of_memory, memory_told
 from mmavlm.runs.overview import MemoryEstimate, ModelOverview, estimate_memory
 from mmavlm.runs.sharding import FrozenShardsStrategy
@@ -30,4 +31,5 @@ __all__ = [
     "estimate_memory",
     "is_out_of_memory",
     "memory_told",
+    "monitor_told",
 ]

@@ -35,6 +35,11 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         CheckpointError: if the file is missing, damaged, holds pickled code, or is not ours.
     """
     path = Path(path)
+    if (path / "checkpoints").is_dir():
+        raise CheckpointError(
+            f"{path} is the folder of a run; name one of its checkpoints, such as "
+            f"{path / 'checkpoints' / 'best.ckpt'}"
+        )
     if path.is_dir():
         return ExportedFolder.read(path).as_checkpoint()
     if not path.is_file():

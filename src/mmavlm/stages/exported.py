@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mmavlm.errors import CheckpointError
+from mmavlm.quoting import quoted
 from mmavlm.weight_files import WeightFile
 from mmavlm.weights import first_line
 
@@ -76,15 +77,10 @@ class ExportedFolder:
 
     def as_checkpoint(self) -> dict[str, Any]:
         """What a stage's checkpoint holds of weights and run, under its keys."""
-        own = [f"++{key}={_quoted(value)}" for key, value in self.settings.items()]
+        own = [f"++{key}={quoted(value)}" for key, value in self.settings.items()]
         run = {**self.run, "overrides": [*self.run["overrides"], *own]}
         weights = self.trained.state().items()
         return {
             "state_dict": {f"{OF_STAGES}{name}": tensor for name, tensor in weights},
             MODEL_TYPE: run,
         }
-
-
-def _quoted(value: str) -> str:
-    """A value as Hydra reads it back, whatever signs a path has."""
-    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -1,0 +1,15 @@
+"""Values as Hydra's command line reads them back, whatever signs they have."""
+
+from __future__ import annotations
+
+import re
+
+
+def quoted(value: str) -> str:
+    r"""The value in single quotes; `\` is doubled only before a quote, where alone it is a sign."""
+    return "'" + re.sub(r"(\\*)('|$)", _escaped, value) + "'"
+
+
+def _escaped(found: re.Match[str]) -> str:
+    backslashes, quote = found.groups()
+    return 2 * backslashes + ("\\'" if quote else "")

@@ -1,0 +1,53 @@
+"""The commands that README and docs print can be typed as they stand."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from mmavlm.cli import config_dir
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"```bash\n(.*?)```", re.DOTALL)
+COMMAND = re.compile(r"-m mmavlm\.(\w+) +(.*)")
+# The config a command composes, by its name and, of `evaluate`, by what it is given.
+CONFIGS = {"evaluate": "train"}
+WITHOUT_MODEL = ("predictions=", "compare=")
+
+
+def commands():
+    """Name and arguments of every command with settings in a page's bash blocks."""
+    for page in PAGES:
+        for block in BLOCK.findall(page.read_text()):
+            for name, rest in COMMAND.findall(block.replace("\\\n", " ").replace("…", "x")):
+                given = [word for word in shlex.split(rest, comments=True) if "=" in word]
+                if name != "movies":  # which has a parser of its own, tested where it is
+                    yield pytest.param(name, given, id=f"{page.name}: {name} {' '.join(given)}")
+
+
+def composed_by(name, given):
+    if any(word.startswith(WITHOUT_MODEL) for word in given):
+        return "score"
+    return CONFIGS.get(name, name)
+
+
+def first_of_sweeps(given):
+    """The overrides of the first job, without those of Hydra itself."""
+    for override in OverridesParser.create().parse_overrides(given):
+        if override.key_or_group.startswith("hydra."):
+            continue
+        if override.is_sweep_override():
+            value = next(override.sweep_string_iterator())
+            yield f"{override.get_key_element()}={value}"
+        else:
+            yield override.input_line
+
+
+@pytest.mark.parametrize(("name", "given"), list(commands()))
+def test_settings_of_a_command_in_the_docs_exist(name, given):
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        compose(composed_by(name, given), list(first_of_sweeps(given)))
