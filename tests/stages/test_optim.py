@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from mmavlm.errors import ConfigError
 from mmavlm.stages import OptimizerRecipe
 from mmavlm.stages.optim import parameter_groups
 
@@ -49,3 +50,10 @@ def test_the_recipe_is_adamw_with_its_betas():
     )
     assert isinstance(optimizer, torch.optim.AdamW)
     assert optimizer.param_groups[0]["betas"] == (0.9, 0.999)
+
+
+@pytest.mark.parametrize("wrong", [{"lr": "fast"}, {"weight_decay": -0.1}, {"warmup_steps": None}])
+def test_what_is_no_rate_is_named(wrong):
+    (name,) = wrong
+    with pytest.raises(ConfigError, match=rf"optimizer\.{name} must be a number"):
+        OptimizerRecipe(**wrong)

@@ -140,7 +140,11 @@ def missing_rows(predictions: Sequence[Prediction], metrics: Mapping[str, float]
     counted: Counter[str] = Counter()
     for name, value in metrics.items():
         task, _, last = name.removeprefix("test/").rpartition("/")
-        if name.startswith("test/") and last in ("count", "rank_count"):
+        if not name.startswith("test/") or last not in ("count", "rank_count"):
+            continue
+        # benchmarks count, too, but under names of their own
+        scored = {f"test/{task}/top1", f"test/{task}/rank_top1"} & set(metrics)
+        if scored or task in rows:
             counted[task] = int(value)
     return [
         f"{rows[task]} rows of task {task}, of which the run counted {count} items"

@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -27,9 +27,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Make synthetic movies; settings are key=value, as with the other commands."""
     given = sys.argv[1:] if arguments is None else arguments
     given = [f"--{a}" if "=" in a and a[0] != "-" else a for a in given]
-    kind, rest = _kind_parser().parse_known_args(given)
-    options = vars(_parser(kind.kind).parse_args(rest))
-    out = options.pop("out")
     columns = (
         TextColumn("[progress.description]{task.description}"),
         BarColumn(),
@@ -37,6 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         TimeRemainingColumn(),
     )
     try:
+        kind, rest = _kind_parser().parse_known_args(given)
+        options = vars(_parser(kind.kind).parse_args(rest))
+        out = options.pop("out")
         with Progress(*columns) as bar:
             table = _MAKERS[kind.kind](out, options, _reporting(bar))
     except MmavlmError as error:
@@ -123,14 +123,21 @@ def _painter(options: Options) -> ImageGenerator:
     return DiffusionImages(folder, size=size, embedding=embedding)
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose complaints speak of settings as typed, and end like other mistakes."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message.replace('--', '')}; see python -m mmavlm.movies --help")
+
+
 def _kind_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser = _Parser(add_help=False, allow_abbrev=False)
     parser.add_argument("--kind", choices=tuple(_MAKERS), default="lvu")
     return parser
 
 
 def _parser(kind: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="mmavlm-movies",
         usage="mmavlm-movies out=FOLDER [kind=lvu|stories|bias] [key=value ...]",
         description=f"Make synthetic movies. Settings of kind={kind}:",

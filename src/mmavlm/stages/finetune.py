@@ -34,8 +34,8 @@ class FineTune(Stage):
     `<task>/unparsed` is the share that names none.
 
     Raises:
-        ConfigError: if the backbone has no LLM, more answers are asked for than beams, none of the
-            tasks gives the `monitor`, or a comparison, what it is for, or the way to answer is
+        ConfigError: if the backbone has no LLM, more answers are asked for than beams, captions are
+            to be chosen by accuracy, or a comparison, what it is for, or the way to answer is
             unknown.
     """
 

@@ -9,6 +9,8 @@ import torch
 from torch import nn
 from transformers import get_cosine_schedule_with_warmup
 
+from mmavlm.errors import ConfigError
+
 
 @dataclass(frozen=True)
 class OptimizerRecipe:
@@ -16,12 +18,21 @@ class OptimizerRecipe:
 
     `warmup_steps` is cut to one epoch, as in the published runs, whose warm-up ended with the
     first epoch however short it was.
+
+    Raises:
+        ConfigError: if a setting is no number, or below 0.
     """
 
     lr: float = 1e-4
     weight_decay: float = 0.05
     betas: tuple[float, float] = (0.9, 0.999)
     warmup_steps: int = 1000
+
+    def __post_init__(self) -> None:
+        for name in ("lr", "weight_decay", "warmup_steps"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not value >= 0:
+                raise ConfigError(f"optimizer.{name} must be a number of at least 0, got {value!r}")
 
     def build(
         self, parameters: Iterable[tuple[str, nn.Parameter]], *, total_steps: int, epoch_steps: int
