@@ -6,6 +6,9 @@ BIN := $(VENV)/bin
 THREADS := OMP_NUM_THREADS=2 MKL_NUM_THREADS=2
 # The tests and the arms of the ablation run in two processes.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+# About half of the work each.
+FIRST_ARMS := baseline,one_level,two_levels,prompt_to_visual
+OTHER_ARMS := two_stages,query_to_visual,bidirectional
 
 .DEFAULT_GOAL := help
 .PHONY: help demo ablation test test-lowest lint format clean
@@ -19,8 +22,8 @@ demo: $(VENV)/.demo  ## both stages on synthetic films, test, report
 
 ablation: $(VENV)/.demo  ## the controlled experiment: all arms and seeds, two at a time; goes on where it was stopped
 	$(BIN)/python -m mmavlm.movies kind=bias out=data/biased films=1000 frames=2
-	$(ONE_THREAD) $(BIN)/python -m mmavlm.train -m experiment=ablation seed=1,3,5 & first=$$!; \
-	$(ONE_THREAD) $(BIN)/python -m mmavlm.train -m experiment=ablation seed=2,4; second=$$?; \
+	$(ONE_THREAD) $(BIN)/python -m mmavlm.train -m experiment=ablation arm=$(FIRST_ARMS) & first=$$!; \
+	$(ONE_THREAD) $(BIN)/python -m mmavlm.train -m experiment=ablation arm=$(OTHER_ARMS); second=$$?; \
 	wait $$first && exit $$second
 	@echo "open outputs/ablation/arms.md and arms.svg"
 

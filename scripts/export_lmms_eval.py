@@ -6,7 +6,8 @@
 The set is one of conf/data with metrics of its own. Written are tasks/<set>/: the questions as a
 jsonl, with absolute paths of the films; the task's yaml; and the utils.py it names, which takes
 prompts and scores from mmavlm.metrics. Of mmavlm this needs neither training nor models: beside
-lmms-eval, `pip install --no-deps mmavlm` and torchmetrics are enough. Ends with 1 on a mistake.
+lmms-eval, `pip install --no-deps` of this repository and torchmetrics are enough. Ends with 1 on a
+mistake.
 
 Stretches of a film are not cut: a set with start_s or end_s is refused.
 """

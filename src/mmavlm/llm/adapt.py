@@ -36,7 +36,7 @@ def add_lora(model: Model, settings: LoraSettings) -> None:
         ConfigError: if peft is not installed, or has no place for adapters in this model.
     """
     if importlib.util.find_spec("peft") is None:
-        raise ConfigError("llm.lora needs peft; install it with: pip install 'mmavlm[lora]'")
+        raise ConfigError("llm.lora needs peft; install it with: pip install -e '.[lora]'")
     from peft import LoraConfig
 
     targets = settings.target_modules
@@ -72,7 +72,7 @@ def quantization_config(kind: Quantization | None, dtype: torch.dtype) -> BitsAn
     if any(importlib.util.find_spec(name) is None for name in ("bitsandbytes", "accelerate")):
         raise ConfigError(
             f"llm.quantization={kind} needs bitsandbytes and accelerate; install them with: "
-            "pip install 'mmavlm[quant]'"
+            "pip install -e '.[quant]'"
         )
     if kind == "8bit":
         return BitsAndBytesConfig(load_in_8bit=True)

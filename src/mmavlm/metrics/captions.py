@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 PLAIN = {"cider_plain": coco.cider, "bleu4_plain": coco.bleu4, "rouge_l_plain": coco.rouge_l}
 BY_JAVA = {"cider": coco.cider, "meteor": coco.meteor, "bleu4": coco.bleu4, "rouge_l": coco.rouge_l}
 CHOOSING = "cider_plain"  # the score that is there with and without Java
-INSTALL = "pip install 'mmavlm[captions]'"
+INSTALL = "pip install -e '.[captions]'"
 INSTALL_JAVA = "install Java 8 or newer (such as apt install default-jre-headless)"
 
 ITEM, VIDEO, LENGTH = range(3)  # columns of a row

@@ -27,7 +27,7 @@ def check_loggers(loggers: Mapping[str, Any]) -> None:
         if importlib.util.find_spec(package) is None:
             raise ConfigError(
                 f"logger={package} needs the package {package}, which is not installed: "
-                f"pip install 'mmavlm[{package}]'"
+                f"pip install -e '.[{package}]'"
             )
         if package == "wandb" and not _has_wandb_key():
             os.environ.setdefault("WANDB_MODE", "offline")

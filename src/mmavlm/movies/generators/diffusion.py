@@ -52,7 +52,7 @@ class DiffusionImages:
     ) -> None:
         if find_spec("diffusers") is None:
             raise ConfigError(
-                "image=diffusers needs the package diffusers: pip install 'mmavlm[diffusers]'; "
+                "image=diffusers needs the package diffusers: pip install -e '.[diffusers]'; "
                 "image=procedural draws without it"
             )
         if not (Path(folder) / "model_index.json").is_file():
