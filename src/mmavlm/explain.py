@@ -91,37 +91,45 @@ def explain(
     stretch = stretch_of_frames(batch.frame_mask, stretches)
     hidden = [torch.zeros_like(batch.frame_mask), *(stretch == r for r in range(stretches))]
     scores = log_probs_without(backbone, watched, batch.prompt, answers, torch.stack(hidden))
-    changes = scores[1:] - scores[0]
+    found = _Found(state.visual_bank.counts, shares, look, stretch, scores)
+    return [_explained(batch, row, answer, found) for row, answer in enumerate(answers)]
 
-    explained = []
-    for row, answer in enumerate(answers):
-        real = batch.frame_mask[row]
-        filled = state.visual_bank.counts[row, :, 0] > 0
-        part, attention = shares[row, filled][..., real], look[row][:, :, filled].float()
-        held = part * state.visual_bank.counts[row, filled][..., None]  # tokens, not shares
-        shown = None if batch.frames is None else batch.frames[row, real].permute(0, 2, 3, 1)
-        of_frame = stretch[row, real].tolist()
-        explained.append(
-            Explanation(
-                task=batch.task[row],
-                video_id=batch.video_id[row],
-                prompt=batch.prompt[row],
-                answer=answer,
-                truth=batch.target[row],
-                times_s=batch.timestamps_s[row, real].cpu(),
-                frames=None if shown is None else shown.cpu().numpy(),
-                slots=held.mean(dim=1).cpu(),
-                slot_attention=attention.sum(dim=-1).cpu(),
-                frame_attention=torch.einsum("cksp,spt->ckt", attention, part).cpu(),
-                log_prob=float(scores[0, row]),
-                stretches=tuple(
-                    (of_frame.index(r), of_frame.index(r) + of_frame.count(r))
-                    for r in range(stretches)
-                ),
-                changes=changes[:, row].float().cpu(),
-            )
-        )
-    return explained
+
+@dataclass(frozen=True)
+class _Found:
+    """What was seen of all rows: counts (B,S,P), shares (B,S,P,T), look, stretch (B,T), scores."""
+
+    counts: Tensor
+    shares: Tensor
+    look: Tensor
+    stretch: Tensor
+    scores: Tensor
+
+
+def _explained(batch: VideoTextBatch, row: int, answer: str, found: _Found) -> Explanation:
+    """What the answer to one row rests on, padding and empty slots left out."""
+    real = batch.frame_mask[row]
+    filled = found.counts[row, :, 0] > 0
+    part, attention = found.shares[row, filled][..., real], found.look[row][:, :, filled].float()
+    held = part * found.counts[row, filled][..., None]  # tokens, not shares
+    shown = None if batch.frames is None else batch.frames[row, real].permute(0, 2, 3, 1)
+    of_frame = found.stretch[row, real].tolist()
+    spans = [(of_frame.index(r), of_frame.count(r)) for r in range(len(found.scores) - 1)]
+    return Explanation(
+        task=batch.task[row],
+        video_id=batch.video_id[row],
+        prompt=batch.prompt[row],
+        answer=answer,
+        truth=batch.target[row],
+        times_s=batch.timestamps_s[row, real].cpu(),
+        frames=None if shown is None else shown.cpu().numpy(),
+        slots=held.mean(dim=1).cpu(),
+        slot_attention=attention.sum(dim=-1).cpu(),
+        frame_attention=torch.einsum("cksp,spt->ckt", attention, part).cpu(),
+        log_prob=float(found.scores[0, row]),
+        stretches=tuple((first, first + length) for first, length in spans),
+        changes=(found.scores[1:, row] - found.scores[0, row]).float().cpu(),
+    )
 
 
 def stretches_of(frames: int, at_most: int = STRETCHES) -> int:
