@@ -13,20 +13,20 @@ from mmavlm.data.inspect import inspect
 from mmavlm.data.mix import parts_of
 
 
-def check(cfg: DictConfig) -> None:
+def check(config: DictConfig) -> None:
     """Print item counts, class balance, and missing and broken videos of every split.
 
     Of a mix it prints them for each set, and how many items an epoch draws of it.
     """
-    check_format(cfg.format)
-    parts = parts_of(cfg.data)
+    check_format(config.format)
+    parts = parts_of(config.data)
     found = {
-        name: inspect(instantiate(part.reader), part.root, part.task, decode=cfg.decode)
+        name: inspect(instantiate(part.reader), part.root, part.task, decode=config.decode)
         for name, part in parts.items()
     }
     mixed = "" not in parts
-    drawn = instantiate(cfg.data).drawn() if mixed else {}
-    if cfg.format == "json":
+    drawn = instantiate(config.data).drawn() if mixed else {}
+    if config.format == "json":
         told: dict[str, Any] = {name: inspection.as_dict() for name, inspection in found.items()}
         whole = {"sets": told, "drawn": {name: count for name, (count, _) in drawn.items()}}
         print(json.dumps(whole if mixed else told[""], ensure_ascii=False))

@@ -49,11 +49,11 @@ def run_command(task: Callable[[DictConfig], Any], config_name: str) -> None:
     warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated")
 
     @wraps(task)  # Hydra names the job, and with it the log file, after the task's module
-    def guarded(cfg: DictConfig) -> Any:
+    def guarded(config: DictConfig) -> Any:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
-            return run_job(task, cfg)
+            return run_job(task, config)
         with exit_on_mistake():
-            return task(cfg)
+            return task(config)
 
     hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=config_name)(
         guarded
@@ -77,14 +77,14 @@ class MistakeError(CompactHydraException):
     """A user's mistake in one job of a sweep; Hydra prints its message alone and exits with 1."""
 
 
-def run_job(task: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
+def run_job(task: Callable[[DictConfig], Any], config: DictConfig) -> Any:
     """Run `task` as a job of a sweep, which goes on with the next job whatever is raised here.
 
     Raises:
         MistakeError: in place of a user's mistake.
     """
     try:
-        return task(cfg)
+        return task(config)
     except Exception as error:
         message = user_message(error)
         if message is None:

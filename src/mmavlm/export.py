@@ -51,16 +51,18 @@ LEFT_OUT = {
 OF_A_SET = re.compile(r"^data\.sets\.[^.]+\.")
 
 
-def export(cfg: DictConfig) -> None:
+def export(config: DictConfig) -> None:
     """Write weights, config, tokenizers and a model card to a folder, all of it or nothing."""
-    to = Path(cfg.to)
+    to = Path(config.to)
     if to.exists():
         raise ConfigError(f"to={to} exists already; name a folder that is to be made")
-    checkpoint = untrained(cfg) if cfg.checkpoint is None else read_checkpoint(cfg.checkpoint)
+    checkpoint = (
+        untrained(config) if config.checkpoint is None else read_checkpoint(config.checkpoint)
+    )
     partial = to.with_name(f".{to.name}.{uuid.uuid4().hex}.partial")
     try:
         partial.mkdir(parents=True)
-        write(checkpoint, partial, cfg.license)
+        write(checkpoint, partial, config.license)
         partial.rename(to)
     except (OSError, SafetensorError) as error:
         raise ConfigError(
@@ -72,29 +74,29 @@ def export(cfg: DictConfig) -> None:
     log.info("exported to %s: %.1f MB", to, size / 1e6)
 
 
-def untrained(cfg: DictConfig) -> dict[str, Any]:
+def untrained(config: DictConfig) -> dict[str, Any]:
     """The checkpoint of a run that has not begun: the model of the settings at hand.
 
     Raises:
         ConfigError: if no file of weights is given either.
     """
-    if cfg.init.weights is None:
+    if config.init.weights is None:
         raise ConfigError(
             "there is nothing to export; give checkpoint=outputs/<run>/checkpoints/best.ckpt, or "
             "init.weights=… with the settings of its model"
         )
     # the other groups may lack what only a training run must have, such as data.root
-    groups = {group: cfg[group] for group in (*GROUPS, "init")}
-    config = {
+    groups = {group: config[group] for group in (*GROUPS, "init")}
+    plain = {
         group: OmegaConf.to_container(told, resolve=True) if OmegaConf.is_config(told) else told
         for group, told in groups.items()
     }
-    stage = str(cfg.stage._target_).split(".")[-1]
+    stage = str(config.stage._target_).split(".")[-1]
     overrides = list(HydraConfig.get().overrides.task)
-    state = trainable_state(build_backbone(cfg))
+    state = trainable_state(build_backbone(config))
     return {
         "state_dict": {f"{OF_STAGES}{name}": tensor for name, tensor in state.items()},
-        RUN_KEY: {"stage": stage, "config": config, "overrides": overrides},
+        RUN_KEY: {"stage": stage, "config": plain, "overrides": overrides},
     }
 
 

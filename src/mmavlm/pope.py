@@ -16,23 +16,23 @@ from mmavlm.errors import ConfigError
 from mmavlm.metrics import ObjectVocabulary
 
 
-def pope(cfg: DictConfig) -> None:
+def pope(config: DictConfig) -> None:
     """Write three files of questions below `to`, and print what they ask."""
-    root = Path(cfg.data.root)
+    root = Path(config.data.root)
     if not root.is_dir():
         raise ConfigError(f"data.root={root} does not exist; give the folder that holds the data")
-    vocabulary = ObjectVocabulary.read(cfg.vocabulary)
-    items = instantiate(cfg.data.reader)(root, cfg.split, cfg.data.task)
+    vocabulary = ObjectVocabulary.read(config.vocabulary)
+    items = instantiate(config.data.reader)(root, config.split, config.data.task)
     films = describe(items, vocabulary, root)
     maker = ProbeMaker(
         films,
         vocabulary,
-        per_film=cfg.per_film,
-        agree=cfg.agree,
-        leave_out=cfg.leave_out,
-        seed=cfg.seed,
+        per_film=config.per_film,
+        agree=config.agree,
+        leave_out=config.leave_out,
+        seed=config.seed,
     )
-    folder = root / "pope" if cfg.to is None else Path(cfg.to)
+    folder = root / "pope" if config.to is None else Path(config.to)
     table = Table("negatives", "questions", "films", "yes", "objects", "most often absent")
     for strategy, count in write_probes(maker, folder).items():
         rows = list(maker.questions(strategy))

@@ -46,34 +46,34 @@ TEXTS = ("video", "prompt", "explain_answer", "explain_to")  # settings that are
 
 
 @torch.inference_mode()
-def predict(cfg: DictConfig) -> None:
+def predict(config: DictConfig) -> None:
     """Print the answers to one prompt about one video, with their probabilities.
 
     With `stream_fps` the film is watched frame by frame in constant memory, however long it is,
     and asked every `every_s` seconds and at its end.
     """
-    check_request(cfg)
-    backbone = build_backbone(cfg).eval()
+    check_request(config)
+    backbone = build_backbone(config).eval()
     if backbone.llm is None:
-        of_stage_1 = f"checkpoint {cfg.checkpoint}" if cfg.checkpoint else "this experiment"
+        of_stage_1 = f"checkpoint {config.checkpoint}" if config.checkpoint else "this experiment"
         raise ConfigError(f"{of_stage_1} is of stage 1, which has no LLM; give one of stage 2")
-    if cfg.checkpoint is None:
-        allow_untrained(cfg, backbone)
-        longest = int(cfg.stage.max_new_tokens)
+    if config.checkpoint is None:
+        allow_untrained(config, backbone)
+        longest = int(config.stage.max_new_tokens)
     else:
-        checkpoint = read_checkpoint(cfg.checkpoint)
+        checkpoint = read_checkpoint(config.checkpoint)
         weights = checkpoint["state_dict"].items()
         state = {name.removeprefix("backbone."): value for name, value in weights}
-        load_trainable(backbone, state, f"checkpoint {cfg.checkpoint}")
-        longest = max_new_tokens(cfg, checkpoint[RUN_KEY])
+        load_trainable(backbone, state, f"checkpoint {config.checkpoint}")
+        longest = max_new_tokens(config, checkpoint[RUN_KEY])
     backbone.to("cuda" if torch.cuda.is_available() else "cpu")
-    for at_s, tokens in moments(cfg, backbone):
-        answers = ask(cfg, backbone.llm, tokens, longest)
-        files = explain_answer(cfg, backbone, answers) if cfg.explain else None
-        show(answers, cfg, at_s, files)
+    for at_s, tokens in moments(config, backbone):
+        answers = ask(config, backbone.llm, tokens, longest)
+        files = explain_answer(config, backbone, answers) if config.explain else None
+        show(answers, config, at_s, files)
 
 
-def check_request(cfg: DictConfig) -> None:
+def check_request(config: DictConfig) -> None:
     """Refuse what cannot be done, before the model is built.
 
     Raises:
@@ -82,61 +82,65 @@ def check_request(cfg: DictConfig) -> None:
             unknown.
         VideoError: if the video is missing.
     """
-    check_format(cfg.format)
+    check_format(config.format)
     for key in ("stream_fps", "every_s"):
-        if cfg[key] is not None and cfg[key] <= 0:
-            raise ConfigError(f"{key} must be above 0, got {cfg[key]}")
-    if cfg.stream_fps is None and cfg.every_s is not None:
+        if config[key] is not None and config[key] <= 0:
+            raise ConfigError(f"{key} must be above 0, got {config[key]}")
+    if config.stream_fps is None and config.every_s is not None:
         raise ConfigError("every_s asks along a stream; give stream_fps too, such as 1")
-    if cfg.explain and cfg.stream_fps is not None:
+    if config.explain and config.stream_fps is not None:
         raise ConfigError("explain=true looks at a film as a whole; leave out stream_fps")
-    if isinstance(cfg.candidates, str):
-        raise ConfigError(f"candidates takes a list: candidates=[{cfg.candidates},…]")
-    if not str(cfg.prompt).strip():
+    if isinstance(config.candidates, str):
+        raise ConfigError(f"candidates takes a list: candidates=[{config.candidates},…]")
+    if not str(config.prompt).strip():
         raise ConfigError('prompt is empty; ask something: prompt="what happens?"')
-    existing(cfg.video)
+    existing(config.video)
 
 
-def moments(cfg: DictConfig, backbone: VideoLanguageModel) -> Iterator[tuple[float | None, Tensor]]:
+def moments(
+    config: DictConfig, backbone: VideoLanguageModel
+) -> Iterator[tuple[float | None, Tensor]]:
     """When the film is to be asked about, in seconds (None: at its end), with its video tokens.
 
     Raises:
         VideoError: if the video is missing or cannot be decoded.
     """
-    if cfg.stream_fps is None:
-        batch = read_video(cfg, backbone.encoder.image_size)
+    if config.stream_fps is None:
+        batch = read_video(config, backbone.encoder.image_size)
         batch = batch.to(backbone.frame_positions.weight.device)
         yield None, backbone.video_tokens(backbone.remember(backbone.watch(batch)))
         return
-    info = probe(existing(cfg.video))
-    times_s = [k / cfg.stream_fps for k in range(max(1, ceil(info.duration_s * cfg.stream_fps)))]
+    info = probe(existing(config.video))
+    times_s = [
+        k / config.stream_fps for k in range(max(1, ceil(info.duration_s * config.stream_fps)))
+    ]
     transform = ClipTransform(backbone.encoder.image_size, None)
     frames = (transform(picture)[None] for _, picture in shown_pictures(info, times_s))
     last = len(times_s) - 1
-    for t, state in enumerate(backbone.stream(frames, [cfg.prompt])):
-        asked = cfg.every_s is not None and (
-            times_s[t] // cfg.every_s < (t + 1) / cfg.stream_fps // cfg.every_s
+    for t, state in enumerate(backbone.stream(frames, [config.prompt])):
+        asked = config.every_s is not None and (
+            times_s[t] // config.every_s < (t + 1) / config.stream_fps // config.every_s
         )
         if asked or t == last:
             yield times_s[t], backbone.video_tokens(state)
 
 
 def ask(
-    cfg: DictConfig, llm: LanguageModel, tokens: Tensor, longest: int
+    config: DictConfig, llm: LanguageModel, tokens: Tensor, longest: int
 ) -> list[dict[str, object]]:
     """The answers to the prompt about the film behind `tokens` (1,K,Dl), most probable first."""
-    if cfg.candidates:
-        candidates = [str(candidate) for candidate in cfg.candidates]
-        scores = llm.rank(tokens, [cfg.prompt], candidates)[0]
+    if config.candidates:
+        candidates = [str(candidate) for candidate in config.candidates]
+        scores = llm.rank(tokens, [config.prompt], candidates)[0]
         shares = scores.softmax(dim=0).tolist()
         answers = [Answer(c, s) for c, s in zip(candidates, scores.tolist(), strict=True)]
     else:
         answers = llm.generate(
             tokens,
-            [cfg.prompt],
-            num_beams=max(cfg.stage.num_beams, cfg.num_answers),
-            num_answers=cfg.num_answers,
-            min_new_tokens=cfg.stage.min_new_tokens,
+            [config.prompt],
+            num_beams=max(config.stage.num_beams, config.num_answers),
+            num_answers=config.num_answers,
+            min_new_tokens=config.stage.min_new_tokens,
             max_new_tokens=longest,
         )[0]
         shares = torch.tensor([answer.log_prob for answer in answers]).exp().tolist()
@@ -145,7 +149,7 @@ def ask(
 
 
 def explain_answer(
-    cfg: DictConfig, backbone: VideoLanguageModel, answers: list[dict[str, object]]
+    config: DictConfig, backbone: VideoLanguageModel, answers: list[dict[str, object]]
 ) -> tuple[Path, Path]:
     """Write what `explain_answer`, or else the best answer, rests on: a picture, and its numbers.
 
@@ -153,41 +157,46 @@ def explain_answer(
         ConfigError: if the answer is empty, the film cannot be cut into so many stretches, or a
             picture cannot be written to a file of that name.
     """
-    answer = str(answers[0]["answer"] if cfg.explain_answer is None else cfg.explain_answer)
-    batch = read_video(cfg, backbone.encoder.image_size)
+    answer = str(answers[0]["answer"] if config.explain_answer is None else config.explain_answer)
+    batch = read_video(config, backbone.encoder.image_size)
     batch = batch.to(backbone.frame_positions.weight.device)
-    stretches = cfg.explain_stretches
+    stretches = config.explain_stretches
     if stretches is None:
         stretches = stretches_of(int(batch.frame_mask.sum()))
     (explained,) = explain(backbone, batch, [answer], stretches=stretches)
-    name = cfg.explain_to or f"{Path(cfg.video).stem}_explained.png"
+    name = config.explain_to or f"{Path(config.video).stem}_explained.png"
     image, numbers = Path(name), Path(name).with_suffix(".json")
     save_explanation(explained, image)
     write_whole(numbers, (json.dumps(explained.as_dict()) + "\n").encode())
     return image, numbers
 
 
-def max_new_tokens(cfg: DictConfig, run: Mapping[str, Any]) -> int:
+def max_new_tokens(config: DictConfig, run: Mapping[str, Any]) -> int:
     """The longest answer of the checkpoint's run, which its classes may have raised.
 
     What the command line sets anew holds instead.
     """
-    asked = int(cfg.stage.max_new_tokens)
+    asked = int(config.stage.max_new_tokens)
     set_anew = asked != run["config"]["stage"]["max_new_tokens"]
     return asked if set_anew else run.get("max_new_tokens", asked)
 
 
-def read_video(cfg: DictConfig, image_size: int) -> VideoTextBatch:
-    """The video of `cfg.video` as a batch of one, frames S×S.
+def read_video(config: DictConfig, image_size: int) -> VideoTextBatch:
+    """The video of `config.video` as a batch of one, frames S×S.
 
     Raises:
         VideoError: if it is missing or cannot be decoded.
     """
-    path = existing(cfg.video)
+    path = existing(config.video)
     item = VideoItem(
-        item_id=path.stem, video_id=path.stem, source=path, prompt=cfg.prompt, target="", task="ask"
+        item_id=path.stem,
+        video_id=path.stem,
+        source=path,
+        prompt=config.prompt,
+        target="",
+        task="ask",
     )
-    dataset = VideoDataset([item], num_frames=cfg.data.num_frames, image_size=image_size)
+    dataset = VideoDataset([item], num_frames=config.data.num_frames, image_size=image_size)
     batch = collate([dataset[0]])
     if batch.broken:
         raise VideoError(f"the video cannot be used: {batch.broken[0]}")
@@ -208,7 +217,7 @@ def existing(video: str) -> Path:
 
 def show(
     rows: list[dict[str, object]],
-    cfg: DictConfig,
+    config: DictConfig,
     at_s: float | None = None,
     files: tuple[Path, ...] | None = None,
 ) -> None:
@@ -216,14 +225,14 @@ def show(
 
     `files` are those with an explanation.
     """
-    if cfg.format == "json":
+    if config.format == "json":
         moment = {} if at_s is None else {"at_s": at_s}
         told = {} if files is None else {"explanation": [str(path) for path in files]}
-        line = {"video": cfg.video, "prompt": cfg.prompt, **moment, "answers": rows, **told}
+        line = {"video": config.video, "prompt": config.prompt, **moment, "answers": rows, **told}
         print(json.dumps(line), flush=True)
         return
-    kind = "probability among the candidates" if cfg.candidates else "probability"
-    title = cfg.prompt if at_s is None else f"{cfg.prompt} (at {at_s:g} s)"
+    kind = "probability among the candidates" if config.candidates else "probability"
+    title = config.prompt if at_s is None else f"{config.prompt} (at {at_s:g} s)"
     table = Table("answer", kind, title=escape(title), title_justify="left")
     for row in rows:
         table.add_row(escape(str(row["answer"])), f"{row['probability']:.3f}")
