@@ -74,7 +74,8 @@ class VidHallucReader(BenchmarkReader):
         return [self._item(root, task, row, row.text("video"), row.text("Question"), order)]
 
     def _choice(self, root: Path, row: Row) -> VideoItem:
-        choices = {letter: row.inner("Choices").text(letter) for letter in row.need("Choices")}
+        inner = row.inner("Choices")
+        choices = {letter: inner.text(letter) for letter in inner.values}
         right = "".join(c for c in row.text("Correct Answer").upper() if c.isalpha())
         if not right or not set(right) <= choices.keys():
             raise row.error(
