@@ -139,6 +139,9 @@ BROKEN = {  # benchmark, file, what happens to it, what is told
     "an option that is not there": (
         "vidhalluc", "ach_mcq.json", lambda c: c["1"]["film_a"].update({"Correct Answer": "E"}),
         ["ach_mcq.json, entry '1', 'film_a'", "must be letters of ['A', 'B', 'C', 'D'], got 'E'"]),
+    "options that are none": (
+        "vidhalluc", "ach_mcq.json", lambda c: c["1"]["film_a"].update(Choices=5),
+        ["ach_mcq.json, entry '1', 'film_a', 'Choices'", "must be a JSON object, got int"]),
     "no scene change": (
         "vidhalluc", "sth.json", lambda c: c["film_a"].pop("Scene change"),
         ["sth.json, entry 'film_a'", "'Scene change' is missing"]),
@@ -168,6 +171,16 @@ def test_an_entry_that_cannot_be_used_is_told_with_its_place_and_left_out(root_o
     skipped = reader.skipped(root, "test", None)
     assert len(skipped) == 1
     assert inspect(reader, root, None).splits["test"].skipped == skipped
+
+
+def test_of_a_film_that_a_published_file_has_twice_the_first_is_kept(root_of):
+    root = root_of("eventhallusion")
+    reader = reader_of("eventhallusion")
+    before = reader(root, "test", None)
+    edit(root / "questions/entire_questions.json", lambda films: films.append(films[0]))
+    assert reader(root, "test", None) == before
+    (reason,) = reader.skipped(root, "test", None).values()
+    assert "was there before, and the first is kept" in reason
 
 
 def lines(path, change):

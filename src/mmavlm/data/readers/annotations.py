@@ -41,7 +41,7 @@ class Row:
             DataError: naming file, row, key and the keys that came.
         """
         value = self.values.get(key)
-        if value is None or value == "":
+        if absent(value):
             raise self.error(
                 f"key {key!r} is missing or empty; the row has {sorted(map(str, self.values))}"
             )
@@ -57,26 +57,30 @@ class Row:
         if value is None or value == "":
             return None
         try:
-            number = float(value)
+            number = math.nan if isinstance(value, bool) else float(value)
         except (TypeError, ValueError, OverflowError):
             number = math.nan
         if not 0 <= number < math.inf:
             raise self.error(f"{key!r} must be a number of at least 0, got {value!r}")
         return number
 
-    def whole(self, key: str) -> int:
-        """A whole number from 1 to `MOST`.
+    def whole(self, key: str, *, cut: bool = False) -> int:
+        """A whole number from 1 to `MOST`; with `cut` a fraction behind it is dropped.
 
         Raises:
             DataError: naming file, row, key and what came.
         """
         value = self.need(key)
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not 1 <= value <= MOST or value != int(value):
+        try:
+            number = math.nan if isinstance(value, bool) else float(value)
+        except (TypeError, ValueError, OverflowError):
+            number = math.nan
+        if not 1 <= number <= MOST or (number != int(number) and not cut):
+            whole = "number" if cut else "whole number"
             raise self.error(
-                f"{key!r} must be a whole number of at least 1, got {value!r} (at most {MOST})"
+                f"{key!r} must be a {whole} of at least 1, got {value!r} (at most {MOST})"
             )
-        return int(value)
+        return int(number)
 
     def text(self, key: str) -> str:
         """A text, as it stands; a number is taken for one.
@@ -142,6 +146,11 @@ class Row:
     def error(self, what: str) -> DataError:
         """A DataError that says where the row stands."""
         return DataError(f"{self.path}, {self.place}: {what}")
+
+
+def absent(value: Any) -> bool:
+    """Whether a value stands for none: null, the empty text, or NaN, as tables have them."""
+    return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
 
 
 def known_split(split: str) -> str:

@@ -42,6 +42,11 @@ class MovieReader:
         items = self.lvu(root, split, of_lvu) if of_lvu else []
         return items + (self.cuts(root, split, TASK) if cut and split == "test" else [])
 
+    def skipped(self, root: Path, split: str, task: str | Sequence[str] | None) -> dict[str, str]:
+        """Entry → reason, for those of a split that cannot be used."""
+        of_lvu, _ = _split(task)
+        return self.lvu.skipped(root, split, of_lvu) if of_lvu else {}
+
     def classes(self, root: Path, task: str | Sequence[str] | None) -> dict[str, list[str]]:
         """Task → its labels in the training split, sorted; parts have those of whole films."""
         of_lvu, cut = _split(task)
