@@ -341,7 +341,9 @@ def test_times_of_a_segment_that_cannot_be_are_told(root, change, message):
 
 def test_a_film_that_leads_out_is_told(root):
     _, key = changed(root, "activitynet_qa", lambda entry: entry.update(video="../../x"))
-    assert "'../../x' leads out of" in reader_of("activitynet_qa").skipped(root, "train", None)[key]
+    reason = reader_of("activitynet_qa").skipped(root, "train", None)[key]
+    assert "qa_train.json, entry " in reason
+    assert "'../../x' leads out of" in reason
 
 
 def test_a_split_of_which_nothing_is_left_is_refused(root):

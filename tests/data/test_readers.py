@@ -243,7 +243,8 @@ def test_a_line_that_is_no_object_is_named(tmp_path, reader, row, video_key, fol
 @each_reader
 def test_a_path_that_leads_out_is_named(tmp_path, reader, row, video_key, folder):
     write(tmp_path / folder / "train.jsonl", {**row, video_key: "../../../../secret"})
-    with pytest.raises(DataError, match=r"\.\./secret.* leads out of .*names in an annotation"):
+    message = r"train\.jsonl, line 1: .*\.\./secret.* leads out of .*names in an annotation"
+    with pytest.raises(DataError, match=message):
         reader()(tmp_path, "train", None)
 
 
@@ -451,7 +452,7 @@ def test_an_lvu_annotation_that_is_broken_is_named(tmp_path):
 
 def test_an_lvu_film_that_leads_out_is_named(tmp_path):
     write_lvu(tmp_path, **{"../../x": {"duration": 50, "num_frames": 500, "genre": "western"}})
-    with pytest.raises(DataError, match=r"'\.\./\.\./x' leads out of"):
+    with pytest.raises(DataError, match=r"entry '\.\./\.\./x': '\.\./\.\./x' leads out of"):
         LVUReader()(tmp_path, "train", "genre")
 
 

@@ -71,10 +71,11 @@ def inside(root: Path, name: str) -> Path:
 def _possible(name: str) -> bool:
     """Whether files can have the name, with room for a suffix."""
     try:
-        parts = name.encode().split(b"/")
+        whole = name.encode()
     except UnicodeEncodeError:  # half of a pair that stands for one character
         return False
-    return "\0" not in name and max(map(len, parts)) <= LONGEST_PART and len(name) <= LONGEST_NAME
+    parts = map(len, whole.split(b"/"))
+    return "\0" not in name and max(parts) <= LONGEST_PART and len(whole) <= LONGEST_NAME
 
 
 class FrameSource:

@@ -7,6 +7,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from typing_extensions import TypedDict
 
 from mmavlm.data.readers import json_files
+from mmavlm.data.sources import inside
 from mmavlm.errors import ConfigError, DataError
 from mmavlm.interfaces import VideoItem
 from mmavlm.options import Options, Style, read_options
@@ -118,10 +120,8 @@ class Row:
         texts = value.split("|") if isinstance(value, str) else value
         if not isinstance(texts, list) or not all(isinstance(t, str | int | float) for t in texts):
             raise self.error(f"{key!r} must be a list of texts, got {value!r}")
-        try:
+        with self.placed():
             return read_options([str(text).strip() for text in texts], style, right)
-        except DataError as error:
-            raise self.error(str(error)) from None
 
     def stretch_s(self, start: str = "start_s", end: str = "end_s") -> tuple[float, float | None]:
         """The seconds under `start` (0 where absent) and `end` (None where absent), in order.
@@ -142,6 +142,27 @@ class Row:
         """
         place = f"{self.place}, {key!r}"
         return Row(self.path, place, _object(self.path, place, self.need(key)))
+
+    def below(self, root: Path, name: str) -> Path:
+        """`root / name`, a name of the row's (see `sources.inside`).
+
+        Raises:
+            DataError: naming file, row and name, if it leads out or no file can have it.
+        """
+        with self.placed():
+            return inside(root, name)
+
+    @contextmanager
+    def placed(self) -> Iterator[None]:
+        """DataErrors from within say where the row stands.
+
+        Raises:
+            DataError: naming file and row.
+        """
+        try:
+            yield
+        except DataError as error:
+            raise self.error(str(error)) from None
 
     def error(self, what: str) -> DataError:
         """A DataError that says where the row stands."""

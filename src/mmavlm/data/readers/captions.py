@@ -9,7 +9,6 @@ from typing_extensions import Unpack
 
 from mmavlm.data.readers.annotations import Row, SplitFiles, SplitNames, distinct, refuse_task
 from mmavlm.data.readers.entries import Items, SkippingReader, usable
-from mmavlm.data.sources import inside
 from mmavlm.interfaces import VideoItem
 
 PROMPT = "what does the video describe?"
@@ -53,7 +52,7 @@ class CaptionReader:
         return VideoItem(
             item_id=str(row.values.get("id") or f"{video}, {row.place}"),
             video_id=video,
-            source=inside(root, video),
+            source=row.below(root, video),
             prompt=PROMPT,
             target=caption,
             task="caption",
@@ -99,7 +98,7 @@ class WebVidReader(SkippingReader):
         return VideoItem(
             item_id=video_id,
             video_id=video_id,
-            source=inside(videos, f"{page}/{video_id}.mp4"),
+            source=row.below(videos, f"{page}/{video_id}.mp4"),
             prompt=PROMPT,
             target=caption,
             task="caption",

@@ -8,7 +8,7 @@ from pathlib import Path
 from mmavlm.data.readers.annotations import Row, read_rows
 from mmavlm.data.readers.benchmark import QUESTION, BenchmarkReader, yes_or_no
 from mmavlm.data.readers.json_files import require
-from mmavlm.data.sources import VIDEO_SUFFIXES, inside
+from mmavlm.data.sources import VIDEO_SUFFIXES
 from mmavlm.interfaces import VideoItem
 from mmavlm.metrics.benchmarks import Benchmark, elv_halluc
 from mmavlm.metrics.sah import KINDS
@@ -72,7 +72,7 @@ class ELVHallucReader(BenchmarkReader):
             VideoItem(
                 item_id=f"{row.values['triplet']}, {kind}",
                 video_id=video,
-                source=inside(root / self.videos, video if suffixed else f"{video}.mp4"),
+                source=row.below(root / self.videos, video if suffixed else f"{video}.mp4"),
                 prompt=self.ask(question),
                 target=truth,
                 task=task,

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from mmavlm.data.readers.annotations import Row, read_list
 from mmavlm.data.readers.benchmark import BenchmarkReader
-from mmavlm.data.sources import inside
 from mmavlm.errors import DataError
 from mmavlm.interfaces import VideoItem
 from mmavlm.metrics.benchmarks import Benchmark, hallusionbench
@@ -55,7 +54,7 @@ class HallusionBenchReader(BenchmarkReader):
             "_".join(row.text(key) for key in keys)
             for keys in (("category", "subcategory", "set_id"), ("figure_id",), ("question_id",))
         )
-        picture = inside(root, row.text("filename"))
+        picture = row.below(root, row.text("filename"))
         frames = picture.with_suffix("")
         return [
             VideoItem(

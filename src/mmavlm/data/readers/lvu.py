@@ -63,7 +63,8 @@ class LVUReader(SkippingReader):
                 return []
             duration_s = row.whole("duration", cut=True)
             num_frames = row.whole(self.count_key)
-            source = locate(folder, video_id, self.source)
+            with row.placed():
+                source = locate(folder, video_id, self.source)
             return [
                 VideoItem(
                     item_id=f"{video_id}/{name}/{start_s}",

@@ -72,10 +72,12 @@ class EntryReader(SkippingReader):
     ) -> VideoItem:
         frames = row.whole(self.count_key)
         video = self.film(key, row)
+        with row.placed():
+            source = where(video)
         return VideoItem(
             item_id=key,
             video_id=video,
-            source=where(video),
+            source=source,
             prompt=prompt,
             target=target,
             task=task,

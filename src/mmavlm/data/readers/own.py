@@ -8,7 +8,6 @@ from pathlib import Path
 from typing_extensions import Unpack
 
 from mmavlm.data.readers.annotations import Row, SplitFiles, SplitNames, distinct
-from mmavlm.data.sources import inside
 from mmavlm.interfaces import VideoItem
 from mmavlm.options import Style, check_style
 
@@ -75,7 +74,7 @@ class OwnReader:
         return VideoItem(
             item_id=str(row.values.get("id") or f"{video}, {row.place}"),
             video_id=video,
-            source=inside(root, video),
+            source=row.below(root, video),
             prompt=prompt,
             target=answer,
             task=task,

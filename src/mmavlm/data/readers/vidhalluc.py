@@ -9,7 +9,6 @@ from typing import Any
 from mmavlm.data.readers.annotations import Row
 from mmavlm.data.readers.benchmark import BenchmarkReader, yes_or_no
 from mmavlm.data.readers.json_files import entries
-from mmavlm.data.sources import inside
 from mmavlm.interfaces import VideoItem
 from mmavlm.metrics.benchmarks import Benchmark, vidhalluc
 from mmavlm.metrics.order import ORDERS
@@ -92,7 +91,7 @@ class VidHallucReader(BenchmarkReader):
         return VideoItem(
             item_id=f"{task}, {row.place}, {clip}",
             video_id=f"{FOLDERS[task]}/{clip}",
-            source=_locate(root, FOLDERS[task], clip),
+            source=_locate(root, FOLDERS[task], clip, row),
             prompt=self.ask(f"{question}\n{HINTS[task]}"),
             target=truth,
             task=task,
@@ -115,6 +114,6 @@ def _rows(task: str, path: Path, key: str, value: Any) -> Iterator[Row]:
         yield Row(path, place, {**value, "clip": key} if isinstance(value, dict) else {})
 
 
-def _locate(root: Path, folder: str, clip: str) -> Path:
-    paths = [inside(root / place.format(folder), f"{clip}.mp4") for place in PLACES]
+def _locate(root: Path, folder: str, clip: str, row: Row) -> Path:
+    paths = [row.below(root / place.format(folder), f"{clip}.mp4") for place in PLACES]
     return next((path for path in paths if path.is_file()), paths[0])
