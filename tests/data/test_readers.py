@@ -491,3 +491,16 @@ def test_a_json_file_too_large_for_memory_is_named_with_the_remedy(tmp_path):
         file.truncate(MAX_JSON_BYTES + 1)  # takes no room on the disk
     with pytest.raises(DataError, match=r"a\.json has \d+ bytes.*split it"):
         read_json(path)
+
+
+def test_the_unnamed_column_of_row_numbers_is_left_out(tmp_path):
+    write(tmp_path / "train.csv", {"": "0", **OWN}, {"": "1", **OWN, "video": "b.mp4"})
+    assert [item.video_id for item in OwnReader()(tmp_path, "train", None)] == ["a.mp4", "b.mp4"]
+
+
+def test_half_a_character_becomes_a_sign_that_texts_can_hold(tmp_path):
+    write(tmp_path / "train.jsonl", {**OWN, "id": "\ud800", "answer": "a cat \ud83d"})
+    (item,) = OwnReader()(tmp_path, "train", None)
+    assert (item.item_id, item.target) == ("\ufffd", "a cat \ufffd")
+    write(tmp_path / "val.jsonl", {**OWN, "answer": "a cat \U0001f63a"})  # as two escapes
+    assert OwnReader()(tmp_path, "val", None)[0].target == "a cat \U0001f63a"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -265,11 +264,12 @@ def read_rows(path: Path) -> Iterator[Row]:
 
 
 def _csv_rows(path: Path, file: Iterable[str]) -> Iterator[Row]:
-    reader = csv.DictReader(file, restkey="")
+    reader: csv.DictReader[Any] = csv.DictReader(file)
     for values in reader:
         row = Row(path, f"line {reader.line_num}", values)
-        if surplus := values.pop("", None):
+        if surplus := values.pop(None, None):
             raise row.error(f"{len(surplus)} columns too many; put texts with commas in quotes")
+        values.pop("", None)  # the numbers of the rows, as pandas writes them
         yield row
 
 
@@ -279,7 +279,7 @@ def _json_rows(path: Path, file: Iterable[str]) -> Iterator[Row]:
             continue
         place = f"line {number}"
         try:
-            values = json.loads(line)
+            values = json_files.loads(line)
         except json_files.NOT_JSON as error:
             raise DataError(f"{path}, {place} is not JSON: {error}") from None
         yield Row(path, place, _object(path, place, values))
