@@ -129,8 +129,8 @@ def _inspect_split(
     except DataError as error:
         return SplitInspection(problem=str(error), skipped_entries=len(skipped), skipped=skipped)
     sources = {item.video_id: item.source for item in items}
-    missing = [name for name, source in sources.items() if not source.exists()]
-    present = {name: source for name, source in sources.items() if name not in set(missing)}
+    present = {name: source for name, source in sources.items() if source.exists()}
+    missing = [name for name in sources if name not in present]
     broken = _broken(present) if decode else {}
     return SplitInspection(
         items=len(items),
