@@ -289,3 +289,16 @@ def test_a_figure_and_a_pair_count_if_all_their_questions_are_right(roots):
     assert values[f"{name}/easy/accuracy"] == 1
     assert values[f"{name}/figure/accuracy"] == 0.5
     assert values[f"{name}/pair/accuracy"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("name", "part", "task"),
+    [("vidhalluc", "ach_binaryqa", "ach_binaryqa"), ("hallusionbench", "pair", None)],
+)
+def test_groups_of_which_a_clip_is_missing_are_incomplete(roots, name, part, task):
+    reader = reader_of(name)
+    items = reader(roots[name], "test", task)
+    for seen, expected in ((items, 0), (items[:1], 1)):
+        scores = reader.scores(sorted({item.task for item in items}))
+        scores.update(seen, [item.target for item in seen])
+        assert scores.compute()[f"{scores.name}/{part}/incomplete"] == expected

@@ -59,9 +59,10 @@ class VidHallucReader(BenchmarkReader):
         if task == "ach_binaryqa":
             truths = row.inner("a")
             return [
-                self._item(root, task, row, clip, row.text("q"), yes_or_no(truths, clip))
+                self._item(root, task, row, clip, row.text("q"), yes_or_no(truths, clip),
+                           group_size=len(truths.values))
                 for clip in truths.values
-            ]
+            ]  # fmt: skip
         if task == "ach_mcq":
             return [self._choice(root, row)]
         if task == "sth":
