@@ -11,6 +11,7 @@ from hydra.utils import get_class
 from benchmark_sets import WRITERS, write_benchmarks
 from mmavlm.cli import config_dir
 from mmavlm.data.inspect import inspect
+from mmavlm.data.readers import ELVHallucReader
 from mmavlm.errors import ConfigError, DataError
 from public_sets import write_json
 
@@ -302,3 +303,8 @@ def test_groups_of_which_a_clip_is_missing_are_incomplete(roots, name, part, tas
         scores = reader.scores(sorted({item.task for item in items}))
         scores.update(seen, [item.target for item in seen])
         assert scores.compute()[f"{scores.name}/{part}/incomplete"] == expected
+
+
+def test_one_key_of_elv_halluc_stands_for_a_list_of_one(root_of):
+    reader = ELVHallucReader(video_key="video", question_key="question")
+    assert len(reader(root_of("elv_halluc"), "test", None)) == 6

@@ -272,6 +272,8 @@ def test_films_that_the_published_lists_leave_out_are_told(root):
     assert [i.video_id for i in reader(root, "train", None)] == ["a", "c", "d"]
     skipped = reader.skipped(root, "train", None)
     assert "listed in data.reader.skip" in skipped["AfiVmAjfTNs"]
+    alone = reader_of("coin", skip="AfiVmAjfTNs")
+    assert alone.skipped(root, "train", None) == skipped
     assert "entry 'b': key 'num_frames_actual' is missing" in skipped["b"]
 
 

@@ -504,3 +504,15 @@ def test_half_a_character_becomes_a_sign_that_texts_can_hold(tmp_path):
     assert (item.item_id, item.target) == ("\ufffd", "a cat \ufffd")
     write(tmp_path / "val.jsonl", {**OWN, "answer": "a cat \U0001f63a"})  # as two escapes
     assert OwnReader()(tmp_path, "val", None)[0].target == "a cat \U0001f63a"
+
+
+def test_one_text_stands_for_a_list_of_one(tmp_path):
+    write(tmp_path / "train.jsonl", {**OWN, "task": "animal"})
+    assert OwnReader(closed="animal").classes(tmp_path, None) == {"animal": ["a cat"]}
+
+
+@pytest.mark.parametrize(("reader", "row"), [(OwnReader, OWN), (CaptionReader, CAPTION)])
+def test_0_is_an_id(tmp_path, reader, row):
+    write(tmp_path / "train.jsonl", {**row, "id": 0}, {**row, "id": ""}, {**row, "id": None})
+    ids = [item.item_id for item in reader(folder=".")(tmp_path, "train", None)]
+    assert ids == ["0", "a.mp4, line 2", "a.mp4, line 3"]

@@ -94,6 +94,11 @@ class Row:
             raise self.error(f"{key!r} must be a text, got {value!r}")
         return str(value)
 
+    def name(self, key: str, other: str) -> str:
+        """A text, or `other` where the key is absent or empty; 0 is a name."""
+        value = self.values.get(key)
+        return other if absent(value) else str(value)
+
     def words(self, key: str, max_words: int = 50) -> str:
         """A text as MA-LMM cleans it up (see `clean_caption`).
 
@@ -166,6 +171,11 @@ class Row:
     def error(self, what: str) -> DataError:
         """A DataError that says where the row stands."""
         return DataError(f"{self.path}, {self.place}: {what}")
+
+
+def listed(values: str | Sequence[str] | None) -> list[str]:
+    """A setting that is a list, of which a single text may be given, or nothing."""
+    return [values] if isinstance(values, str) else list(values or ())
 
 
 def absent(value: Any) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from mmavlm.data.readers.annotations import Row
+from mmavlm.data.readers.annotations import Row, listed
 from mmavlm.data.readers.entries import Items, SkippingReader, refuse_none_left, told, usable
 from mmavlm.errors import ConfigError, DataError
 from mmavlm.interfaces import VideoItem
@@ -90,7 +90,7 @@ class BenchmarkReader(SkippingReader):
                 f"{self.name} is a benchmark: it has a test split alone, and {split} was asked "
                 "for; run it with mmavlm.evaluate, or beside training with callbacks=hallucination"
             )
-        tasks = [task] if isinstance(task, str) else list(task or ())
+        tasks = listed(task)
         if self.parts and (unknown := sorted(set(tasks) - set(self.parts))):
             raise ConfigError(
                 f"data.task={unknown} is no part of {self.name}; choose of {', '.join(self.parts)}"

@@ -50,7 +50,7 @@ class CaptionReader:
         start_s, end_s = row.stretch_s()
         caption = row.words("caption", self.max_words)
         return VideoItem(
-            item_id=str(row.values.get("id") or f"{video}, {row.place}"),
+            item_id=row.name("id", f"{video}, {row.place}"),
             video_id=video,
             source=row.below(root, video),
             prompt=PROMPT,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from mmavlm.data.readers.annotations import Row, read_rows
+from mmavlm.data.readers.annotations import Row, listed, read_rows
 from mmavlm.data.readers.benchmark import QUESTION, BenchmarkReader, yes_or_no
 from mmavlm.data.readers.json_files import require
 from mmavlm.data.sources import VIDEO_SUFFIXES
@@ -34,13 +34,13 @@ class ELVHallucReader(BenchmarkReader):
         prompt: str = QUESTION,
         parsing: str = "strict",
         videos: str = "videos",
-        video_key: Sequence[str] = ("video", "video_path", "video_name", "video_id"),
-        question_key: Sequence[str] = ("question", "prompt", "caption"),
+        video_key: str | Sequence[str] = ("video", "video_path", "video_name", "video_id"),
+        question_key: str | Sequence[str] = ("question", "prompt", "caption"),
     ) -> None:
         super().__init__(folder, prompt, parsing)
         self.videos = videos
-        self.video_key = tuple(video_key)
-        self.question_key = tuple(question_key)
+        self.video_key = tuple(listed(video_key))
+        self.question_key = tuple(listed(question_key))
 
     def scores(self, tasks: Sequence[str]) -> Benchmark:
         """Accuracies of pairs and their ratio, by aspect and over all."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from mmavlm.data.readers.annotations import Row, absent
+from mmavlm.data.readers.annotations import Row, absent, listed
 from mmavlm.data.readers.entries import EntryFiles, Items, SkippingReader, usable
 from mmavlm.data.sampling import lvu_windows
 from mmavlm.data.sources import locate
@@ -105,7 +105,7 @@ def _labels(row: Row, tasks: Sequence[str]) -> dict[str, str]:
 
 
 def _checked(task: str | Sequence[str] | None) -> list[str]:
-    tasks = [task] if isinstance(task, str) else list(task or ())
+    tasks = listed(task)
     unknown = [name for name in tasks if name not in TASKS]
     if unknown or not tasks:
         raise ConfigError(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from typing_extensions import Unpack
 
-from mmavlm.data.readers.annotations import Row, SplitNames, refuse_task
+from mmavlm.data.readers.annotations import Row, SplitNames, listed, refuse_task
 from mmavlm.data.readers.entries import EntryFiles, Items, SkippingReader, usable
 from mmavlm.data.readers.json_files import elements
 from mmavlm.data.sources import locate
@@ -101,7 +101,7 @@ class LabelReader(EntryReader):
         *,
         count_key: str = "frame_length",
         source: str = "auto",
-        skip: Sequence[str] = (),
+        skip: str | Sequence[str] = (),
         shared: str | None = None,
         counted: bool = False,
         **named: Unpack[SplitNames],
@@ -110,7 +110,7 @@ class LabelReader(EntryReader):
         super().__init__(files, prompt=prompt, source=source, count_key=count_key)
         self.name = name
         self.label = label
-        self.skip = frozenset(skip)
+        self.skip = frozenset(listed(skip))
 
     def film(self, key: str, row: Row) -> str:
         """Its key."""

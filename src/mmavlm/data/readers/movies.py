@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from mmavlm.data.readers.annotations import listed
 from mmavlm.data.readers.lvu import TASKS, LVUReader
 from mmavlm.data.readers.own import OwnReader
 from mmavlm.errors import ConfigError
@@ -60,7 +61,7 @@ class MovieReader:
 
 def _split(task: str | Sequence[str] | None) -> tuple[list[str], bool]:
     """The tasks that are LVU's, and whether parts of films are asked about."""
-    tasks = [task] if isinstance(task, str) else list(task or ())
+    tasks = listed(task)
     unknown = [name for name in tasks if name not in (*TASKS, TASK)]
     if unknown or not tasks:
         raise ConfigError(
