@@ -264,6 +264,18 @@ def test_clips_of_vidhalluc_are_found_where_its_archives_unpack_to(root_of):
     assert {item.source.parent for item in items} == {root / "data/ACH_videos"}
 
 
+def test_films_of_benchmarks_may_have_other_suffixes(root_of):
+    for name in ("eventhallusion", "vidhalluc", "elv_halluc"):
+        root = root_of(name)
+        for path in list(root.rglob("*.mp4")):
+            path.rename(path.with_suffix(".MKV"))
+        reader = reader_of(name, **({"video_key": "film"} if name == "elv_halluc" else {}))
+        if name == "elv_halluc":
+            edit_films = lambda rows: [r.update(film=r["video"][:-4]) for r in rows]  # noqa: E731
+            lines(root / "ELV_Halluc.jsonl", edit_films)
+        assert all(item.source.suffix == ".MKV" for item in reader(root, "test", None))
+
+
 def test_a_folder_of_frames_is_taken_before_their_picture(root_of):
     root = root_of("hallusionbench")
     frames = root / "hallusion_bench/VD/video/0_1"

@@ -9,6 +9,7 @@ from typing_extensions import Unpack
 
 from mmavlm.data.readers.annotations import Row, SplitFiles, SplitNames, distinct, refuse_task
 from mmavlm.data.readers.entries import Items, SkippingReader, usable
+from mmavlm.data.sources import film_at
 from mmavlm.interfaces import VideoItem
 
 PROMPT = "what does the video describe?"
@@ -98,7 +99,7 @@ class WebVidReader(SkippingReader):
         return VideoItem(
             item_id=video_id,
             video_id=video_id,
-            source=row.below(videos, f"{page}/{video_id}.mp4"),
+            source=film_at(row.below(videos, f"{page}/{video_id}")),
             prompt=PROMPT,
             target=caption,
             task="caption",

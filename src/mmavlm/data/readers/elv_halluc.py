@@ -8,7 +8,7 @@ from pathlib import Path
 from mmavlm.data.readers.annotations import Row, listed, read_rows
 from mmavlm.data.readers.benchmark import QUESTION, BenchmarkReader, yes_or_no
 from mmavlm.data.readers.json_files import require
-from mmavlm.data.sources import VIDEO_SUFFIXES
+from mmavlm.data.sources import film_at
 from mmavlm.interfaces import VideoItem
 from mmavlm.metrics.benchmarks import Benchmark, elv_halluc
 from mmavlm.metrics.sah import KINDS
@@ -66,13 +66,12 @@ class ELVHallucReader(BenchmarkReader):
         question = row.text(key)
         if key == "caption":
             question = f"{CAPTION_QUESTION}\n{question}"
-        suffixed = video.lower().endswith(VIDEO_SUFFIXES)
         truth = yes_or_no(row, "ref_answer")
         return [
             VideoItem(
                 item_id=f"{row.values['triplet']}, {kind}",
                 video_id=video,
-                source=row.below(root / self.videos, video if suffixed else f"{video}.mp4"),
+                source=film_at(row.below(root / self.videos, video)),
                 prompt=self.ask(question),
                 target=truth,
                 task=task,

@@ -9,6 +9,7 @@ from typing import Any
 from mmavlm.data.readers.annotations import Row
 from mmavlm.data.readers.benchmark import BenchmarkReader, yes_or_no
 from mmavlm.data.readers.json_files import entries
+from mmavlm.data.sources import film_at
 from mmavlm.interfaces import VideoItem
 from mmavlm.metrics.benchmarks import Benchmark, vidhalluc
 from mmavlm.metrics.order import ORDERS
@@ -116,5 +117,5 @@ def _rows(task: str, path: Path, key: str, value: Any) -> Iterator[Row]:
 
 
 def _locate(root: Path, folder: str, clip: str, row: Row) -> Path:
-    paths = [row.below(root / place.format(folder), f"{clip}.mp4") for place in PLACES]
+    paths = [film_at(row.below(root / place.format(folder), clip)) for place in PLACES]
     return next((path for path in paths if path.is_file()), paths[0])
