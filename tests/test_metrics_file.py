@@ -1,9 +1,11 @@
 import json
 import math
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mmavlm.errors import DataError
 from mmavlm.metrics_file import read_metrics, write_metrics
 
 
@@ -33,3 +35,11 @@ def test_what_is_not_finite_is_null_and_named(tmp_path, caplog):
 
 def test_a_run_without_metrics_has_none(tmp_path):
     assert read_metrics(tmp_path / "metrics.json") == {}
+
+
+@pytest.mark.parametrize("content", ["{", "[1]", "5", '{"a": "b"}', '{"a": [1]}', "[" * 100_000])
+def test_a_file_that_is_broken_is_named(tmp_path, content):
+    path = tmp_path / "metrics.json"
+    path.write_text(content)
+    with pytest.raises(DataError, match=r"metrics\.json is no object of names and numbers"):
+        read_metrics(path)

@@ -10,6 +10,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from mmavlm.cli import run_command
+from mmavlm.data.readers.annotations import listed
 from mmavlm.run_cache import CacheWork
 from mmavlm.runs import check_accelerator
 
@@ -18,7 +19,7 @@ def cache(config: DictConfig) -> None:
     """Say what the cache has, lacks and will take; then, with `write`, fill it."""
     check_accelerator(config.trainer)
     data = instantiate(config.data)
-    work = CacheWork(config, data, config.splits)
+    work = CacheWork(config, data, listed(config.splits))
     print(work.filler, flush=True)
     if not config.write:
         work.filler.require_room()

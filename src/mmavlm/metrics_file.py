@@ -9,6 +9,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from mmavlm.errors import DataError
+
 log = logging.getLogger(__name__)
 
 
@@ -22,11 +24,20 @@ def write_metrics(path: Path, metrics: Mapping[str, float]) -> None:
 
 
 def read_metrics(path: Path) -> dict[str, float]:
-    """The metrics of a run, NaN where null; {} if it left none."""
+    """The metrics of a run, NaN where null; {} if it left none.
+
+    Raises:
+        DataError: if the file is broken or holds something else.
+    """
     if not path.is_file():
         return {}
-    content = json.loads(path.read_text(encoding="utf-8"))
-    return {name: math.nan if value is None else float(value) for name, value in content.items()}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return {name: math.nan if v is None else float(v) for name, v in content.items()}
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise DataError(
+            f"{path} is no object of names and numbers ({error}); remove it, or run the test again"
+        ) from None
 
 
 def write_text(path: Path, text: str) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import OmegaConf
 
 from mmavlm.explain import Explanation
-from mmavlm.metrics import Prediction, confusion
+from mmavlm.metrics import Prediction, confusion, unlike
 from mmavlm.metrics.captions import BY_JAVA, PLAIN
 from mmavlm.report import Confusion, Curve, Report, SampleAnswer, Table, read_csv_curves
 from mmavlm.runs import ExplainAnswers
@@ -87,16 +87,13 @@ def confusions(rows: Sequence[Prediction], classes: Mapping[str, Sequence[str]])
     for row in rows:
         if row.task in classes and (row.answers or row.ranking):
             by_task[row.task].append(row)
-    return [
-        Confusion(
-            title=task,
-            classes=list(classes[task]),
-            counts=confusion([r.truth for r in of_task],
-                             [(r.answers or r.ranking)[0].text for r in of_task],
-                             list(classes[task])),
-        )
-        for task, of_task in by_task.items()
-    ]  # fmt: skip
+    return [_confusion(task, of_task, unlike(classes[task])) for task, of_task in by_task.items()]
+
+
+def _confusion(task: str, rows: Sequence[Prediction], classes: list[str]) -> Confusion:
+    answers = [(row.answers or row.ranking)[0].text for row in rows]
+    counts = confusion([row.truth for row in rows], answers, classes)
+    return Confusion(task, classes, counts, left_out=len(rows) - int(counts.sum()))
 
 
 def samples(log: PredictionLog) -> list[SampleAnswer]:

@@ -11,6 +11,7 @@ from hydra.utils import get_class
 from benchmark_sets import WRITERS, write_benchmarks
 from mmavlm.cli import config_dir
 from mmavlm.data.inspect import inspect
+from mmavlm.data.readers import ELVHallucReader
 from mmavlm.errors import ConfigError, DataError
 from public_sets import write_json
 
@@ -139,6 +140,9 @@ BROKEN = {  # benchmark, file, what happens to it, what is told
     "an option that is not there": (
         "vidhalluc", "ach_mcq.json", lambda c: c["1"]["film_a"].update({"Correct Answer": "E"}),
         ["ach_mcq.json, entry '1', 'film_a'", "must be letters of ['A', 'B', 'C', 'D'], got 'E'"]),
+    "options that are none": (
+        "vidhalluc", "ach_mcq.json", lambda c: c["1"]["film_a"].update(Choices=5),
+        ["ach_mcq.json, entry '1', 'film_a', 'Choices'", "must be a JSON object, got int"]),
     "no scene change": (
         "vidhalluc", "sth.json", lambda c: c["film_a"].pop("Scene change"),
         ["sth.json, entry 'film_a'", "'Scene change' is missing"]),
@@ -168,6 +172,16 @@ def test_an_entry_that_cannot_be_used_is_told_with_its_place_and_left_out(root_o
     skipped = reader.skipped(root, "test", None)
     assert len(skipped) == 1
     assert inspect(reader, root, None).splits["test"].skipped == skipped
+
+
+def test_of_a_film_that_a_published_file_has_twice_the_first_is_kept(root_of):
+    root = root_of("eventhallusion")
+    reader = reader_of("eventhallusion")
+    before = reader(root, "test", None)
+    edit(root / "questions/entire_questions.json", lambda films: films.append(films[0]))
+    assert reader(root, "test", None) == before
+    (reason,) = reader.skipped(root, "test", None).values()
+    assert "was there before, and the first is kept" in reason
 
 
 def lines(path, change):
@@ -250,6 +264,18 @@ def test_clips_of_vidhalluc_are_found_where_its_archives_unpack_to(root_of):
     assert {item.source.parent for item in items} == {root / "data/ACH_videos"}
 
 
+def test_films_of_benchmarks_may_have_other_suffixes(root_of):
+    for name in ("eventhallusion", "vidhalluc", "elv_halluc"):
+        root = root_of(name)
+        for path in list(root.rglob("*.mp4")):
+            path.rename(path.with_suffix(".MKV"))
+        reader = reader_of(name, **({"video_key": "film"} if name == "elv_halluc" else {}))
+        if name == "elv_halluc":
+            edit_films = lambda rows: [r.update(film=r["video"][:-4]) for r in rows]  # noqa: E731
+            lines(root / "ELV_Halluc.jsonl", edit_films)
+        assert all(item.source.suffix == ".MKV" for item in reader(root, "test", None))
+
+
 def test_a_folder_of_frames_is_taken_before_their_picture(root_of):
     root = root_of("hallusionbench")
     frames = root / "hallusion_bench/VD/video/0_1"
@@ -276,3 +302,21 @@ def test_a_figure_and_a_pair_count_if_all_their_questions_are_right(roots):
     assert values[f"{name}/easy/accuracy"] == 1
     assert values[f"{name}/figure/accuracy"] == 0.5
     assert values[f"{name}/pair/accuracy"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("name", "part", "task"),
+    [("vidhalluc", "ach_binaryqa", "ach_binaryqa"), ("hallusionbench", "pair", None)],
+)
+def test_groups_of_which_a_clip_is_missing_are_incomplete(roots, name, part, task):
+    reader = reader_of(name)
+    items = reader(roots[name], "test", task)
+    for seen, expected in ((items, 0), (items[:1], 1)):
+        scores = reader.scores(sorted({item.task for item in items}))
+        scores.update(seen, [item.target for item in seen])
+        assert scores.compute()[f"{scores.name}/{part}/incomplete"] == expected
+
+
+def test_one_key_of_elv_halluc_stands_for_a_list_of_one(root_of):
+    reader = ELVHallucReader(video_key="video", question_key="question")
+    assert len(reader(root_of("elv_halluc"), "test", None)) == 6

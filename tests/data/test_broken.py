@@ -3,7 +3,9 @@ import logging
 import pytest
 
 from mmavlm.data.broken import BrokenBudget
+from mmavlm.data.inspect import inspect
 from mmavlm.errors import DataError
+from mmavlm.interfaces import VideoItem
 
 
 def budget(max_broken, **splits):
@@ -61,6 +63,47 @@ def test_every_broken_video_is_named_once_in_the_log(caplog):
     assert caplog.messages[0] == "broken video train0 left out: is empty"
     assert len(caplog.messages) == 12
     assert caplog.messages[-1] == "… and 2 more broken videos left out"
+
+
+class Counted(str):
+    """A name that counts how often any of its kind is written out or hashed."""
+
+    __slots__ = ()
+    uses = 0
+
+    def __format__(self, spec):
+        Counted.uses += 1
+        return str.__format__(self, spec)
+
+    def __hash__(self):
+        Counted.uses += 1
+        return str.__hash__(self)
+
+    __eq__ = str.__eq__
+
+
+def test_each_broken_video_is_looked_up_and_not_searched_for():
+    names = [Counted(f"film {i}") for i in range(500)]
+    entries = [f"{name}: gone: for ever" for name in names]
+    broken = BrokenBudget(1.0)
+    broken.expect("train", names)
+    Counted.uses = 0
+    broken.add(entries)
+    assert broken.reasons["film 7"] == "gone: for ever"
+    assert len(broken.reasons) == 500
+    assert Counted.uses <= 10 * 500
+
+
+def test_each_missing_video_is_looked_up_and_not_searched_for(tmp_path):
+    names = [Counted(f"film {i}") for i in range(500)]
+    items = [
+        VideoItem(item_id=n, video_id=n, source=tmp_path / str(n), prompt="", target="", task="")
+        for n in names
+    ]
+    Counted.uses = 0
+    found = inspect(lambda root, split, task: items, tmp_path, None, splits=["val"])
+    assert found.splits["val"].missing_videos == 500
+    assert Counted.uses <= 10 * 500
 
 
 def test_a_name_with_a_colon_stays_whole():

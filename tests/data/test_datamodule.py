@@ -215,3 +215,20 @@ def test_the_image_size_must_be_known_before_frames_are_read(root):
 def test_numbers_out_of_range_are_named(tmp_path, key, value, least):
     with pytest.raises(ConfigError, match=rf"data\.{key} must be at least {least}, got {value}"):
         module(tmp_path, **{key: value})
+
+
+def test_truths_that_training_has_no_class_of_are_told_before_it(root, caplog):
+    for split, answers in {"train": ["Cat"], "val": ["cat", "cow", "dog"]}.items():
+        rows = [
+            {"video": f"{split}/{i}.mp4", "prompt": "what?", "answer": answer, "task": "animal"}
+            for i, answer in enumerate(answers)
+        ]
+        (root / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = VideoDataModule(OwnReader(closed=["animal"]), root, image_size=16, num_workers=0)
+    data.items("train")
+    assert "does not have" not in caplog.text
+    data.items("val")
+    assert (
+        "2 val items of task animal are of classes that the training split does not" in caplog.text
+    )
+    assert "such as 'cow'" in caplog.text

@@ -118,3 +118,10 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
         grown, count = alone.apply(peak_growth, (path,))
     assert count == 400_000
     assert grown < 20e6
+
+
+def test_halves_of_characters_become_a_sign_that_texts_can_hold(path):
+    whole, half = {"a": ["\U0001f63a", 1]}, {"b\ud800": [{"\udc00": "\ud83d!"}]}
+    written(path, whole | half, None)
+    assert dict(entries(path)) == whole | {"b\ufffd": [{"\ufffd": "\ufffd!"}]}
+    assert json_files.read_json(path) == dict(entries(path))

@@ -89,6 +89,7 @@ def test_an_object_is_there_if_enough_captions_agree():
 
 def test_objects_that_are_left_out_are_not_asked_for():
     films = described([[["dog", "hat"]], [["ball", "dog"]], [["tree"]]])
+    assert ProbeMaker(films, VOCABULARY, agree=1, leave_out="dog").leave_out == {"dog"}
     maker = ProbeMaker(films, VOCABULARY, agree=1, leave_out=["dog"])
     for strategy in STRATEGIES:
         assert "dog" not in {row["object"] for row in maker.questions(strategy)}

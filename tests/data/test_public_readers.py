@@ -272,6 +272,8 @@ def test_films_that_the_published_lists_leave_out_are_told(root):
     assert [i.video_id for i in reader(root, "train", None)] == ["a", "c", "d"]
     skipped = reader.skipped(root, "train", None)
     assert "listed in data.reader.skip" in skipped["AfiVmAjfTNs"]
+    alone = reader_of("coin", skip="AfiVmAjfTNs")
+    assert alone.skipped(root, "train", None) == skipped
     assert "entry 'b': key 'num_frames_actual' is missing" in skipped["b"]
 
 
@@ -295,11 +297,29 @@ def test_an_entry_without_anything_names_what_is_missing(root, name):
     assert re.search(r"entry '.*': key '.*' is missing or empty; the row has \['subset'\]", reason)
 
 
-@pytest.mark.parametrize("value", [0, -1, 1.5, "72", True])
+@pytest.mark.parametrize("value", [0, -1, 1.5, "many", True])
 def test_a_count_of_frames_that_is_none_is_told(root, value):
     _, key = changed(root, "activitynet_qa", lambda entry: entry.update(frame_length=value))
     reason = reader_of("activitynet_qa").skipped(root, "train", None)[key]
     assert f"'frame_length' must be a whole number of at least 1, got {value!r}" in reason
+
+
+def test_a_count_of_frames_may_be_a_text_of_digits(root):
+    path = root / "activitynet/annotation/qa_train.json"
+    content = json.loads(path.read_text())
+    key = next(iter(content))
+    content[key]["frame_length"] = "72"
+    path.write_text(json.dumps(content))
+    assert reader_of("activitynet_qa")(root, "train", None)[0].meta == {"frame_length": 72}
+
+
+def test_of_entries_with_one_key_the_first_is_kept(root):
+    path = root / "activitynet/annotation/qa_train.json"
+    key, entry = next(iter(json.loads(path.read_text()).items()))
+    path.write_text(f'{{"{key}": {json.dumps(entry)}, "{key}": {json.dumps(entry)}}}')
+    reader = reader_of("activitynet_qa")
+    assert [item.item_id for item in reader(root, "train", None)] == [key]
+    assert "was there before" in reader.skipped(root, "train", None)[key]
 
 
 def test_an_answer_without_words_is_told(root):
@@ -323,7 +343,9 @@ def test_times_of_a_segment_that_cannot_be_are_told(root, change, message):
 
 def test_a_film_that_leads_out_is_told(root):
     _, key = changed(root, "activitynet_qa", lambda entry: entry.update(video="../../x"))
-    assert "'../../x' leads out of" in reader_of("activitynet_qa").skipped(root, "train", None)[key]
+    reason = reader_of("activitynet_qa").skipped(root, "train", None)[key]
+    assert "qa_train.json, entry " in reason
+    assert "'../../x' leads out of" in reason
 
 
 def test_a_split_of_which_nothing_is_left_is_refused(root):

@@ -1,10 +1,11 @@
 import csv
 import json
+import math
 import re
 
 import pytest
 
-from mmavlm.data.readers import CaptionReader, LVUReader, OwnReader, WebVidReader
+from mmavlm.data.readers import CaptionReader, LVUReader, MovieReader, OwnReader, WebVidReader
 from mmavlm.data.readers.json_files import MAX_JSON_BYTES, read_json
 from mmavlm.data.sampling import lvu_windows
 from mmavlm.errors import ConfigError, DataError
@@ -179,14 +180,10 @@ def test_captions_keep_at_most_max_words(tmp_path):
     assert CaptionReader(max_words=2)(tmp_path, "val", None)[0].target == "one two"
 
 
-@pytest.mark.parametrize(
-    ("reader", "row", "key"),
-    [(CaptionReader(folder="."), CAPTION, "caption"), (WebVidReader(), WEBVID, "name")],
-)
-def test_a_caption_without_words_is_named(tmp_path, reader, row, key):
-    write(tmp_path / "train.jsonl", row, {**row, key: "!!!"})
-    with pytest.raises(DataError, match=rf"line 2: '{key}' holds no words: '!!!'; write some"):
-        reader(tmp_path, "train", None)
+def test_a_caption_without_words_is_named(tmp_path):
+    write(tmp_path / "train.jsonl", CAPTION, {**CAPTION, "caption": "!!!"})
+    with pytest.raises(DataError, match=r"line 2: 'caption' holds no words: '!!!'; write some"):
+        CaptionReader(folder=".")(tmp_path, "train", None)
 
 
 def test_webvid_films_lie_below_videos_and_their_page(tmp_path):
@@ -210,7 +207,12 @@ def test_a_missing_annotation_names_what_is_there(tmp_path, reader, row, video_k
         reader()(tmp_path, "train", None)
 
 
-@each_reader
+each_own_reader = pytest.mark.parametrize(
+    ("reader", "row", "video_key", "folder"), [READERS["own"], READERS["captions"]]
+)
+
+
+@each_own_reader
 def test_a_missing_key_is_named_with_its_row(tmp_path, reader, row, video_key, folder):
     for key in row:
         rest = {k: v for k, v in row.items() if k != key}
@@ -241,11 +243,12 @@ def test_a_line_that_is_no_object_is_named(tmp_path, reader, row, video_key, fol
 @each_reader
 def test_a_path_that_leads_out_is_named(tmp_path, reader, row, video_key, folder):
     write(tmp_path / folder / "train.jsonl", {**row, video_key: "../../../../secret"})
-    with pytest.raises(DataError, match=r"\.\./secret.* leads out of .*names in an annotation"):
+    message = r"train\.jsonl, line 1: .*\.\./secret.* leads out of .*names in an annotation"
+    with pytest.raises(DataError, match=message):
         reader()(tmp_path, "train", None)
 
 
-@each_reader
+@each_own_reader
 def test_an_id_that_occurs_twice_is_named(tmp_path, reader, row, video_key, folder):
     twice = {**row, "id": "7"}
     write(tmp_path / folder / "train.jsonl", twice, twice)
@@ -354,7 +357,7 @@ def test_a_missing_lvu_annotation_names_what_is_there(tmp_path):
         LVUReader()(tmp_path, "train", "genre")
 
 
-@pytest.mark.parametrize("key", ["duration", "num_frames", "genre"])
+@pytest.mark.parametrize("key", ["duration", "num_frames"])
 def test_a_missing_key_of_a_film_is_named(tmp_path, key):
     film = {"duration": 50, "num_frames": 500, "genre": "western", key: ""}
     write_lvu(tmp_path, a=film)
@@ -362,12 +365,76 @@ def test_a_missing_key_of_a_film_is_named(tmp_path, key):
         LVUReader()(tmp_path, "train", "genre")
 
 
-@pytest.mark.parametrize("value", [1.5, "50", 0, -3])
-def test_a_duration_that_is_no_whole_number_is_named(tmp_path, value):
+@pytest.mark.parametrize("value", [0.5, "soon", 0, -3, True])
+def test_a_duration_that_is_none_is_named(tmp_path, value):
     write_lvu(tmp_path, a={"duration": value, "num_frames": 500, "genre": "western"})
-    message = rf"entry 'a': 'duration' must be a whole number of at least 1, got {value!r}"
+    message = rf"entry 'a': 'duration' must be a number of at least 1, got {value!r}"
     with pytest.raises(DataError, match=message):
         LVUReader()(tmp_path, "train", "genre")
+
+
+@pytest.mark.parametrize("value", [133, 133.4, "133", "133.4"])
+def test_the_whole_seconds_of_a_duration_count(tmp_path, value):
+    write_lvu(tmp_path, a={"duration": value, "num_frames": "1334", "genre": "western"})
+    items = LVUReader()(tmp_path, "train", "genre")
+    assert [(i.start_s, i.end_s) for i in items] == lvu_windows(133, 100, 20)
+    assert items[0].meta == {"num_frames": 1334}
+
+
+GOOD = {"duration": 50, "num_frames": 500, "genre": "western"}
+
+
+@pytest.mark.parametrize("value", [None, "", math.nan])
+def test_a_film_whose_label_is_empty_has_not_that_task(tmp_path, value):
+    write_lvu(tmp_path, a=GOOD, b={**GOOD, "genre": value})
+    reader = LVUReader()
+    assert [item.video_id for item in reader(tmp_path, "train", "genre")] == ["a"]
+    assert reader.classes(tmp_path, "genre") == {"genre": ["western"]}
+    assert reader.skipped(tmp_path, "train", "genre") == {}
+
+
+@pytest.mark.parametrize(
+    ("film", "change", "reason"),
+    [
+        ("b", {"duration": "soon"}, "'duration' must be a number"),
+        ("b", {"genre": ["western"]}, "'genre' must be a text"),
+        ("/etc/x", {}, "'/etc/x' leads out of"),
+    ],
+)
+def test_a_film_that_cannot_be_used_is_left_out_and_told(tmp_path, caplog, film, change, reason):
+    write_lvu(tmp_path, a=GOOD, **{film: {**GOOD, **change}})
+    reader = LVUReader()
+    assert [item.video_id for item in reader(tmp_path, "train", "genre")] == ["a"]
+    assert "train split: 1 of 2 entries left out; the first" in caplog.text
+    assert reason in reader.skipped(tmp_path, "train", "genre")[film]
+    movies = MovieReader()
+    assert movies.skipped(tmp_path, "train", ["genre", "cuts"]).keys() == {film}
+
+
+def test_of_a_film_that_is_there_twice_the_first_is_kept(tmp_path):
+    write_lvu(tmp_path, a=GOOD)
+    path = tmp_path / "lvu/annotation/train.json"
+    path.write_text(f'{{"a": {json.dumps(GOOD)}, "a": {json.dumps({**GOOD, "genre": "x"})}}}')
+    (item,) = LVUReader()(tmp_path, "train", "genre")
+    assert item.target == "western"
+    reason = LVUReader().skipped(tmp_path, "train", "genre")["a"]
+    assert "id 'a/genre/0' was there before, and the first is kept" in reason
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"name": ""}, "key 'name' is missing"),
+        ({"name": "!!!"}, "'name' holds no words: '!!!'"),
+        ({"page_dir": "../../.."}, "leads out of"),
+        ({"name": "another"}, "id '7' was there before"),
+    ],
+)
+def test_a_row_of_webvid_that_cannot_be_used_is_left_out_and_told(tmp_path, change, reason):
+    write(tmp_path / "train.csv", WEBVID, {**WEBVID, **change})
+    (item,) = WebVidReader()(tmp_path, "train", None)
+    assert item.target == "a cat"
+    assert reason in WebVidReader().skipped(tmp_path, "train", None)["line 3"]
 
 
 def test_an_lvu_annotation_that_is_broken_is_named(tmp_path):
@@ -385,7 +452,7 @@ def test_an_lvu_annotation_that_is_broken_is_named(tmp_path):
 
 def test_an_lvu_film_that_leads_out_is_named(tmp_path):
     write_lvu(tmp_path, **{"../../x": {"duration": 50, "num_frames": 500, "genre": "western"}})
-    with pytest.raises(DataError, match=r"'\.\./\.\./x' leads out of"):
+    with pytest.raises(DataError, match=r"entry '\.\./\.\./x': '\.\./\.\./x' leads out of"):
         LVUReader()(tmp_path, "train", "genre")
 
 
@@ -406,7 +473,7 @@ def test_a_duration_beyond_any_film_is_named(tmp_path, value):
     for split in ("train", "val"):
         text = f'{{"a": {{"duration": {value}, "num_frames": 10, "genre": "comedy"}}}}'
         (folder / f"{split}.json").write_text(text)
-    with pytest.raises(DataError, match="entry 'a': 'duration' must be a whole number"):
+    with pytest.raises(DataError, match=r"entry 'a': (key )?'duration' (must be|is missing)"):
         LVUReader()(tmp_path, "val", "genre")
 
 
@@ -424,3 +491,28 @@ def test_a_json_file_too_large_for_memory_is_named_with_the_remedy(tmp_path):
         file.truncate(MAX_JSON_BYTES + 1)  # takes no room on the disk
     with pytest.raises(DataError, match=r"a\.json has \d+ bytes.*split it"):
         read_json(path)
+
+
+def test_the_unnamed_column_of_row_numbers_is_left_out(tmp_path):
+    write(tmp_path / "train.csv", {"": "0", **OWN}, {"": "1", **OWN, "video": "b.mp4"})
+    assert [item.video_id for item in OwnReader()(tmp_path, "train", None)] == ["a.mp4", "b.mp4"]
+
+
+def test_half_a_character_becomes_a_sign_that_texts_can_hold(tmp_path):
+    write(tmp_path / "train.jsonl", {**OWN, "id": "\ud800", "answer": "a cat \ud83d"})
+    (item,) = OwnReader()(tmp_path, "train", None)
+    assert (item.item_id, item.target) == ("\ufffd", "a cat \ufffd")
+    write(tmp_path / "val.jsonl", {**OWN, "answer": "a cat \U0001f63a"})  # as two escapes
+    assert OwnReader()(tmp_path, "val", None)[0].target == "a cat \U0001f63a"
+
+
+def test_one_text_stands_for_a_list_of_one(tmp_path):
+    write(tmp_path / "train.jsonl", {**OWN, "task": "animal"})
+    assert OwnReader(closed="animal").classes(tmp_path, None) == {"animal": ["a cat"]}
+
+
+@pytest.mark.parametrize(("reader", "row"), [(OwnReader, OWN), (CaptionReader, CAPTION)])
+def test_0_is_an_id(tmp_path, reader, row):
+    write(tmp_path / "train.jsonl", {**row, "id": 0}, {**row, "id": ""}, {**row, "id": None})
+    ids = [item.item_id for item in reader(folder=".")(tmp_path, "train", None)]
+    assert ids == ["0", "a.mp4, line 2", "a.mp4, line 3"]

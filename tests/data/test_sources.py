@@ -1,3 +1,6 @@
+import os
+import unicodedata
+
 import numpy as np
 import pytest
 import torch
@@ -124,7 +127,10 @@ def test_names_that_lead_out_of_the_root_on_windows_are_refused(tmp_path, name):
         inside(tmp_path, name)
 
 
-@pytest.mark.parametrize("name", ["a\0b", "\ud800", "a" * 300, "a/" + "ü" * 200, "a/" * 3000])
+@pytest.mark.parametrize(
+    "name",
+    ["a\0b", "\ud800", "a" * 300, "a/" + "ü" * 200, "a/" * 3000, ("ü" * 100 + "/") * 15 + "a"],
+)
 def test_names_that_no_file_can_have_are_refused(tmp_path, name):
     with pytest.raises(DataError, match="is a name that no file can have"):
         locate(tmp_path, name)
@@ -166,3 +172,57 @@ def test_a_film_that_was_replaced_is_looked_at_anew(make_clip):
     assert FrameSource(path, 10.0).duration_s == pytest.approx(2.0)
     make_clip(frames=30)
     assert FrameSource(path, 10.0).duration_s == pytest.approx(3.0)
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("A.MP4", "A"),
+        ("A.Mkv", "A"),
+        ("c.avi", "c.avi"),
+        ("c.AVI", "c.avi"),
+        ("c.avi.webm", "c.avi"),
+        ("d.e.mov", "d.e"),
+        (unicodedata.normalize("NFD", "é.mp4"), "é"),
+        (unicodedata.normalize("NFC", "é.MP4"), unicodedata.normalize("NFD", "é")),
+    ],
+)
+def test_a_film_is_found_whichever_way_its_name_is_written(tmp_path, file, name):
+    path = tmp_path / "videos" / file
+    path.parent.mkdir()
+    path.touch()
+    assert locate(tmp_path, name) == path
+
+
+def test_a_folder_of_frames_is_found_whichever_way_its_letters_are_composed(tmp_path):
+    folder = tmp_path / "frames" / unicodedata.normalize("NFD", "é")
+    folder.mkdir(parents=True)
+    assert locate(tmp_path, unicodedata.normalize("NFC", "é")) == folder
+
+
+def test_a_folder_is_listed_once_for_all_films_that_are_missing_in_it(tmp_path, monkeypatch):
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "z.MKV").touch()
+    listings = []
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda folder: listings.append(folder) or scandir(folder))
+    found = [locate(tmp_path, f"{i}") for i in range(100)]
+    assert found[7] == tmp_path / "videos" / "7.mp4"
+    assert len(listings) == 1
+
+
+@pytest.mark.parametrize("suffix", [".jpeg", ".JPG", ".JPEG"])
+def test_frames_may_have_another_suffix_of_jpeg(jpegs, suffix):
+    expected, _ = FrameSource(jpegs, 10.0).read([0.0, 0.2], whole)
+    for path in list(jpegs.iterdir()):
+        path.rename(path.with_suffix(suffix))
+    source = FrameSource(jpegs, 10.0)
+    frames, _ = source.read([0.0, 0.2], whole)
+    assert torch.equal(frames, expected)
+    assert source.duration_s > 0.2
+
+
+def test_pictures_of_a_folder_may_be_written_to(jpegs):
+    lent = []
+    FrameSource(jpegs, 10.0).read([0.0], lambda picture: lent.append(picture) or whole(picture))
+    assert lent[0].flags.writeable  # torch warns of arrays that are not

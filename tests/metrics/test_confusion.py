@@ -1,7 +1,7 @@
 import pytest
 
-from mmavlm.errors import ConfigError, DataError
-from mmavlm.metrics import confusion
+from mmavlm.errors import ConfigError
+from mmavlm.metrics import confusion, unlike
 
 
 def test_confusion_counts_answers_by_truth_with_others_last():
@@ -15,9 +15,13 @@ def test_confusion_of_nothing_is_all_zero():
     assert confusion([], [], ["a", "b"]).tolist() == [[0, 0, 0], [0, 0, 0]]
 
 
-def test_a_truth_outside_the_classes_is_refused():
-    with pytest.raises(DataError, match=r"the truth 'western' is none of the classes \['comedy'\]"):
-        confusion(["comedy", "western"], ["comedy", "comedy"], ["comedy"])
+def test_what_is_truly_none_of_the_classes_is_not_counted():
+    counts = confusion(["comedy", "western"], ["comedy", "comedy"], ["comedy"])
+    assert counts.tolist() == [[1, 0]]
+
+
+def test_of_classes_that_read_alike_the_first_stands():
+    assert unlike(["dog", "Cat", "cat ", "bird", "DOG"]) == ["dog", "Cat", "bird"]
 
 
 def test_classes_that_are_the_same_text_are_refused():

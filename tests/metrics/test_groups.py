@@ -25,6 +25,16 @@ def test_groups_equal_a_count_by_hand(rows):
     assert metric.compute()["accuracy"] == pytest.approx(sum(groups.values()) / len(groups))
 
 
+def test_a_group_of_which_a_question_is_missing_counts_for_nothing():
+    metric = GroupAccuracy()
+    metric.update(list("012"), ["a", "b", "b"], [True, True, False], [2, 2, 2])
+    values = metric.compute()
+    assert (values["accuracy"], values["count"], values["incomplete"]) == (0, 1, 1)
+    assert (values["item_accuracy"], values["items"]) == (2 / 3, 3)
+    metric.update(["3"], ["a"], [True], [2])
+    assert (metric.compute()["accuracy"], metric.compute()["incomplete"]) == (0.5, 0)
+
+
 def triplets(*rows):
     """A metric that has seen triplets of answers: to the true, in- and out-of-video caption."""
     metric = SAHRatio()

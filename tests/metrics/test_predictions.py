@@ -74,6 +74,17 @@ def test_broken_and_repeated_rows_are_named_by_file_and_line(file):
         (changed(ROWS[1], references=[]), "line 2: 'references' must be a list of texts, got []"),
         (changed(ROWS[1], references=[3]), "line 2: 'references' must be a text, got 3"),
         (changed(ROWS[1], compare="last"), "line 2: 'compare' must be one of whole, first_word"),
+        ("[" * 100_000, "line 2: no JSON (maximum recursion depth"),
+        (changed(ROWS[1], said=5), "line 2: 'said' must be a list of texts, got 5"),
+        (changed(ROWS[1], said="abc"), "line 2: 'said' must be a list of texts, got 'abc'"),
+        (
+            changed(ROWS[2], item_id="i1", answers=[], said=["a"]),
+            "line 2: item 'i1' has 'said', but no 'answers'",
+        ),
+        (
+            changed(ROWS[1], answers=[{"text": "a", "log_prob": 10**400}]),
+            "line 2: 'log_prob' is a number beyond all floats",
+        ),
         (changed(ROWS[1], compare="first_word"), "line 2: task 'qa' is compared by first_word"),
     ],
 )
@@ -81,6 +92,11 @@ def test_a_row_that_cannot_be_used_is_told_with_its_reason(file, line, message):
     with pytest.raises(DataError, match="rows that cannot be used") as raised:
         read_predictions(edited(file, l2=line))
     assert message in str(raised.value)
+
+
+def test_blank_lines_at_the_end_and_a_byte_order_mark_are_no_rows(file):
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes() + b"\n \n")
+    assert read_predictions(file) == ROWS
 
 
 def test_only_the_first_of_many_broken_rows_are_named(tmp_path):

@@ -208,3 +208,11 @@ def test_frames_that_are_no_images_are_refused():
 def test_a_row_with_a_cell_too_few_is_refused():
     with pytest.raises(ValueError, match=r"Table 'x': a row must have 2 cells, got \['1'\]"):
         Table("x", ["a", "b"], [["1"]])
+
+
+def test_items_without_a_row_in_the_matrix_are_told_of(tmp_path):
+    said = "more items are not shown"
+    report = full_report()
+    assert said not in written(tmp_path, report)
+    short = Confusion("a", ["b"], torch.zeros(1, 2), left_out=7)
+    assert f"7 {said}" in written(tmp_path, replace(report, confusions=[short]))

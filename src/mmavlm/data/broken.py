@@ -10,6 +10,7 @@ from mmavlm.errors import DataError
 log = logging.getLogger(__name__)
 
 LISTED = 10
+SEPARATOR = ": "  # between the name of a video and what is wrong with it
 
 
 class BrokenBudget:
@@ -53,10 +54,17 @@ class BrokenBudget:
 
     def _parted(self, entry: str) -> tuple[str, str]:
         """Video and reason; a video's name may itself hold a colon."""
-        known = (name for videos in self.videos.values() for name in videos)
-        starts = [name for name in known if entry.startswith(f"{name}: ")]
-        name = max(starts, key=len, default=entry.partition(": ")[0])
-        return name, entry[len(name) + len(": ") :]
+        name = self.named(entry) or entry.partition(SEPARATOR)[0]
+        return name, entry[len(name) + len(SEPARATOR) :]
+
+    def named(self, entry: str) -> str | None:
+        """The longest name of a known video that an entry begins with."""
+        end = entry.rfind(SEPARATOR)
+        while end >= 0:
+            if any(entry[:end] in videos for videos in self.videos.values()):
+                return entry[:end]
+            end = entry.rfind(SEPARATOR, 0, end + len(SEPARATOR) - 1)
+        return None
 
     def _exceeded(self, split: str, lost: list[str], videos: int) -> DataError:
         listed = "\n  ".join(f"{name}: {self.reasons[name]}" for name in lost[:LISTED])

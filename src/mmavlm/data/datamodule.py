@@ -16,6 +16,7 @@ from mmavlm.data.order import Draw, Length
 from mmavlm.data.probe_index import ProbeIndex
 from mmavlm.errors import ConfigError, DataError
 from mmavlm.interfaces import VideoItem
+from mmavlm.metrics import normalise_answer
 
 log = logging.getLogger(__name__)
 
@@ -135,12 +136,32 @@ class VideoDataModule(SplitLoaders):
             self.broken.expect(split, sources)
             self.broken.add(f"{name}: {sources[name]} does not exist" for name in sorted(missing))
             self._items[split] = [item for item in items if item.video_id not in missing]
+            if split != "train":
+                self._tell_unknown(split)
         return self._items[split]
 
     @property
     def classes(self) -> dict[str, list[str]]:
         """Task → class names; tasks with open answers are absent."""
         return self.reader.classes(self.root, self.task)
+
+    def _tell_unknown(self, split: str) -> None:
+        """Warn of truths that training has no class of, since no ranked answer is right there."""
+        items = [item for item in self._items[split] if item.label is None]
+        classes = self.classes if items else {}
+        known = {task: {*map(normalise_answer, names)} for task, names in classes.items()}
+        for task, names in known.items():
+            truths = [i.target for i in items if i.task == task]
+            unknown = [truth for truth in truths if normalise_answer(truth) not in names]
+            if unknown:
+                log.warning(
+                    "%d %s items of task %s are of classes that the training split does not have, "
+                    "such as %r: ranked answers are wrong there",
+                    len(unknown),
+                    split,
+                    task,
+                    min(unknown),
+                )
 
     def dataset(self, split: str) -> VideoDataset:
         """The dataset of a split; that of training draws and crops at random."""

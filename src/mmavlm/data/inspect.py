@@ -14,7 +14,7 @@ from rich.progress import track
 from rich.table import Table
 
 from mmavlm.data.datamodule import ReaderWithClasses, TellsSkipped, asked_once
-from mmavlm.data.readers.annotations import SPLITS
+from mmavlm.data.readers.annotations import SPLITS, listed
 from mmavlm.data.sources import FrameSource
 from mmavlm.data.video import Picture
 from mmavlm.errors import ConfigError, DataError, VideoError
@@ -114,7 +114,7 @@ def inspect(
     found = {split: _inspect_split(reader, root, split, task, decode) for split in splits}
     if all(split.problem for split in found.values()):
         raise DataError(next(split.problem for split in found.values() if split.problem))
-    tasks = [task] if isinstance(task, str) else list(task or ())
+    tasks = listed(task)
     return Inspection(str(root), tasks, found)
 
 
@@ -129,8 +129,8 @@ def _inspect_split(
     except DataError as error:
         return SplitInspection(problem=str(error), skipped_entries=len(skipped), skipped=skipped)
     sources = {item.video_id: item.source for item in items}
-    missing = [name for name, source in sources.items() if not source.exists()]
-    present = {name: source for name, source in sources.items() if name not in set(missing)}
+    present = {name: source for name, source in sources.items() if source.exists()}
+    missing = [name for name in sources if name not in present]
     broken = _broken(present) if decode else {}
     return SplitInspection(
         items=len(items),

@@ -235,10 +235,7 @@ class MixedBudget:
         return "; ".join(f"{name}: {budget.summary()}" for name, budget in self.budgets.items())
 
     def _is_of(self, entry: str, name: str) -> bool:
-        if entry.startswith(name + BEHIND_SET):
-            return True
-        videos = self.budgets[name].videos.values()
-        return any(entry.startswith(f"{video}: ") for split in videos for video in split)
+        return entry.startswith(name + BEHIND_SET) or self.budgets[name].named(entry) is not None
 
 
 def named(item: VideoItem, name: str) -> VideoItem:

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from mmavlm.data.readers.annotations import listed
 from mmavlm.data.readers.pope import STRATEGIES
 from mmavlm.errors import ConfigError, DataError
 from mmavlm.files import write_whole
@@ -84,10 +85,11 @@ class ProbeMaker:
         *,
         per_film: int = 3,
         agree: int = 2,
-        leave_out: Sequence[str] = (),
+        leave_out: str | Sequence[str] = (),
         seed: int = 42,
     ) -> None:
-        if unknown := sorted(set(leave_out) - set(vocabulary.names)):
+        self.leave_out = frozenset(listed(leave_out))
+        if unknown := sorted(self.leave_out - set(vocabulary.names)):
             raise ConfigError(f"leave_out names {unknown}, which the vocabulary does not have")
         for name, value in (("per_film", per_film), ("agree", agree)):
             if value < 1:
@@ -97,7 +99,6 @@ class ProbeMaker:
         self.per_film = per_film
         self.agree = agree
         self.seed = seed
-        self.leave_out = frozenset(leave_out)
         self.frequency = Counter(
             name for film in films for name in film.named if name not in self.leave_out
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -21,6 +22,7 @@ from mmavlm.errors import ConfigError, DataError, VideoError
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".flv", ".ts")
 FRAME_NAME = "frame{:06d}.jpg"  # counted from 1
+OTHER_SUFFIXES = (".jpeg", ".JPG", ".JPEG")  # that others may have given frames
 LONGEST_PART, LONGEST_NAME = 250, 2000  # file systems take parts of 255 bytes, paths of 4096
 KINDS = ("auto", "video", "frames")
 
@@ -28,8 +30,8 @@ KINDS = ("auto", "video", "frames")
 def locate(root: Path, name: str, kind: str = "auto") -> Path:
     """The folder `<root>/frames/<name>` or the file `<root>/videos/<name>.<suffix>`.
 
-    With `auto` an existing folder of frames comes first. A source that does not exist is returned
-    all the same, as the place where it is missed.
+    With `auto` an existing folder of frames comes first; for the film see `film_at`. A source that
+    does not exist is returned all the same, as the place where it is missed.
 
     Raises:
         ConfigError: if `kind` is unknown.
@@ -40,13 +42,48 @@ def locate(root: Path, name: str, kind: str = "auto") -> Path:
             f"data.reader.source={kind!r} is unknown; choose one of {', '.join(KINDS)}"
         )
     folder = inside(root / "frames", name)
-    if kind == "frames" or (kind == "auto" and folder.is_dir()):
-        return folder
-    stem = inside(root / "videos", name)
-    for suffix in VIDEO_SUFFIXES:
-        if (path := stem.with_name(stem.name + suffix)).is_file():
-            return path
-    return stem.with_name(stem.name + VIDEO_SUFFIXES[0])
+    written = (folder.with_name(form) for form in _forms(folder.name))
+    if kind != "video" and (there := next((path for path in written if path.is_dir()), None)):
+        return there
+    return folder if kind == "frames" else film_at(inside(root / "videos", name))
+
+
+def film_at(path: Path) -> Path:
+    """The film of a name that may lack its suffix, or the place where it is missed.
+
+    Suffixes may be in capitals, and letters with accents composed or not (Unicode's NFC and NFD):
+    file systems and archives change both.
+    """
+    whole = path.suffix.lower() in VIDEO_SUFFIXES
+    usual = path if whole else path.with_name(path.name + VIDEO_SUFFIXES[0])
+    if usual.is_file():
+        return usual
+    try:
+        there = _films(path.parent, path.parent.stat().st_mtime_ns)
+    except (FileNotFoundError, NotADirectoryError):
+        return usual
+    names = [path.name] if whole else []
+    found = (there.get(_plain(name)) for name in names + [path.name + s for s in VIDEO_SUFFIXES])
+    return next((path.with_name(name) for name in found if name is not None), usual)
+
+
+@lru_cache(maxsize=64)
+def _films(folder: Path, changed: int) -> dict[str, str]:
+    """The files of a folder that may be films, by their plain names; `changed` is when it was."""
+    names = sorted(entry.name for entry in os.scandir(folder))
+    return {_plain(name): name for name in names if Path(name).suffix.lower() in VIDEO_SUFFIXES}
+
+
+def _plain(name: str) -> str:
+    """A name with composed letters and a suffix without capitals."""
+    stem, dot, suffix = unicodedata.normalize("NFC", name).rpartition(".")
+    return stem + dot + suffix.lower()
+
+
+def _forms(name: str) -> list[str]:
+    """A name as it is, and with its letters composed and not."""
+    forms = () if name.isascii() else ("NFC", "NFD")
+    return list(dict.fromkeys([name, *(unicodedata.normalize(form, name) for form in forms)]))
 
 
 def inside(root: Path, name: str) -> Path:
@@ -71,10 +108,11 @@ def inside(root: Path, name: str) -> Path:
 def _possible(name: str) -> bool:
     """Whether files can have the name, with room for a suffix."""
     try:
-        parts = name.encode().split(b"/")
+        whole = name.encode()
     except UnicodeEncodeError:  # half of a pair that stands for one character
         return False
-    return "\0" not in name and max(map(len, parts)) <= LONGEST_PART and len(name) <= LONGEST_NAME
+    parts = map(len, whole.split(b"/"))
+    return "\0" not in name and max(parts) <= LONGEST_PART and len(whole) <= LONGEST_NAME
 
 
 class FrameSource:
@@ -137,7 +175,8 @@ def count_frames(folder: Path) -> int:
     Raises:
         VideoError: if it holds none, or some are missing in between.
     """
-    names = (re.fullmatch(r"frame(\d{6,})\.jpg", entry.name) for entry in os.scandir(folder))
+    pattern = re.compile(r"frame(\d{6,})\.(?:jpe?g|JPE?G)")
+    names = (pattern.fullmatch(entry.name) for entry in os.scandir(folder))
     numbers = {int(name[1]) for name in names if name}
     if not numbers:
         raise VideoError(
@@ -170,6 +209,9 @@ def _read_jpegs(
 
 def _read_jpeg(folder: Path, number: int, to_tensor: ToTensor) -> Tensor:
     path = folder / FRAME_NAME.format(number + 1)
+    if not path.exists():
+        others = (path.with_suffix(suffix) for suffix in OTHER_SUFFIXES)
+        path = next((other for other in others if other.exists()), path)
     try:
         with Image.open(path, formats=("JPEG", "PNG", "WEBP")) as image:
             if image.width * image.height > MAX_PIXELS:
@@ -177,7 +219,8 @@ def _read_jpeg(folder: Path, number: int, to_tensor: ToTensor) -> Tensor:
                     f"{path} has {image.width}×{image.height} pixels, more than {MAX_PIXELS}; "
                     "extract the frames again"
                 )
-            return to_tensor(np.asarray(image.convert("RGB")))
+            # copied, as what Pillow lends cannot be written to, and torch warns of that
+            return to_tensor(np.array(image.convert("RGB")))
     except FileNotFoundError:
         raise _missing(path, count_frames(folder)) from None
     # what Pillow raises for pictures that it does not know, that are cut off, broken, or huge

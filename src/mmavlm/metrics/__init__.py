@@ -4,7 +4,7 @@ from mmavlm.metrics.answers import AnswerAccuracy, Compare, Rule, answer_accurac
 from mmavlm.metrics.captions import CaptionScores, check_monitor, left_out, score_captions
 from mmavlm.metrics.chair import Chair
 from mmavlm.metrics.comparison import Comparison, Difference, compare_predictions
-from mmavlm.metrics.confusion import confusion
+from mmavlm.metrics.confusion import confusion, unlike
 from mmavlm.metrics.groups import GroupAccuracy
 from mmavlm.metrics.intervals import McNemar, bootstrap_interval, paired_mcnemar, wilson_interval
 from mmavlm.metrics.objects import ObjectVocabulary
@@ -66,6 +66,7 @@ __all__ = [
     "read_predictions",
     "retrieval_recall",
     "score_captions",
+    "unlike",
     "wilson_interval",
     "write_predictions",
 ]

@@ -204,12 +204,16 @@ def feed_triplets(metric: Any, items: Sequence[VideoItem], answers: Sequence[str
 def feed_yes_no_groups(
     metric: Any, items: Sequence[VideoItem], answers: Sequence[str], *, key: str, parsing: str
 ) -> None:
-    """The group of each item under a key of its meta, right where the yes or no is the truth."""
+    """The group of each item under a key of its meta, right where the yes or no is the truth.
+
+    How many questions the group has stands in the meta under `<key>_size`.
+    """
     right = [
         parse_yes_no(answer, parsing) == parse_yes_no(item.target)
         for item, answer in zip(items, answers, strict=True)
     ]
-    metric.update(_ids(items), [str(item.meta[key]) for item in items], right)
+    sizes = [int(item.meta[f"{key}_size"]) for item in items]
+    metric.update(_ids(items), [str(item.meta[key]) for item in items], right, sizes)
 
 
 def feed_letter_groups(metric: Any, items: Sequence[VideoItem], answers: Sequence[str]) -> None:

@@ -110,8 +110,8 @@ def read_predictions(path: Path, rule: Rule | None = None) -> list[Prediction]:
     lines: dict[str, int] = {}
     broken: list[str] = []
     # not splitlines: a text may hold other ends of a line, such as U+2028
-    content = path.read_text(encoding="utf-8", errors="replace").split("\n")
-    for number, line in enumerate(content[: -1 if content[-1] == "" else None], start=1):
+    content = path.read_text(encoding="utf-8-sig", errors="replace").rstrip().split("\n")
+    for number, line in enumerate(content if content != [""] else [], start=1):
         try:
             row = _parsed(line, rule)
         except _RowError as error:
@@ -160,7 +160,7 @@ class _RowError(Exception):
 def _parsed(line: str, rule: Rule | None) -> Prediction:
     try:
         values = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _RowError(f"no JSON ({error})" if line.strip() else "empty") from None
     if not isinstance(values, dict):
         raise _RowError(f"expected an object, got {type(values).__name__}")
@@ -171,6 +171,11 @@ def _parsed(line: str, rule: Rule | None) -> Prediction:
     answers, ranking = (_answers(values.get(key), key) for key in ("answers", "ranking"))
     if not answers and not ranking:
         raise _RowError(f"item {texts['item_id']!r} has no answer")
+    said = values.get("said") or []
+    if not isinstance(said, list):
+        raise _RowError(f"'said' must be a list of texts, got {said!r}")
+    if said and not answers:
+        raise _RowError(f"item {texts['item_id']!r} has 'said', but no 'answers' it was read as")
     references = values.get("references")
     if not isinstance(references, list) or not references:
         raise _RowError(f"'references' must be a list of texts, got {references!r}")
@@ -184,7 +189,7 @@ def _parsed(line: str, rule: Rule | None) -> Prediction:
         ranking=ranking,
         references=[_text(text, "references") for text in references],
         compare=compare,
-        said=[_text(text, "said") for text in values.get("said") or ()],
+        said=[_text(text, "said") for text in said],
     )
 
 
@@ -202,7 +207,11 @@ def _answers(values: Any, key: str) -> list[Answer]:
         log_prob = value.get("log_prob") if isinstance(value, dict) else None
         if not isinstance(log_prob, float | int):
             raise _RowError(f"{key!r} must hold text and log_prob, got {value!r}")
-        answers.append(Answer(_text(value.get("text"), "text"), float(log_prob)))
+        try:
+            number = float(log_prob)
+        except OverflowError:
+            raise _RowError("'log_prob' is a number beyond all floats") from None
+        answers.append(Answer(_text(value.get("text"), "text"), number))
     return answers
 
 

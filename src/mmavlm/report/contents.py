@@ -47,6 +47,8 @@ class Curve:
 class Confusion:
     """Counts (C,C+1): true class in rows, answered class in columns, other answers in the last.
 
+    `left_out` items are truly none of the classes and have no row.
+
     Raises:
         ValueError: if the counts do not have that shape.
     """
@@ -54,6 +56,7 @@ class Confusion:
     title: str
     classes: Sequence[str]
     counts: Tensor | NDArray[np.int64]
+    left_out: int = 0
 
     def __post_init__(self) -> None:
         expected = (len(self.classes), len(self.classes) + 1)

@@ -73,7 +73,12 @@ def _heat_map(confusion: Confusion) -> dict[str, Any]:
         shares = row / max(total, 1)
         cells = list(zip(row.tolist(), shares.tolist(), strict=True))
         rows.append((name, index, cells, total, shares[index] if total else None))
-    return {"title": confusion.title, "classes": confusion.classes, "rows": rows}
+    return {
+        "title": confusion.title,
+        "classes": confusion.classes,
+        "rows": rows,
+        "left_out": confusion.left_out,
+    }
 
 
 def _film_strip(sample: SampleAnswer) -> dict[str, Any]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from typing_extensions import TypedDict
 
 from mmavlm.data.readers import json_files
+from mmavlm.data.sources import inside
 from mmavlm.errors import ConfigError, DataError
 from mmavlm.interfaces import VideoItem
 from mmavlm.options import Options, Style, read_options
@@ -41,7 +42,7 @@ class Row:
             DataError: naming file, row, key and the keys that came.
         """
         value = self.values.get(key)
-        if value is None or value == "":
+        if absent(value):
             raise self.error(
                 f"key {key!r} is missing or empty; the row has {sorted(map(str, self.values))}"
             )
@@ -57,26 +58,30 @@ class Row:
         if value is None or value == "":
             return None
         try:
-            number = float(value)
+            number = math.nan if isinstance(value, bool) else float(value)
         except (TypeError, ValueError, OverflowError):
             number = math.nan
         if not 0 <= number < math.inf:
             raise self.error(f"{key!r} must be a number of at least 0, got {value!r}")
         return number
 
-    def whole(self, key: str) -> int:
-        """A whole number from 1 to `MOST`.
+    def whole(self, key: str, *, cut: bool = False) -> int:
+        """A whole number from 1 to `MOST`; with `cut` a fraction behind it is dropped.
 
         Raises:
             DataError: naming file, row, key and what came.
         """
         value = self.need(key)
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not 1 <= value <= MOST or value != int(value):
+        try:
+            number = math.nan if isinstance(value, bool) else float(value)
+        except (TypeError, ValueError, OverflowError):
+            number = math.nan
+        if not 1 <= number <= MOST or (number != int(number) and not cut):
+            whole = "number" if cut else "whole number"
             raise self.error(
-                f"{key!r} must be a whole number of at least 1, got {value!r} (at most {MOST})"
+                f"{key!r} must be a {whole} of at least 1, got {value!r} (at most {MOST})"
             )
-        return int(value)
+        return int(number)
 
     def text(self, key: str) -> str:
         """A text, as it stands; a number is taken for one.
@@ -88,6 +93,11 @@ class Row:
         if not isinstance(value, str | int | float) or isinstance(value, bool):
             raise self.error(f"{key!r} must be a text, got {value!r}")
         return str(value)
+
+    def name(self, key: str, other: str) -> str:
+        """A text, or `other` where the key is absent or empty; 0 is a name."""
+        value = self.values.get(key)
+        return other if absent(value) else str(value)
 
     def words(self, key: str, max_words: int = 50) -> str:
         """A text as MA-LMM cleans it up (see `clean_caption`).
@@ -114,10 +124,8 @@ class Row:
         texts = value.split("|") if isinstance(value, str) else value
         if not isinstance(texts, list) or not all(isinstance(t, str | int | float) for t in texts):
             raise self.error(f"{key!r} must be a list of texts, got {value!r}")
-        try:
+        with self.placed():
             return read_options([str(text).strip() for text in texts], style, right)
-        except DataError as error:
-            raise self.error(str(error)) from None
 
     def stretch_s(self, start: str = "start_s", end: str = "end_s") -> tuple[float, float | None]:
         """The seconds under `start` (0 where absent) and `end` (None where absent), in order.
@@ -139,9 +147,40 @@ class Row:
         place = f"{self.place}, {key!r}"
         return Row(self.path, place, _object(self.path, place, self.need(key)))
 
+    def below(self, root: Path, name: str) -> Path:
+        """`root / name`, a name of the row's (see `sources.inside`).
+
+        Raises:
+            DataError: naming file, row and name, if it leads out or no file can have it.
+        """
+        with self.placed():
+            return inside(root, name)
+
+    @contextmanager
+    def placed(self) -> Iterator[None]:
+        """DataErrors from within say where the row stands.
+
+        Raises:
+            DataError: naming file and row.
+        """
+        try:
+            yield
+        except DataError as error:
+            raise self.error(str(error)) from None
+
     def error(self, what: str) -> DataError:
         """A DataError that says where the row stands."""
         return DataError(f"{self.path}, {self.place}: {what}")
+
+
+def listed(values: str | Sequence[str] | None) -> list[str]:
+    """A setting that is a list, of which a single text may be given, or nothing."""
+    return [values] if isinstance(values, str) else list(values or ())
+
+
+def absent(value: Any) -> bool:
+    """Whether a value stands for none: null, the empty text, or NaN, as tables have them."""
+    return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
 
 
 def known_split(split: str) -> str:
@@ -235,11 +274,12 @@ def read_rows(path: Path) -> Iterator[Row]:
 
 
 def _csv_rows(path: Path, file: Iterable[str]) -> Iterator[Row]:
-    reader = csv.DictReader(file, restkey="")
+    reader: csv.DictReader[Any] = csv.DictReader(file)
     for values in reader:
         row = Row(path, f"line {reader.line_num}", values)
-        if surplus := values.pop("", None):
+        if surplus := values.pop(None, None):
             raise row.error(f"{len(surplus)} columns too many; put texts with commas in quotes")
+        values.pop("", None)  # the numbers of the rows, as pandas writes them
         yield row
 
 
@@ -249,7 +289,7 @@ def _json_rows(path: Path, file: Iterable[str]) -> Iterator[Row]:
             continue
         place = f"line {number}"
         try:
-            values = json.loads(line)
+            values = json_files.loads(line)
         except json_files.NOT_JSON as error:
             raise DataError(f"{path}, {place} is not JSON: {error}") from None
         yield Row(path, place, _object(path, place, values))

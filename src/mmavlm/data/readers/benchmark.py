@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from mmavlm.data.readers.annotations import Row, distinct
-from mmavlm.data.readers.entries import refuse_none_left, told
+from mmavlm.data.readers.annotations import Row, listed
+from mmavlm.data.readers.entries import Items, SkippingReader, refuse_none_left, told, usable
 from mmavlm.errors import ConfigError, DataError
 from mmavlm.interfaces import VideoItem
 from mmavlm.metrics import parse_yes_no
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 QUESTION = "{question}"  # where a prompt takes the question
 
 
-class BenchmarkReader(ABC):
+class BenchmarkReader(SkippingReader):
     """Questions of a benchmark, which has a test split alone; its parts are the tasks.
 
     `folder` lies below the data root, `prompt` holds `{question}`, `parsing` says how answers are
@@ -49,7 +49,7 @@ class BenchmarkReader(ABC):
             ConfigError: if a part is unknown.
             DataError: if another split is asked for, or nothing of the annotation can be used.
         """
-        items, skipped = self._read(root, split, task)
+        items, skipped = self.read(root, split, task)
         refuse_none_left(len(items), skipped)
         if skipped:
             log.warning(
@@ -57,11 +57,7 @@ class BenchmarkReader(ABC):
                 self.name,
                 told(skipped, len(items) + len(skipped)),
             )
-        return distinct(items, Path(root) / self.folder)
-
-    def skipped(self, root: Path, split: str, task: str | Sequence[str] | None) -> dict[str, str]:
-        """Entry → reason, for those that cannot be used."""
-        return self._read(root, split, task)[1]
+        return items
 
     def classes(self, root: Path, task: str | Sequence[str] | None) -> dict[str, list[str]]:
         """Answers are generated, so that what they say can be read as the benchmark does."""
@@ -87,28 +83,24 @@ class BenchmarkReader(ABC):
         """A question as it is put to the model."""
         return self.prompt.replace(QUESTION, question)
 
-    def _read(
-        self, root: Path, split: str, task: str | Sequence[str] | None
-    ) -> tuple[list[VideoItem], dict[str, str]]:
+    def read(self, root: Path, split: str, task: str | Sequence[str] | None) -> Items:
+        """The questions of the given parts, and entry → reason of what was left out."""
         if split != "test":
             raise DataError(
                 f"{self.name} is a benchmark: it has a test split alone, and {split} was asked "
                 "for; run it with mmavlm.evaluate, or beside training with callbacks=hallucination"
             )
-        tasks = [task] if isinstance(task, str) else list(task or ())
+        tasks = listed(task)
         if self.parts and (unknown := sorted(set(tasks) - set(self.parts))):
             raise ConfigError(
                 f"data.task={unknown} is no part of {self.name}; choose of {', '.join(self.parts)}"
             )
         root = Path(root) / self.folder
-        items: list[VideoItem] = []
-        skipped = {}
-        for part, row in self.entries(root, tasks):
-            try:
-                items += self.items(root, part, row)
-            except DataError as error:
-                skipped[f"{row.path.name}, {row.place}"] = str(error)
-        return items, skipped
+        return usable(
+            self.entries(root, tasks),
+            lambda part, row: self.items(root, part, row),
+            lambda part, row: f"{row.path.name}, {row.place}",
+        )
 
 
 def yes_or_no(row: Row, key: str) -> str:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing_extensions import Unpack
 
 from mmavlm.data.readers.annotations import Row, SplitFiles, SplitNames, distinct, refuse_task
-from mmavlm.data.sources import inside
+from mmavlm.data.readers.entries import Items, SkippingReader, usable
+from mmavlm.data.sources import film_at
 from mmavlm.interfaces import VideoItem
 
 PROMPT = "what does the video describe?"
@@ -50,9 +51,9 @@ class CaptionReader:
         start_s, end_s = row.stretch_s()
         caption = row.words("caption", self.max_words)
         return VideoItem(
-            item_id=str(row.values.get("id") or f"{video}, {row.place}"),
+            item_id=row.name("id", f"{video}, {row.place}"),
             video_id=video,
-            source=inside(root, video),
+            source=row.below(root, video),
             prompt=PROMPT,
             target=caption,
             task="caption",
@@ -62,7 +63,7 @@ class CaptionReader:
         )
 
 
-class WebVidReader(CaptionReader):
+class WebVidReader(SkippingReader):
     """WebVid's csv: columns `videoid,name,page_dir`, films in `videos/<page_dir>/<videoid>.mp4`."""
 
     def __init__(
@@ -71,15 +72,34 @@ class WebVidReader(CaptionReader):
         max_words: int = 50,
         **named: Unpack[SplitNames],
     ) -> None:
-        super().__init__(folder, max_words, **named)
+        self.files = SplitFiles(folder, **named)
+        self.max_words = max_words
 
-    def _item(self, root: Path, row: Row) -> VideoItem:
-        video_id, page = str(row.need("videoid")), row.need("page_dir")
+    def classes(self, root: Path, task: str | Sequence[str] | None) -> dict[str, list[str]]:
+        """Captions are open: no classes."""
+        return {}
+
+    def read(self, root: Path, split: str, task: str | Sequence[str] | None) -> Items:
+        """One item a row, and row → reason of what was left out.
+
+        Raises:
+            ConfigError: if a task is given.
+            DataError: if the file is missing or broken.
+        """
+        refuse_task(task, "captions")
+        videos = Path(root) / self.files.folder / "videos"
+        return usable(
+            ((row.place, row) for row in self.files.rows(Path(root), split)),
+            lambda _, row: [self._item(videos, row)],
+        )
+
+    def _item(self, videos: Path, row: Row) -> VideoItem:
+        video_id, page = row.text("videoid"), row.text("page_dir")
         caption = row.words("name", self.max_words)
         return VideoItem(
             item_id=video_id,
             video_id=video_id,
-            source=inside(root / self.files.folder / "videos", f"{page}/{video_id}.mp4"),
+            source=film_at(row.below(videos, f"{page}/{video_id}")),
             prompt=PROMPT,
             target=caption,
             task="caption",

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from mmavlm.data.readers.annotations import Row, read_rows
+from mmavlm.data.readers.annotations import Row, listed, read_rows
 from mmavlm.data.readers.benchmark import QUESTION, BenchmarkReader, yes_or_no
 from mmavlm.data.readers.json_files import require
-from mmavlm.data.sources import VIDEO_SUFFIXES, inside
+from mmavlm.data.sources import film_at
 from mmavlm.interfaces import VideoItem
 from mmavlm.metrics.benchmarks import Benchmark, elv_halluc
 from mmavlm.metrics.sah import KINDS
@@ -34,13 +34,13 @@ class ELVHallucReader(BenchmarkReader):
         prompt: str = QUESTION,
         parsing: str = "strict",
         videos: str = "videos",
-        video_key: Sequence[str] = ("video", "video_path", "video_name", "video_id"),
-        question_key: Sequence[str] = ("question", "prompt", "caption"),
+        video_key: str | Sequence[str] = ("video", "video_path", "video_name", "video_id"),
+        question_key: str | Sequence[str] = ("question", "prompt", "caption"),
     ) -> None:
         super().__init__(folder, prompt, parsing)
         self.videos = videos
-        self.video_key = tuple(video_key)
-        self.question_key = tuple(question_key)
+        self.video_key = tuple(listed(video_key))
+        self.question_key = tuple(listed(question_key))
 
     def scores(self, tasks: Sequence[str]) -> Benchmark:
         """Accuracies of pairs and their ratio, by aspect and over all."""
@@ -66,13 +66,12 @@ class ELVHallucReader(BenchmarkReader):
         question = row.text(key)
         if key == "caption":
             question = f"{CAPTION_QUESTION}\n{question}"
-        suffixed = video.lower().endswith(VIDEO_SUFFIXES)
         truth = yes_or_no(row, "ref_answer")
         return [
             VideoItem(
                 item_id=f"{row.values['triplet']}, {kind}",
                 video_id=video,
-                source=inside(root / self.videos, video if suffixed else f"{video}.mp4"),
+                source=film_at(row.below(root / self.videos, video)),
                 prompt=self.ask(question),
                 target=truth,
                 task=task,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from typing_extensions import Unpack
@@ -17,6 +18,7 @@ from mmavlm.data.readers.annotations import (
 )
 from mmavlm.data.readers.json_files import require
 from mmavlm.errors import DataError
+from mmavlm.interfaces import VideoItem
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +28,65 @@ SUBSETS = {name: name for name in SPLITS} | {
     "validation": "val",
     "testing": "test",
 }
+
+Items = tuple[list[VideoItem], dict[str, str]]  # and entry → reason of those left out
+
+
+class SkippingReader(ABC):
+    """A reader of published files: entries that cannot be used are left out and told."""
+
+    def __call__(self, root: Path, split: str, task: str | Sequence[str] | None) -> list[VideoItem]:
+        """The items of a split; what was left out is logged.
+
+        Raises:
+            ConfigError: if the task or the split is unknown.
+            DataError: if the annotation is missing or broken, or none of its entries can be used.
+        """
+        items, skipped = self.read(Path(root), split, task)
+        refuse_none_left(len(items), skipped)
+        if skipped:
+            log.warning(
+                "%s split: %s; `python -m mmavlm.check data=…` lists all",
+                split,
+                told(skipped, len(items) + len(skipped)),
+            )
+        return items
+
+    def skipped(self, root: Path, split: str, task: str | Sequence[str] | None) -> dict[str, str]:
+        """Entry → reason, for those of a split that cannot be used."""
+        return self.read(Path(root), split, task)[1]
+
+    @abstractmethod
+    def read(self, root: Path, split: str, task: str | Sequence[str] | None) -> Items:
+        """The items of a split, and entry → reason of what was left out."""
+
+
+def usable(
+    entries: Iterable[tuple[str, Row]],
+    items_of: Callable[[str, Row], list[VideoItem]],
+    name_of: Callable[[str, Row], str] = lambda key, row: key,
+) -> Items:
+    """The items of entries, and name → reason of those that cannot be used.
+
+    An entry one of whose ids was there before cannot: nobody can mend a published file, so the
+    first is kept.
+    """
+    items: list[VideoItem] = []
+    skipped: dict[str, str] = {}
+    seen: set[str] = set()
+    for key, row in entries:
+        try:
+            found = items_of(key, row)
+            ids = [item.item_id for item in found]
+            if again := next((i for i in ids if i in seen), None):
+                raise row.error(f"id {again!r} was there before, and the first is kept")
+        except DataError as error:
+            name = name_of(key, row)
+            skipped[name if name not in skipped else f"{name}, again"] = str(error)
+        else:
+            seen.update(ids)
+            items += found
+    return items, skipped
 
 
 class EntryFiles:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mmavlm.data.readers.annotations import Row, read_list
 from mmavlm.data.readers.benchmark import BenchmarkReader, yes_or_no
-from mmavlm.data.sources import inside
+from mmavlm.data.sources import film_at
 from mmavlm.interfaces import VideoItem
 from mmavlm.metrics.benchmarks import Benchmark, eventhallusion
 
@@ -46,7 +46,7 @@ class EventHallusionReader(BenchmarkReader):
         asked = row.need("questions")
         if not isinstance(asked, list) or not all(isinstance(one, dict) for one in asked):
             raise row.error(f"'questions' must be a list of objects, got {asked!r}")
-        source = inside(root / "videos" / task, f"{video}.mp4")
+        source = film_at(row.below(root / "videos" / task, video))
         rows = [Row(row.path, f"{row.place}, question {i}", one) for i, one in enumerate(asked)]
         truths = [yes_or_no(one, "answer") for one in rows]
         return [

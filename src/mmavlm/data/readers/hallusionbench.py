@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from mmavlm.data.readers.annotations import Row, read_list
 from mmavlm.data.readers.benchmark import BenchmarkReader
-from mmavlm.data.sources import inside
+from mmavlm.data.readers.entries import Items
 from mmavlm.errors import DataError
 from mmavlm.interfaces import VideoItem
 from mmavlm.metrics.benchmarks import Benchmark, hallusionbench
@@ -44,6 +48,17 @@ class HallusionBenchReader(BenchmarkReader):
             )
         yield from ((SUBCATEGORY, row) for row in found)
 
+    def read(self, root: Path, split: str, task: str | Sequence[str] | None) -> Items:
+        """The questions, each with the sizes of its figure and pair, and what was left out."""
+        items, skipped = super().read(root, split, task)
+        members: dict[str, set[str]] = defaultdict(set)
+        for _, row in self.entries(Path(root) / self.folder, ()):
+            with suppress(DataError):  # told where the rows are read
+                group, figure, question = _names(row)
+                members[f"{group}_{figure}"].add(question)
+                members[f"{group}, {question}"].add(figure)
+        return [replace(item, meta=_with_sizes(item.meta, members)) for item in items], skipped
+
     def items(self, root: Path, task: str, row: Row) -> list[VideoItem]:
         """The question of a row."""
         truth = TRUTHS.get(row.text("gt_answer"))
@@ -51,11 +66,8 @@ class HallusionBenchReader(BenchmarkReader):
             raise row.error(f"'gt_answer' must be 0 or 1, got {row.values['gt_answer']!r}")
         if row.text("visual_input") == "0":
             raise row.error("'visual_input' is 0: a question without a picture")
-        group, figure, question = (
-            "_".join(row.text(key) for key in keys)
-            for keys in (("category", "subcategory", "set_id"), ("figure_id",), ("question_id",))
-        )
-        picture = inside(root, row.text("filename"))
+        group, figure, question = _names(row)
+        picture = row.below(root, row.text("filename"))
         frames = picture.with_suffix("")
         return [
             VideoItem(
@@ -73,3 +85,14 @@ class HallusionBenchReader(BenchmarkReader):
                 },
             )
         ]
+
+
+def _names(row: Row) -> tuple[str, str, str]:
+    """A row's set, and its figure and question there."""
+    keys = ("category", "subcategory", "set_id")
+    return "_".join(map(row.text, keys)), row.text("figure_id"), row.text("question_id")
+
+
+def _with_sizes(meta: Mapping[str, Any], members: Mapping[str, set[str]]) -> dict[str, Any]:
+    sizes = {f"{key}_size": len(members[meta[key]]) for key in ("figure", "pair")}
+    return {**meta, **sizes}

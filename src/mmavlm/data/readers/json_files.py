@@ -19,6 +19,9 @@ CHUNK_CHARS = 1 << 20
 NOT_JSON = (ValueError, RecursionError)
 
 SPACE = re.compile(r"[ \t\n\r]*")
+# An escape may stand for half of a character, such as an emoji that was cut off.
+HALF_ESCAPED = re.compile(r"\\u[dD][89a-fA-F]")
+HALF = re.compile("[\ud800-\udfff]")
 # What has been read of a number may be one, and another than the whole: 1 of 1.5, 1 of 1e3.
 MAY_GO_ON = re.compile(r"[-+.\w]*\Z")
 
@@ -70,7 +73,7 @@ def read_json(path: Path) -> Any:
                     f"{path} has {size} bytes, and here it is held in memory whole, up to "
                     f"{MAX_JSON_BYTES}; split it"
                 )
-            return json.load(file)
+            return loads(file.read())
     except NOT_JSON as error:
         raise DataError(f"{path} is not JSON: {error}") from None
 
@@ -89,6 +92,28 @@ def require(path: Path) -> Path:
         f"annotation {path} does not exist; {folder} holds {held}. Check data.root and the names "
         "under data.reader"
     )
+
+
+def loads(text: str) -> Any:
+    """What a JSON text holds, with whole characters.
+
+    Raises:
+        ValueError: if it is not JSON.
+        RecursionError: if it is nested thousands deep.
+    """
+    value = json.loads(text)
+    return whole_characters(value) if HALF_ESCAPED.search(text) else value
+
+
+def whole_characters(value: Any) -> Any:
+    """The value with U+FFFD for halves of characters, which neither tokenizers nor files take."""
+    if isinstance(value, str):
+        return HALF.sub("\ufffd", value)
+    if isinstance(value, list):
+        return [whole_characters(one) for one in value]
+    if isinstance(value, dict):
+        return {whole_characters(key): whole_characters(one) for key, one in value.items()}
+    return value
 
 
 @contextmanager
@@ -140,8 +165,9 @@ class _Text:
                     raise ValueError(f"{error.msg} in line {self._line(error.pos)}") from None
             else:
                 if not (MAY_GO_ON.match(self.rest, end) and self._refill()):
+                    halves = HALF_ESCAPED.search(self.rest, self.at, end)
                     self.at = end
-                    return value
+                    return whole_characters(value) if halves else value
 
     def end(self) -> None:
         """See that nothing follows."""

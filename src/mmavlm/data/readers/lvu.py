@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from mmavlm.data.readers.annotations import Row
-from mmavlm.data.readers.entries import EntryFiles
+from mmavlm.data.readers.annotations import Row, absent, listed
+from mmavlm.data.readers.entries import EntryFiles, Items, SkippingReader, usable
 from mmavlm.data.sampling import lvu_windows
 from mmavlm.data.sources import locate
-from mmavlm.errors import ConfigError
+from mmavlm.errors import ConfigError, DataError
 from mmavlm.interfaces import VideoItem
 
 TASKS = ("director", "genre", "relationship", "scene", "way_speaking", "writer", "year")
 PROMPT = "what is the {task} of the movie?"
 
 
-class LVUReader:
+class LVUReader(SkippingReader):
     """Windows of `history_s` seconds of `<root>/<folder>/annotation/{train,val,test}.json`.
 
-    An entry is `{id: {duration, num_frames, <task>: label, …}}`; a film has only some tasks. Films
-    lie in `<root>/<folder>/frames/<id>/` or `<root>/<folder>/videos/<id>.mp4` (`source`: auto,
-    video, frames). Prompts name the task by its key, as MA-LMM's do: `way_speaking`.
+    An entry is `{id: {duration, num_frames, <task>: label, …}}`; a film has only some tasks, and of
+    its duration the whole seconds count. Films lie in `<root>/<folder>/frames/<id>/` or
+    `<root>/<folder>/videos/<id>.mp4` (`source`: auto, video, frames). Prompts name the task by its
+    key, as MA-LMM's do: `way_speaking`.
 
     Raises:
         ConfigError: if history or stride is below one second.
@@ -44,51 +46,52 @@ class LVUReader:
         self.stride_s = stride_s
         self.source = source
 
-    def __call__(self, root: Path, split: str, task: str | Sequence[str] | None) -> list[VideoItem]:
-        """One item a window of every film that has the task.
+    def read(self, root: Path, split: str, task: str | Sequence[str] | None) -> Items:
+        """One item a window of every film that has the task, and what was left out.
 
         Raises:
             ConfigError: if a task is not one of LVU's seven.
-            DataError: if the annotation is missing or a row lacks a key.
+            DataError: if the annotation is missing or broken.
         """
         tasks = _checked(task)
         classes = self.classes(root, tasks)
         folder = Path(root) / self.files.folder
-        items = []
-        for video_id, row in self.files.entries(Path(root), split):
-            wanted = [name for name in tasks if name in row.values]
-            if not wanted:
-                continue
-            duration_s, num_frames = row.whole("duration"), row.whole(self.count_key)
-            source = locate(folder, video_id, self.source)
-            for name in wanted:
-                label = str(row.need(name))
-                known = classes[name]
-                items += [
-                    VideoItem(
-                        item_id=f"{video_id}/{name}/{start_s}",
-                        video_id=video_id,
-                        source=source,
-                        prompt=PROMPT.format(task=name),
-                        target=label,
-                        task=name,
-                        start_s=start_s,
-                        end_s=end_s,
-                        references=(label,),
-                        label=known.index(label) if label in known else None,
-                        meta={"num_frames": num_frames},
-                    )
-                    for start_s, end_s in lvu_windows(duration_s, self.history_s, self.stride_s)
-                ]
-        return items
+
+        def of_film(video_id: str, row: Row) -> list[VideoItem]:
+            labels = _labels(row, tasks)
+            if not labels:
+                return []
+            duration_s = row.whole("duration", cut=True)
+            num_frames = row.whole(self.count_key)
+            with row.placed():
+                source = locate(folder, video_id, self.source)
+            return [
+                VideoItem(
+                    item_id=f"{video_id}/{name}/{start_s}",
+                    video_id=video_id,
+                    source=source,
+                    prompt=PROMPT.format(task=name),
+                    target=label,
+                    task=name,
+                    start_s=start_s,
+                    end_s=end_s,
+                    references=(label,),
+                    label=classes[name].index(label) if label in classes[name] else None,
+                    meta={"num_frames": num_frames},
+                )
+                for name, label in labels.items()
+                for start_s, end_s in lvu_windows(duration_s, self.history_s, self.stride_s)
+            ]
+
+        return usable(self.files.entries(Path(root), split), of_film)
 
     def classes(self, root: Path, task: str | Sequence[str] | None) -> dict[str, list[str]]:
         """Task → its labels in the training split, sorted."""
         labels: dict[str, set[str]] = {name: set() for name in _checked(task)}
         for _, row in self.files.entries(Path(root), "train"):
-            for name in labels:
-                if name in row.values:
-                    labels[name].add(str(row.values[name]))
+            with suppress(DataError):  # told where the entries are read
+                for name, label in _labels(row, list(labels)).items():
+                    labels[name].add(label)
         return {name: sorted(found) for name, found in labels.items()}
 
     def film(self, key: str, row: Row) -> str:
@@ -96,8 +99,13 @@ class LVUReader:
         return key
 
 
+def _labels(row: Row, tasks: Sequence[str]) -> dict[str, str]:
+    """Task → label, of those of the tasks that the film has."""
+    return {name: row.text(name) for name in tasks if not absent(row.values.get(name))}
+
+
 def _checked(task: str | Sequence[str] | None) -> list[str]:
-    tasks = [task] if isinstance(task, str) else list(task or ())
+    tasks = listed(task)
     unknown = [name for name in tasks if name not in TASKS]
     if unknown or not tasks:
         raise ConfigError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache, partial
@@ -11,8 +11,8 @@ from pathlib import Path
 
 from typing_extensions import Unpack
 
-from mmavlm.data.readers.annotations import Row, SplitNames, refuse_task
-from mmavlm.data.readers.entries import EntryFiles, refuse_none_left, told
+from mmavlm.data.readers.annotations import Row, SplitNames, listed, refuse_task
+from mmavlm.data.readers.entries import EntryFiles, Items, SkippingReader, usable
 from mmavlm.data.readers.json_files import elements
 from mmavlm.data.sources import locate
 from mmavlm.errors import ConfigError, DataError
@@ -23,11 +23,10 @@ log = logging.getLogger(__name__)
 
 Where = Callable[[str], Path]  # film → where it lies
 QUESTION = "{question}"  # where a prompt takes the question
-Items = tuple[list[VideoItem], dict[str, str]]  # and entry → reason of those left out
 
 
-class EntryReader(ABC):
-    """One item an entry of a set's JSON files; entries that cannot be used are left out and told.
+class EntryReader(SkippingReader):
+    """One item an entry of a set's JSON files.
 
     Films lie in `<root>/<folder>/frames/<video>/` or `<root>/<folder>/videos/<video>.mp4`
     (`source`: auto, video, frames); `count_key` is the key of the number of frames extracted of a
@@ -39,27 +38,6 @@ class EntryReader(ABC):
         self.prompt = prompt
         self.source = source
         self.count_key = count_key
-
-    def __call__(self, root: Path, split: str, task: str | Sequence[str] | None) -> list[VideoItem]:
-        """The items of a split; what was left out is logged.
-
-        Raises:
-            ConfigError: if a task is given, or the split is unknown.
-            DataError: if the annotation is missing or broken, or none of its entries can be used.
-        """
-        items, skipped = self.read(Path(root), split, task)
-        refuse_none_left(len(items), skipped)
-        if skipped:
-            log.warning(
-                "%s split: %s; `python -m mmavlm.check data=…` lists all",
-                split,
-                told(skipped, len(items) + len(skipped)),
-            )
-        return items
-
-    def skipped(self, root: Path, split: str, task: str | Sequence[str] | None) -> dict[str, str]:
-        """Entry → reason, for those of a split that cannot be used."""
-        return self.read(Path(root), split, task)[1]
 
     def classes(self, root: Path, task: str | Sequence[str] | None) -> dict[str, list[str]]:
         """Answers are open: no classes."""
@@ -74,14 +52,12 @@ class EntryReader(ABC):
         refuse_task(task, f"the entries of {self.files.folder}")
         # entries of one film stand beside each other, and looking for it takes long
         where = cache(partial(locate, Path(root) / self.files.folder, kind=self.source))
-        items, skipped = [], {}
-        for key, row in self.files.entries(root, split):
-            try:
-                self.files.check_subset(row)
-                items.append(self.item(where, key, row))
-            except DataError as error:
-                skipped[key] = str(error)
-        return items, skipped
+
+        def of_entry(key: str, row: Row) -> list[VideoItem]:
+            self.files.check_subset(row)
+            return [self.item(where, key, row)]
+
+        return usable(self.files.entries(root, split), of_entry)
 
     @abstractmethod
     def item(self, where: Where, key: str, row: Row) -> VideoItem:
@@ -96,10 +72,12 @@ class EntryReader(ABC):
     ) -> VideoItem:
         frames = row.whole(self.count_key)
         video = self.film(key, row)
+        with row.placed():
+            source = where(video)
         return VideoItem(
             item_id=key,
             video_id=video,
-            source=where(video),
+            source=source,
             prompt=prompt,
             target=target,
             task=task,
@@ -123,7 +101,7 @@ class LabelReader(EntryReader):
         *,
         count_key: str = "frame_length",
         source: str = "auto",
-        skip: Sequence[str] = (),
+        skip: str | Sequence[str] = (),
         shared: str | None = None,
         counted: bool = False,
         **named: Unpack[SplitNames],
@@ -132,7 +110,7 @@ class LabelReader(EntryReader):
         super().__init__(files, prompt=prompt, source=source, count_key=count_key)
         self.name = name
         self.label = label
-        self.skip = frozenset(skip)
+        self.skip = frozenset(listed(skip))
 
     def film(self, key: str, row: Row) -> str:
         """Its key."""

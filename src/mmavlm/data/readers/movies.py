@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from mmavlm.data.readers.annotations import listed
 from mmavlm.data.readers.lvu import TASKS, LVUReader
 from mmavlm.data.readers.own import OwnReader
 from mmavlm.errors import ConfigError
@@ -42,6 +43,11 @@ class MovieReader:
         items = self.lvu(root, split, of_lvu) if of_lvu else []
         return items + (self.cuts(root, split, TASK) if cut and split == "test" else [])
 
+    def skipped(self, root: Path, split: str, task: str | Sequence[str] | None) -> dict[str, str]:
+        """Entry → reason, for those of a split that cannot be used."""
+        of_lvu, _ = _split(task)
+        return self.lvu.skipped(root, split, of_lvu) if of_lvu else {}
+
     def classes(self, root: Path, task: str | Sequence[str] | None) -> dict[str, list[str]]:
         """Task → its labels in the training split, sorted; parts have those of whole films."""
         of_lvu, cut = _split(task)
@@ -55,7 +61,7 @@ class MovieReader:
 
 def _split(task: str | Sequence[str] | None) -> tuple[list[str], bool]:
     """The tasks that are LVU's, and whether parts of films are asked about."""
-    tasks = [task] if isinstance(task, str) else list(task or ())
+    tasks = listed(task)
     unknown = [name for name in tasks if name not in (*TASKS, TASK)]
     if unknown or not tasks:
         raise ConfigError(

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from typing_extensions import Unpack
 
-from mmavlm.data.readers.annotations import Row, SplitFiles, SplitNames, distinct
-from mmavlm.data.sources import inside
+from mmavlm.data.readers.annotations import Row, SplitFiles, SplitNames, distinct, listed
 from mmavlm.interfaces import VideoItem
 from mmavlm.options import Style, check_style
 
@@ -32,12 +31,12 @@ class OwnReader:
     def __init__(
         self,
         folder: str = ".",
-        closed: Sequence[str] = (),
+        closed: str | Sequence[str] = (),
         options: Style = "letters",
         **named: Unpack[SplitNames],
     ) -> None:
         self.files = SplitFiles(folder, **named)
-        self.closed = tuple(closed)
+        self.closed = tuple(listed(closed))
         self.style = check_style(options, "data.reader.options")
 
     def __call__(self, root: Path, split: str, task: str | Sequence[str] | None) -> list[VideoItem]:
@@ -47,7 +46,7 @@ class OwnReader:
             DataError: naming file, row and key of what cannot be used.
         """
         root = Path(root)
-        tasks = [task] if isinstance(task, str) else list(task or ())
+        tasks = listed(task)
         classes = self.classes(root, task)
         items = [
             self._item(root, row, of_task, classes.get(of_task, []))
@@ -58,7 +57,7 @@ class OwnReader:
 
     def classes(self, root: Path, task: str | Sequence[str] | None) -> dict[str, list[str]]:
         """Closed task → its answers in the training split, sorted."""
-        tasks = [task] if isinstance(task, str) else list(task or self.closed)
+        tasks = listed(task or self.closed)
         labels: dict[str, set[str]] = {name: set() for name in self.closed if name in tasks}
         if labels:
             for row in self.files.rows(Path(root), "train"):
@@ -73,9 +72,9 @@ class OwnReader:
         if chosen is not None:
             prompt, answer = chosen[0].ask(prompt), chosen[0].answers[chosen[1]]
         return VideoItem(
-            item_id=str(row.values.get("id") or f"{video}, {row.place}"),
+            item_id=row.name("id", f"{video}, {row.place}"),
             video_id=video,
-            source=inside(root, video),
+            source=row.below(root, video),
             prompt=prompt,
             target=answer,
             task=task,
@@ -88,7 +87,7 @@ class OwnReader:
 
 
 def _task(row: Row) -> str:
-    return str(row.values.get("task") or OPEN)
+    return row.name("task", OPEN)
 
 
 def _references(row: Row) -> list[str]:

@@ -8,7 +8,6 @@ from pathlib import Path
 from mmavlm.data.readers.annotations import Row, read_rows
 from mmavlm.data.readers.benchmark import QUESTION, BenchmarkReader, yes_or_no
 from mmavlm.data.readers.json_files import require
-from mmavlm.data.sources import inside
 from mmavlm.interfaces import VideoItem
 from mmavlm.metrics.benchmarks import Benchmark, pope
 
@@ -56,7 +55,7 @@ class PopeReader(BenchmarkReader):
             VideoItem(
                 item_id=f"{task}, {row.text('question_id')}",
                 video_id=video,
-                source=inside(root, video),
+                source=row.below(root, video),
                 prompt=self.ask(row.text("text")),
                 target=truth,
                 task=task,

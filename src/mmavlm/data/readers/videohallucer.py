@@ -7,7 +7,6 @@ from pathlib import Path
 
 from mmavlm.data.readers.annotations import Row, read_list
 from mmavlm.data.readers.benchmark import BenchmarkReader, yes_or_no
-from mmavlm.data.sources import inside
 from mmavlm.interfaces import VideoItem
 from mmavlm.metrics.benchmarks import Benchmark, videohallucer
 
@@ -46,7 +45,7 @@ class VideoHallucerReader(BenchmarkReader):
         return VideoItem(
             item_id=f"{pair}, {side}",
             video_id=f"{task}/{video}",
-            source=inside(folder / "videos", video),
+            source=row.below(folder / "videos", video),
             prompt=self.ask(row.text("question")),
             target=answer,
             task=task,

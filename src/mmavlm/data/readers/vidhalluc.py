@@ -9,7 +9,7 @@ from typing import Any
 from mmavlm.data.readers.annotations import Row
 from mmavlm.data.readers.benchmark import BenchmarkReader, yes_or_no
 from mmavlm.data.readers.json_files import entries
-from mmavlm.data.sources import inside
+from mmavlm.data.sources import film_at
 from mmavlm.interfaces import VideoItem
 from mmavlm.metrics.benchmarks import Benchmark, vidhalluc
 from mmavlm.metrics.order import ORDERS
@@ -60,9 +60,10 @@ class VidHallucReader(BenchmarkReader):
         if task == "ach_binaryqa":
             truths = row.inner("a")
             return [
-                self._item(root, task, row, clip, row.text("q"), yes_or_no(truths, clip))
+                self._item(root, task, row, clip, row.text("q"), yes_or_no(truths, clip),
+                           group_size=len(truths.values))
                 for clip in truths.values
-            ]
+            ]  # fmt: skip
         if task == "ach_mcq":
             return [self._choice(root, row)]
         if task == "sth":
@@ -74,7 +75,8 @@ class VidHallucReader(BenchmarkReader):
         return [self._item(root, task, row, row.text("video"), row.text("Question"), order)]
 
     def _choice(self, root: Path, row: Row) -> VideoItem:
-        choices = {letter: row.inner("Choices").text(letter) for letter in row.need("Choices")}
+        inner = row.inner("Choices")
+        choices = {letter: inner.text(letter) for letter in inner.values}
         right = "".join(c for c in row.text("Correct Answer").upper() if c.isalpha())
         if not right or not set(right) <= choices.keys():
             raise row.error(
@@ -91,7 +93,7 @@ class VidHallucReader(BenchmarkReader):
         return VideoItem(
             item_id=f"{task}, {row.place}, {clip}",
             video_id=f"{FOLDERS[task]}/{clip}",
-            source=_locate(root, FOLDERS[task], clip),
+            source=_locate(root, FOLDERS[task], clip, row),
             prompt=self.ask(f"{question}\n{HINTS[task]}"),
             target=truth,
             task=task,
@@ -114,6 +116,6 @@ def _rows(task: str, path: Path, key: str, value: Any) -> Iterator[Row]:
         yield Row(path, place, {**value, "clip": key} if isinstance(value, dict) else {})
 
 
-def _locate(root: Path, folder: str, clip: str) -> Path:
-    paths = [inside(root / place.format(folder), f"{clip}.mp4") for place in PLACES]
+def _locate(root: Path, folder: str, clip: str, row: Row) -> Path:
+    paths = [film_at(row.below(root / place.format(folder), clip)) for place in PLACES]
     return next((path for path in paths if path.is_file()), paths[0])
