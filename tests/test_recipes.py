@@ -30,6 +30,8 @@ def test_an_experiment_has_the_row_of_its_set(experiment):
         *(stage.min_new_tokens, stage.max_new_tokens, stage.compare),
     )
     assert row == ROWS[experiment]
+    decoding = (stage.repetition_penalty, stage.length_penalty)
+    assert decoding == (1.5, 0.0 if experiment.endswith("_qa") else 1.0)
     assert (config.optimizer.warmup_steps, config.seed, stage.num_beams) == (1000, 42, 5)
 
 
@@ -48,6 +50,7 @@ def test_no_recipe_says_how_a_benchmark_is_answered(experiment, benchmark):
     stage = composed(f"experiment=[{experiment},{benchmark}]", "data.root=/data").stage
     rules = (stage.compare, stage.min_new_tokens, stage.max_new_tokens)
     assert rules == ("whole", 1, 16)
+    assert (stage.repetition_penalty, stage.length_penalty) == (1.0, 1.0)
 
 
 @pytest.mark.parametrize("memory", ["none", "fifo", "average", "episodic", "token_merging"])

@@ -112,6 +112,8 @@ def ask(
             num_answers=cfg.num_answers,
             min_new_tokens=cfg.stage.min_new_tokens,
             max_new_tokens=longest,
+            repetition_penalty=cfg.stage.repetition_penalty,
+            length_penalty=cfg.stage.length_penalty,
         )[0]
         shares = torch.tensor([answer.log_prob for answer in answers]).exp().tolist()
     ranked = sorted(zip(answers, shares, strict=True), key=lambda pair: -pair[1])
