@@ -60,6 +60,22 @@ def test_an_experiment_given_with_a_checkpoint_joins_its_own(trained, benchmarks
     assert (config.data.task, config.prepare, config.memory.length) == (None, None, 20)
 
 
+def test_a_model_of_a_mix_is_asked_of_one_set(run, films, benchmarks, tmp_path):
+    assert run(train, "experiment=mix", *SMALL, f"data.root={films}", "test=false",
+               "hydra.run.dir=mixed") == 0  # fmt: skip
+    checkpoint = f"checkpoint={tmp_path / 'mixed/checkpoints/last.ckpt'}"
+    asked = {
+        "test/videohallucer": ["experiment=eval_videohallucer",
+                               f"data.root={benchmarks['videohallucer']}"],
+        "test/scene/top1": ["data=lvu", f"data.root={films}", "data.task=scene"],
+    }  # fmt: skip
+    for told, arguments in asked.items():
+        assert run(evaluate, checkpoint, *arguments, "hydra.run.dir=asked") == 0
+        metrics = json.loads((tmp_path / "asked/metrics.json").read_text())
+        assert 0 <= metrics[told] <= 1
+        assert not any("msvd_qa" in name for name in metrics)
+
+
 def test_a_root_is_asked_for_anew(run, trained, capsys):
     checkpoint = f"checkpoint={trained / 'checkpoints/best.ckpt'}"
     assert run(evaluate, checkpoint, "experiment=eval_pope") == 1

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -253,6 +254,17 @@ def test_stage_two_starts_from_a_checkpoint_of_stage_one(run, films, tmp_path):
         for name in ("one", "two")
     )
     assert all(torch.equal(value, two[name]) for name, value in one.items())
+
+
+def test_a_stage_that_is_run_first_is_of_the_same_model(run, films, tmp_path):
+    asked = {"backbone.max_num_frames": 16, "backbone.position_init": "zeros",
+             "backbone.visual_norm_eps": 1e-5, "alignment.embed_dim": 32,
+             "data.limit_items": 4}  # fmt: skip
+    settings = [f"{key}={value}" for key, value in asked.items()]
+    assert run(train, "experiment=demo", *SMALL, f"data.root={films}", "prepare=null", "test=false",
+               *settings, "hydra.run.dir=run") == 0  # fmt: skip
+    first = OmegaConf.load(tmp_path / "run/demo_alignment/config.yaml")
+    assert {key: OmegaConf.select(first, key) for key in asked} == asked
 
 
 def test_weights_of_a_file_are_tested_as_they_are_and_trained_on(run, trained, films, tmp_path):

@@ -2,6 +2,7 @@
 
 import pytest
 
+from mmavlm.cli import config_dir
 from support import composed
 
 ROWS = {  # frames, bank length, lr, epochs, batch, accumulation, shortest and longest answer, rule
@@ -16,6 +17,8 @@ ROWS = {  # frames, bank length, lr, epochs, batch, accumulation, shortest and l
     "youcook2_caption": (80, 40, 1e-4, 10, 16, 2, 2, 30, "caption"),
 }
 
+BENCHMARKS = sorted(path.stem for path in (config_dir() / "experiment").glob("eval_*.yaml"))
+
 
 @pytest.mark.parametrize("experiment", ROWS)
 def test_an_experiment_has_the_row_of_its_set(experiment):
@@ -27,6 +30,8 @@ def test_an_experiment_has_the_row_of_its_set(experiment):
         *(stage.min_new_tokens, stage.max_new_tokens, stage.compare),
     )
     assert row == ROWS[experiment]
+    decoding = (stage.repetition_penalty, stage.length_penalty)
+    assert decoding == (1.5, 0.0 if experiment.endswith("_qa") else 1.0)
     assert (config.optimizer.warmup_steps, config.seed, stage.num_beams) == (1000, 42, 5)
 
 
@@ -37,6 +42,15 @@ def test_captions_are_chosen_by_a_score_that_every_machine_has(experiment):
         "val/cider_plain",
         "max",
     )
+
+
+@pytest.mark.parametrize("benchmark", BENCHMARKS)
+@pytest.mark.parametrize("experiment", [*ROWS, "mix", "own_videos"])
+def test_no_recipe_says_how_a_benchmark_is_answered(experiment, benchmark):
+    stage = composed(f"experiment=[{experiment},{benchmark}]", "data.root=/data").stage
+    rules = (stage.compare, stage.min_new_tokens, stage.max_new_tokens)
+    assert rules == ("whole", 1, 16)
+    assert (stage.repetition_penalty, stage.length_penalty) == (1.0, 1.0)
 
 
 @pytest.mark.parametrize("memory", ["none", "fifo", "average", "episodic", "token_merging"])

@@ -122,6 +122,8 @@ class LanguageModel(Protocol):
         num_answers: int = 1,
         min_new_tokens: int = 0,
         max_new_tokens: int = 30,
+        repetition_penalty: float = 1.0,
+        length_penalty: float = 1.0,
     ) -> list[list[Answer]]:
         """The best `num_answers` beams of each row, best first."""
 

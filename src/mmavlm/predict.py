@@ -142,6 +142,8 @@ def ask(
             num_answers=config.num_answers,
             min_new_tokens=config.stage.min_new_tokens,
             max_new_tokens=longest,
+            repetition_penalty=config.stage.repetition_penalty,
+            length_penalty=config.stage.length_penalty,
         )[0]
         shares = torch.tensor([answer.log_prob for answer in answers]).exp().tolist()
     ranked = sorted(zip(answers, shares, strict=True), key=lambda pair: -pair[1])

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 from lightning.pytorch.callbacks import ModelCheckpoint
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import nn
 
 from mmavlm.backbone import VideoLanguageModel
+from mmavlm.data.mix import MixedDataModule
 from mmavlm.data.readers.annotations import SPLITS
 from mmavlm.errors import CheckpointError, ConfigError
 from mmavlm.metrics_file import write_metrics, write_text
@@ -59,6 +60,7 @@ class Run:
         check_loggers(config.logger)
         self.config = config
         self.folder = Path(config.paths.run)
+        leave_mix(config)
         L.seed_everything(config.seed, workers=True, verbose=False)
         if config.prepare is not None:
             instantiate(config.prepare)
@@ -177,6 +179,22 @@ class Run:
             logger=[instantiate(c) for c in config.logger.values() if c is not None],
             plugins=[*(config.trainer.get("plugins") or ()), WholeCheckpoints()],
         )
+
+
+def leave_mix(config: DictConfig) -> None:
+    """Take out what an experiment says of its mix, where another set was laid over it.
+
+    Groups are merged, so the sets of a mix and rules for them would stay beside the other set.
+    """
+    data, compare = config.data, config.stage.get("compare")
+    if "sets" not in data or issubclass(get_class(data._target_), MixedDataModule):
+        return
+    with open_dict(config):
+        sets = data.pop("sets")
+        for key in ("weights", "temperature", "epoch_items"):
+            data.pop(key, None)
+        if isinstance(compare, DictConfig):
+            config.stage.compare = {n: rule for n, rule in compare.items() if n not in sets}
 
 
 def build_backbone(config: DictConfig, encoder: nn.Module | None = None) -> VideoLanguageModel:

@@ -15,11 +15,14 @@ from mmavlm.metrics import check_monitor
 from mmavlm.run import Run
 from mmavlm.run_resume import AUTO, is_finished, recall
 
-# Settings of a run that the run it starts with takes over.
+# Settings of a run that the run it starts with takes over: what its model is built of, or its
+# weights would not fit, and how it runs. Fusion, LLM and the form of the loss are of a stage.
 CARRIED = {
     "model", "pretrained", "encoder", "text_encoder", "prompt_tokenizer", "qformer",
-    "qformer_queries", "memory", "temporal", "trainer", "logger", "callbacks", "seed", "prepare",
-    "paths.data", "init.weights", "data.num_workers", "data.timeout_s",
+    "qformer_queries", "memory", "temporal", "backbone.max_num_frames", "backbone.position_init",
+    "backbone.visual_norm_eps", "alignment.embed_dim", "init.weights",
+    "trainer", "logger", "callbacks", "seed", "prepare", "paths.data", "data.num_workers",
+    "data.timeout_s", "data.limit_items",
 }  # fmt: skip
 
 

@@ -181,6 +181,15 @@ def test_an_item_of_a_grid_is_sampled_on_it_also_in_training(source):
         assert frame_times(lvu, source, 20, rng) == grid_times(0, 99, 20, 30, 10.0)
 
 
+def test_a_stretch_of_a_grid_is_cut_down_to_whole_frames_and_a_whole_film_rounded(source):
+    def numbers(asked):
+        return [round(t * 10) for t in frame_times(asked, source, 4, None)]
+
+    assert numbers(item(1.0, 2.0, frame_length=30)) == [10, 13, 16, 20]
+    assert numbers(item(frame_length=30)) == [0, 10, 19, 29]
+    assert numbers(item(frame_length=27)) == [0, 9, 17, 26]
+
+
 def test_an_item_without_end_goes_on_to_the_end_of_the_film(source):
     times_s = frame_times(item(1.0), source, 5, None)
     assert (times_s[0], times_s[-1]) == (1.0, 2.9)

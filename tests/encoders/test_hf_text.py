@@ -42,6 +42,13 @@ def test_every_parameter_learns(bert):
     assert all(p.grad is not None for p in encoder.parameters())
 
 
+def test_it_is_built_to_learn_with_the_dropout_of_its_weights(bert):
+    encoder = HFTextEncoder(bert)
+    assert encoder.training
+    assert all(module.training for module in encoder.modules())
+    assert not torch.equal(encoder(TEXTS), encoder(TEXTS))
+
+
 def test_weights_are_held_in_single_precision(bert, tmp_path):
     BertModel.from_pretrained(bert).half().save_pretrained(tmp_path)
     load_tokenizer(None).save_pretrained(tmp_path)

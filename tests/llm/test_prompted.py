@@ -251,6 +251,45 @@ def test_answers_are_at_least_as_long_as_asked(llm, video):
         hook.remove()
 
 
+@pytest.fixture
+def liking(llm):
+    """A function that makes some words the likeliest tokens by far, whatever is asked."""
+    hooks = []
+
+    def like(*ids):
+        bias = torch.zeros(llm.model.get_output_embeddings().out_features)
+        bias[list(ids)] = torch.arange(20.0, 20.0 - len(ids), -1)
+        head = llm.model.get_output_embeddings()
+        hooks.append(head.register_forward_hook(lambda *a: 0 * a[2] + bias))
+
+    yield like
+    for hook in hooks:
+        hook.remove()
+
+
+def test_an_answer_that_repeats_itself_is_changed_by_a_penalty(llm, video, liking):
+    words = ("comedy", "action", "prison")
+    liking(*(llm.texts.answer(word)[-2] for word in words))
+    told = {"num_beams": 1, "min_new_tokens": 3, "max_new_tokens": 3}
+    for penalty, expected in ((1.0, [3, 0, 0]), (1.5, [1, 1, 1])):
+        # rows of different lengths, none of which is to count its padding
+        for (answer,) in llm.generate(video, PROMPTS, repetition_penalty=penalty, **told):
+            assert [answer.text.count(word) for word in words] == expected
+
+
+def test_beams_go_by_their_whole_probability_without_a_length_penalty(llm, video, liking):
+    liking(llm.texts.end_id, llm.texts.answer("comedy")[-2])
+    told = {"num_beams": 2, "min_new_tokens": 1, "max_new_tokens": 3}
+    for penalty, expected in ((0.0, 1), (3.0, 2)):
+        for (answer,) in llm.generate(video, PROMPTS, length_penalty=penalty, **told):
+            assert answer.text.count("comedy") == expected
+
+
+def test_a_penalty_that_cannot_be_is_refused():
+    with pytest.raises(ConfigError, match=r"repetition_penalty=0.0 must be above 0"):
+        wrap("llama").generate(torch.randn(1, 2, 1), ["hi"], repetition_penalty=0.0)
+
+
 def test_a_shortest_answer_longer_than_the_longest_is_refused():
     llm = wrap("llama")
     with pytest.raises(ConfigError, match="min_new_tokens=6 must be 0 to max_new_tokens=5"):

@@ -100,6 +100,19 @@ def test_each_truth_of_a_video_is_voted_on_apart():
     assert values["video_top1"] == 1
 
 
+def test_each_question_about_a_video_is_voted_on_apart():
+    answers, truths = [["yes"], ["yes"], ["no"], ["no"]], ["yes", "yes", "yes", "no"]
+    given = (["0", "1", "2", "3"], ["v"] * 4, answers, truths)
+    prompts = ["does it rain?", "is there a dog?", "is it night?", "does it snow?"]
+    apart = answer_accuracy(*given, prompts=prompts)
+    assert (apart["video_count"], apart["video_top1"]) == (4, 0.75)
+    windows = answer_accuracy(*given, prompts=["does it rain?"] * 3 + ["does it snow?"])
+    assert (windows["video_count"], windows["video_top1"]) == (2, 1)
+    metric = AnswerAccuracy()
+    metric.update(*given, prompts=prompts)
+    assert metric.compute() == apart
+
+
 def test_an_item_without_answers_is_wrong_even_where_the_truth_is_empty():
     values = answer_accuracy(["0", "1"], ["v", "w"], [[], [""]], ["", ""])
     assert values["top1"] == values["top5"] == values["video_top1"] == 0.5

@@ -1,5 +1,5 @@
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 from predicted import predicted
@@ -150,6 +150,16 @@ def test_scores_of_a_file_are_those_of_the_metric():
         [row.truth for row in rows],
     )
     assert values == {**{f"qa/{n}": v for n, v in expected.items()}, "accuracy": expected["top1"]}
+
+
+def test_films_are_voted_on_by_question():
+    asked = [("does it rain?", "yes", "yes"), ("is it night?", "yes", "yes"),
+             ("is there a dog?", "no", "yes")]  # fmt: skip
+    rows = [
+        replace(predicted(i, [said], truth), prompt=prompt)
+        for i, (prompt, said, truth) in enumerate(asked)
+    ]
+    assert TaskScores.of(rows).compute()["qa/video_count"] == 3
 
 
 def test_tasks_of_a_set_have_a_mean_of_their_own():

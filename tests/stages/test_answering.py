@@ -71,6 +71,18 @@ def test_a_ranking_is_the_loss_of_each_class_one_by_one(stage):
 
 
 @torch.no_grad()
+def test_penalties_of_the_stage_reach_the_language_model(monkeypatch):
+    stage = stage_of(repetition_penalty=1.5, length_penalty=0.0)
+    asked = {}
+    generate = stage.backbone.llm.generate
+    monkeypatch.setattr(
+        stage.backbone.llm, "generate", lambda *a, **s: asked.update(s) or generate(*a, **s)
+    )
+    stage.answer(random_batch(), "generate")
+    assert (asked["repetition_penalty"], asked["length_penalty"]) == (1.5, 0.0)
+
+
+@torch.no_grad()
 def test_a_ranking_depends_on_every_frame_the_memory_holds(stage):
     batch = rows_of(random_batch((6, 6)), 0)
     before = in_order(CLASSES, stage.answer(batch, "rank")[1][0].ranking)

@@ -57,15 +57,22 @@ def segment_times(
 
 
 def segment_numbers(
-    first: int, stop: int, num_frames: int, rng: np.random.Generator | None
+    first: int,
+    stop: int,
+    num_frames: int,
+    rng: np.random.Generator | None,
+    *,
+    cut_down: bool = False,
 ) -> NDArray[np.int64]:
     """T of the frames [first, stop), one in each of T equal segments with whole bounds.
 
-    A random one of each segment, or (`rng` None) T evenly spaced from the first to the last, as
-    MA-LMM takes them outside LVU; fewer frames than T are repeated.
+    A random one of each segment, or (`rng` None) T evenly spaced from the first to the last,
+    rounded or cut down to whole ones, as MA-LMM takes them outside LVU; fewer frames than T are
+    repeated.
     """
     if rng is None:
-        return np.linspace(first, stop - 1, num_frames).round().astype(np.int64)
+        even = np.linspace(first, stop - 1, num_frames)
+        return (np.floor if cut_down else np.rint)(even).astype(np.int64)
     bounds = np.linspace(first, stop, num_frames + 1).astype(np.int64)
     return np.array([rng.integers(a, max(b, a + 1)) for a, b in pairwise(bounds)], np.int64)
 
@@ -76,7 +83,8 @@ def frame_times(
     """The times to take for an item; `rng` given means training.
 
     An item whose annotation counts the frames of a grid is sampled on that grid: evenly, as LVU is
-    (`meta["num_frames"]`), or by segments (`meta["frame_length"]`); any other by segments of the
+    (`meta["num_frames"]`), or by segments (`meta["frame_length"]`), in evaluation rounded, but
+    of YouCook2's stretches of films cut down, as in MA-LMM's code; any other by segments of the
     film's own frames.
 
     Raises:
@@ -98,7 +106,9 @@ def frame_times(
         times_s = grid_times(item.start_s, end_s, num_frames, grid_frames, fps)
     else:
         first, stop = _stretch(item, grid_frames, fps)
-        times_s = [float(k) / fps for k in segment_numbers(first, stop, num_frames, rng)]
+        cut_down = item.end_s is not None
+        numbers = segment_numbers(first, stop, num_frames, rng, cut_down=cut_down)
+        times_s = [float(k) / fps for k in numbers]
     if times_s[-1] > duration_s + END_SLACK_S:
         raise VideoError(
             f"{source.path} lasts {duration_s:.3f} s, but item {item.item_id!r} goes on to "

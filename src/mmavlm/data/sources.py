@@ -82,8 +82,8 @@ def _plain(name: str) -> str:
 
 def _forms(name: str) -> list[str]:
     """A name as it is, and with its letters composed and not."""
-    forms = () if name.isascii() else ("NFC", "NFD")
-    return list(dict.fromkeys([name, *(unicodedata.normalize(form, name) for form in forms)]))
+    composed, apart = unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name)
+    return list(dict.fromkeys([name, composed, apart]))
 
 
 def inside(root: Path, name: str) -> Path:

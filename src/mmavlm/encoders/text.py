@@ -87,6 +87,8 @@ class HFTextEncoder(nn.Module):
         if hasattr(self.model, "pooler"):
             self.model.pooler = None
         self.width = int(self.model.config.hidden_size)
+        # transformers loads in eval mode, and Lightning leaves modes as they are; this one learns.
+        self.model.train()
 
     def forward(self, texts: Sequence[str]) -> Tensor:
         """B texts → features (B,Dt)."""

@@ -7,7 +7,7 @@ import itertools
 
 import torch
 from torch import Tensor
-from transformers import GenerationConfig
+from transformers import GenerationConfig, LogitsProcessorList
 
 from mmavlm.llm.layout import Asked, Candidates, Rows, accepted, embed, token_log_probs
 
@@ -74,11 +74,16 @@ class CausalLayout:
             scores[:, part] += rest.masked_fill(~real[:, :, 1:], 0).sum(dim=2)
         return scores
 
-    def generate(self, asked: Asked, config: GenerationConfig) -> Tensor:
+    def generate(
+        self, asked: Asked, config: GenerationConfig, processors: LogitsProcessorList
+    ) -> Tensor:
         """Ids of generated answers, (B·num_return_sequences, at most max_new_tokens)."""
         inputs, mask = _left_padded(asked)
         return asked.model.generate(
-            inputs_embeds=inputs, attention_mask=mask.long(), generation_config=config
+            inputs_embeds=inputs,
+            attention_mask=mask.long(),
+            generation_config=config,
+            logits_processor=processors,
         )
 
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import GenerationConfig
+from transformers import GenerationConfig, LogitsProcessorList
 
 from mmavlm.llm.texts import Prompt, padded
 
@@ -73,8 +73,13 @@ class Layout(Protocol):
     def rank(self, asked: Asked, candidates: Candidates) -> Tensor:
         """Summed log-probability (B,C) of the candidates."""
 
-    def generate(self, asked: Asked, config: GenerationConfig) -> Tensor:
-        """Ids of generated answers, (B·num_return_sequences, at most max_new_tokens)."""
+    def generate(
+        self, asked: Asked, config: GenerationConfig, processors: LogitsProcessorList
+    ) -> Tensor:
+        """Ids of generated answers, (B·num_return_sequences, at most max_new_tokens).
+
+        `processors` change the scores of the next token by the ids of the answer so far.
+        """
 
 
 def embed(model: Model, ids: Tensor) -> Tensor:

@@ -7,7 +7,12 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from transformers import GenerationConfig, PreTrainedTokenizerBase
+from transformers import (
+    GenerationConfig,
+    LogitsProcessorList,
+    PreTrainedTokenizerBase,
+    RepetitionPenaltyLogitsProcessor,
+)
 from typing_extensions import Self, TypedDict, Unpack
 
 from mmavlm.errors import ConfigError
@@ -99,16 +104,25 @@ class PromptedLanguageModel(nn.Module):
         num_answers: int = 1,
         min_new_tokens: int = 0,
         max_new_tokens: int = 30,
+        repetition_penalty: float = 1.0,
+        length_penalty: float = 1.0,
     ) -> list[list[Answer]]:
         """The best `num_answers` beams of each row, best first, by beam search without sampling.
 
-        Beams are ordered by log-probability per token. `Answer.log_prob` sums over the tokens as
+        Beams are ordered by log-probability / tokens^`length_penalty`. Above 1,
+        `repetition_penalty` makes tokens that an answer already holds (not the prompt's) less
+        likely (CTRL, section 4.1). `Answer.log_prob` knows of neither: it sums over the tokens as
         they were generated, end-of-text included where it was reached.
 
         Raises:
-            ConfigError: if there are more answers than beams, fewer than one of anything, or the
-                shortest answer is longer than the longest.
+            ConfigError: if there are more answers than beams, fewer than one of anything, the
+                shortest answer is longer than the longest, or the repetition penalty is not
+                above 0.
         """
+        if repetition_penalty <= 0:
+            raise ConfigError(
+                f"repetition_penalty={repetition_penalty} must be above 0; 1 changes nothing"
+            )
         if not 0 <= min_new_tokens <= max_new_tokens:
             raise ConfigError(
                 f"min_new_tokens={min_new_tokens} must be 0 to max_new_tokens={max_new_tokens}"
@@ -125,14 +139,19 @@ class PromptedLanguageModel(nn.Module):
             num_return_sequences=num_answers,
             min_new_tokens=min_new_tokens or None,
             max_new_tokens=max_new_tokens,
+            length_penalty=float(length_penalty) if num_beams > 1 else None,
             bos_token_id=self.texts.tokenizer.bos_token_id,
             eos_token_id=self.texts.end_ids,
             pad_token_id=self.texts.pad_id,
             decoder_start_token_id=getattr(self.model.config, "decoder_start_token_id", None),
         )
+        # not in the config: there transformers takes a row's padding for a part of its answer
+        processors = LogitsProcessorList()
+        if repetition_penalty != 1:
+            processors.append(RepetitionPenaltyLogitsProcessor(float(repetition_penalty)))
         asked = self._asked(video_tokens, prompts)
         with self._scoring():
-            generated = self.layout.generate(asked, config)
+            generated = self.layout.generate(asked, config, processors)
             answers = [self.texts.until_end(ids) for ids in generated.tolist()]
             scores = self._score(asked, answers, per_row=num_answers)
         pairs = zip(answers, scores.flatten().tolist(), strict=True)

@@ -6,7 +6,7 @@ import itertools
 
 import torch
 from torch import Tensor
-from transformers import GenerationConfig
+from transformers import GenerationConfig, LogitsProcessorList
 from transformers.modeling_outputs import BaseModelOutput
 
 from mmavlm.llm.layout import Asked, Candidates, Model, Rows, token_log_probs
@@ -55,11 +55,16 @@ class Seq2SeqLayout:
             scores.append(log_probs.masked_fill(~real, 0).sum(dim=2))
         return torch.cat(scores, dim=1)
 
-    def generate(self, asked: Asked, config: GenerationConfig) -> Tensor:
+    def generate(
+        self, asked: Asked, config: GenerationConfig, processors: LogitsProcessorList
+    ) -> Tensor:
         """Ids of generated answers, (B·num_return_sequences, at most max_new_tokens)."""
         inputs, mask = asked.inputs()
         generated = asked.model.generate(
-            inputs_embeds=inputs, attention_mask=mask.long(), generation_config=config
+            inputs_embeds=inputs,
+            attention_mask=mask.long(),
+            generation_config=config,
+            logits_processor=processors,
         )
         return generated[:, 1:]  # without the decoder's start token
 

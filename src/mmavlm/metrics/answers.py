@@ -16,7 +16,7 @@ from mmavlm.metrics.rows import RowMetric, check_lengths, first_of_each
 Compare = Literal["whole", "first_word"]  # what of an answer is compared with the truth
 Rule = Literal["whole", "first_word", "caption"]  # a caption is scored beside all references
 
-ITEM, VIDEO, TRUTH, ANSWER, RANK = range(5)  # columns of a row
+ITEM, VIDEO, ASKED, ANSWER, RANK = range(5)  # columns of a row
 _NO_ANSWER = -1  # keys are never negative
 _NO_RANK = torch.iinfo(torch.int64).max
 
@@ -37,11 +37,13 @@ def answer_rows(
     truths: Sequence[str],
     compare: Compare = "whole",
     references: Sequence[Sequence[str]] | None = None,
+    prompts: Sequence[str] | None = None,
 ) -> Tensor:
-    """One row an item, int64 (n,5): keys of item, video, truth, best answer; rank of a right one.
+    """One row an item, int64 (n,5), for `summarise`.
 
-    Right are the truth and an item's `references`. The rank counts from 0 and is the largest
-    integer where no answer is right.
+    It holds keys of item, of video, of truth and prompt together, of the best answer, and the rank
+    of a right one. Right are the truth and an item's `references`. The rank counts from 0 and is
+    the largest integer where no answer is right.
     """
     wanted = [normalise_answer(truth) for truth in truths]
     others = [()] * len(truths) if references is None else references
@@ -54,7 +56,8 @@ def answer_rows(
         next((place for place, text in enumerate(best_first) if text in texts), _NO_RANK)
         for best_first, texts in zip(given, right, strict=True)
     ]
-    keys = [string_keys(item_ids), string_keys(video_ids), string_keys(wanted)]
+    asked = wanted if prompts is None else list(map("\n".join, zip(wanted, prompts, strict=True)))
+    keys = [string_keys(item_ids), string_keys(video_ids), string_keys(asked)]
     return torch.stack([*keys, *torch.tensor([best, rank], dtype=torch.int64).unbind()], dim=1)
 
 
@@ -75,13 +78,13 @@ def summarise(rows: Tensor, top_k: Sequence[int]) -> dict[str, float]:
 
 
 def video_votes(rows: Tensor) -> Tensor:
-    """Whether the answer most of a video's items give is right, bool, one a video and truth.
+    """Whether the answer most of a video's items give is right, bool, one a question and truth.
 
     Rows (n,5) hold distinct items, sorted by item; the votes come in the order of the keys of
-    video and truth. Of answers given equally often, that of the first item counts, which does not
-    depend on batches or processes.
+    video, and of truth and prompt. Of answers given equally often, that of the first item counts,
+    which does not depend on batches or processes.
     """
-    ballots, ballot = rows[:, [VIDEO, TRUTH]].unique(dim=0, return_inverse=True)
+    ballots, ballot = rows[:, [VIDEO, ASKED]].unique(dim=0, return_inverse=True)
     choices, choice = torch.stack([ballot, rows[:, ANSWER]], dim=1).unique(
         dim=0, return_inverse=True
     )
@@ -104,12 +107,13 @@ def answer_accuracy(
     top_k: Sequence[int] = (1, 5),
     compare: Compare = "whole",
     references: Sequence[Sequence[str]] | None = None,
+    prompts: Sequence[str] | None = None,
 ) -> dict[str, float]:
     """What `AnswerAccuracy` computes, for answers at hand."""
     check_lengths(
         "answer_accuracy", item_ids=item_ids, video_ids=video_ids, answers=answers, truths=truths
     )
-    rows = answer_rows(item_ids, video_ids, answers, truths, compare, references)
+    rows = answer_rows(item_ids, video_ids, answers, truths, compare, references, prompts)
     return summarise(rows, top_k)
 
 
@@ -119,10 +123,10 @@ class AnswerAccuracy(RowMetric):
     Case and spaces do not count.
 
     `compute` gives floats: `top1` and the other `top<k>`, `count`, and `video_top1`,
-    `video_count`: each video's most frequent best answer, for videos whose items share one truth
-    (else each truth of a video stands alone). `<name>_low` and `<name>_high` are the bounds of the
-    95 % Wilson interval. An item seen twice, as when a sampler pads the last batch, counts once.
-    Without items the accuracies are nan.
+    `video_count`: the most frequent best answer of a video's items that ask the same and share one
+    truth (each question, and each truth of it, stands alone). `<name>_low` and `<name>_high` are
+    the bounds of the 95 % Wilson interval. An item seen twice, as when a sampler pads the last
+    batch, counts once. Without items the accuracies are nan.
 
     Raises:
         ConfigError: if the comparison is unknown.
@@ -148,15 +152,18 @@ class AnswerAccuracy(RowMetric):
         answers: Sequence[Sequence[str]],
         truths: Sequence[str],
         references: Sequence[Sequence[str]] | None = None,
+        prompts: Sequence[str] | None = None,
     ) -> None:
         """Take n items: their ids, their videos', the answers given (best first), the truths.
 
-        `references` are the other texts that count as right for each.
+        `references` are the other texts that count as right for each, `prompts` what was asked, by
+        default the same of all.
         """
         check_lengths(
             "AnswerAccuracy", item_ids=item_ids, video_ids=video_ids, answers=answers, truths=truths
         )
-        rows = answer_rows(item_ids, video_ids, answers, truths, self.compare, references)
+        given = (item_ids, video_ids, answers, truths)
+        rows = answer_rows(*given, self.compare, references, prompts)
         self.rows.append(rows.to(self.device))
 
     def compute(self) -> dict[str, float]:

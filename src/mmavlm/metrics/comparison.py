@@ -126,6 +126,7 @@ def _rows(predictions: Sequence[Prediction], prefix: str, rule: Compare) -> Tens
         [row.truth for row in predictions],
         rule,
         [row.references for row in predictions],
+        [row.prompt for row in predictions],
     )
 
 

@@ -69,9 +69,8 @@ class TaskScores(nn.Module):
                 if isinstance(metric, CaptionScores):
                     metric.update([row.item_id], [row.video_id], texts[:1], [row.references])
                 elif isinstance(metric, AnswerAccuracy):
-                    metric.update(
-                        [row.item_id], [row.video_id], [texts], [row.truth], [row.references]
-                    )
+                    given = ([row.item_id], [row.video_id], [texts], [row.truth])
+                    metric.update(*given, [row.references], [row.prompt])
 
     def compute(self) -> dict[str, float]:
         """Scores by name, and afresh from here on.

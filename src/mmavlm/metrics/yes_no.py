@@ -115,11 +115,12 @@ class YesNoStats(VerdictMetric):
 def matthews(truth: Tensor, said: Tensor) -> float:
     """Matthews' correlation of yes/no answers with what is true, int64 (n,) each, in [-1, 1].
 
-    An answer that is not yes counts as no; nan where one of the two never changes.
+    An answer that is not yes counts as no. Where one of the two never changes it is 0, as of
+    scikit-learn's `matthews_corrcoef`, which VidHalluc calls; without answers it is nan.
     """
     a, b = (truth == YES).double(), (said == YES).double()
     spread = (a.mean() * (1 - a.mean()) * b.mean() * (1 - b.mean())).sqrt()
-    return _ratio(float((a * b).mean() - a.mean() * b.mean()), float(spread))
+    return float(((a * b).mean() - a.mean() * b.mean()) / spread) if spread else 0.0
 
 
 def _f1(counts: Tensor) -> Tensor:

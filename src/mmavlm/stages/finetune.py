@@ -53,6 +53,8 @@ class FineTune(Stage):
         num_answers: int = 5,
         min_new_tokens: int = 1,
         max_new_tokens: int = 30,
+        repetition_penalty: float = 1.0,
+        length_penalty: float = 1.0,
         compare: Rule | Mapping[str, Rule] = "whole",
         answer_by: AnswerBy = "both",
         generate_in_validation: bool = True,
@@ -78,6 +80,8 @@ class FineTune(Stage):
             "num_beams": num_beams,
             "num_answers": num_answers,
             "min_new_tokens": min_new_tokens,
+            "repetition_penalty": repetition_penalty,
+            "length_penalty": length_penalty,
         }
         self.rules = self._rules(compare, tasks)
         if "caption" in self.rules.values() and (problem := left_out()):
