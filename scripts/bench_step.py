@@ -29,7 +29,7 @@ from mmavlm.batch import VideoTextBatch
 from mmavlm.cli import config_dir
 from mmavlm.data.collate import collate
 from mmavlm.run import build_backbone
-from mmavlm.run_cache import take_features
+from mmavlm.run.features import take_features
 
 
 class Timer:

@@ -25,12 +25,12 @@ from typing import Any
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from mmavlm.callbacks.benchmarks import ScoredReader
 from mmavlm.cli import config_dir
 from mmavlm.errors import ConfigError, DataError, MmavlmError
 from mmavlm.files import write_whole
 from mmavlm.metrics.benchmarks import Benchmark
 from mmavlm.metrics.lmms_eval import row_of
-from mmavlm.runs.benchmarks import ScoredReader
 
 # The values that stand for a metric in a table; bounds and counts stay in mmavlm's own reports.
 TOLD = ("accuracy", "basic", "hallucinated", "item_accuracy", "precision", "recall", "f1",

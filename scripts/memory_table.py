@@ -19,11 +19,11 @@ from torch.profiler import ProfilerActivity, profile
 from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM
 
 from mmavlm.batch import VideoTextBatch
+from mmavlm.callbacks import MemoryEstimate, estimate_memory
 from mmavlm.cli import config_dir
 from mmavlm.encoders import InstructBlipEncoder
 from mmavlm.llm import LoraSettings, PromptedLanguageModel
 from mmavlm.llm.adapt import add_lora
-from mmavlm.runs import MemoryEstimate, estimate_memory
 from mmavlm.text import load_tokenizer
 
 GIB, MIB = 2**30, 2**20

@@ -11,7 +11,7 @@ from mmavlm.interfaces import Answer
 from mmavlm.metrics import Prediction, write_predictions
 from mmavlm.metrics.planted_bias import SCORES
 from mmavlm.metrics_file import write_metrics
-from mmavlm.run_arms import read_arms, write_arms
+from mmavlm.run.arms import read_arms, write_arms
 
 CONF = Path(__file__).parents[1] / "conf"
 FEW = [

@@ -9,7 +9,7 @@ import pytest
 from benchmark_sets import WRITERS, write_benchmarks
 from mmavlm import evaluate, pope, train
 from mmavlm.cli import laid_over_checkpoint
-from mmavlm.run_report import headline
+from mmavlm.run.report import headline
 from support import SMALL, composed
 
 PRINTED = {

@@ -12,7 +12,7 @@ import torch
 from mmavlm import cache, evaluate, predict, train
 from mmavlm.data import fill_cache
 from mmavlm.encoders import TinyEncoder
-from mmavlm.run_cache import build_encoder
+from mmavlm.run.features import build_encoder
 from support import SMALL, CountedEncoder, composed
 
 LVU = ["experiment=lvu_genre", *SMALL, "data.crop=false", "data.flip=false"]

@@ -12,8 +12,8 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from mmavlm import check, evaluate, predict, train
+from mmavlm.callbacks.sweep import finish
 from mmavlm.metrics import left_out
-from mmavlm.runs.sweep import finish
 from support import SMALL
 
 EXPERIMENTS = sorted(

@@ -1,6 +1,6 @@
 from mmavlm.interfaces import Answer
 from mmavlm.metrics import Prediction
-from mmavlm.run_report import confusions
+from mmavlm.run.report import confusions
 
 
 def prediction(item, truth, answer):

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 import small_instructblip
 from mmavlm.errors import CheckpointError
 from mmavlm.run import build_backbone
-from mmavlm.run_cache import build_encoder, encoder_settings
+from mmavlm.run.features import build_encoder, encoder_settings
 from mmavlm.weight_files import WeightFile, write_weights
 from support import composed, tiny_backbone
 

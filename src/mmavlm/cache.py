@@ -9,10 +9,10 @@ from __future__ import annotations
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from mmavlm.callbacks import check_accelerator
 from mmavlm.cli import run_command
 from mmavlm.data.readers.annotations import listed
-from mmavlm.run_cache import CacheWork
-from mmavlm.runs import check_accelerator
+from mmavlm.run.features import CacheWork
 
 
 def cache(config: DictConfig) -> None:

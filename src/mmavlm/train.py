@@ -13,7 +13,7 @@ from mmavlm.cli import run_command
 from mmavlm.errors import ConfigError
 from mmavlm.metrics import check_monitor
 from mmavlm.run import Run
-from mmavlm.run_resume import AUTO, is_finished, recall
+from mmavlm.run.resume import AUTO, is_finished, recall
 
 # Settings of a run that the run it starts with takes over: what its model is built of, or its
 # weights would not fit, and how it runs. Fusion, LLM and the form of the loss are of a stage.

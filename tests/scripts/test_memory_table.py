@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from mmavlm.runs import estimate_memory
+from mmavlm.callbacks import estimate_memory
 
 sys.path.append(str(Path(__file__).parents[2] / "scripts"))
 

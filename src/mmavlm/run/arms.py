@@ -18,6 +18,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 from rich.console import Console
 
+from mmavlm.callbacks.sweep import markdown, read_jobs
 from mmavlm.metrics import read_predictions
 from mmavlm.metrics.arms import Answered, ArmDifference, Mean, Runs, compare_arms, holm, over_seeds
 from mmavlm.metrics.planted_bias import SCORES, bias_scores
@@ -25,7 +26,6 @@ from mmavlm.metrics.predictions import FILE
 from mmavlm.metrics_file import write_text
 from mmavlm.movies.bias import pair_of
 from mmavlm.report import draw_arms
-from mmavlm.runs.sweep import markdown, read_jobs
 
 log = logging.getLogger(__name__)
 

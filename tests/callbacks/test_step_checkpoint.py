@@ -10,9 +10,9 @@ import torch
 import torch.multiprocessing as mp
 from torch import nn
 
+from mmavlm.callbacks import StepCheckpoint
+from mmavlm.callbacks.signals import requeue_job
 from mmavlm.errors import ConfigError
-from mmavlm.runs import StepCheckpoint
-from mmavlm.runs.signals import requeue_job
 from support import StopAtBatch
 
 LONGEST_S = 120

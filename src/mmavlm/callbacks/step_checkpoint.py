@@ -12,9 +12,9 @@ import lightning as L
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.callbacks import Checkpoint
 
+from mmavlm.callbacks.signals import Signals, exit_at_once, exit_status, handle, requeue_job
 from mmavlm.errors import ConfigError
 from mmavlm.ranks import Ranks
-from mmavlm.runs.signals import Signals, exit_at_once, exit_status, handle, requeue_job
 
 log = logging.getLogger(__name__)
 

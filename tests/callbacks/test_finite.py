@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from mmavlm.callbacks import FiniteGuard
 from mmavlm.errors import ConfigError, DivergedError
-from mmavlm.runs import FiniteGuard
 
 
 class Batch:

@@ -3,9 +3,9 @@ from types import SimpleNamespace
 import pytest
 from lightning.pytorch.plugins.precision import Precision
 
+from mmavlm.callbacks import ExplainAnswers
 from mmavlm.errors import ConfigError
 from mmavlm.interfaces import Answer
-from mmavlm.runs import ExplainAnswers
 from mmavlm.stages import FineTune, OptimizerRecipe
 from support import random_batch, tiny_backbone
 

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
+from mmavlm.callbacks import check_accelerator
 from mmavlm.errors import ConfigError
-from mmavlm.runs import check_accelerator
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import torch
 from hydra.utils import instantiate
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 
+from mmavlm.callbacks import FrozenShardsStrategy, ModelOverview
 from mmavlm.cli import config_dir
-from mmavlm.runs import FrozenShardsStrategy, ModelOverview
 from support import composed
 
 TRAINERS = sorted(path.stem for path in (Path(config_dir()) / "trainer").glob("*.yaml"))

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from mmavlm import train
-from mmavlm.runs import is_out_of_memory
+from mmavlm.callbacks import is_out_of_memory
 from support import SMALL
 
 TOO_MANY = 10**15  # numbers

@@ -9,7 +9,7 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader
 
-from mmavlm.runs.sharding import FrozenShardsStrategy, frozen_blocks
+from mmavlm.callbacks.sharding import FrozenShardsStrategy, frozen_blocks
 from mmavlm.stages import FineTune, OptimizerRecipe
 from support import random_batch, tiny_backbone
 

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 import lightning as L
 import torch
 
+from mmavlm.callbacks.overview import shown_bytes, step_estimate
 from mmavlm.errors import NoMemoryError
-from mmavlm.runs.overview import shown_bytes, step_estimate
 
 # What torch says on a CPU, in a RuntimeError like any other.
 SAID_BY_TORCH = ("can't allocate memory", "not enough memory", "Cannot allocate memory")

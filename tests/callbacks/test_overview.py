@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from mmavlm.runs import MemoryEstimate, ModelOverview, estimate_memory, overview
+from mmavlm.callbacks import MemoryEstimate, ModelOverview, estimate_memory, overview
 
 
 class Backbone(nn.Module):

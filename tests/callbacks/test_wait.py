@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from mmavlm.runs import LoaderWait
+from mmavlm.callbacks import LoaderWait
 
 
 class Stage(L.LightningModule):

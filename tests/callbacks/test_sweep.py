@@ -9,9 +9,9 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
+from mmavlm.callbacks import SweepTable
+from mmavlm.callbacks.sweep import finish, read_jobs, without_shared, write_table
 from mmavlm.metrics_file import write_metrics
-from mmavlm.runs import SweepTable
-from mmavlm.runs.sweep import finish, read_jobs, without_shared, write_table
 
 
 def job(folder, number, overrides, metrics):
@@ -68,7 +68,7 @@ def test_a_folder_without_jobs_gets_no_table(tmp_path, capsys):
 @pytest.fixture
 def multirun(tmp_path):
     (tmp_path / "config.yaml").write_text(
-        "x: 1\nhydra:\n  callbacks:\n    sweep_table:\n      _target_: mmavlm.runs.SweepTable\n"
+        "x: 1\nhydra:\n  callbacks:\n    table:\n      _target_: mmavlm.callbacks.SweepTable\n"
     )
     (tmp_path / "app.py").write_text(
         textwrap.dedent("""
@@ -76,7 +76,7 @@ def multirun(tmp_path):
         import hydra
         from hydra.core.hydra_config import HydraConfig
         from mmavlm.metrics_file import write_metrics
-        from mmavlm.runs import SweepTable
+        from mmavlm.callbacks import SweepTable
 
         @hydra.main(version_base="1.3", config_path=".", config_name="config")
         def app(cfg):

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
+from mmavlm.callbacks import check_loggers
 from mmavlm.errors import ConfigError
-from mmavlm.runs import check_loggers
 
 WANDB = {"wandb": {"_target_": "lightning.pytorch.loggers.WandbLogger"}}
 TENSORBOARD = {"tensorboard": {"_target_": "lightning.pytorch.loggers.TensorBoardLogger"}}
@@ -65,7 +65,7 @@ def test_a_mode_set_by_the_user_is_kept(monkeypatch):
 def test_an_offline_run_works_without_a_network(tmp_path):
     pytest.importorskip("wandb")
     script = f"""
-from mmavlm.runs import check_loggers
+from mmavlm.callbacks import check_loggers
 from lightning.pytorch.loggers import WandbLogger
 check_loggers({WANDB!r})
 logger = WandbLogger(project="mmavlm", save_dir=".")

@@ -14,21 +14,21 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import nn
 
 from mmavlm.backbone import VideoLanguageModel
-from mmavlm.data.mix import MixedDataModule
-from mmavlm.data.readers.annotations import SPLITS
-from mmavlm.errors import CheckpointError, ConfigError
-from mmavlm.metrics_file import write_metrics, write_text
-from mmavlm.report import write_report
-from mmavlm.run_cache import build_encoder, take_features
-from mmavlm.run_report import describe
-from mmavlm.run_resume import checkpoint_to_resume, go_on_logging
-from mmavlm.runs import (
+from mmavlm.callbacks import (
     WholeCheckpoints,
     check_accelerator,
     check_loggers,
     memory_told,
     monitor_told,
 )
+from mmavlm.data.mix import MixedDataModule
+from mmavlm.data.readers.annotations import SPLITS
+from mmavlm.errors import CheckpointError, ConfigError
+from mmavlm.metrics_file import write_metrics, write_text
+from mmavlm.report import write_report
+from mmavlm.run.features import build_encoder, take_features
+from mmavlm.run.report import describe
+from mmavlm.run.resume import checkpoint_to_resume, go_on_logging
 from mmavlm.stages import FineTune
 from mmavlm.stages.base import Stage
 from mmavlm.stages.checkpoint import load_trainable, read_checkpoint
@@ -131,7 +131,7 @@ class Run:
         if predictions is not None and predictions.rows:
             predictions.write(self.folder / "predictions.jsonl")
         write_report(self.folder / "report.html", describe(self, earlier))
-        # last, since it says that all the rest is there (see `run_resume.is_finished`)
+        # last, since it says that all the rest is there (see `run.resume.is_finished`)
         write_text(self.folder / "config.yaml", OmegaConf.to_yaml(self.config, resolve=True))
         log.info("report: %s", self.folder / "report.html")
 

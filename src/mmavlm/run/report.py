@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
+from mmavlm.callbacks import ExplainAnswers
 from mmavlm.explain import Explanation
 from mmavlm.metrics import Prediction, confusion, unlike
 from mmavlm.metrics.captions import BY_JAVA, PLAIN
 from mmavlm.report import Confusion, Curve, Report, SampleAnswer, Table, read_csv_curves
-from mmavlm.runs import ExplainAnswers
 from mmavlm.stages import FineTune
 from mmavlm.stages.predictions import PredictionLog
 
 if TYPE_CHECKING:
-    from mmavlm.run import Run
+    from mmavlm.run.run import Run
 
 
 def describe(run: Run, earlier: Sequence[Run]) -> Report:

@@ -5,8 +5,8 @@ import pytest
 import torch
 import torch.multiprocessing as mp
 
+from mmavlm.callbacks import WholeCheckpoints
 from mmavlm.errors import CheckpointError
-from mmavlm.runs import WholeCheckpoints
 
 NUMBERS = 100_000  # of 4 bytes
 LIMIT = 200_000  # bytes
