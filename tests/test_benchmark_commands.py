@@ -15,7 +15,7 @@ from support import SMALL, composed
 PRINTED = {
     "videohallucer": ("temporal/accuracy", "all/hallucinated", "yes_no/yes_difference"),
     "eventhallusion": ("misleading/accuracy", "all/unparsed"),
-    "vidhalluc": ("ach_binaryqa/item_accuracy", "sth/mcc", "tsh/first_ratio"),
+    "vidhalluc": ("ach_binaryqa/item_accuracy", "ach_mcq/unparsed", "sth/mcc", "tsh/first_ratio"),
     "elv_halluc": ("object/in_accuracy", "all/sah_ratio"),
     "hallusionbench": ("figure/accuracy", "pair/accuracy", "hard/accuracy"),
     "pope": ("adversarial/f1", "all/yes_ratio"),

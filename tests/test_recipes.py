@@ -32,7 +32,8 @@ def test_an_experiment_has_the_row_of_its_set(experiment):
     assert row == ROWS[experiment]
     decoding = (stage.repetition_penalty, stage.length_penalty)
     assert decoding == (1.5, 0.0 if experiment.endswith("_qa") else 1.0)
-    assert (config.optimizer.warmup_steps, config.seed, stage.num_beams) == (1000, 42, 5)
+    warmup_batches = config.optimizer.warmup_steps * row[5]
+    assert (warmup_batches, config.seed, stage.num_beams) == (1000, 42, 5)
 
 
 @pytest.mark.parametrize("experiment", [name for name in ROWS if name.endswith("caption")])

@@ -19,7 +19,7 @@ _OUTER = string.whitespace + string.punctuation
 _NEGATION = re.compile(r"\b(?:not|no|none|never|neither|nor|cannot|except)\b|n't\b")
 _CUE = r"\b(?:answer|option|choice|letter|number)(?:\s+(?:is|should\s+be|would\s+be))?\W{0,3}?"
 # What may follow a label, so that "answer is a dog", "2 dogs", "1.5" and "3:30" hold none.
-_BEHIND = r"(?=\s*$|\s*[.,;:!?)\]\"'*](?!\w)|\s+(?:is|because|since|as|seems|fits|matches)\b)"
+BEHIND_LABEL = r"(?=\s*$|\s*[.,;:!?)\]\"'*](?!\w)|\s+(?:is|because|since|as|seems|fits|matches)\b)"
 
 
 def check_style(style: str, setting: str) -> Style:
@@ -80,7 +80,7 @@ class Options:
         they are what was asked for.
         """
         folded = _fold(answer)
-        denied = _denies(folded) and not any(_denies(_fold(text)) for text in self.texts)
+        denied = denies(folded) and not any(denies(text) for text in self.texts)
         labels = {*self._in_front(answer)}
         named = {i for i, text in enumerate(self.texts) if _fold(text) == folded}
         if not denied:
@@ -105,7 +105,7 @@ class Options:
 
     def _behind_a_cue(self, answer: str) -> Iterator[int]:
         for at, label in self._labels():
-            cued = rf"{_CUE}\b{label}\b{_BEHIND}"
+            cued = rf"{_CUE}\b{label}\b{BEHIND_LABEL}"
             if re.search(rf"{cued}|(?<!\w)\({label}\)", answer, re.IGNORECASE):
                 yield at
 
@@ -148,6 +148,11 @@ def read_options(texts: Sequence[str], style: Style, right: str) -> tuple[Option
     if index is None:
         raise DataError(f"the answer {right!r} is none of the options {list(texts)}")
     return options, index
+
+
+def denies(text: str) -> bool:
+    """Whether a text says that something is not so."""
+    return _NEGATION.search(_fold(text)) is not None
 
 
 def _label(index: int, style: str) -> str:

@@ -19,6 +19,7 @@ CONF = Path(__file__).parents[2] / "conf"
 LOSSES = {
     "info_nce": info_nce,
     "symmetric": symmetric_info_nce,
+    "mma_code": symmetric_info_nce,
     "equal_texts": equal_texts_info_nce,
     "sigmoid": SigmoidLoss,
 }
@@ -44,9 +45,9 @@ def test_a_config_gives_an_alignment_that_learns(text_encoder, name):
     else:
         assert alignment.loss.func is expected
     assert alignment.frames == FirstK(3)
-    assert alignment.gather
+    assert alignment.gather == (name != "mma_code")
     learned = any(key == "temperature.log_scale" for key, _ in alignment.named_parameters())
-    assert learned == (name in ("symmetric", "sigmoid"))
+    assert learned == (name in ("symmetric", "mma_code", "sigmoid"))
     mask = torch.ones(2, 3, dtype=torch.bool)
     losses = alignment(torch.randn(2, 3, 4, 6), torch.randn(2, 3, 2, 5), mask, ["a cat", "a dog"])
     torch.stack(list(losses.values())).sum().backward()

@@ -55,6 +55,20 @@ def test_symmetric_info_nce_is_the_mean_of_both_directions(given_batch):
 
 
 @settings(max_examples=50, deadline=None)
+@given(batches, st.floats(0, 1))
+def test_label_smoothing_gives_each_text_of_a_batch_its_share(given_batch, share):
+    rows = given_batch[0].tolist()
+    total = 0.0
+    for values in (rows, transpose(rows)):
+        for i, row in enumerate(values):
+            log_sum = math.log(sum(math.exp(value) for value in row))
+            evenly = sum(log_sum - value for value in row) / len(row)
+            total += (1 - share) * (log_sum - row[i]) + share * evenly
+    found = symmetric_info_nce(*given_batch, label_smoothing=share).item()
+    assert found == pytest.approx(total / (2 * len(rows)))
+
+
+@settings(max_examples=50, deadline=None)
 @given(batches)
 def test_equal_texts_info_nce_equals_its_equation(given_batch):
     logits, equal = given_batch

@@ -6,25 +6,25 @@ from mmavlm.metrics.parsing import NO, UNPARSED, YES
 
 # One answer a row, and what each benchmark's published code makes of it; the columns were worked
 # out by hand from those scripts.
-ANSWERS = {  # strict, pope, eventhallusion, elv, videohallucer
-    "Yes": (YES, YES, YES, YES, YES),
-    "no.": (NO, NO, NO, NO, NO),
-    "No, there is no dog.": (NO, NO, NO, NO, UNPARSED),
-    "Yes, there is no cat.": (YES, NO, YES, YES, UNPARSED),
-    " yes. It barks": (YES, YES, UNPARSED, YES, YES),
-    "There is not.": (UNPARSED, NO, UNPARSED, NO, UNPARSED),
-    "I do not know": (UNPARSED, NO, UNPARSED, NO, UNPARSED),
-    "The answer is yes.": (YES, YES, UNPARSED, YES, UNPARSED),
-    "The answer is no": (NO, NO, UNPARSED, NO, UNPARSED),
-    "Not yes and not no": (UNPARSED, NO, NO, YES, UNPARSED),
-    "yesterday": (UNPARSED, YES, YES, YES, UNPARSED),
-    "Nobody": (UNPARSED, YES, NO, NO, UNPARSED),
-    "no-one is there": (UNPARSED, YES, NO, NO, UNPARSED),
-    "": (UNPARSED, YES, UNPARSED, UNPARSED, UNPARSED),
-    "A dog. There is no cat": (NO, YES, UNPARSED, NO, UNPARSED),
-    "**Yes**": (YES, YES, UNPARSED, YES, UNPARSED),
+ANSWERS = {  # strict, pope, eventhallusion, elv, videohallucer, vidhalluc
+    "Yes": (YES, YES, YES, YES, YES, YES),
+    "no.": (NO, NO, NO, NO, NO, NO),
+    "No, there is no dog.": (NO, NO, NO, NO, UNPARSED, NO),
+    "Yes, there is no cat.": (YES, NO, YES, YES, UNPARSED, YES),
+    " yes. It barks": (YES, YES, UNPARSED, YES, YES, YES),
+    "There is not.": (UNPARSED, NO, UNPARSED, NO, UNPARSED, UNPARSED),
+    "I do not know": (UNPARSED, NO, UNPARSED, NO, UNPARSED, UNPARSED),
+    "The answer is yes.": (YES, YES, UNPARSED, YES, UNPARSED, UNPARSED),
+    "The answer is no": (NO, NO, UNPARSED, NO, UNPARSED, UNPARSED),
+    "Not yes and not no": (UNPARSED, NO, NO, YES, UNPARSED, UNPARSED),
+    "yesterday": (UNPARSED, YES, YES, YES, UNPARSED, UNPARSED),
+    "Nobody": (UNPARSED, YES, NO, NO, UNPARSED, UNPARSED),
+    "no-one is there": (UNPARSED, YES, NO, NO, UNPARSED, UNPARSED),
+    "": (UNPARSED, YES, UNPARSED, UNPARSED, UNPARSED, UNPARSED),
+    "A dog. There is no cat": (NO, YES, UNPARSED, NO, UNPARSED, UNPARSED),
+    "**Yes**": (YES, YES, UNPARSED, YES, UNPARSED, UNPARSED),
 }
-WAYS = ("strict", "pope", "eventhallusion", "elv", "videohallucer")
+WAYS = ("strict", "pope", "eventhallusion", "elv", "videohallucer", "vidhalluc")
 
 
 @pytest.mark.parametrize("answer", ANSWERS)
@@ -71,9 +71,35 @@ CHOICES = {"A": "they run", "B": "they jump", "C": "they sit", "D": "they sleep"
         ("The answer is B.", "B"),
         ("D. they sleep", "D"),
         ("I think They Jump", "B"),
+        ("The answer is B", "B"),
+        ("Answer: B", "B"),
+        ("Option B", "B"),
+        ("I think A and C are correct", "AC"),
+        ("both B, C and D", "BCD"),
+        ("the answer is A", "A"),
+        ("A is what they do", "A"),
+        ("Option A shows what they do", "A"),
         ("A dog barks", ""),
+        ("the answer is a dog", ""),
+        ("I cannot see B", ""),
+        ("It is an A-frame, on the B-side", ""),
         ("", ""),
     ],
 )
 def test_options_are_read_from_letters_or_from_their_texts(answer, letters):
     assert parse_letters(answer, CHOICES) == frozenset(letters)
+
+
+@pytest.mark.parametrize(
+    ("answer", "letters"),
+    [
+        ("I think A and C are correct", "AC"),
+        ("A dog barks", "A"),
+        ("I cannot see B", "B"),
+        ("BD", ""),
+        ("They run, then they jump", "A"),
+        ("nothing", ""),
+    ],
+)
+def test_letters_may_be_read_as_vidhalluc_reads_them(answer, letters):
+    assert parse_letters(answer, CHOICES, "vidhalluc") == frozenset(letters)

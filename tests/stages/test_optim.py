@@ -1,11 +1,13 @@
 import math
 
+import lightning as L
 import pytest
 import torch
 from torch import nn
 
 from mmavlm.errors import ConfigError
 from mmavlm.stages import OptimizerRecipe
+from mmavlm.stages.base import Stage
 from mmavlm.stages.optim import parameter_groups
 
 
@@ -32,6 +34,34 @@ def test_the_rate_warms_up_linearly_and_follows_a_cosine_to_zero():
 def test_warm_up_ends_with_the_first_epoch():
     course = lr_course(OptimizerRecipe(lr=1.0, warmup_steps=1000), total=20, epoch=5)
     assert max(course) == course[5] == pytest.approx(1.0)
+
+
+class OneWeight(Stage):
+    """The stage's optimizer over a model that is nothing but a weight."""
+
+    def __init__(self, recipe):
+        super().__init__(nn.Linear(1, 1), recipe)
+
+    def training_step(self, batch, batch_idx):
+        return self.backbone(batch).sum()
+
+
+@pytest.mark.parametrize(
+    "until",
+    [{"max_epochs": 2}, {"max_epochs": 20, "max_steps": 2}, {"max_epochs": -1, "max_steps": 2}],
+)
+@pytest.mark.parametrize(("accumulate", "epoch_steps"), [(1, 6), (2, 3)])
+def test_an_epoch_is_that_of_the_loader_however_long_training_goes_on(
+    tmp_path, until, accumulate, epoch_steps
+):
+    stage = OneWeight(OptimizerRecipe(lr=1.0, warmup_steps=1000))
+    rates = []
+    stage.on_train_batch_start = lambda *_: rates.append(stage.optimizers().param_groups[0]["lr"])
+    trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False,
+                        enable_progress_bar=False, enable_model_summary=False, **until,
+                        accumulate_grad_batches=accumulate, default_root_dir=tmp_path)  # fmt: skip
+    trainer.fit(stage, torch.ones(6, 1, 1))
+    assert rates[accumulate] == pytest.approx(1 / epoch_steps)
 
 
 def test_matrices_decay_and_vectors_do_not_and_frozen_ones_are_left_out():

@@ -21,7 +21,7 @@ class AlignedFrames(Protocol):
 
 @dataclass(frozen=True)
 class FirstK:
-    """The first `k` frames; three as published, more brought nothing there.
+    """The first `k` frames; three as in the paper, more brought nothing there.
 
     Raises:
         ConfigError: if `k` is below 1.

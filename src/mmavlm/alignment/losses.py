@@ -7,6 +7,8 @@ scalar. Forms that count equal texts as negatives do not look at `equal`.
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -17,15 +19,22 @@ def info_nce(logits: Tensor, equal: Tensor | None = None) -> Tensor:
     return -logits.log_softmax(dim=1).diagonal().mean()
 
 
-def symmetric_info_nce(logits: Tensor, equal: Tensor | None = None) -> Tensor:
-    """The mean of video → text and text → video InfoNCE (CLIP, figure 3)."""
-    return (info_nce(logits) + info_nce(logits.T)) / 2
+def symmetric_info_nce(
+    logits: Tensor, equal: Tensor | None = None, *, label_smoothing: float = 0.0
+) -> Tensor:
+    """The mean of video → text and text → video InfoNCE (CLIP, figure 3).
+
+    A share of `label_smoothing` of each target is spread evenly over the whole batch.
+    """
+    pairs = torch.arange(len(logits), device=logits.device)
+    loss = partial(F.cross_entropy, target=pairs, label_smoothing=label_smoothing)
+    return (loss(logits) + loss(logits.T)) / 2
 
 
 def equal_texts_info_nce(logits: Tensor, equal: Tensor) -> Tensor:
     """−(1/N) Σ_i (1/|P_i|) Σ_{j∈P_i} log softmax_j(logits_ij), P_i = {j : text j equals text i}.
 
-    With few classes a batch holds many equal texts, which the published form pushes apart.
+    With few classes a batch holds many equal texts, which the paper's form pushes apart.
     Texts that are equal have equal features, so the least value is the mean of log |P_i|.
     """
     target = equal.to(logits.dtype)

@@ -14,7 +14,7 @@ class Temperature(nn.Module):
     """The factor 1/τ of similarities, fixed or learned as log(1/τ), with τ never below `minimum`.
 
     MMA does not print its τ; 0.07 is where CLIP starts, 0.01 where CLIP stops. Fixed by default,
-    as in the published loss.
+    as in the paper's equation; MMA-MFF's code learns it from 0.07, without a bound.
 
     Raises:
         ConfigError: unless 0 < minimum ≤ initial.

@@ -129,7 +129,7 @@ def table_of(name: str, values: Mapping[str, float]) -> Table:
             continue
         low, high = values.get(f"{key}_low"), values.get(f"{key}_high")
         span = "" if low is None or high is None else f"{low:.3f} to {high:.3f}"
-        whole = key.endswith(("count", "items", "incomplete", "mentions"))
+        whole = key.endswith(("count", "items", "incomplete", "mentions", "parsed_of"))
         shown = f"{value:.0f}" if whole else f"{value:.3f}"
         table.add_row(key.removeprefix(f"{name}/"), shown, span)
     return table

@@ -21,6 +21,7 @@ from mmavlm.metrics.paired import PairedAccuracy
 from mmavlm.metrics.parsing import parse_letters, parse_yes_no
 from mmavlm.metrics.rows import first_of_each
 from mmavlm.metrics.sah import SAHRatio
+from mmavlm.metrics.unparsed import UnparsedRate
 from mmavlm.metrics.unshown import UnshownAnswers
 from mmavlm.metrics.yes_no import ITEM, SAID, TRUTH, YesNoStats, matthews
 
@@ -67,7 +68,7 @@ class Benchmark(nn.Module):
         values: dict[str, float] = {}
         for part in self.parts:
             told = part.metric.compute()
-            if told["count"] or told.get("incomplete"):
+            if any(told.get(name) for name in ("count", "incomplete", "parsed_of")):
                 values |= {f"{part.name}/{name}": value for name, value in told.items()}
         ends = [end for end in ("", "_low", "_high") if self.headline + end in values]
         return {
@@ -153,16 +154,19 @@ def vidhalluc(tasks: Sequence[str], parsing: str = "strict") -> Benchmark:
     """Each of the four kinds of questions by its own metric (VidHalluc, arXiv 2412.03735).
 
     A yes/no question counts if it is right on every clip of its pair; of the options of a multiple
-    choice exactly the right ones must be named.
+    choice exactly the right ones must be named, and the share of answers that name none is told.
     """
     by_question = partial(feed_yes_no_groups, key="group", parsing=parsing)
-    metrics: dict[str, tuple[Metric, Feed]] = {
-        "ach_binaryqa": (GroupAccuracy(), by_question),
-        "ach_mcq": (GroupAccuracy(), feed_letter_groups),
-        "sth": (SceneChange(parsing), feed_truths),
-        "tsh": (OrderAccuracy(), feed_truths),
+    metrics: dict[str, list[tuple[Metric, Feed]]] = {
+        "ach_binaryqa": [(GroupAccuracy(), by_question)],
+        "ach_mcq": [
+            (GroupAccuracy(), partial(feed_letter_groups, parsing=parsing)),
+            (UnparsedRate(), partial(feed_letters, parsing=parsing)),
+        ],
+        "sth": [(SceneChange(parsing), feed_truths)],
+        "tsh": [(OrderAccuracy(), feed_truths)],
     }
-    parts = [Part(task, *metrics[task], of_task(task)) for task in tasks]
+    parts = [Part(task, *told, of_task(task)) for task in tasks for told in metrics[task]]
     return Benchmark("vidhalluc", parts, f"{tasks[0]}/accuracy")
 
 
@@ -216,13 +220,29 @@ def feed_yes_no_groups(
     metric.update(_ids(items), [str(item.meta[key]) for item in items], right, sizes)
 
 
-def feed_letter_groups(metric: Any, items: Sequence[VideoItem], answers: Sequence[str]) -> None:
+def feed_letter_groups(
+    metric: Any, items: Sequence[VideoItem], answers: Sequence[str], *, parsing: str
+) -> None:
     """The group of each item, right where exactly the true options are named."""
-    right = [
-        parse_letters(answer, item.meta["choices"]) == frozenset(item.target)
+    named = _letters(items, answers, parsing)
+    right = [letters == frozenset(item.target) for item, letters in zip(items, named, strict=True)]
+    metric.update(_ids(items), [str(item.meta["group"]) for item in items], right)
+
+
+def feed_letters(
+    metric: Any, items: Sequence[VideoItem], answers: Sequence[str], *, parsing: str
+) -> None:
+    """The letters of the options that each answer names."""
+    metric.update(_ids(items), ["".join(named) for named in _letters(items, answers, parsing)])
+
+
+def _letters(
+    items: Sequence[VideoItem], answers: Sequence[str], parsing: str
+) -> list[frozenset[str]]:
+    return [
+        parse_letters(answer, item.meta["choices"], parsing)
         for item, answer in zip(items, answers, strict=True)
     ]
-    metric.update(_ids(items), [str(item.meta["group"]) for item in items], right)
 
 
 def _ids(items: Sequence[VideoItem]) -> list[str]:

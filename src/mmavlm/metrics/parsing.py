@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping
 from typing import Literal
 
 from mmavlm.errors import ConfigError
+from mmavlm.options import BEHIND_LABEL, denies
 
-Parsing = Literal["strict", "pope", "eventhallusion", "elv", "videohallucer"]
+Parsing = Literal["strict", "pope", "eventhallusion", "elv", "videohallucer", "vidhalluc"]
 
 NO, YES, UNPARSED = 0, 1, -1  # what an answer is read as
 
@@ -23,6 +24,8 @@ _VERDICTS = {"yes": YES, "no": NO}
 
 _PAIR = re.compile(r"(?<![\w-])(AB|BA)(?![\w-])")
 _ACTION = re.compile(r"(?<![\w-])(?:action\s+([ab])(?!\w)|([AB])(?=\s*(?:[,.):;>→-]|$|\s)))", re.I)
+_CUE = re.compile(r"\b(?:option|choice|letter)s?\s+$", re.IGNORECASE)
+_BEHIND = re.compile(BEHIND_LABEL)
 _REVERSED = re.compile(r"\b(after|follows|preceded by)\b", re.IGNORECASE)
 
 
@@ -39,6 +42,8 @@ def parse_yes_no(text: str, parsing: str = "strict") -> int:
       eval.py): "I do not know" is no.
     - `videohallucer`: what stands before the first full stop must be yes or no, and nothing else
       (patrick-tssn/VideoHallucer, evaluation_utils.py).
+    - `vidhalluc`: what stands before the first full stop or comma, in the same way
+      (Vid-Halluc/VidHalluc, eval_bqa.py).
 
     Raises:
         ConfigError: if the way of reading is unknown.
@@ -71,20 +76,40 @@ def parse_order(text: str) -> str | None:
     return order[::-1] if _REVERSED.search(between) else order
 
 
-def parse_letters(text: str, choices: Mapping[str, str]) -> frozenset[str]:
+def parse_letters(text: str, choices: Mapping[str, str], parsing: str = "strict") -> frozenset[str]:
     """The options an answer names, by the letters of `choices` (letter → text); empty if none.
 
-    Taken are letters that stand alone (B, or BD, or B and D), else letters marked as options
-    ("B. they jump", "(B)"), else options whose text the answer holds. "A dog barks" names none.
+    Taken are letters that are all of it (B, or BD, or B and D), else letters marked as options
+    ("B. they jump", "(B)"), else letters that are words of their own ("I think B and C"), else
+    options whose text the answer holds. "A dog barks" names none, and where something is denied
+    ("not B") words do not count. With `parsing` "vidhalluc" any A to D that is a word counts, "A
+    dog barks" included, else the first option whose text is there (Vid-Halluc/VidHalluc,
+    eval_mcq.py).
     """
-    letter = f"[{''.join(map(re.escape, choices))}]"
     plain = text.strip()
+    lower = plain.casefold()
+    held = [name for name, option in choices.items() if option.casefold() in lower]
+    if parsing == "vidhalluc":
+        return frozenset(re.findall(r"\b[A-D]\b", plain) or held[:1])
+    letter = f"[{''.join(map(re.escape, choices))}]"
     if re.fullmatch(rf"\W*{letter}(?:(?:\W|and)*{letter})*\W*", plain):
         return frozenset(re.findall(letter, plain))
-    if marked := re.findall(rf"(?<![\w'-])({letter})(?=[.):])", plain):
-        return frozenset(marked)
-    lower = plain.casefold()
-    return frozenset(name for name, option in choices.items() if option.casefold() in lower)
+    marked = re.findall(rf"(?<![\w'-])({letter})(?=[.):])", plain)
+    return frozenset(marked or _letters_as_words(plain, letter) or held)
+
+
+def _letters_as_words(text: str, letter: str) -> list[str]:
+    """Letters that are words of their own, unless they are A or I and read as words of English."""
+    if denies(text):
+        return []
+    alone = rf"(?<![\w'-]){letter}(?![\w'-])"
+    found = []
+    for listed in re.finditer(rf"{alone}(?:(?:\s*(?:,|&|/|\band\b|\bor\b))+\s*{alone})*", text):
+        letters = re.findall(alone, listed[0])
+        before, behind = text[: listed.start()], text[listed.end() :]
+        if not {"A", "I"}.issuperset(letters) or _CUE.search(before) or _BEHIND.match(behind):
+            found += letters
+    return found
 
 
 def _strict(text: str) -> int:
@@ -112,10 +137,15 @@ def _videohallucer(text: str) -> int:
     return _VERDICTS.get(text.split(".")[0].strip().lower(), UNPARSED)
 
 
+def _vidhalluc(text: str) -> int:
+    return _VERDICTS.get(re.split("[.,]", text)[0].strip().lower(), UNPARSED)
+
+
 _READERS: dict[str, Callable[[str], int]] = {
     "strict": _strict,
     "pope": _pope,
     "eventhallusion": _eventhallusion,
     "elv": _elv,
     "videohallucer": _videohallucer,
+    "vidhalluc": _vidhalluc,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from math import ceil
 from typing import Any, cast
 
 import lightning as L
@@ -62,12 +63,12 @@ class Stage(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """AdamW and its schedule, counted in optimizer steps."""
-        total = int(self.trainer.estimated_stepping_batches)
-        epochs = self.trainer.max_epochs or 1
+        self.trainer.fit_loop.setup_data()  # or a training without end would know no epoch
+        batches = self.trainer.num_training_batches
         optimizer, schedule = self.recipe.build(
             self.named_parameters(),
-            total_steps=total,
-            epoch_steps=max(1, total // epochs) if epochs > 0 else total,
+            total_steps=int(self.trainer.estimated_stepping_batches),
+            epoch_steps=ceil(batches / self.trainer.accumulate_grad_batches),
         )
         return {
             "optimizer": optimizer,
