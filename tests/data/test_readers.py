@@ -346,8 +346,11 @@ def test_an_unknown_task_lists_the_seven_of_lvu(tmp_path, task, shown):
 
 @pytest.mark.parametrize("key", ["history_s", "stride_s"])
 def test_lvu_windows_last_and_move_by_at_least_a_second(key):
-    with pytest.raises(ConfigError, match=rf"data\.reader\.{key} must be at least 1 second, got 0"):
+    with pytest.raises(ConfigError, match=rf"data\.reader\.{key} must be at least 1, got 0"):
         LVUReader(**{key: 0})
+    for value in ("abc", 99.5):
+        with pytest.raises(ConfigError, match=rf"data\.reader\.{key} must be a whole number, got"):
+            LVUReader(**{key: value})
 
 
 def test_a_missing_lvu_annotation_names_what_is_there(tmp_path):

@@ -11,9 +11,10 @@ from mmavlm.data.broken import BrokenBudget
 from mmavlm.data.dataset import VideoDataset, refuse_augmentation
 from mmavlm.data.feature_cache import CachedFilms, FeatureCache
 from mmavlm.data.film_entries import FilmEntry, FilmPlan, Sampling
-from mmavlm.data.loaders import SplitLoaders, above_zero, at_least
+from mmavlm.data.loaders import SplitLoaders
 from mmavlm.data.order import Draw, Length
 from mmavlm.data.probe_index import ProbeIndex
+from mmavlm.data.settings import above_zero, at_least, shares, whole_at_least
 from mmavlm.errors import ConfigError, DataError
 from mmavlm.interfaces import VideoItem
 from mmavlm.metrics import normalise_answer
@@ -93,10 +94,11 @@ class VideoDataModule(SplitLoaders):
         self.reader = reader
         self.root = Path(root)
         self.task = task if task is None or isinstance(task, str) else list(task)
-        self.repeat = dict(repeat or {})
-        at_least(1, num_frames=num_frames, decode_threads=decode_threads, limit_items=limit_items)
+        self.repeat = shares("repeat", repeat)
+        counts = {"num_frames": num_frames, "image_size": image_size, "limit_items": limit_items}
+        whole_at_least(1, **counts, decode_threads=decode_threads)
         at_least(0, max_broken=max_broken)
-        above_zero("repeat", **self.repeat)
+        above_zero(frame_fps=frame_fps)
         if not self.root.is_dir():
             raise ConfigError(
                 f"data.root={self.root} does not exist; give the folder that holds the data"
