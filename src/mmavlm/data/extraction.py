@@ -86,14 +86,25 @@ def _require_alike(folders: Sequence[Path], settings: Extraction) -> None:
     written = [path for folder in folders if (path := folder / SETTINGS_NAME).is_file()]
     wanted = asdict(settings)
     for path in written:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = _read_settings(path)
         if found != wanted:
-            others = sum(json.loads(p.read_text(encoding="utf-8")) != wanted for p in written)
+            others = sum(_read_settings(p) != wanted for p in written)
             raise ConfigError(
                 f"{path.parent} was extracted with {_told(found)}, but {_told(wanted)} is asked "
                 f"for ({others} folders differ); give the settings it was extracted with, another "
                 "--frames folder, or remove the folders to extract them anew"
             )
+
+
+def _read_settings(path: Path) -> dict[str, float]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return {name: float(value) for name, value in found.items()}
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise ConfigError(
+            f"{path} does not say how {path.parent} was extracted ({error}); remove that folder, "
+            "to extract it anew"
+        ) from None
 
 
 def _told(settings: Mapping[str, float]) -> str:
