@@ -519,3 +519,18 @@ def test_0_is_an_id(tmp_path, reader, row):
     write(tmp_path / "train.jsonl", {**row, "id": 0}, {**row, "id": ""}, {**row, "id": None})
     ids = [item.item_id for item in reader(folder=".")(tmp_path, "train", None)]
     assert ids == ["0", "a.mp4, line 2", "a.mp4, line 3"]
+
+
+def test_a_task_that_no_row_has_is_told_with_those_there_are(tmp_path):
+    write(tmp_path / "train.jsonl", {**OWN, "task": "animal"}, OWN)
+    message = r"train\.jsonl has no rows of data\.task=\['animl'\]; its tasks are animal, open"
+    with pytest.raises(DataError, match=message):
+        OwnReader()(tmp_path, "train", "animl")
+
+
+def test_a_folder_with_the_name_of_an_annotation_is_told(tmp_path):
+    (tmp_path / "lvu/annotation/train.json").mkdir(parents=True)
+    (tmp_path / "train.jsonl").mkdir()
+    for reader, task in ((LVUReader(), "genre"), (OwnReader(), None)):
+        with pytest.raises(DataError, match=r"annotation .*train\.jsonl? is a folder; name a file"):
+            reader(tmp_path, "train", task)

@@ -14,6 +14,7 @@ from mmavlm.data.film_entries import FilmEntry, FilmPlan, Sampling
 from mmavlm.data.loaders import SplitLoaders
 from mmavlm.data.order import Draw, Length
 from mmavlm.data.probe_index import ProbeIndex
+from mmavlm.data.readers.json_files import require_root
 from mmavlm.data.settings import above_zero, at_least, shares, whole_at_least
 from mmavlm.errors import ConfigError, DataError
 from mmavlm.interfaces import VideoItem
@@ -92,17 +93,13 @@ class VideoDataModule(SplitLoaders):
             group_by_length=group_by_length,
         )
         self.reader = reader
-        self.root = Path(root)
+        self.root = require_root(Path(root))
         self.task = task if task is None or isinstance(task, str) else list(task)
         self.repeat = shares("repeat", repeat)
         counts = {"num_frames": num_frames, "image_size": image_size, "limit_items": limit_items}
         whole_at_least(1, **counts, decode_threads=decode_threads)
         at_least(0, max_broken=max_broken)
         above_zero(frame_fps=frame_fps)
-        if not self.root.is_dir():
-            raise ConfigError(
-                f"data.root={self.root} does not exist; give the folder that holds the data"
-            )
         self.image_size = image_size
         self.settings: dict[str, Any] = {
             "num_frames": num_frames,
