@@ -5,10 +5,12 @@ import re
 
 import pytest
 
+from mmavlm.data import readers
 from mmavlm.data.readers import CaptionReader, LVUReader, MovieReader, OwnReader, WebVidReader
 from mmavlm.data.readers.json_files import MAX_JSON_BYTES, read_json
 from mmavlm.data.sampling import lvu_windows
 from mmavlm.errors import ConfigError, DataError
+from mmavlm.interfaces import Reader
 
 LVU_ITEMS = {
     "train": {
@@ -534,3 +536,8 @@ def test_a_folder_with_the_name_of_an_annotation_is_told(tmp_path):
     for reader, task in ((LVUReader(), "genre"), (OwnReader(), None)):
         with pytest.raises(DataError, match=r"annotation .*train\.jsonl? is a folder; name a file"):
             reader(tmp_path, "train", task)
+
+
+@pytest.mark.parametrize("name", readers.__all__)
+def test_every_reader_is_one(name):
+    assert issubclass(getattr(readers, name), Reader)

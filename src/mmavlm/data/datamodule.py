@@ -17,20 +17,10 @@ from mmavlm.data.probe_index import ProbeIndex
 from mmavlm.data.readers.json_files import require_root
 from mmavlm.data.settings import above_zero, at_least, shares, whole_at_least
 from mmavlm.errors import ConfigError, DataError
-from mmavlm.interfaces import VideoItem
+from mmavlm.interfaces import Reader, VideoItem
 from mmavlm.metrics import normalise_answer
 
 log = logging.getLogger(__name__)
-
-
-class ReaderWithClasses(Protocol):
-    """A reader that also knows the classes of its tasks, {} for open answers."""
-
-    def __call__(self, root: Path, split: str, task: str | Sequence[str] | None) -> list[VideoItem]:
-        """The items of a split."""
-
-    def classes(self, root: Path, task: str | Sequence[str] | None) -> dict[str, list[str]]:
-        """Task → class names."""
 
 
 @runtime_checkable
@@ -61,7 +51,7 @@ class VideoDataModule(SplitLoaders):
 
     def __init__(
         self,
-        reader: ReaderWithClasses,
+        reader: Reader,
         root: str | Path,
         *,
         task: str | Sequence[str] | None = None,

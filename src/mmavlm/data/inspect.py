@@ -14,13 +14,13 @@ from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
-from mmavlm.data.datamodule import ReaderWithClasses, TellsSkipped, asked_once
+from mmavlm.data.datamodule import TellsSkipped, asked_once
 from mmavlm.data.readers.annotations import SPLITS, listed
 from mmavlm.data.readers.json_files import require_root
 from mmavlm.data.sources import FrameSource
 from mmavlm.data.video import Picture
 from mmavlm.errors import DataError, VideoError
-from mmavlm.interfaces import VideoItem
+from mmavlm.interfaces import Reader, VideoItem
 
 LISTED = 20
 
@@ -97,7 +97,7 @@ class Inspection:
 
 
 def inspect(
-    reader: ReaderWithClasses,
+    reader: Reader,
     root: str | Path,
     task: str | Sequence[str] | None,
     *,
@@ -119,7 +119,7 @@ def inspect(
 
 
 def _inspect_split(
-    reader: ReaderWithClasses, root: Path, split: str, task: Any, decode: bool
+    reader: Reader, root: Path, split: str, task: Any, decode: bool
 ) -> SplitInspection:
     skipped: dict[str, str] = {}
     try:
