@@ -64,4 +64,4 @@ def _number(name: str, value: Any) -> float:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not math.isfinite(value):
         raise ConfigError(f"data.{name} must be a number, got {value!r}")
-    return value  # type: ignore[no-any-return]  # just checked
+    return float(value)
