@@ -6,7 +6,7 @@ D Q-Former width, Dl LLM width, S memory slots, N token positions of a slot.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -81,7 +81,20 @@ class TemporalState(Protocol):
 
 @runtime_checkable
 class TemporalAggregator(Protocol):
-    """Frame tokens → video tokens, as a stream of steps or in one go, with equal results."""
+    """Frame tokens → video tokens, as a stream of steps or in one go, with equal results.
+
+    This is what the backbone calls. Weights of InstructBLIP, estimates of memory and explanations
+    take more: the `qformer`, `query_tokens` and `visual_memory` of `temporal.MemoryQFormer`.
+    """
+
+    backprop_frames: int  # so many of the last frames carry gradient
+
+    @property
+    def width(self) -> int:
+        """D, the width of the video tokens."""
+
+    def embed_prompt(self, prompt: TextTokens) -> Tensor:
+        """The prompt as fusion takes it, (B,L,D)."""
 
     def start(self, prompt: TextTokens, frame_tokens: Tensor) -> Any:
         """The state before the first frame; `frame_tokens` (B,P,Dv) tells shape and device."""
@@ -91,6 +104,12 @@ class TemporalAggregator(Protocol):
 
     def read(self, state: Any) -> Tensor:
         """The video tokens so far, (B,K,D)."""
+
+    def stream(self, prompt: TextTokens, frames: Iterable[Tensor]) -> Iterator[Any]:
+        """The state after each of `frames` (B,P,Dv) as they come, good until the next one."""
+
+    def trace(self, frame_tokens: Tensor, prompt: TextTokens, frame_mask: Tensor) -> Tensor:
+        """The video tokens after every frame, all with gradient: (B,T,P,Dv) → (B,T,K,D)."""
 
     def __call__(self, frame_tokens: Tensor, prompt: TextTokens, frame_mask: Tensor) -> Any:
         """The state after all frames (B,T,P,Dv)."""
@@ -165,8 +184,12 @@ class VideoItem:
     meta: Mapping[str, Any] = field(default_factory=dict)
 
 
+@runtime_checkable
 class Reader(Protocol):
-    """Annotation files → items. Raises DataError naming file, row and key on bad rows."""
+    """Annotation files → items. Raises DataError naming file, row and key on what stops it."""
 
     def __call__(self, root: Path, split: str, task: str | Sequence[str] | None) -> list[VideoItem]:
         """The items of one split (train, val or test) below the data root."""
+
+    def classes(self, root: Path, task: str | Sequence[str] | None) -> dict[str, list[str]]:
+        """Task → class names; tasks with open answers are absent."""

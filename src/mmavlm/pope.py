@@ -12,15 +12,13 @@ from rich.table import Table
 
 from mmavlm.cli import run_command
 from mmavlm.data.object_probes import ProbeMaker, describe, write_probes
-from mmavlm.errors import ConfigError
+from mmavlm.data.readers.json_files import require_root
 from mmavlm.metrics import ObjectVocabulary
 
 
 def pope(config: DictConfig) -> None:
     """Write three files of questions below `to`, and print what they ask."""
-    root = Path(config.data.root)
-    if not root.is_dir():
-        raise ConfigError(f"data.root={root} does not exist; give the folder that holds the data")
+    root = require_root(Path(config.data.root))
     vocabulary = ObjectVocabulary.read(config.vocabulary)
     items = instantiate(config.data.reader)(root, config.split, config.data.task)
     films = describe(items, vocabulary, root)

@@ -264,6 +264,11 @@ def test_clips_of_vidhalluc_are_found_where_its_archives_unpack_to(root_of):
     assert {item.source.parent for item in items} == {root / "data/ACH_videos"}
 
 
+def without_suffix(rows):
+    for row in rows:
+        row["film"] = Path(row["video"]).stem
+
+
 def test_films_of_benchmarks_may_have_other_suffixes(root_of):
     for name in ("eventhallusion", "vidhalluc", "elv_halluc"):
         root = root_of(name)
@@ -271,8 +276,7 @@ def test_films_of_benchmarks_may_have_other_suffixes(root_of):
             path.rename(path.with_suffix(".MKV"))
         reader = reader_of(name, **({"video_key": "film"} if name == "elv_halluc" else {}))
         if name == "elv_halluc":
-            edit_films = lambda rows: [r.update(film=r["video"][:-4]) for r in rows]  # noqa: E731
-            lines(root / "ELV_Halluc.jsonl", edit_films)
+            lines(root / "ELV_Halluc.jsonl", without_suffix)
         assert all(item.source.suffix == ".MKV" for item in reader(root, "test", None))
 
 
@@ -320,3 +324,11 @@ def test_groups_of_which_a_clip_is_missing_are_incomplete(roots, name, part, tas
 def test_one_key_of_elv_halluc_stands_for_a_list_of_one(root_of):
     reader = ELVHallucReader(video_key="video", question_key="question")
     assert len(reader(root_of("elv_halluc"), "test", None)) == 6
+
+
+def test_triplets_of_elv_halluc_are_about_one_film(root_of):
+    root = root_of("elv_halluc")
+    lines(root / "ELV_Halluc.jsonl", lambda rows: rows.pop(0))
+    message = r"line 1: three rows from here on are a triplet, but are about film_a.*film_b"
+    with pytest.raises(DataError, match=message):
+        reader_of("elv_halluc")(root, "test", None)

@@ -186,7 +186,9 @@ def test_an_empty_split_is_named(root):
 
 
 def test_a_split_without_items_of_the_task_is_named(root):
-    with pytest.raises(DataError, match=r"the train split below .* has no items of task genre; "):
+    with pytest.raises(
+        DataError, match=r"train\.jsonl has no rows of data\.task=.*genre.*are open"
+    ):
         module(root, task="genre").setup()
 
 
@@ -232,3 +234,25 @@ def test_truths_that_training_has_no_class_of_are_told_before_it(root, caplog):
         "2 val items of task animal are of classes that the training split does not" in caplog.text
     )
     assert "such as 'cow'" in caplog.text
+
+
+WHOLE = ("num_frames", "limit_items", "batch_size", "eval_batch_size", "num_workers")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        *(({key: v}, f"{key} must be a whole number, got") for key in WHOLE for v in ("abc", 8.5)),
+        ({"decode_threads": True}, "decode_threads must be a whole number, got True"),
+        ({"max_broken": "abc"}, "max_broken must be a number, got 'abc'"),
+        ({"timeout_s": "soon"}, "timeout_s must be a number, got 'soon'"),
+        ({"frame_fps": 0}, "frame_fps must be above 0, got 0"),
+        ({"frame_fps": -1}, "frame_fps must be above 0, got -1"),
+        ({"frame_fps": float("inf")}, "frame_fps must be a number, got inf"),
+        ({"repeat": 3}, "repeat=3: give a number for each"),
+        ({"repeat": {"open": "twice"}}, r"repeat\.open must be a number, got 'twice'"),
+    ],
+)
+def test_settings_that_are_no_numbers_are_named(root, settings, message):
+    with pytest.raises(ConfigError, match=rf"data\.{message}"):
+        module(root, **settings)

@@ -131,3 +131,19 @@ def test_films_that_would_share_a_folder_are_named(tmp_path):
     message = r"a\.mkv and a\.mp4 would both be extracted to .*frames/a; keep one of them"
     with pytest.raises(ConfigError, match=message):
         plan(tmp_path, tmp_path / "frames", Extraction())
+
+
+@pytest.mark.parametrize("content", ["[]", "{", "5", '{"fps": "ten"}', "[" * 100_000])
+def test_a_folder_that_does_not_say_how_it_was_made_is_named(make_clip, tmp_path, content):
+    film = make_clip("films/a.mp4", frames=2)
+    extract(film, tmp_path / "frames/a", Extraction())
+    (tmp_path / "frames/a/extraction.json").write_text(content)
+    with pytest.raises(ConfigError, match=r"extraction\.json does not say how .*a was extracted"):
+        plan(tmp_path / "films", tmp_path / "frames", Extraction())
+
+
+def test_a_film_with_a_broken_time_is_refused_before_millions_of_pictures(make_clip, tmp_path):
+    film = make_clip("late.mkv", frames=4, ticks=1, pts=[0, 1, 2, 30_000_000])
+    with pytest.raises(VideoError, match=r"late\.mkv shows frame 3 of 4 for 3000000 s"):
+        extract(film, tmp_path / "out", Extraction())
+    assert not (tmp_path / "out").exists()

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from mmavlm.data.inspect import inspect
+from mmavlm.data.inspect import Inspection, SplitInspection, inspect
 from mmavlm.data.readers import LVUReader, OwnReader
 from mmavlm.errors import ConfigError, DataError
 
@@ -108,3 +108,14 @@ def test_lvu_without_its_films_is_counted_and_all_of_it_is_missing(real_data):
         assert split.problem is None
         assert split.missing_videos == split.videos > 0
         assert sum(split.classes["relationship"].values()) == split.items
+
+
+def test_a_root_that_is_a_file_is_told(tmp_path):
+    (tmp_path / "a.zip").touch()
+    with pytest.raises(ConfigError, match=r"data\.root=.*a\.zip is a file; give the folder"):
+        inspect(OwnReader(), tmp_path / "a.zip", None)
+
+
+def test_a_root_with_brackets_is_shown_as_it_is(tmp_path, capsys):
+    Inspection("/data/[red]/[/]", [], {"train": SplitInspection()}).print()
+    assert "/data/[red]/[/]" in capsys.readouterr().out

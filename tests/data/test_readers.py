@@ -5,10 +5,12 @@ import re
 
 import pytest
 
+from mmavlm.data import readers
 from mmavlm.data.readers import CaptionReader, LVUReader, MovieReader, OwnReader, WebVidReader
 from mmavlm.data.readers.json_files import MAX_JSON_BYTES, read_json
 from mmavlm.data.sampling import lvu_windows
 from mmavlm.errors import ConfigError, DataError
+from mmavlm.interfaces import Reader
 
 LVU_ITEMS = {
     "train": {
@@ -346,8 +348,11 @@ def test_an_unknown_task_lists_the_seven_of_lvu(tmp_path, task, shown):
 
 @pytest.mark.parametrize("key", ["history_s", "stride_s"])
 def test_lvu_windows_last_and_move_by_at_least_a_second(key):
-    with pytest.raises(ConfigError, match=rf"data\.reader\.{key} must be at least 1 second, got 0"):
+    with pytest.raises(ConfigError, match=rf"data\.reader\.{key} must be at least 1, got 0"):
         LVUReader(**{key: 0})
+    for value in ("abc", 99.5):
+        with pytest.raises(ConfigError, match=rf"data\.reader\.{key} must be a whole number, got"):
+            LVUReader(**{key: value})
 
 
 def test_a_missing_lvu_annotation_names_what_is_there(tmp_path):
@@ -516,3 +521,23 @@ def test_0_is_an_id(tmp_path, reader, row):
     write(tmp_path / "train.jsonl", {**row, "id": 0}, {**row, "id": ""}, {**row, "id": None})
     ids = [item.item_id for item in reader(folder=".")(tmp_path, "train", None)]
     assert ids == ["0", "a.mp4, line 2", "a.mp4, line 3"]
+
+
+def test_a_task_that_no_row_has_is_told_with_those_there_are(tmp_path):
+    write(tmp_path / "train.jsonl", {**OWN, "task": "animal"}, OWN)
+    message = r"train\.jsonl has no rows of data\.task=\['animl'\]; its tasks are animal, open"
+    with pytest.raises(DataError, match=message):
+        OwnReader()(tmp_path, "train", "animl")
+
+
+def test_a_folder_with_the_name_of_an_annotation_is_told(tmp_path):
+    (tmp_path / "lvu/annotation/train.json").mkdir(parents=True)
+    (tmp_path / "train.jsonl").mkdir()
+    for reader, task in ((LVUReader(), "genre"), (OwnReader(), None)):
+        with pytest.raises(DataError, match=r"annotation .*train\.jsonl? is a folder; name a file"):
+            reader(tmp_path, "train", task)
+
+
+@pytest.mark.parametrize("name", readers.__all__)
+def test_every_reader_is_one(name):
+    assert issubclass(getattr(readers, name), Reader)

@@ -156,8 +156,9 @@ def test_foreign_lvu_data_is_not_touched(tmp_path):
     assert annotation.read_text() == "{}"
 
 
-def test_a_broken_manifest_is_named(tmp_path):
-    (tmp_path / "manifest.json").write_text("{")
+@pytest.mark.parametrize("content", ["{", "[1]", "5", "[" * 100_000])
+def test_a_broken_manifest_is_named(tmp_path, content):
+    (tmp_path / "manifest.json").write_text(content)
     with pytest.raises(ConfigError, match=r"manifest\.json is not a movie set's list.*delete the"):
         ensure_movie_set(tmp_path, **SMALL)
 

@@ -61,3 +61,12 @@ def test_command_refuses_settings_of_another_kind(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main([f"out={tmp_path}", "kind=stories", "clips=3"])
     assert "arguments: clips=3; see" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("out", ["file", "file/below"])
+def test_command_refuses_a_file_as_its_folder(tmp_path, capsys, out):
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit) as stop:
+        main([f"out={tmp_path / out}", *SMALL])
+    assert stop.value.code == 1
+    assert f"{tmp_path / 'file'} is a file; give a folder" in capsys.readouterr().err

@@ -12,7 +12,8 @@ from mmavlm.data.readers import OwnReader
 from mmavlm.errors import ConfigError
 from mmavlm.movies.generators import Grammar, ImageGenerator, ProceduralImages
 from mmavlm.movies.generators.procedural import PLACES, SLOTS
-from mmavlm.movies.stories.make import StorySettings, make_stories
+from mmavlm.movies.stories.make import Film, StorySettings, make_stories, own_rows
+from mmavlm.movies.stories.reel import write_rows
 from mmavlm.movies.vocabulary import DECOR, LOCATIONS
 from support import SMALL
 
@@ -194,3 +195,12 @@ def test_pictures_on_disk_are_the_pictures_that_were_drawn(stories):
     film = next((stories / "films").iterdir())
     with Image.open(film / "frames" / "000000.png") as picture:
         assert picture.size == (32, 32)
+
+
+def test_a_question_may_hold_other_ends_of_lines(tmp_path):
+    asked = {"question": "one\u2028two\u0085three", "answer": "a", "category": "c",
+             "start": 0, "end": 1, "evidence": [0]}  # fmt: skip
+    write_rows(tmp_path / "questions.jsonl", [asked, asked])
+    write_rows(tmp_path / "frames.jsonl", [{}])
+    rows = list(own_rows(Film("train", tmp_path, "a.mp4"), 0, fps=2))
+    assert [row["prompt"] for row in rows] == [asked["question"]] * 2

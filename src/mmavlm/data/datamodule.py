@@ -11,24 +11,16 @@ from mmavlm.data.broken import BrokenBudget
 from mmavlm.data.dataset import VideoDataset, refuse_augmentation
 from mmavlm.data.feature_cache import CachedFilms, FeatureCache
 from mmavlm.data.film_entries import FilmEntry, FilmPlan, Sampling
-from mmavlm.data.loaders import SplitLoaders, above_zero, at_least
+from mmavlm.data.loaders import SplitLoaders
 from mmavlm.data.order import Draw, Length
 from mmavlm.data.probe_index import ProbeIndex
+from mmavlm.data.readers.json_files import require_root
+from mmavlm.data.settings import above_zero, at_least, shares, whole_at_least
 from mmavlm.errors import ConfigError, DataError
-from mmavlm.interfaces import VideoItem
+from mmavlm.interfaces import Reader, VideoItem
 from mmavlm.metrics import normalise_answer
 
 log = logging.getLogger(__name__)
-
-
-class ReaderWithClasses(Protocol):
-    """A reader that also knows the classes of its tasks, {} for open answers."""
-
-    def __call__(self, root: Path, split: str, task: str | Sequence[str] | None) -> list[VideoItem]:
-        """The items of a split."""
-
-    def classes(self, root: Path, task: str | Sequence[str] | None) -> dict[str, list[str]]:
-        """Task → class names."""
 
 
 @runtime_checkable
@@ -59,7 +51,7 @@ class VideoDataModule(SplitLoaders):
 
     def __init__(
         self,
-        reader: ReaderWithClasses,
+        reader: Reader,
         root: str | Path,
         *,
         task: str | Sequence[str] | None = None,
@@ -91,16 +83,13 @@ class VideoDataModule(SplitLoaders):
             group_by_length=group_by_length,
         )
         self.reader = reader
-        self.root = Path(root)
+        self.root = require_root(Path(root))
         self.task = task if task is None or isinstance(task, str) else list(task)
-        self.repeat = dict(repeat or {})
-        at_least(1, num_frames=num_frames, decode_threads=decode_threads, limit_items=limit_items)
+        self.repeat = shares("repeat", repeat)
+        counts = {"num_frames": num_frames, "image_size": image_size, "limit_items": limit_items}
+        whole_at_least(1, **counts, decode_threads=decode_threads)
         at_least(0, max_broken=max_broken)
-        above_zero("repeat", **self.repeat)
-        if not self.root.is_dir():
-            raise ConfigError(
-                f"data.root={self.root} does not exist; give the folder that holds the data"
-            )
+        above_zero(frame_fps=frame_fps)
         self.image_size = image_size
         self.settings: dict[str, Any] = {
             "num_frames": num_frames,

@@ -19,11 +19,12 @@ from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from mmavlm.data.probe import probe
+from mmavlm.data.probe import VideoInfo, probe
 from mmavlm.data.sources import FRAME_NAME, VIDEO_SUFFIXES
 from mmavlm.data.video import Picture, shown_pictures
 from mmavlm.errors import ConfigError, VideoError
@@ -31,6 +32,9 @@ from mmavlm.errors import ConfigError, VideoError
 SETTINGS_NAME = "extraction.json"
 # A duration is a sum of rounded times: one this little above a multiple of 1/fps is that multiple.
 ROUNDING = 1e-3
+# A frame that is shown for longer is one whose time is broken: its folder would have millions of
+# copies of one picture.
+LONGEST_SHOWN_S = 3600.0
 
 
 @dataclass(frozen=True)
@@ -86,14 +90,25 @@ def _require_alike(folders: Sequence[Path], settings: Extraction) -> None:
     written = [path for folder in folders if (path := folder / SETTINGS_NAME).is_file()]
     wanted = asdict(settings)
     for path in written:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = _read_settings(path)
         if found != wanted:
-            others = sum(json.loads(p.read_text(encoding="utf-8")) != wanted for p in written)
+            others = sum(_read_settings(p) != wanted for p in written)
             raise ConfigError(
                 f"{path.parent} was extracted with {_told(found)}, but {_told(wanted)} is asked "
                 f"for ({others} folders differ); give the settings it was extracted with, another "
                 "--frames folder, or remove the folders to extract them anew"
             )
+
+
+def _read_settings(path: Path) -> dict[str, float]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return {name: float(value) for name, value in found.items()}
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise ConfigError(
+            f"{path} does not say how {path.parent} was extracted ({error}); remove that folder, "
+            "to extract it anew"
+        ) from None
 
 
 def _told(settings: Mapping[str, float]) -> str:
@@ -137,13 +152,14 @@ def extract(film: Path, folder: Path, settings: Extraction) -> int:
     """Write the frames of a film to `folder`, which appears when all are there; their number.
 
     Raises:
-        VideoError: if the film cannot be read to its end.
+        VideoError: if the film cannot be read to its end, or shows one frame for above an hour.
     """
     unfinished = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     try:
         info = probe(film)
+        _check_times(info)
         count = max(1, math.ceil(info.duration_s * settings.fps - ROUNDING))
         times_s = [k / settings.fps for k in range(count)]
         pictures = (picture for _, picture in shown_pictures(info, times_s))
@@ -155,6 +171,17 @@ def extract(film: Path, folder: Path, settings: Extraction) -> int:
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return count
+
+
+def _check_times(info: VideoInfo) -> None:
+    ends_s = np.append(info.times_s, info.duration_s)
+    shown_s = np.diff(ends_s)
+    longest = int(shown_s.argmax())
+    if shown_s[longest] > LONGEST_SHOWN_S:
+        raise VideoError(
+            f"{info.path} shows frame {longest + 1} of {len(shown_s)} for {shown_s[longest]:.0f} s "
+            f"(at most {LONGEST_SHOWN_S:.0f}), so its times are broken; encode it anew"
+        )
 
 
 def _shrunk(pictures: Iterator[Picture], short_side: int) -> Iterator[Image.Image]:

@@ -10,15 +10,17 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
-from mmavlm.data.datamodule import ReaderWithClasses, TellsSkipped, asked_once
+from mmavlm.data.datamodule import TellsSkipped, asked_once
 from mmavlm.data.readers.annotations import SPLITS, listed
+from mmavlm.data.readers.json_files import require_root
 from mmavlm.data.sources import FrameSource
 from mmavlm.data.video import Picture
-from mmavlm.errors import ConfigError, DataError, VideoError
-from mmavlm.interfaces import VideoItem
+from mmavlm.errors import DataError, VideoError
+from mmavlm.interfaces import Reader, VideoItem
 
 LISTED = 20
 
@@ -67,7 +69,7 @@ class Inspection:
         """A table of the splits, then classes and problems; `name` is that of the set in a mix."""
         console = Console()
         columns = ("split", "items", "skipped", "videos", "missing", "broken")
-        table = Table(*columns, title=f"{name}: {self.root}" if name else self.root)
+        table = Table(*columns, title=escape(f"{name}: {self.root}" if name else self.root))
         for name, split in self.splits.items():
             lost = (split.missing_videos, split.broken_videos)
             numbers = (split.items, split.skipped_entries, split.videos, *lost)
@@ -95,7 +97,7 @@ class Inspection:
 
 
 def inspect(
-    reader: ReaderWithClasses,
+    reader: Reader,
     root: str | Path,
     task: str | Sequence[str] | None,
     *,
@@ -105,12 +107,10 @@ def inspect(
     """Read every split; with `decode`, also open every video.
 
     Raises:
-        ConfigError: if the root does not exist or a task is unknown.
+        ConfigError: if the root is no folder or a task is unknown.
         DataError: if no split at all can be read.
     """
-    root = Path(root)
-    if not root.is_dir():
-        raise ConfigError(f"data.root={root} does not exist; give the folder that holds the data")
+    root = require_root(Path(root))
     found = {split: _inspect_split(reader, root, split, task, decode) for split in splits}
     if all(split.problem for split in found.values()):
         raise DataError(next(split.problem for split in found.values() if split.problem))
@@ -119,7 +119,7 @@ def inspect(
 
 
 def _inspect_split(
-    reader: ReaderWithClasses, root: Path, split: str, task: Any, decode: bool
+    reader: Reader, root: Path, split: str, task: Any, decode: bool
 ) -> SplitInspection:
     skipped: dict[str, str] = {}
     try:

@@ -13,8 +13,8 @@ from torch.utils.data import DataLoader, Dataset
 from mmavlm.data.collate import collate
 from mmavlm.data.order import Draw, EpochOrder, Length
 from mmavlm.data.readers.annotations import SPLITS
+from mmavlm.data.settings import at_least, whole_at_least
 from mmavlm.data.watched import WatchedDataset, WatchedLoader, heed_parent_alone
-from mmavlm.errors import ConfigError
 from mmavlm.interfaces import VideoItem
 
 
@@ -41,8 +41,9 @@ class SplitLoaders(L.LightningDataModule, ABC):
         group_by_length: bool,
     ) -> None:
         super().__init__()
-        at_least(1, batch_size=batch_size, eval_batch_size=eval_batch_size)
-        at_least(0, num_workers=num_workers, timeout_s=timeout_s)
+        whole_at_least(1, batch_size=batch_size, eval_batch_size=eval_batch_size)
+        whole_at_least(0, num_workers=num_workers)
+        at_least(0, timeout_s=timeout_s)
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size or batch_size
         self.num_workers = num_workers
@@ -145,27 +146,3 @@ class ResumableLoader(WatchedLoader):
         """Go on behind those visits when that epoch comes."""
         if isinstance(self.sampler, EpochOrder):
             self.sampler.begin_at(state["epoch"], state["visits"])
-
-
-def at_least(least: float, **settings: float | None) -> None:
-    """Refuse settings of `data` below `least`; None is a setting that is not made.
-
-    Raises:
-        ConfigError: naming the setting.
-    """
-    for name, value in settings.items():
-        if value is not None and value < least:
-            raise ConfigError(f"data.{name} must be at least {least}, got {value}")
-
-
-def above_zero(name: str, **values: float | None) -> None:
-    """Refuse numbers of the setting `data.<name>` that are zero or less.
-
-    Raises:
-        ConfigError: naming the number.
-    """
-    for key, value in values.items():
-        if value is not None and value <= 0:
-            raise ConfigError(
-                f"data.{name}.{key} must be above 0, got {value}; leave out what is not to be shown"
-            )

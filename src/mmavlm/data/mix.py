@@ -16,8 +16,9 @@ from mmavlm.data.datamodule import VideoDataModule
 from mmavlm.data.dataset import BrokenItem, Sample, VideoDataset
 from mmavlm.data.feature_cache import FeatureCache
 from mmavlm.data.film_entries import FilmEntry
-from mmavlm.data.loaders import SplitLoaders, above_zero, at_least
+from mmavlm.data.loaders import SplitLoaders
 from mmavlm.data.order import Draw, Length
+from mmavlm.data.settings import at_least, shares, whole_at_least
 from mmavlm.errors import ConfigError
 from mmavlm.interfaces import VideoItem
 
@@ -68,7 +69,7 @@ class MixedDataModule(SplitLoaders):
         )
         self.parts = dict(sets)
         self.sets = tuple(self.parts)
-        self.weights = dict(weights or {})
+        self.weights = shares("weights", weights)
         self.temperature = temperature
         self.epoch_items = epoch_items
         self._check_settings()
@@ -160,8 +161,8 @@ class MixedDataModule(SplitLoaders):
         return {name: size / total for name, size in sizes.items()}
 
     def _check_settings(self) -> None:
-        at_least(1, epoch_items=self.epoch_items)
-        above_zero("weights", **self.weights)
+        whole_at_least(1, epoch_items=self.epoch_items)
+        at_least(0, temperature=self.temperature)
         if not self.parts:
             raise ConfigError(
                 "data.sets is empty; add sets such as `/data@data.sets.lvu: lvu` to the defaults "

@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from rich.console import Console
@@ -37,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         kind, rest = _kind_parser().parse_known_args(given)
         options = vars(_parser(kind.kind).parse_args(rest))
         out = options.pop("out")
+        _check_folder(Path(out))
         with Progress(*columns) as bar:
             table = _MAKERS[kind.kind](out, options, _reporting(bar))
     except MmavlmError as error:
@@ -45,6 +47,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if table is not None:
         Console().print(table)
     print(out)
+
+
+def _check_folder(out: Path) -> None:
+    there = next(path for path in (out, *out.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise ConfigError(f"out={out}: {there} is a file; give a folder, which need not exist")
 
 
 def _reporting(bar: Progress) -> Report:

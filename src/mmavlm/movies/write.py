@@ -150,7 +150,7 @@ def _read_parameters(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         found.pop("splits", None)
-    except (ValueError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ConfigError(
             f"{path} is not a movie set's list of parameters ({error}); delete the folder "
             f"{path.parent} to have the set made anew"

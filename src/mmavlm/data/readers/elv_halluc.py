@@ -20,10 +20,11 @@ PLACES = ("ELV_Halluc.jsonl", "data/ELV_Halluc.jsonl")
 class ELVHallucReader(BenchmarkReader):
     """`ELV_Halluc.jsonl`: three rows a triplet, `{aspect, caption_type, ref_answer, …}`.
 
-    `caption_type` is ground_truth, in_video or out_video; three rows in a row, one of each kind,
-    are a triplet, as the benchmark's eval.py takes them. Which keys hold the film and the question
-    is said by `video_key` and `question_key`: the first of those named that a row has. A caption
-    without a question gets the benchmark's own. Films lie below `videos`. (hlsv02/ELV-Halluc.)
+    `caption_type` is ground_truth, in_video or out_video; three rows in a row, one of each kind and
+    about one film, are a triplet, as the benchmark's eval.py takes them. Which keys hold the film
+    and the question is said by `video_key` and `question_key`: the first of those named that a row
+    has. A caption without a question gets the benchmark's own. Films lie below `videos`.
+    (hlsv02/ELV-Halluc.)
     """
 
     name = "ELV-Halluc"
@@ -49,11 +50,15 @@ class ELVHallucReader(BenchmarkReader):
     def entries(self, root: Path, tasks: Sequence[str]) -> Iterator[tuple[str, Row]]:
         """The rows by aspect, each with the number of its triplet."""
         path = next((root / p for p in PLACES if (root / p).is_file()), root / PLACES[0])
-        for number, row in enumerate(read_rows(require(path))):
-            aspect = "_".join(str(row.values.get("aspect", "")).split())
-            if not tasks or aspect in tasks:
-                values = {**row.values, "triplet": f"triplet {number // len(KINDS)}"}
-                yield aspect, Row(row.path, row.place, values)
+        rows = list(read_rows(require(path)))
+        for number, start in enumerate(range(0, len(rows), len(KINDS))):
+            triplet = rows[start : start + len(KINDS)]
+            self._check_film(triplet)
+            for row in triplet:
+                aspect = "_".join(str(row.values.get("aspect", "")).split())
+                if not tasks or aspect in tasks:
+                    values = {**row.values, "triplet": f"triplet {number}"}
+                    yield aspect, Row(row.path, row.place, values)
 
     def items(self, root: Path, task: str, row: Row) -> list[VideoItem]:
         """The question of a row."""
@@ -80,8 +85,22 @@ class ELVHallucReader(BenchmarkReader):
             )
         ]
 
+    def _check_film(self, triplet: Sequence[Row]) -> None:
+        """Refuse rows about several films: where a row is lost all triplets behind it are wrong."""
+        named = (self._present(row, self.video_key) for row in triplet)
+        films = {str(row.values[key]) for row, key in zip(triplet, named, strict=True) if key}
+        if len(films) > 1:
+            raise triplet[0].error(
+                f"three rows from here on are a triplet, but are about {', '.join(sorted(films))}; "
+                "a row before is missing or out of its place: get the file anew"
+            )
+
+    @staticmethod
+    def _present(row: Row, keys: Sequence[str]) -> str | None:
+        return next((key for key in keys if row.values.get(key)), None)
+
     def _key(self, row: Row, keys: Sequence[str], setting: str) -> str:
-        if key := next((key for key in keys if row.values.get(key)), None):
+        if key := self._present(row, keys):
             return key
         there = sorted(key for key in map(str, row.values) if key != "triplet")
         raise row.error(

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from mmavlm.errors import DataError
+from mmavlm.errors import ConfigError, DataError
 
 # Parsed, a file takes several times its size in memory.
 MAX_JSON_BYTES = 1 << 30
@@ -78,6 +78,18 @@ def read_json(path: Path) -> Any:
         raise DataError(f"{path} is not JSON: {error}") from None
 
 
+def require_root(root: Path) -> Path:
+    """The folder that holds the data.
+
+    Raises:
+        ConfigError: if there is none, or it is a file.
+    """
+    if not root.is_dir():
+        what = "is a file" if root.exists() else "does not exist"
+        raise ConfigError(f"data.root={root} {what}; give the folder that holds the data")
+    return root
+
+
 def require(path: Path) -> Path:
     """An annotation file that must be there.
 
@@ -86,6 +98,8 @@ def require(path: Path) -> Path:
     """
     if path.is_file():
         return path
+    if path.is_dir():
+        raise DataError(f"annotation {path} is a folder; name a file under data.reader")
     folder = next(parent for parent in path.absolute().parents if parent.is_dir())
     held = ", ".join(sorted(p.name for p in folder.iterdir())[:8]) or "nothing"
     raise DataError(

@@ -9,6 +9,7 @@ from pathlib import Path
 from mmavlm.data.readers.annotations import Row, absent, listed
 from mmavlm.data.readers.entries import EntryFiles, Items, SkippingReader, usable
 from mmavlm.data.sampling import lvu_windows
+from mmavlm.data.settings import whole_at_least
 from mmavlm.data.sources import locate
 from mmavlm.errors import ConfigError, DataError
 from mmavlm.interfaces import VideoItem
@@ -26,7 +27,7 @@ class LVUReader(SkippingReader):
     key, as MA-LMM's do: `way_speaking`.
 
     Raises:
-        ConfigError: if history or stride is below one second.
+        ConfigError: if history or stride is no whole number of at least one second.
     """
 
     def __init__(
@@ -37,9 +38,7 @@ class LVUReader(SkippingReader):
         source: str = "auto",
         counted: bool = False,
     ) -> None:
-        for key, value in (("history_s", history_s), ("stride_s", stride_s)):
-            if value < 1:
-                raise ConfigError(f"data.reader.{key} must be at least 1 second, got {value}")
+        whole_at_least(1, **{"reader.history_s": history_s, "reader.stride_s": stride_s})
         self.files = EntryFiles(folder, counted=counted)
         self.count_key = "num_frames"
         self.history_s = history_s

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing_extensions import Unpack
 
 from mmavlm.data.readers.annotations import Row, SplitFiles, SplitNames, distinct, listed
+from mmavlm.errors import DataError
 from mmavlm.interfaces import VideoItem
 from mmavlm.options import Style, check_style
 
@@ -43,17 +44,23 @@ class OwnReader:
         """One item a row of the split, of the given task or tasks if any.
 
         Raises:
-            DataError: naming file, row and key of what cannot be used.
+            DataError: naming file, row and key of what cannot be used, or the tasks that there
+                are if none of them is asked for.
         """
         root = Path(root)
         tasks = listed(task)
         classes = self.classes(root, task)
+        rows = [(_task(row), row) for row in self.files.rows(root, split)]
         items = [
             self._item(root, row, of_task, classes.get(of_task, []))
-            for row in self.files.rows(root, split)
-            if (of_task := _task(row)) in tasks or not tasks
+            for of_task, row in rows
+            if of_task in tasks or not tasks
         ]
-        return distinct(items, self.files.path(root, split))
+        path = self.files.path(root, split)
+        if rows and not items:
+            there = ", ".join(sorted({of_task for of_task, _ in rows}))
+            raise DataError(f"{path} has no rows of data.task={tasks}; its tasks are {there}")
+        return distinct(items, path)
 
     def classes(self, root: Path, task: str | Sequence[str] | None) -> dict[str, list[str]]:
         """Closed task → its answers in the training split, sorted."""

@@ -232,7 +232,8 @@ def llamavid_row(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    # not splitlines: a text may hold other ends of a line, such as U+2028
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
 
 
 def _json(value: Any) -> bytes:
