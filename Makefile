@@ -11,7 +11,7 @@ FIRST_ARMS := baseline,one_level,two_levels,prompt_to_visual
 OTHER_ARMS := two_stages,query_to_visual,bidirectional
 
 .DEFAULT_GOAL := help
-.PHONY: help demo ablation test test-lowest lint format clean
+.PHONY: help demo ablation test test-slow test-lowest lint format clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -27,8 +27,11 @@ ablation: $(VENV)/.demo  ## the controlled experiment: all arms and seeds, two a
 	wait $$first && exit $$second
 	@echo "open outputs/ablation/arms.md and arms.svg"
 
-test: $(VENV)/.dev lint  ## linters, type checks, tests
-	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 -q
+test: $(VENV)/.dev lint  ## linters, type checks, all tests but the slow ones
+	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 -q -m "not slow"
+
+test-slow: $(VENV)/.dev  ## the slow tests: every experiment, more processes, kills
+	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 -q -m slow
 
 test-lowest: $(VENV)-lowest/.dev  ## tests with the lowest versions pyproject.toml admits
 	$(ONE_THREAD) $(VENV)-lowest/bin/python -m pytest -n 2 -q
