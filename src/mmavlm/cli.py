@@ -152,7 +152,10 @@ def given_keys(arguments: Sequence[str]) -> set[str]:
 
 
 # Settings that say which data a run was of: an experiment given with a checkpoint brings its own.
-OF_DATA_SET = {"data", "data.root", "data.task", "data.reader", "data.cache", "data.limit_items"}
+OF_DATA_SET = {
+    "data", "data.root", "data.task", "data.reader", "data.cache", "data.limit_items",
+    "data.sets", "data.weights", "data.temperature", "data.epoch_items",
+}  # fmt: skip
 
 
 def laid_over_checkpoint(arguments: Sequence[str]) -> list[str]:
