@@ -286,7 +286,9 @@ def test_an_entry_that_cannot_be_used_is_left_out_and_told(root, caplog, name, k
     assert reason.startswith(f"{path}, entry '{entry}': ")
     assert re.search(rf"'{key}' (is missing or empty|must be a )", reason)
     assert entry not in {item.item_id for item in reader(root, "train", None)}
-    assert re.search(r"1 of \d+ entries left out; the first: .*" + re.escape(reason), caplog.text)
+    assert re.search(
+        r"1 entries left out beside \d+ items; the first: .*" + re.escape(reason), caplog.text
+    )
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -352,7 +354,7 @@ def test_a_split_of_which_nothing_is_left_is_refused(root):
     path = root / "msvd/annotation/qa_train.json"
     content = json.loads(path.read_text())
     write_json(path, {key: {**entry, "answer": ""} for key, entry in content.items()})
-    message = r"no entry can be used; 4 of 4 entries left out; the first: .*'0000000': key 'answer'"
+    message = r"no entry .* 4 entries left out beside 0 items; the first: .*'0000000': key 'answer'"
     with pytest.raises(DataError, match=message):
         reader_of("msvd_qa")(root, "train", None)
 

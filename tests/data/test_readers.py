@@ -407,10 +407,10 @@ def test_a_film_whose_label_is_empty_has_not_that_task(tmp_path, value):
     ],
 )
 def test_a_film_that_cannot_be_used_is_left_out_and_told(tmp_path, caplog, film, change, reason):
-    write_lvu(tmp_path, a=GOOD, **{film: {**GOOD, **change}})
+    write_lvu(tmp_path, a={**GOOD, "duration": 120}, **{film: {**GOOD, **change}})
     reader = LVUReader()
-    assert [item.video_id for item in reader(tmp_path, "train", "genre")] == ["a"]
-    assert "train split: 1 of 2 entries left out; the first" in caplog.text
+    assert [item.video_id for item in reader(tmp_path, "train", "genre")] == ["a", "a"]
+    assert "train split: 1 entries left out beside 2 items; the first" in caplog.text
     assert reason in reader.skipped(tmp_path, "train", "genre")[film]
     movies = MovieReader()
     assert movies.skipped(tmp_path, "train", ["genre", "cuts"]).keys() == {film}

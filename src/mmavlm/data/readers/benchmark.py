@@ -55,7 +55,7 @@ class BenchmarkReader(SkippingReader):
             log.warning(
                 "%s: %s; `python -m mmavlm.check data=…` lists all",
                 self.name,
-                told(skipped, len(items) + len(skipped)),
+                told(skipped, len(items)),
             )
         return items
 

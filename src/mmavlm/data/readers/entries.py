@@ -48,7 +48,7 @@ class SkippingReader(ABC):
             log.warning(
                 "%s split: %s; `python -m mmavlm.check data=…` lists all",
                 split,
-                told(skipped, len(items) + len(skipped)),
+                told(skipped, len(items)),
             )
         return items
 
@@ -202,9 +202,10 @@ def counted_copy(path: Path) -> Path:
     return path.with_suffix(f".counted{path.suffix}")
 
 
-def told(skipped: dict[str, str], total: int) -> str:
-    """How many of a file's entries cannot be used, and why, in one line."""
-    return f"{len(skipped)} of {total} entries left out; the first: {next(iter(skipped.values()))}"
+def told(skipped: dict[str, str], items: int) -> str:
+    """How many of a file's entries cannot be used, beside items of others, and why, in one line."""
+    first = next(iter(skipped.values()))
+    return f"{len(skipped)} entries left out beside {items} items; the first: {first}"
 
 
 def refuse_none_left(items: int, skipped: dict[str, str]) -> None:
@@ -214,4 +215,4 @@ def refuse_none_left(items: int, skipped: dict[str, str]) -> None:
         DataError: with the first reason.
     """
     if skipped and not items:
-        raise DataError(f"no entry can be used; {told(skipped, len(skipped))}")
+        raise DataError(f"no entry can be used; {told(skipped, 0)}")
