@@ -61,8 +61,8 @@ def test_an_experiment_given_with_a_checkpoint_joins_its_own(trained, benchmarks
 
 
 def test_a_model_of_a_mix_is_asked_of_one_set(run, films, benchmarks, tmp_path):
-    assert run(train, "experiment=mix", *SMALL, f"data.root={films}", "test=false", "data.epoch_items=4",
-               "hydra.run.dir=mixed") == 0  # fmt: skip
+    assert run(train, "experiment=mix", *SMALL, f"data.root={films}", "data.epoch_items=4",
+               "test=false", "hydra.run.dir=mixed") == 0  # fmt: skip
     checkpoint = f"checkpoint={tmp_path / 'mixed/checkpoints/last.ckpt'}"
     asked = {
         "test/videohallucer": ["experiment=eval_videohallucer",
