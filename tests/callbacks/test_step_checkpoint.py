@@ -116,6 +116,7 @@ def rank_of_two(rank, port, folder):
         (folder / f"{rank}.txt").write_text(f"{end.code} {trainer.global_step}")
 
 
+@pytest.mark.slow
 @pytest.mark.distributed
 def test_a_signal_to_one_rank_ends_all_after_the_same_step(tmp_path):
     with socket.socket() as free:

@@ -110,6 +110,7 @@ def test_a_real_multirun_with_a_failing_job_ends_in_the_table_too(multirun, tmp_
     assert "division by zero" in (tmp_path / "sweep/1/error.txt").read_text()
 
 
+@pytest.mark.slow
 def test_a_job_that_ends_well_where_one_failed_is_done(multirun, tmp_path):
     assert multirun("2,3").returncode == 1
     assert multirun("1,3").returncode == 0

@@ -108,6 +108,7 @@ def peak_growth(path):
     return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024, count
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_file(tmp_path):
     entry = json.dumps({"question": "who comes in at the end? " * 4, "answer": "a woman"})
     path = tmp_path / "large.json"

@@ -141,7 +141,7 @@ def test_adapters_without_a_place_are_refused(llama):
 
 def test_lora_without_peft_says_what_to_install(llama, monkeypatch):
     monkeypatch.setitem(sys.modules, "peft", None)
-    with pytest.raises(ConfigError, match=r"llm.lora needs peft; .*pip install 'mmavlm\[lora\]'"):
+    with pytest.raises(ConfigError, match=r"llm.lora needs peft; .*pip install -e '\.\[lora\]'"):
         HFLanguageModel(llama, lora={})
 
 
@@ -164,7 +164,7 @@ def test_adapters_learn_on_quantised_weights(llama, kind, layer):
 
 def test_quantization_without_bitsandbytes_says_what_to_install(llama, monkeypatch):
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
-    with pytest.raises(ConfigError, match=r"llm.quantization=4bit needs .*'mmavlm\[quant\]'"):
+    with pytest.raises(ConfigError, match=r"llm.quantization=4bit needs .*'\.\[quant\]'"):
         HFLanguageModel(llama, quantization="4bit")
 
 

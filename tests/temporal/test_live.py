@@ -190,6 +190,7 @@ def test_evaluation_without_gradient_gives_tokens_that_can_be_trained_on():
     assert head.weight.grad is not None
 
 
+@pytest.mark.slow
 def test_compiled_layers_give_the_same_tokens_and_are_not_compiled_anew_at_every_frame():
     torch._dynamo.reset()
     counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
