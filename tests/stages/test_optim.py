@@ -87,3 +87,22 @@ def test_what_is_no_rate_is_named(wrong):
     (name,) = wrong
     with pytest.raises(ConfigError, match=rf"optimizer\.{name} must be a number"):
         OptimizerRecipe(**wrong)
+
+
+def test_one_kernel_moves_weights_as_many_small_ones_do():
+    torch.manual_seed(0)
+    ours, plain = nn.Linear(7, 5), nn.Linear(7, 5)
+    plain.load_state_dict(ours.state_dict())
+    optimizer, _ = OptimizerRecipe(lr=0.1).build(
+        ours.named_parameters(), total_steps=9, epoch_steps=0
+    )
+    groups = parameter_groups(plain.named_parameters(), 0.05)
+    reference = torch.optim.AdamW(groups, lr=0.1, betas=(0.9, 0.999))
+    for _ in range(5):
+        for parameter, other in zip(ours.parameters(), plain.parameters(), strict=True):
+            parameter.grad = torch.randn_like(parameter)
+            other.grad = parameter.grad.clone()
+        optimizer.step()
+        reference.step()
+    for parameter, other in zip(ours.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(parameter, other, rtol=1e-5, atol=1e-6)

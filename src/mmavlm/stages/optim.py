@@ -38,10 +38,14 @@ class OptimizerRecipe:
         self, parameters: Iterable[tuple[str, nn.Parameter]], *, total_steps: int, epoch_steps: int
     ) -> tuple[torch.optim.AdamW, torch.optim.lr_scheduler.LambdaLR]:
         """The optimizer over the trainable ones of named `parameters`, and its schedule a step."""
+        named = list(parameters)
+        # a CPU takes a quarter of the time; on a GPU it would exclude clipping in float16
+        fused = all(parameter.device.type == "cpu" for _, parameter in named)
         optimizer = torch.optim.AdamW(
-            parameter_groups(parameters, self.weight_decay),
+            parameter_groups(named, self.weight_decay),
             lr=self.lr,
             betas=(self.betas[0], self.betas[1]),
+            fused=fused or None,
         )
         warmup = min(self.warmup_steps, epoch_steps)
         return optimizer, get_cosine_schedule_with_warmup(optimizer, warmup, total_steps)
