@@ -6,7 +6,7 @@ import torch
 from predicted import predicted
 
 from mmavlm.errors import DataError
-from mmavlm.metrics.arms import Answered, compare_arms, holm, over_seeds
+from mmavlm.metrics.arms import ArmRun, compare_arms, holm, over_seeds
 from mmavlm.metrics.planted_bias import Scored, difference_of_means
 from mmavlm.metrics.resampling import mean, with_count
 
@@ -18,7 +18,7 @@ def run(right, order=None):
     order = range(len(right)) if order is None else order
     rows = [predicted(i, ["yes" if right[i] else "no"]) for i in order]
     statistics = with_count(torch.tensor([right[i] for i in order]))
-    return Answered.of(rows, {"accuracy": Scored(mean, statistics)})
+    return ArmRun.of(rows, {"accuracy": Scored(mean, statistics)})
 
 
 def arm(chance, seeds=(1, 2, 3, 4, 5)):

@@ -105,7 +105,8 @@ class ProbeMaker:
         if len(self.frequency) < 2:
             raise DataError(
                 f"the captions of {len(films)} films name {len(self.frequency)} objects of the "
-                "vocabulary; two are needed, so that one can be absent. Give another vocabulary="
+                "vocabulary; two are needed, so that one can be absent. Give another vocabulary=, "
+                "or a set with captions, such as data=msvd_caption"
             )
         self.together: dict[str, Counter[str]] = {name: Counter() for name in self.frequency}
         for film in films:

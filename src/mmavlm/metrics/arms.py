@@ -25,7 +25,7 @@ CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
-class Answered:
+class ArmRun:
     """A run's scores, and of the items they sum over ids and films, in one order."""
 
     items: tuple[str, ...]
@@ -33,7 +33,7 @@ class Answered:
     scores: Mapping[str, Scored]
 
     @classmethod
-    def of(cls, predictions: Sequence[Prediction], scores: Mapping[str, Scored]) -> Answered:
+    def of(cls, predictions: Sequence[Prediction], scores: Mapping[str, Scored]) -> ArmRun:
         """The scores of predictions, whose items are put in the order of their ids."""
         order = sorted(range(len(predictions)), key=lambda i: predictions[i].item_id)
         return cls(
@@ -43,7 +43,7 @@ class Answered:
         )
 
 
-Runs = Mapping[int, Answered]  # seed → run
+Runs = Mapping[int, ArmRun]  # seed → run
 
 
 @dataclass(frozen=True)

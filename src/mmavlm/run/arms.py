@@ -20,7 +20,7 @@ from rich.console import Console
 
 from mmavlm.callbacks.sweep import markdown, read_jobs
 from mmavlm.metrics import read_predictions
-from mmavlm.metrics.arms import Answered, ArmDifference, Mean, Runs, compare_arms, holm, over_seeds
+from mmavlm.metrics.arms import ArmDifference, ArmRun, Mean, Runs, compare_arms, holm, over_seeds
 from mmavlm.metrics.planted_bias import SCORES, bias_scores
 from mmavlm.metrics.predictions import FILE
 from mmavlm.metrics_file import write_text
@@ -82,7 +82,7 @@ def read_arms(folder: Path) -> tuple[dict[str, Runs], list[str]]:
 
     What was to be run is each arm that was started with each seed that was.
     """
-    arms: dict[str, dict[int, Answered]] = {}
+    arms: dict[str, dict[int, ArmRun]] = {}
     seeds: set[int] = set()
     for job in read_jobs(folder):
         if not {"arm", "seed"} <= job.settings.keys():
@@ -93,7 +93,7 @@ def read_arms(folder: Path) -> tuple[dict[str, Runs], list[str]]:
         path = folder / job.number / FILE
         if job.metrics and not job.error and path.is_file():
             rows = read_predictions(path)
-            runs[seed] = Answered.of(rows, bias_scores(rows, pair_of))
+            runs[seed] = ArmRun.of(rows, bias_scores(rows, pair_of))
     missing = [f"{a} with seed {s}" for a, s in product(arms, sorted(seeds)) if s not in arms[a]]
     return {arm: runs for arm, runs in arms.items() if runs}, missing
 

@@ -46,7 +46,7 @@ def check_answer_by(by: str, *, generate_in_validation: bool) -> AnswerBy:
     return by  # type: ignore[return-value]  # just checked
 
 
-def answer_rows(
+def answer_batch(
     llm: LanguageModel,
     video_tokens: Tensor,
     batch: VideoTextBatch,

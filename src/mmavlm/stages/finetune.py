@@ -13,7 +13,7 @@ from mmavlm.backbone import VideoLanguageModel
 from mmavlm.batch import VideoTextBatch
 from mmavlm.errors import ConfigError
 from mmavlm.metrics import Kind, Prediction, Rule, TaskScores, check_rule, left_out
-from mmavlm.stages.answering import AnswerBy, answer_rows, check_answer_by
+from mmavlm.stages.answering import AnswerBy, answer_batch, check_answer_by
 from mmavlm.stages.base import EVALUATED, Stage
 from mmavlm.stages.optim import OptimizerRecipe
 from mmavlm.stages.predictions import PredictionLog
@@ -142,7 +142,7 @@ class FineTune(Stage):
         tokens = self.backbone.video_tokens(self.backbone.remember(self.backbone.watch(batch)))
         loss = llm.loss(tokens, batch.prompt, batch.target)
         settings = {**self.answering, "max_new_tokens": self.max_new_tokens}
-        answered = answer_rows(llm, tokens, batch, self.classes, by, **settings)
+        answered = answer_batch(llm, tokens, batch, self.classes, by, **settings)
         return loss, [
             Prediction.of(
                 batch,
