@@ -94,7 +94,8 @@ def check_request(config: DictConfig) -> None:
         raise ConfigError(f"candidates takes a list: candidates=[{config.candidates},…]")
     if not str(config.prompt).strip():
         raise ConfigError('prompt is empty; ask something: prompt="what happens?"')
-    existing(config.video)
+    if not Path(config.video).exists():
+        raise VideoError(f"video {config.video} does not exist; give the path of a video file")
 
 
 def moments(
@@ -110,7 +111,7 @@ def moments(
         batch = batch.to(backbone.frame_positions.weight.device)
         yield None, backbone.video_tokens(backbone.remember(backbone.watch(batch)))
         return
-    info = probe(existing(config.video))
+    info = probe(Path(config.video))
     times_s = [
         k / config.stream_fps for k in range(max(1, ceil(info.duration_s * config.stream_fps)))
     ]
@@ -189,7 +190,7 @@ def read_video(config: DictConfig, image_size: int) -> VideoTextBatch:
     Raises:
         VideoError: if it is missing or cannot be decoded.
     """
-    path = existing(config.video)
+    path = Path(config.video)
     item = VideoItem(
         item_id=path.stem,
         video_id=path.stem,
@@ -203,18 +204,6 @@ def read_video(config: DictConfig, image_size: int) -> VideoTextBatch:
     if batch.broken:
         raise VideoError(f"the video cannot be used: {batch.broken[0]}")
     return batch
-
-
-def existing(video: str) -> Path:
-    """The path of a video.
-
-    Raises:
-        VideoError: if there is nothing.
-    """
-    path = Path(video)
-    if not path.exists():
-        raise VideoError(f"video {path} does not exist; give the path of a video file")
-    return path
 
 
 def show(

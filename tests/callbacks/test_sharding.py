@@ -1,16 +1,13 @@
-import os
-import socket
-
 import lightning as L
 import pytest
 import torch
-import torch.multiprocessing as mp
 from torch import nn
 from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader
 
 from mmavlm.callbacks.sharding import FrozenShardsStrategy, frozen_blocks
 from mmavlm.stages import FineTune, OptimizerRecipe
+from ranks import be_rank, spawn_ranks
 from support import random_batch, tiny_backbone
 
 
@@ -73,11 +70,7 @@ def step(strategy, devices):
 
 
 def worker(rank, port, path):
-    os.environ |= {
-        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2",
-        "NODE_RANK": "0", "LOCAL_RANK": str(rank), "RANK": str(rank),
-    }  # fmt: skip
-    torch.set_num_threads(1)
+    be_rank(rank, port)
     strategy = FrozenShardsStrategy(
         min_numel=1000, process_group_backend="gloo", find_unused_parameters=True
     )
@@ -89,10 +82,7 @@ def worker(rank, port, path):
 @pytest.mark.slow
 @pytest.mark.distributed
 def test_shards_train_and_answer_as_the_whole_does(tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    mp.spawn(worker, (port, tmp_path / "result.pt"), nprocs=2)
+    spawn_ranks(worker, tmp_path / "result.pt")
     two = torch.load(tmp_path / "result.pt", weights_only=True)
     one = step("auto", devices=1)
     assert {name.split(".")[1] for name in two["sharded"]} == {"encoder", "llm"}

@@ -1,21 +1,17 @@
 import os
 import signal
-import socket
 import stat
-import time
 
 import lightning as L
 import pytest
 import torch
-import torch.multiprocessing as mp
 from torch import nn
 
 from mmavlm.callbacks import StepCheckpoint
 from mmavlm.callbacks.signals import requeue_job
 from mmavlm.errors import ConfigError
+from ranks import be_rank, spawn_ranks
 from support import StopAtBatch
-
-LONGEST_S = 120
 
 
 class Stage(L.LightningModule):
@@ -96,11 +92,7 @@ def test_a_job_of_slurm_is_requeued_by_its_number(tmp_path, monkeypatch):
 
 
 def rank_of_two(rank, port, folder):
-    os.environ |= {
-        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2",
-        "NODE_RANK": "0", "LOCAL_RANK": str(rank), "RANK": str(rank),
-    }  # fmt: skip
-    torch.set_num_threads(1)
+    be_rank(rank, port)
     callbacks = [StepCheckpoint(folder, None)]
     if rank == 1:
         callbacks.append(StopAtBatch(3, signal.SIGTERM))
@@ -119,15 +111,6 @@ def rank_of_two(rank, port, folder):
 @pytest.mark.slow
 @pytest.mark.distributed
 def test_a_signal_to_one_rank_ends_all_after_the_same_step(tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    ranks = mp.spawn(rank_of_two, (port, tmp_path), nprocs=2, join=False)
-    end = time.monotonic() + LONGEST_S
-    while not ranks.join(timeout=1):
-        if time.monotonic() > end:
-            for process in ranks.processes:
-                process.kill()
-            pytest.fail("the ranks wait for each other")
+    spawn_ranks(rank_of_two, tmp_path)
     assert [(tmp_path / f"{rank}.txt").read_text() for rank in range(2)] == ["143 2", "143 2"]
     assert torch.load(tmp_path / "step.ckpt", weights_only=True)["global_step"] == 2

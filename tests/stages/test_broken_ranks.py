@@ -1,21 +1,15 @@
 """Ranks with unequal numbers of broken videos: none waits for another for ever."""
 
-import os
-import socket
-import time
-
 import lightning as L
 import pytest
 import torch
-import torch.multiprocessing as mp
 from torch.utils.data import DataLoader
 
 from mmavlm.data.broken import BrokenBudget
 from mmavlm.errors import DataError
 from mmavlm.stages import FineTune, OptimizerRecipe, SemanticAlignment
+from ranks import be_rank, spawn_ranks
 from support import random_batch, tiny_backbone
-
-LONGEST_S = 240
 
 
 class Data(L.LightningDataModule):
@@ -43,12 +37,8 @@ def build(name):
     return FineTune(tiny_backbone("stage=finetune", "fusion=none"), recipe, tasks=["genre", "open"])
 
 
-def worker(rank, name, port, folder, max_broken):
-    os.environ |= {
-        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2",
-        "NODE_RANK": "0", "LOCAL_RANK": str(rank), "RANK": str(rank),
-    }  # fmt: skip
-    torch.set_num_threads(1)
+def worker(rank, port, name, folder, max_broken):
+    be_rank(rank, port)
     stage = build(name)
     trainer = L.Trainer(
         accelerator="cpu", devices=2, max_epochs=1, logger=False, enable_checkpointing=False,
@@ -69,16 +59,7 @@ def worker(rank, name, port, folder, max_broken):
 
 def run(name, folder, max_broken):
     """What both ranks say and hold in the end."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    ranks = mp.spawn(worker, (name, port, folder, max_broken), nprocs=2, join=False)
-    end = time.monotonic() + LONGEST_S
-    while not ranks.join(timeout=1):
-        if time.monotonic() > end:
-            for process in ranks.processes:
-                process.kill()
-            pytest.fail("the ranks wait for each other")
+    spawn_ranks(worker, name, folder, max_broken)
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 

@@ -1,17 +1,15 @@
 """One step on several processes equals one step on one process with the whole batch."""
 
-import os
-import socket
 import warnings
 
 import lightning as L
 import pytest
 import torch
-import torch.multiprocessing as mp
 from torch.utils.data import DataLoader
 
 from mmavlm.batch import VideoTextBatch
 from mmavlm.stages import FineTune, OptimizerRecipe, SemanticAlignment
+from ranks import be_rank, spawn_ranks
 from support import random_batch, rows_of, tiny_backbone
 
 TARGETS = ("comedy", "action")  # of one length: a rank takes the mean over its own tokens
@@ -81,12 +79,8 @@ def step(name, batches, strategy="auto", devices=1):
     return weights, trainer.callback_metrics
 
 
-def worker(rank, name, processes, port, path):
-    os.environ |= {
-        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(processes),
-        "NODE_RANK": "0", "LOCAL_RANK": str(rank), "RANK": str(rank),
-    }  # fmt: skip
-    torch.set_num_threads(1)
+def worker(rank, port, name, processes, path):
+    be_rank(rank, port, processes)
     strategy = L.pytorch.strategies.DDPStrategy(
         process_group_backend="gloo", find_unused_parameters=True
     )
@@ -106,10 +100,7 @@ def processes(request):
 def results(request, processes, tmp_path_factory):
     """The weights at the start, and what a step leaves on one process and on several."""
     name, path = request.param, tmp_path_factory.mktemp("ranks") / "result.pt"
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    mp.spawn(worker, (name, processes, port, path), nprocs=processes)
+    spawn_ranks(worker, name, processes, path, ranks=processes)
     start = {n: p for n, p in build(name).named_parameters() if p.requires_grad}
     # without gathering, ranks see what batches whose gradients are accumulated see
     apart = "own negatives" in name
