@@ -10,6 +10,12 @@ ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 FIRST_ARMS := baseline,one_level,two_levels,prompt_to_visual
 OTHER_ARMS := two_stages,query_to_visual,bidirectional
 
+# uv installs in a third of pip's time; where it cannot be had, or does not know a mirror, pip does it.
+define install
+$(BIN)/python -m pip install -q uv && $(BIN)/uv pip install -q --python $(BIN)/python $(1) \
+	|| $(BIN)/python -m pip install -q $(1)
+endef
+
 .DEFAULT_GOAL := help
 .PHONY: help demo ablation test test-slow test-lowest lint format clean
 
@@ -53,11 +59,11 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(BIN)/python -m pip install -q -e . -c constraints.txt
+	$(call install,-e . -c constraints.txt)
 	touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(BIN)/python -m pip install -q -e '.[dev]' -c constraints.txt
+	$(call install,-e '.[dev]' -c constraints.txt)
 	touch $@ $(VENV)/.demo
 
 $(VENV)-lowest/.dev: pyproject.toml
