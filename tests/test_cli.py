@@ -3,11 +3,13 @@ from pathlib import Path
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from mmavlm.cli import MistakeError, given_keys, read_arguments, run_job
+from mmavlm.cli import MistakeError, given_keys, read_arguments, run_job, user_message
 from mmavlm.errors import ConfigError
 from mmavlm.quoting import quoted
 
@@ -24,6 +26,26 @@ def test_a_mistake_in_a_job_becomes_its_message_and_keeps_nothing_of_the_job():
 def test_a_fault_of_the_library_in_a_job_stays_what_it_is():
     with pytest.raises(ZeroDivisionError):
         run_job(lambda cfg: 1 / cfg.x, OmegaConf.create({"x": 0}))
+
+
+def building(config):
+    with pytest.raises(InstantiationException) as raised:
+        instantiate(OmegaConf.create(config))
+    return raised.value
+
+
+def test_a_part_that_refuses_its_settings_is_named_with_what_it_says(monkeypatch):
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    error = building({"backbone": {"size": {"_target_": "fractions.Fraction", "numerator": "a"}}})
+    message = user_message(error)
+    assert message.startswith("backbone.size cannot be built from its settings: Invalid literal")
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    assert user_message(error) is None, "who asks where it comes from gets all of it"
+
+
+def test_a_mistake_that_a_part_explains_is_told_in_its_words():
+    error = building({"_target_": "mmavlm.settings.at_least", "group": "a", "least": 1, "b": 0})
+    assert user_message(error) == "a.b must be at least 1, got 0"
 
 
 def read(monkeypatch, *arguments, texts=()):

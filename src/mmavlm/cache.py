@@ -9,7 +9,7 @@ from __future__ import annotations
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from mmavlm.callbacks import check_accelerator
+from mmavlm.callbacks import check_trainer
 from mmavlm.cli import run_command
 from mmavlm.data.readers.annotations import listed
 from mmavlm.run.features import CacheWork
@@ -17,7 +17,7 @@ from mmavlm.run.features import CacheWork
 
 def cache(config: DictConfig) -> None:
     """Say what the cache has, lacks and will take; then, with `write`, fill it."""
-    check_accelerator(config.trainer)
+    check_trainer(config.trainer)
     data = instantiate(config.data)
     work = CacheWork(config, data, listed(config.splits))
     print(work.filler, flush=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -15,7 +17,7 @@ from typing import Any
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import CompactHydraException, OverrideParseException
+from hydra.errors import CompactHydraException, InstantiationException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import MissingMandatoryValue
@@ -106,7 +108,20 @@ def user_message(error: BaseException) -> str | None:
                 f"{cause.filename or 'a file'} cannot be written: {cause.strerror}; make room or "
                 "raise the quota, and go on with resume=auto and the same hydra.run.dir"
             )
+    if isinstance(error, InstantiationException) and not os.environ.get("HYDRA_FULL_ERROR"):
+        return _not_built(error)
     return None
+
+
+def _not_built(error: InstantiationException) -> str:
+    """What a part said of its settings, such as Lightning of those of the trainer."""
+    *_, cause = _causes(error)
+    key = re.search(r"^full_key: (.+)$", str(error), re.MULTILINE)
+    said = " ".join(str(cause).split()) or type(cause).__name__
+    return (
+        f"{key[1] if key else 'a part'} cannot be built from its settings: {said} "
+        "(HYDRA_FULL_ERROR=1 shows where)"
+    )
 
 
 def read_arguments(texts: Collection[str] = ()) -> None:

@@ -76,6 +76,19 @@ def test_what_cannot_be_scored_is_told_once_when_the_stage_is_built(monkeypatch,
 
 
 @pytest.mark.parametrize(
+    ("name", "value", "wanted"),
+    [
+        ("num_beams", "x", "a whole number, got 'x'"),
+        ("num_answers", 0, "at least 1, got 0"),
+        ("align_weight", -1.0, "at least 0, got -1.0"),
+    ],
+)
+def test_numbers_that_count_nothing_are_refused(name, value, wanted):
+    with pytest.raises(ConfigError, match=f"stage.{name} must be {wanted}"):
+        FineTune(tiny_backbone(), OptimizerRecipe(), tasks=["open"], **{name: value})
+
+
+@pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"compare": "last"}, r"stage\.compare='last' is unknown; choose one of whole, first_word"),

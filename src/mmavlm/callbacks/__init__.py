@@ -2,7 +2,7 @@
 
 from mmavlm.callbacks.benchmarks import BenchmarkScores, HallucinationProbe
 from mmavlm.callbacks.checkpoint_files import WholeCheckpoints
-from mmavlm.callbacks.devices import check_accelerator
+from mmavlm.callbacks.devices import check_trainer
 from mmavlm.callbacks.explanations import ExplainAnswers
 from mmavlm.callbacks.finite import FiniteGuard
 from mmavlm.callbacks.loggers import check_loggers
@@ -26,8 +26,8 @@ __all__ = [
     "StepCheckpoint",
     "SweepTable",
     "WholeCheckpoints",
-    "check_accelerator",
     "check_loggers",
+    "check_trainer",
     "estimate_memory",
     "is_out_of_memory",
     "memory_told",

@@ -1,4 +1,4 @@
-"""Devices that are asked for and not there, found before the run starts."""
+"""What a trainer cannot be: counts of nothing, devices that are not there; told before the run."""
 
 from __future__ import annotations
 
@@ -8,14 +8,24 @@ from typing import Any
 import torch
 
 from mmavlm.errors import ConfigError
+from mmavlm.settings import at_least, whole_at_least
+
+# The settings of the trainer that count something, and the least they may be.
+COUNTS = {
+    "max_epochs": -1, "max_steps": -1, "num_nodes": 1, "accumulate_grad_batches": 1,
+    "log_every_n_steps": 0, "check_val_every_n_epoch": 1, "num_sanity_val_steps": -1,
+}  # fmt: skip
 
 
-def check_accelerator(trainer: Mapping[str, Any]) -> None:
-    """Refuse a GPU, or more of them, where there is none.
+def check_trainer(trainer: Mapping[str, Any]) -> None:
+    """Refuse numbers that count nothing, and GPUs, or more of them, where there are none.
 
     Raises:
         ConfigError: saying what was asked for, what is there, and what to give instead.
     """
+    for name, least in COUNTS.items():
+        whole_at_least("trainer", least, **{name: trainer.get(name)})
+    at_least("trainer", 0, gradient_clip_val=trainer.get("gradient_clip_val"))
     accelerator, devices = trainer.get("accelerator", "auto"), trainer.get("devices", "auto")
     if accelerator not in ("gpu", "cuda"):
         return

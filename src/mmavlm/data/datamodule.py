@@ -15,10 +15,10 @@ from mmavlm.data.loaders import SplitLoaders
 from mmavlm.data.order import Draw, Length
 from mmavlm.data.probe_index import ProbeIndex
 from mmavlm.data.readers.json_files import require_root
-from mmavlm.data.settings import above_zero, at_least, shares, whole_at_least
 from mmavlm.errors import ConfigError, DataError
 from mmavlm.interfaces import Reader, VideoItem
 from mmavlm.metrics import normalise_answer
+from mmavlm.settings import above_zero, at_least, shares, whole_at_least
 
 log = logging.getLogger(__name__)
 
@@ -85,11 +85,11 @@ class VideoDataModule(SplitLoaders):
         self.reader = reader
         self.root = require_root(Path(root))
         self.task = task if task is None or isinstance(task, str) else list(task)
-        self.repeat = shares("repeat", repeat)
+        self.repeat = shares("data", "repeat", repeat)
         counts = {"num_frames": num_frames, "image_size": image_size, "limit_items": limit_items}
-        whole_at_least(1, **counts, decode_threads=decode_threads)
-        at_least(0, max_broken=max_broken)
-        above_zero(frame_fps=frame_fps)
+        whole_at_least("data", 1, **counts, decode_threads=decode_threads)
+        at_least("data", 0, max_broken=max_broken)
+        above_zero("data", frame_fps=frame_fps)
         self.image_size = image_size
         self.settings: dict[str, Any] = {
             "num_frames": num_frames,

@@ -13,9 +13,9 @@ from torch.utils.data import DataLoader, Dataset
 from mmavlm.data.collate import collate
 from mmavlm.data.order import Draw, EpochOrder, Length
 from mmavlm.data.readers.annotations import SPLITS
-from mmavlm.data.settings import at_least, whole_at_least
 from mmavlm.data.watched import WatchedDataset, WatchedLoader, heed_parent_alone
 from mmavlm.interfaces import VideoItem
+from mmavlm.settings import at_least, whole_at_least
 
 
 class SplitLoaders(L.LightningDataModule, ABC):
@@ -41,9 +41,9 @@ class SplitLoaders(L.LightningDataModule, ABC):
         group_by_length: bool,
     ) -> None:
         super().__init__()
-        whole_at_least(1, batch_size=batch_size, eval_batch_size=eval_batch_size)
-        whole_at_least(0, num_workers=num_workers)
-        at_least(0, timeout_s=timeout_s)
+        whole_at_least("data", 1, batch_size=batch_size, eval_batch_size=eval_batch_size)
+        whole_at_least("data", 0, num_workers=num_workers)
+        at_least("data", 0, timeout_s=timeout_s)
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size or batch_size
         self.num_workers = num_workers

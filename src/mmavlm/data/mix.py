@@ -18,9 +18,9 @@ from mmavlm.data.feature_cache import FeatureCache
 from mmavlm.data.film_entries import FilmEntry
 from mmavlm.data.loaders import SplitLoaders
 from mmavlm.data.order import Draw, Length
-from mmavlm.data.settings import at_least, shares, whole_at_least
 from mmavlm.errors import ConfigError
 from mmavlm.interfaces import VideoItem
+from mmavlm.settings import at_least, shares, whole_at_least
 
 BEHIND_SET = "/"  # between the name of a set and what it names: lvu/genre
 
@@ -69,7 +69,7 @@ class MixedDataModule(SplitLoaders):
         )
         self.parts = dict(sets)
         self.sets = tuple(self.parts)
-        self.weights = shares("weights", weights)
+        self.weights = shares("data", "weights", weights)
         self.temperature = temperature
         self.epoch_items = epoch_items
         self._check_settings()
@@ -161,8 +161,8 @@ class MixedDataModule(SplitLoaders):
         return {name: size / total for name, size in sizes.items()}
 
     def _check_settings(self) -> None:
-        whole_at_least(1, epoch_items=self.epoch_items)
-        at_least(0, temperature=self.temperature)
+        whole_at_least("data", 1, epoch_items=self.epoch_items)
+        at_least("data", 0, temperature=self.temperature)
         if not self.parts:
             raise ConfigError(
                 "data.sets is empty; add sets such as `/data@data.sets.lvu: lvu` to the defaults "

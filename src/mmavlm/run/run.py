@@ -16,8 +16,8 @@ from torch import nn
 from mmavlm.backbone import VideoLanguageModel
 from mmavlm.callbacks import (
     WholeCheckpoints,
-    check_accelerator,
     check_loggers,
+    check_trainer,
     memory_told,
     monitor_told,
 )
@@ -29,6 +29,7 @@ from mmavlm.report import write_report
 from mmavlm.run.features import build_encoder, take_features
 from mmavlm.run.report import describe
 from mmavlm.run.resume import checkpoint_to_resume, go_on_logging
+from mmavlm.settings import whole_at_least
 from mmavlm.stages import FineTune
 from mmavlm.stages.base import Stage
 from mmavlm.stages.checkpoint import load_trainable, read_checkpoint
@@ -56,8 +57,9 @@ class Run:
     def __init__(
         self, config: DictConfig, overrides: Sequence[str], splits: Sequence[str] | None = None
     ) -> None:
-        check_accelerator(config.trainer)
+        check_trainer(config.trainer)
         check_loggers(config.logger)
+        whole_at_least("", 0, seed=config.seed)
         self.config = config
         self.folder = Path(config.paths.run)
         leave_mix(config)

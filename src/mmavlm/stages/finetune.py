@@ -13,6 +13,7 @@ from mmavlm.backbone import VideoLanguageModel
 from mmavlm.batch import VideoTextBatch
 from mmavlm.errors import ConfigError
 from mmavlm.metrics import Kind, Prediction, Rule, TaskScores, check_rule, left_out
+from mmavlm.settings import at_least, whole_at_least
 from mmavlm.stages.answering import AnswerBy, answer_batch, check_answer_by
 from mmavlm.stages.base import EVALUATED, Stage
 from mmavlm.stages.optim import OptimizerRecipe
@@ -34,9 +35,9 @@ class FineTune(Stage):
     `<task>/unparsed` is the share that names none.
 
     Raises:
-        ConfigError: if the backbone has no LLM, more answers are asked for than beams, captions are
-            to be chosen by accuracy, or a comparison, what it is for, or the way to answer is
-            unknown.
+        ConfigError: if the backbone has no LLM, a number is none or too small, more answers are
+            asked for than beams, captions are to be chosen by accuracy, or a comparison, what it is
+            for, or the way to answer is unknown.
     """
 
     def __init__(
@@ -65,6 +66,10 @@ class FineTune(Stage):
         super().__init__(backbone, optimizer, run, sets)
         if backbone.llm is None:
             raise ConfigError("stage 2 needs an LLM; choose llm=… or run stage=semantic_alignment")
+        counts = {"num_beams": num_beams, "num_answers": num_answers}
+        whole_at_least("stage", 1, **counts, max_new_tokens=max_new_tokens)
+        whole_at_least("stage", 0, min_new_tokens=min_new_tokens)
+        at_least("stage", 0, text_weight=text_weight, align_weight=align_weight)
         if num_answers > num_beams:
             raise ConfigError(
                 f"stage.num_answers={num_answers} exceeds stage.num_beams={num_beams}; "
@@ -77,8 +82,7 @@ class FineTune(Stage):
         self.text_weight = text_weight
         self.align_weight = align_weight
         self.answering = {
-            "num_beams": num_beams,
-            "num_answers": num_answers,
+            **counts,
             "min_new_tokens": min_new_tokens,
             "repetition_penalty": repetition_penalty,
             "length_penalty": length_penalty,

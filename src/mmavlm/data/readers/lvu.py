@@ -9,10 +9,10 @@ from pathlib import Path
 from mmavlm.data.readers.annotations import Row, absent, listed
 from mmavlm.data.readers.entries import EntryFiles, Items, SkippingReader, usable
 from mmavlm.data.sampling import lvu_windows
-from mmavlm.data.settings import whole_at_least
 from mmavlm.data.sources import locate
 from mmavlm.errors import ConfigError, DataError
 from mmavlm.interfaces import VideoItem
+from mmavlm.settings import whole_at_least
 
 TASKS = ("director", "genre", "relationship", "scene", "way_speaking", "writer", "year")
 PROMPT = "what is the {task} of the movie?"
@@ -38,7 +38,7 @@ class LVUReader(SkippingReader):
         source: str = "auto",
         counted: bool = False,
     ) -> None:
-        whole_at_least(1, **{"reader.history_s": history_s, "reader.stride_s": stride_s})
+        whole_at_least("data.reader", 1, history_s=history_s, stride_s=stride_s)
         self.files = EntryFiles(folder, counted=counted)
         self.count_key = "num_frames"
         self.history_s = history_s

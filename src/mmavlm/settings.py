@@ -1,0 +1,72 @@
+"""Settings of a group (such as `data`) that must be numbers; None is a setting that is not made."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from mmavlm.errors import ConfigError
+
+
+def at_least(group: str, least: float, **settings: Any) -> None:
+    """Refuse settings that are no numbers, or below `least`.
+
+    Raises:
+        ConfigError: naming the setting.
+    """
+    for name, value in settings.items():
+        if value is not None and _number(_full(group, name), value) < least:
+            raise ConfigError(f"{_full(group, name)} must be at least {least}, got {value}")
+
+
+def whole_at_least(group: str, least: int, **settings: Any) -> None:
+    """Refuse settings that are no whole numbers, or below `least`.
+
+    Raises:
+        ConfigError: naming the setting.
+    """
+    for name, value in settings.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+            raise ConfigError(f"{_full(group, name)} must be a whole number, got {value!r}")
+    at_least(group, least, **settings)
+
+
+def above_zero(group: str, **settings: Any) -> None:
+    """Refuse settings that are no numbers, or zero or less.
+
+    Raises:
+        ConfigError: naming the setting.
+    """
+    for name, value in settings.items():
+        if value is not None and _number(_full(group, name), value) <= 0:
+            raise ConfigError(f"{_full(group, name)} must be above 0, got {value}")
+
+
+def shares(group: str, name: str, values: Any) -> dict[str, float]:
+    """The numbers of the setting `<group>.<name>` by what they are of, {} if it is not made.
+
+    Raises:
+        ConfigError: naming what is no number, or zero or less.
+    """
+    if not isinstance(values or {}, Mapping):
+        raise ConfigError(f"{group}.{name}={values!r}: give a number for each, {name}={{…: 2}}")
+    found = dict(values or {})
+    for key, value in found.items():
+        full = f"{_full(group, name)}.{key}"
+        if _number(full, value) <= 0:
+            raise ConfigError(
+                f"{full} must be above 0, got {value}; leave out what is not to be shown"
+            )
+    return found
+
+
+def _full(group: str, name: str) -> str:
+    return f"{group}.{name}" if group else name
+
+
+def _number(name: str, value: Any) -> float:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not math.isfinite(value):
+        raise ConfigError(f"{name} must be a number, got {value!r}")
+    return float(value)
