@@ -48,7 +48,9 @@ SETTINGS = [
 COMPARED = ("state_dict", "optimizer_states", "lr_schedulers", "rng", "global_step")
 EXITS = {signal.SIGKILL: {-9}, signal.SIGTERM: {143, -15}}  # -15: before there is anything to save
 SHARE_OF_SIGTERM, SHARE_OF_STARTS = 0.3, 0.1
-GOES_ON = re.compile(r"resume=auto: (?:the run goes on from (\S+) \(step (\d+)\)|no checkpoint in)")
+GOES_ON = re.compile(
+    r"resume=auto: (?:the run goes on from (\S+) \(step (\d+)\)|no checkpoint in (\S+))"
+)
 LIMIT_S = 600.0
 
 
@@ -210,13 +212,13 @@ class Chaos:
         run, kills = self.folder / f"run{number}", []
         while True:
             process = Process(run, self.data, self.options)
-            if len(kills) < most and (kill := self._killed(process, number)):
-                self._note_resumed(kills, process)
-                kills.append(kill)
-                continue
-            process.wait(LIMIT_S)
-            self._note_resumed(kills, process)
-            break
+            kill = self._killed(process, number) if len(kills) < most else None
+            if kill is None:
+                process.wait(LIMIT_S)
+            kills[-1:] = [with_resumption(last, process.said) for last in kills[-1:]]
+            if kill is None:
+                break
+            kills.append(kill)
         wrong = differences(self.whole, run)
         if process.status:
             wrong.append(f"exit status {process.status}: {process.said[-1000:]}")
@@ -243,19 +245,19 @@ class Chaos:
             )
         return Kill(number, how.name, stage, phase, step, status)
 
-    def _note_resumed(self, kills: list[Kill], process: Process) -> None:
-        """Say of the last kill where this process went on after it, if it came so far."""
-        found = GOES_ON.search(process.said)
-        if not kills or kills[-1].resumed_from or found is None:
-            return
-        path, step = found.groups()
-        last = kills[-1]
-        same = last.stage and (path is None or (FIRST in path) == (last.stage == FIRST_STAGE))
-        kills[-1] = replace(
-            last,
-            resumed_from="start" if path is None else Path(path).name,
-            resumed_step=int(step or 0) if same else None,
-        )
+
+def with_resumption(kill: Kill, said: str) -> Kill:
+    """The kill, with where the next process went on by what it said, if it came so far."""
+    found = GOES_ON.search(said)
+    if kill.resumed_from or found is None:
+        return kill
+    path, step, empty = found.groups()
+    same = kill.stage and (FIRST in (path or empty)) == (kill.stage == FIRST_STAGE)
+    return replace(
+        kill,
+        resumed_from=Path(path).name if path else "start",
+        resumed_step=int(step or 0) if same else None,
+    )
 
 
 def differences(whole: Path, other: Path) -> list[str]:

@@ -48,3 +48,13 @@ def test_what_differs_between_runs_is_named(tmp_path):
     assert "metrics.json of SemanticAlignment" in found
     (two / "checkpoints/best.ckpt").unlink()
     assert chaos.differences(one, two) == ["FineTune has no best.ckpt"]
+
+
+def test_a_stage_that_had_ended_when_it_was_killed_has_lost_nothing():
+    killed = chaos.Kill(0, "SIGKILL", chaos.FIRST_STAGE, "test", 6, -9)
+    anew = "resume=auto: no checkpoint in runs/0/checkpoints, the run starts anew"
+    assert chaos.with_resumption(killed, anew).lost is None
+    first_anew = anew.replace("0/", f"0/{chaos.FIRST}/")
+    assert chaos.with_resumption(killed, first_anew).lost == 6
+    on = "resume=auto: the run goes on from runs/0/demo_alignment/checkpoints/step.ckpt (step 4)"
+    assert chaos.with_resumption(killed, on).lost == 2
