@@ -1,4 +1,7 @@
-"""Processes that train together over gloo, as a test starts them."""
+"""Processes of their own, as a test starts them, and those that train together over gloo.
+
+They are forked from a server that has imported what takes most of a start, and nothing else.
+"""
 
 import os
 import socket
@@ -9,6 +12,8 @@ import torch
 import torch.multiprocessing as mp
 
 LONGEST_S = 240
+FORKSERVER = mp.get_context("forkserver")
+FORKSERVER.set_forkserver_preload(["mmavlm.run"])
 
 
 def spawn_ranks(worker, *arguments, ranks=2):
@@ -16,7 +21,9 @@ def spawn_ranks(worker, *arguments, ranks=2):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    spawned = mp.spawn(worker, (port, *arguments), nprocs=ranks, join=False)
+    spawned = mp.start_processes(
+        worker, (port, *arguments), nprocs=ranks, join=False, start_method="forkserver"
+    )
     end = time.monotonic() + LONGEST_S * ranks / 2
     while not spawned.join(timeout=1):
         if time.monotonic() > end:

@@ -1,7 +1,6 @@
 """Weight files: what is read, refused and written, and the script over it."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,7 +13,9 @@ from mmavlm import files
 from mmavlm.convert import convert
 from mmavlm.errors import CheckpointError
 
-SCRIPT = Path(__file__).parents[1] / "scripts/convert_checkpoint.py"
+sys.path.append(str(Path(__file__).parents[1] / "scripts"))
+
+import convert_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -33,13 +34,14 @@ def checkpoint(tuned, tmp_path):
 
 
 def test_the_script_converts_a_checkpoint_there_and_back_and_tells_of_every_key(
-    checkpoint, tuned, tmp_path
+    checkpoint, tuned, tmp_path, monkeypatch, capsys
 ):
+    monkeypatch.chdir(tmp_path)
+
     def script(*arguments):
-        return subprocess.run(
-            [sys.executable, str(SCRIPT), *map(str, arguments), "--partial"],
-            capture_output=True, text=True, check=True, cwd=tmp_path,
-        ).stdout  # fmt: skip
+        monkeypatch.setattr(sys, "argv", ["convert", *map(str, arguments), "--partial"])
+        convert_checkpoint.main()
+        return capsys.readouterr().out
 
     told = script(checkpoint, "ours.safetensors", "--report", "keys.json")
     assert "not there: ViT (visual_encoder.…)\nnot there: language model (llm_model.…)" in told

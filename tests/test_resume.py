@@ -21,6 +21,7 @@ SETS = {
     "a mix": ["experiment=mix"],
     "stage 1": ["experiment=webvid_alignment"],
 }
+SLOW = pytest.mark.slow
 BY_STOPPING = "+callbacks.stop._target_=support.StopAtBatch"
 
 
@@ -70,7 +71,7 @@ def stopped_and_resumed(run, films, name, batch, how=None):
     return code
 
 
-@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize("name", [*SETS][:1] + [pytest.param(n, marks=SLOW) for n in [*SETS][1:]])
 def test_a_run_that_was_killed_while_gathering_gradients_ends_like_an_undisturbed_one(
     run, films, whole, tmp_path, name, capsys
 ):

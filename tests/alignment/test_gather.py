@@ -3,7 +3,6 @@ import copy
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from bag_of_words import BagOfWords
 from torch.nn.parallel import DistributedDataParallel
 
@@ -16,6 +15,7 @@ from mmavlm.alignment import (
     symmetric_info_nce,
 )
 from mmavlm.alignment.gather import RankRows
+from ranks import be_rank, spawn_ranks
 
 DV, D = 6, 5
 LOSSES = {
@@ -54,8 +54,9 @@ def step(model, rows: slice):
     return {level: loss.item() for level, loss in losses.items()}, gradients
 
 
-def run_rank(rank: int, folder: str):
-    dist.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=2)
+def run_rank(rank: int, port: int, folder: str):
+    be_rank(rank, port)
+    dist.init_process_group("gloo", rank=rank, world_size=2)
     results = {}
     for split, sizes in SPLITS.items():
         rows = slice(0, sizes[0]) if rank == 0 else slice(sizes[0], None)
@@ -71,7 +72,7 @@ def run_rank(rank: int, folder: str):
 def ranks(tmp_path_factory):
     """What each of two processes found."""
     folder = tmp_path_factory.mktemp("ranks")
-    mp.spawn(run_rank, (str(folder),), nprocs=2)
+    spawn_ranks(run_rank, str(folder))
     return [torch.load(folder / f"rank{rank}.pt") for rank in range(2)]
 
 

@@ -3,10 +3,10 @@ import resource
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 
 from mmavlm.callbacks import WholeCheckpoints
 from mmavlm.errors import CheckpointError
+from ranks import FORKSERVER
 
 NUMBERS = 100_000  # of 4 bytes
 LIMIT = 200_000  # bytes
@@ -36,9 +36,8 @@ def test_a_checkpoint_is_read_as_it_was_written(tmp_path):
 def test_a_full_disk_leaves_the_last_checkpoint_and_says_what_is_needed(tmp_path):
     path = tmp_path / "last.ckpt"
     WholeCheckpoints().save_checkpoint(checkpoint(1.0), path)
-    context = mp.get_context("spawn")
-    told = context.Queue()
-    child = context.Process(target=write_on_a_full_disk, args=(path, told))
+    told = FORKSERVER.Queue()
+    child = FORKSERVER.Process(target=write_on_a_full_disk, args=(path, told))
     child.start()
     message = told.get(timeout=60)
     child.join()

@@ -1,4 +1,5 @@
 import csv
+import runpy
 import subprocess
 import sys
 import textwrap
@@ -66,7 +67,8 @@ def test_a_folder_without_jobs_gets_no_table(tmp_path, capsys):
 
 
 @pytest.fixture
-def multirun(tmp_path):
+def sweep(tmp_path):
+    """The command line of a small app, and its folder."""
     (tmp_path / "config.yaml").write_text(
         "x: 1\nhydra:\n  callbacks:\n    table:\n      _target_: mmavlm.callbacks.SweepTable\n"
     )
@@ -86,16 +88,22 @@ def multirun(tmp_path):
         app()
         """)
     )
-    command = [sys.executable, "app.py", "-m", "hydra.sweep.dir=sweep"]
+    return ["app.py", "-m", "hydra.sweep.dir=sweep"]
+
+
+@pytest.fixture
+def multirun(sweep, tmp_path):
+    """A sweep in a process of its own, at whose end a failed one writes its table."""
     return lambda values: subprocess.run(
-        [*command, f"x={values}"], cwd=tmp_path, capture_output=True, text=True
+        [sys.executable, *sweep, f"x={values}"], cwd=tmp_path, capture_output=True, text=True
     )
 
 
-def test_a_real_multirun_ends_in_one_table(multirun, tmp_path):
-    done = multirun("1,3")
-    assert done.returncode == 0
-    assert done.stdout.count("2 jobs in sweep") == 1
+def test_a_real_multirun_ends_in_one_table(sweep, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [*sweep, "x=1,3"])
+    runpy.run_path("app.py", run_name="__main__")
+    assert capsys.readouterr().out.count("2 jobs in sweep") == 1
     assert "| 1 | 3 | 1.000 |" in (tmp_path / "sweep/sweep.md").read_text()
 
 

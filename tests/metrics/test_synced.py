@@ -1,7 +1,6 @@
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from mmavlm.metrics import (
     AnswerAccuracy,
@@ -16,6 +15,7 @@ from mmavlm.metrics import (
     captions,
 )
 from mmavlm.metrics.sah import KINDS
+from ranks import be_rank, spawn_ranks
 
 SHARES = {
     "even": [range(0, 12, 2), range(1, 12, 2)],
@@ -56,8 +56,9 @@ def fill(items, answers, recall, yes_no, paired, groups, sah, order, chair, capt
         captioned.update(ids, [f"v{i // 3}"], [f"a café {i % 5}"], [[f"a café {i}", "cafés"]])
 
 
-def run_rank(rank: int, folder: str):
-    dist.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=2)
+def run_rank(rank: int, port: int, folder: str):
+    be_rank(rank, port)
+    dist.init_process_group("gloo", rank=rank, world_size=2)
     captions.java = lambda: None if rank == 0 else "of another machine"
     results = {}
     for name, shares in SHARES.items():
@@ -72,7 +73,7 @@ def run_rank(rank: int, folder: str):
 def test_two_processes_report_what_one_process_reports(tmp_path, monkeypatch):
     pytest.importorskip("pycocoevalcap", reason="needs the extra [captions]")
     monkeypatch.setattr(captions, "java", lambda: None)
-    mp.spawn(run_rank, (str(tmp_path),), nprocs=2)
+    spawn_ranks(run_rank, str(tmp_path))
     metrics = all_metrics()
     fill(range(12), *metrics)
     expected = [metric.compute() for metric in metrics]
