@@ -21,7 +21,7 @@ SETS = {
     "a mix": ["experiment=mix"],
     "stage 1": ["experiment=webvid_alignment"],
 }
-SLOW = pytest.mark.slow
+ONE_SET, *OTHERS = SETS
 BY_STOPPING = "+callbacks.stop._target_=support.StopAtBatch"
 
 
@@ -71,7 +71,9 @@ def stopped_and_resumed(run, films, name, batch, how=None):
     return code
 
 
-@pytest.mark.parametrize("name", [*SETS][:1] + [pytest.param(n, marks=SLOW) for n in [*SETS][1:]])
+@pytest.mark.parametrize(
+    "name", [ONE_SET, *(pytest.param(other, marks=pytest.mark.slow) for other in OTHERS)]
+)
 def test_a_run_that_was_killed_while_gathering_gradients_ends_like_an_undisturbed_one(
     run, films, whole, tmp_path, name, capsys
 ):

@@ -1,4 +1,4 @@
-"""Settings of a group (such as `data`) that must be numbers; None is a setting that is not made."""
+"""Settings that must be numbers, by group (`data`; "" for none); None is one that is not made."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ def shares(group: str, name: str, values: Any) -> dict[str, float]:
         raise ConfigError(f"{group}.{name}={values!r}: give a number for each, {name}={{…: 2}}")
     found = dict(values or {})
     for key, value in found.items():
-        full = f"{_full(group, name)}.{key}"
-        if _number(full, value) <= 0:
+        if _number(f"{group}.{name}.{key}", value) <= 0:
             raise ConfigError(
-                f"{full} must be above 0, got {value}; leave out what is not to be shown"
+                f"{group}.{name}.{key} must be above 0, got {value}; "
+                "leave out what is not to be shown"
             )
     return found
 
