@@ -102,7 +102,7 @@ def _create(name: str, pretrained: bool, image_size: int | None) -> nn.Module:
             f"timm could not load {name} ({first_line(error)}); check the connection, or give "
             "the weights as encoder.checkpoint_path"
         ) from error
-    model.reset_classifier(0)  # type: ignore[operator]
+    model.reset_classifier(0)
     return model
 
 
