@@ -1,6 +1,8 @@
 """Small real models and batches for the tests of what stands above the parts."""
 
 import signal
+from copy import deepcopy
+from functools import cache
 
 import lightning as L
 import torch
@@ -19,10 +21,15 @@ SMALL = [
 ]  # fmt: skip
 
 
-def composed(*overrides, name="train"):
-    """The main config with `overrides` on the tiny model."""
+@cache
+def _composed(name, overrides):
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
         return compose(name, ["model=tiny", "paths.run=.", *overrides])
+
+
+def composed(*overrides, name="train"):
+    """The main config with `overrides` on the tiny model, to be changed at will."""
+    return deepcopy(_composed(name, overrides))
 
 
 def tiny_backbone(*overrides):

@@ -60,6 +60,7 @@ def test_an_experiment_given_with_a_checkpoint_joins_its_own(trained, benchmarks
     assert (config.data.task, config.prepare, config.memory.length) == (None, None, 20)
 
 
+@pytest.mark.slow
 def test_a_model_of_a_mix_is_asked_of_one_set(run, films, benchmarks, tmp_path):
     assert run(train, "experiment=mix", *SMALL, f"data.root={films}", "data.epoch_items=4",
                "test=false", "hydra.run.dir=mixed") == 0  # fmt: skip

@@ -45,8 +45,13 @@ def test_captions_are_chosen_by_a_score_that_every_machine_has(experiment):
     )
 
 
-@pytest.mark.parametrize("benchmark", BENCHMARKS)
-@pytest.mark.parametrize("experiment", [*ROWS, "mix", "own_videos"])
+@pytest.mark.parametrize(
+    ("experiment", "benchmark"),
+    [
+        *((experiment, BENCHMARKS[0]) for experiment in [*ROWS, "mix", "own_videos"]),
+        *(("msvd_caption", benchmark) for benchmark in BENCHMARKS[1:]),
+    ],
+)
 def test_no_recipe_says_how_a_benchmark_is_answered(experiment, benchmark):
     stage = composed(f"experiment=[{experiment},{benchmark}]", "data.root=/data").stage
     rules = (stage.compare, stage.min_new_tokens, stage.max_new_tokens)

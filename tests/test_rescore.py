@@ -111,6 +111,7 @@ def test_a_mistake_gets_one_message(run, trained, tmp_path, capsys, arguments, m
     assert "Traceback" not in error
 
 
+@pytest.mark.slow
 def test_scoring_loads_neither_model_nor_lightning():
     code = "import mmavlm.evaluate, sys; print([m for m in LOADED if m in sys.modules])".replace(
         "LOADED", "('mmavlm.run', 'mmavlm.backbone', 'mmavlm.stages', 'lightning')"

@@ -94,7 +94,9 @@ def test_a_run_can_be_killed_at_any_batch(run, films, whole, tmp_path, name):
         (tmp_path / "cut").rename(tmp_path / f"cut{batch}")
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "how", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_a_signal_ends_a_run_after_its_step_with_a_checkpoint(run, films, whole, tmp_path, how):
     name = "one set, cropped and mirrored"
     folder = whole(run, name)
@@ -135,6 +137,7 @@ def test_a_broken_checkpoint_is_passed_over_by_name(run, films, whole, tmp_path,
     assert not list(step.parent.glob(".*"))
 
 
+@pytest.mark.slow
 def test_a_finished_first_stage_is_not_trained_again(run, films, tmp_path, capsys, monkeypatch):
     arguments = ["experiment=demo", "prepare=null", *GATHERED, f"data.root={films}",
                  "data.keep_frames=false", "test=true", "trainer.max_epochs=1"]  # fmt: skip

@@ -107,6 +107,7 @@ def test_a_real_multirun_ends_in_one_table(sweep, tmp_path, monkeypatch, capsys)
     assert "| 1 | 3 | 1.000 |" in (tmp_path / "sweep/sweep.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_real_multirun_with_a_failing_job_ends_in_the_table_too(multirun, tmp_path):
     done = multirun("1,2,3")
     assert done.returncode != 0

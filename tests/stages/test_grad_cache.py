@@ -72,6 +72,7 @@ def test_dropout_draws_the_same_when_a_chunk_is_computed_again(monkeypatch):
         torch.testing.assert_close(cached[name], gradient, atol=1e-9, rtol=1e-9, msg=name)
 
 
+@pytest.mark.slow
 def test_a_large_batch_holds_the_activations_of_few_rows():
     batch = batch_of(48)
     overrides = ["qformer.width=128", "qformer.hidden_width=512"]
