@@ -148,11 +148,6 @@ def test_more_frames_than_positions_name_both_numbers_and_the_remedy():
         model(random_batch())
 
 
-def test_an_unknown_start_of_positions_lists_the_choices():
-    with pytest.raises(Exception, match=r"position_init='ones' is unknown.*zeros, sinusoids"):
-        tiny_backbone("backbone.position_init=ones")
-
-
 def test_a_model_without_llm_or_alignment_says_what_to_choose():
     without_llm = tiny_backbone("stage=semantic_alignment")
     with pytest.raises(ConfigError, match="built without an LLM"):

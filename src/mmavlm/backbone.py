@@ -7,7 +7,6 @@ Dl LLM width, F aligned frames.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -30,32 +29,12 @@ from mmavlm.footprint import (
     peak,
     trace_phase,
 )
+from mmavlm.frame_positions import FramePositions
 from mmavlm.fusion.base import Fusion
 from mmavlm.interfaces import Answer, LanguageModel, TextTokens, VisualEncoder
 from mmavlm.temporal import MemoryQFormer, State
 from mmavlm.text import PromptTokenizer
 from mmavlm.weights import InstructBlipParts, load_strict
-
-# At 0.4, 1 and 3 an order task of the synthetic films came to 48, 56 and 82 %: docs/benchmarks.md.
-SINUSOID_HEIGHT = 5.0
-
-
-def sinusoids(rows: int, width: int) -> Tensor:
-    """Sines and cosines (rows, width) with periods from 4 frames up to 4 tables.
-
-    They are `SINUSOID_HEIGHT` high: frame tokens have unit variance, and a time as faint as that
-    is lost beside what they show.
-    """
-    rate = torch.logspace(0, -math.log10(rows), width // 2) * math.pi / 2
-    angle = torch.arange(rows)[:, None] * rate
-    table = torch.cat([angle.sin(), angle.cos()], dim=1)
-    return SINUSOID_HEIGHT * nn.functional.pad(table, (0, width - table.shape[1]))
-
-
-POSITION_INITS: dict[str, Callable[[int, int], Tensor]] = {
-    "zeros": torch.zeros,
-    "sinusoids": sinusoids,
-}
 
 
 @dataclass(frozen=True)
@@ -72,9 +51,7 @@ class VideoLanguageModel(nn.Module):
 
     `temporal`, `fusion` and `alignment` are given without their widths, which follow from the
     encoder. Without `llm` the model can only be aligned (stage 1); without `alignment` only
-    trained on answers. `frame_positions` is the table of learned frame positions: zeros at the
-    start as published, or sinusoids. Only the rows of frames that carry gradient ever learn, so
-    with zeros and `backprop_frames` 1 the memory cannot tell the order of its slots.
+    trained on answers. `max_num_frames` and `position_init` are of the `FramePositions`.
     """
 
     def __init__(
@@ -94,16 +71,7 @@ class VideoLanguageModel(nn.Module):
         self.prompt_tokenizer = prompt_tokenizer
         self.encoder = encoder
         self.visual_norm = nn.LayerNorm(encoder.width, eps=visual_norm_eps)
-        self.frame_positions = nn.Embedding(max_num_frames, encoder.width)
-        if position_init not in POSITION_INITS:
-            raise ConfigError(
-                f"backbone.position_init={position_init!r} is unknown; choose one of "
-                f"{', '.join(POSITION_INITS)}"
-            )
-        with torch.no_grad():
-            self.frame_positions.weight.copy_(
-                POSITION_INITS[position_init](max_num_frames, encoder.width)
-            )
+        self.frame_positions = FramePositions(max_num_frames, encoder.width, position_init)
         self.temporal = temporal(visual_width=encoder.width, vocab_size=prompt_tokenizer.vocab_size)
         widths = {"visual_width": encoder.width, "query_width": self.temporal.width}
         self.fusion = fusion(**widths)
@@ -129,14 +97,12 @@ class VideoLanguageModel(nn.Module):
         """
         device = self.frame_positions.weight.device
         prompt = self.prompt_tokenizer.encode(prompts, device=device)
-        last = self.frame_positions.num_embeddings - 1
 
         def frame_tokens() -> Iterator[Tensor]:
             for t, frame in enumerate(frames):
-                at = min(t, last)
                 with torch.no_grad():
                     encoded = self.encoder(frame.to(device))[:, None]
-                    yield self._frame_tokens(encoded, self.positions(at, at + 1), prompt)[:, 0]
+                    yield self._frame_tokens(encoded, self.frame_positions.at(t), prompt)[:, 0]
 
         return self.temporal.stream(prompt, frame_tokens())
 
@@ -160,16 +126,6 @@ class VideoLanguageModel(nn.Module):
             query_tokens.copy_(parts.query_tokens)
         if self.projector is not None:
             load_strict(self.projector, parts.projection, "InstructBLIP's language projection")
-
-    def positions(self, start: int, stop: int) -> Tensor:
-        """The position vectors of frames `start` to `stop`, (stop−start, Dv)."""
-        table = self.frame_positions.num_embeddings
-        if stop > table:
-            raise ConfigError(
-                f"{stop} frames were given but the frame-position table has {table} rows; "
-                f"set backbone.max_num_frames={stop} or more, or lower data.num_frames"
-            )
-        return self.frame_positions.weight[start:stop]
 
     def remember(self, watched: Watched) -> State:
         """Run the frame loop over what was watched."""
@@ -315,7 +271,7 @@ class VideoLanguageModel(nn.Module):
         """Encoder outputs (B,T,P,Dv) and mask (B,T) as a film about which a prompt is asked."""
         device = self.frame_positions.weight.device
         prompt = self.prompt_tokenizer.encode(prompts, device=device)
-        positions = self.positions(0, encoded.shape[1])
+        positions = self.frame_positions.first(encoded.shape[1])
         return Watched(self._frame_tokens(encoded, positions, prompt), mask, prompt)
 
     def _frame_tokens(self, encoded: Tensor, positions: Tensor, prompt: TextTokens) -> Tensor:
