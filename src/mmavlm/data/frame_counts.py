@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from mmavlm.data.readers.annotations import SPLITS, Row, read_object
+from mmavlm.data.readers.annotations import SPLITS, read_object
 from mmavlm.data.readers.entries import EntryFiles, counted_copy
 from mmavlm.data.readers.json_files import read_json
+from mmavlm.data.readers.rows import Row
 from mmavlm.data.sources import count_frames, inside
 from mmavlm.errors import DataError, VideoError
 from mmavlm.files import write_whole

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from mmavlm.data.readers.annotations import Row, listed
+from mmavlm.data.readers.annotations import listed
 from mmavlm.data.readers.entries import Items, SkippingReader, refuse_none_left, told, usable
+from mmavlm.data.readers.rows import Row
 from mmavlm.errors import ConfigError, DataError
 from mmavlm.interfaces import VideoItem
 from mmavlm.metrics import parse_yes_no

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from typing_extensions import Unpack
 
-from mmavlm.data.readers.annotations import Row, SplitFiles, SplitNames, distinct, refuse_task
+from mmavlm.data.readers.annotations import SplitFiles, SplitNames, distinct, refuse_task
 from mmavlm.data.readers.entries import Items, SkippingReader, usable
+from mmavlm.data.readers.rows import Row
 from mmavlm.data.sources import film_at
 from mmavlm.interfaces import VideoItem
 

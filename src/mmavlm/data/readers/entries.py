@@ -9,14 +9,9 @@ from pathlib import Path
 
 from typing_extensions import Unpack
 
-from mmavlm.data.readers.annotations import (
-    SPLITS,
-    Row,
-    SplitNames,
-    known_split,
-    read_object,
-)
+from mmavlm.data.readers.annotations import SPLITS, SplitNames, known_split, read_object
 from mmavlm.data.readers.json_files import require
+from mmavlm.data.readers.rows import Row
 from mmavlm.errors import DataError
 from mmavlm.interfaces import VideoItem
 

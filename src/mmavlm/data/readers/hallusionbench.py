@@ -9,9 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mmavlm.data.readers.annotations import Row, read_list
+from mmavlm.data.readers.annotations import read_list
 from mmavlm.data.readers.benchmark import BenchmarkReader
 from mmavlm.data.readers.entries import Items
+from mmavlm.data.readers.rows import Row
 from mmavlm.errors import DataError
 from mmavlm.interfaces import VideoItem
 from mmavlm.metrics.benchmarks import Benchmark, hallusionbench

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from mmavlm.data.readers.annotations import Row, absent, listed
+from mmavlm.data.readers.annotations import listed
 from mmavlm.data.readers.entries import EntryFiles, Items, SkippingReader, usable
+from mmavlm.data.readers.rows import Row, absent
 from mmavlm.data.sampling import lvu_windows
 from mmavlm.data.sources import locate
 from mmavlm.errors import ConfigError, DataError

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from typing_extensions import Unpack
 
-from mmavlm.data.readers.annotations import Row, SplitNames, listed, refuse_task
+from mmavlm.data.readers.annotations import SplitNames, listed, refuse_task
 from mmavlm.data.readers.entries import EntryFiles, Items, SkippingReader, usable
 from mmavlm.data.readers.json_files import elements
+from mmavlm.data.readers.rows import Row
 from mmavlm.data.sources import locate
 from mmavlm.errors import ConfigError, DataError
 from mmavlm.interfaces import VideoItem

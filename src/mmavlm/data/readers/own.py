@@ -7,7 +7,8 @@ from pathlib import Path
 
 from typing_extensions import Unpack
 
-from mmavlm.data.readers.annotations import Row, SplitFiles, SplitNames, distinct, listed
+from mmavlm.data.readers.annotations import SplitFiles, SplitNames, distinct, listed
+from mmavlm.data.readers.rows import Row
 from mmavlm.errors import DataError
 from mmavlm.interfaces import VideoItem
 from mmavlm.options import Style, check_style
