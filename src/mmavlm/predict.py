@@ -66,11 +66,17 @@ def predict(config: DictConfig) -> None:
         state = {name.removeprefix("backbone."): value for name, value in weights}
         load_trainable(backbone, state, f"checkpoint {config.checkpoint}")
         longest = max_new_tokens(config, checkpoint[RUN_KEY])
-    backbone.to("cuda" if torch.cuda.is_available() else "cpu")
-    for at_s, tokens in moments(config, backbone):
-        answers = ask(config, backbone.llm, tokens, longest)
-        files = explain_answer(config, backbone, answers) if config.explain else None
-        show(answers, config, at_s, files)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    backbone.to(device)
+    if config.stream_fps is not None:
+        for at_s, tokens in moments(config, backbone):
+            show(ask(config, backbone.llm, tokens, longest), config, at_s)
+        return
+    batch = read_video(config, backbone.encoder.image_size).to(device)
+    tokens = backbone.video_tokens(backbone.remember(backbone.watch(batch)))
+    answers = ask(config, backbone.llm, tokens, longest)
+    files = explain_answer(config, backbone, batch, answers) if config.explain else None
+    show(answers, config, files=files)
 
 
 def check_request(config: DictConfig) -> None:
@@ -98,19 +104,12 @@ def check_request(config: DictConfig) -> None:
         raise VideoError(f"video {config.video} does not exist; give the path of a video file")
 
 
-def moments(
-    config: DictConfig, backbone: VideoLanguageModel
-) -> Iterator[tuple[float | None, Tensor]]:
-    """When the film is to be asked about, in seconds (None: at its end), with its video tokens.
+def moments(config: DictConfig, backbone: VideoLanguageModel) -> Iterator[tuple[float, Tensor]]:
+    """When the stream is to be asked about, in seconds, with its video tokens so far.
 
     Raises:
         VideoError: if the video is missing or cannot be decoded.
     """
-    if config.stream_fps is None:
-        batch = read_video(config, backbone.encoder.image_size)
-        batch = batch.to(backbone.frame_positions.weight.device)
-        yield None, backbone.video_tokens(backbone.remember(backbone.watch(batch)))
-        return
     info = probe(Path(config.video))
     times_s = [
         k / config.stream_fps for k in range(max(1, ceil(info.duration_s * config.stream_fps)))
@@ -152,7 +151,10 @@ def ask(
 
 
 def explain_answer(
-    config: DictConfig, backbone: VideoLanguageModel, answers: list[dict[str, object]]
+    config: DictConfig,
+    backbone: VideoLanguageModel,
+    batch: VideoTextBatch,
+    answers: list[dict[str, object]],
 ) -> tuple[Path, Path]:
     """Write what `explain_answer`, or else the best answer, rests on: a picture, and its numbers.
 
@@ -161,8 +163,6 @@ def explain_answer(
             picture cannot be written to a file of that name.
     """
     answer = str(answers[0]["answer"] if config.explain_answer is None else config.explain_answer)
-    batch = read_video(config, backbone.encoder.image_size)
-    batch = batch.to(backbone.frame_positions.weight.device)
     stretches = config.explain_stretches
     if stretches is None:
         stretches = stretches_of(int(batch.frame_mask.sum()))
