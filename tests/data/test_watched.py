@@ -1,3 +1,4 @@
+import gc
 import multiprocessing
 import os
 import signal
@@ -9,6 +10,7 @@ from torch.utils.data import Dataset
 
 from mmavlm.data.watched import WatchedDataset, WatchedLoader, heed_parent_alone
 from mmavlm.errors import DataError
+from ranks import FORKSERVER, LONGEST_S
 
 
 class Films(Dataset):
@@ -95,3 +97,53 @@ def test_a_stuck_worker_ends_when_its_parent_says_so():
         worker.terminate()
         worker.join(10)
         assert not worker.is_alive()
+
+
+class SignalledAtStart(multiprocessing.context.ForkProcess):
+    """A worker in whose start the run is told to end."""
+
+    def start(self):
+        super().start()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+class SignalledContext(multiprocessing.context.ForkContext):
+    Process = SignalledAtStart
+
+
+def test_a_signal_that_comes_while_workers_start_leaves_none_behind():
+    def end(number, frame):
+        raise SystemExit(number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        with pytest.raises(SystemExit):
+            list(loader(lambda at: at, workers=2, multiprocessing_context=SignalledContext()))
+        assert signal.getsignal(signal.SIGTERM) is end
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    gc.collect()
+    left = multiprocessing.active_children()
+    for worker in left:
+        worker.kill()
+    assert left == []
+
+
+def deaf(at):
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    time.sleep(LONGEST_S)
+
+
+def run_with_a_deaf_worker():
+    with pytest.raises(DataError, match="timed out"):
+        list(loader(deaf, timeout=1, multiprocessing_context="fork", persistent_workers=True))
+    raise SystemExit(143)
+
+
+def test_a_run_does_not_wait_at_its_end_for_a_worker_that_heeds_nothing():
+    run = FORKSERVER.Process(target=run_with_a_deaf_worker)
+    run.start()
+    run.join(60)
+    ended = run.exitcode
+    run.kill()
+    assert ended == 143

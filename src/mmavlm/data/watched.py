@@ -6,7 +6,13 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from functools import cache
+from multiprocessing import active_children
+from multiprocessing.process import BaseProcess
+from multiprocessing.util import Finalize
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
@@ -14,6 +20,8 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from mmavlm.errors import DataError
 
 IDLE = -1
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+_LEFT_AT_EXIT: WeakSet[BaseProcess] = WeakSet()  # workers, if they are still there then
 
 
 class WatchedDataset(Dataset[Any]):
@@ -45,8 +53,11 @@ class WatchedLoader(DataLoader[Any]):
     """
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        starts = self.num_workers > 0 and getattr(self, "_iterator", None) is None
         try:
-            yield from super().__iter__()
+            with self._starting() if starts else nullcontext():
+                batches = super().__iter__()
+            yield from batches
         except RuntimeError as error:
             failed = "timed out" in str(error) or "exited unexpectedly" in str(error)
             if not failed or not isinstance(self.dataset, WatchedDataset):
@@ -58,10 +69,62 @@ class WatchedLoader(DataLoader[Any]):
                 "out"
             ) from error
 
+    @contextmanager
+    def _starting(self) -> Iterator[None]:
+        """Start workers undisturbed, and see to it that none outlives this process."""
+        before = set(active_children())
+        _kill_at_exit(os.getpid())
+        with held_back(also_workers=self.worker_init_fn is heed_parent_alone):
+            try:
+                yield
+            finally:
+                _LEFT_AT_EXIT.update(set(active_children()) - before)
+
     def _named(self) -> str:
         watched: Any = self.dataset
         at = [index for index in watched.at.tolist() if index != IDLE]
         return ", ".join(_source(watched.dataset, index) for index in at) or "no item"
+
+
+@contextmanager
+def held_back(*, also_workers: bool) -> Iterator[None]:
+    """Let signals that end a run wait until what is inside is done, and come right behind it.
+
+    An exception raised by a signal while workers start would leave one that nobody knows of. With
+    `also_workers` those that start inside have them blocked, and do not end before they can tell
+    by whom a signal was sent (`heed_parent_alone`).
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    handled = [end for end in ENDING if callable(signal.getsignal(end))]
+    before = {end: signal.signal(end, lambda number, _: came.append(number)) for end in handled}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING if also_workers else ())
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for end, handler in before.items():
+            signal.signal(end, handler)
+        for number in came:
+            signal.raise_signal(number)
+
+
+@cache
+def _kill_at_exit(pid: int) -> None:
+    """Have this process kill, at its very end, those of its workers that are left.
+
+    Python tells them to end and waits until they have; who missed it, or is stuck, would be waited
+    for for ever.
+    """
+    Finalize(None, _kill_left, exitpriority=0)
+
+
+def _kill_left() -> None:
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch takes it for a fault
+    for worker in _LEFT_AT_EXIT.intersection(active_children()):
+        worker.kill()
 
 
 def heed_parent_alone(worker_id: int) -> None:
@@ -74,6 +137,7 @@ def heed_parent_alone(worker_id: int) -> None:
         signal.signal(number, signal.SIG_IGN)
     if not hasattr(signal, "sigwaitinfo"):  # macOS does not tell who sent a signal
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         return
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     threading.Thread(target=_end_for, args=(os.getppid(),), daemon=True).start()
