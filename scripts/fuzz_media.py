@@ -35,7 +35,7 @@ from rich.table import Table
 from machine import machine
 from mmavlm.data.probe import VideoInfo, last_not_after, probe
 from mmavlm.data.readers import LVUReader, QuestionReader, ReferenceReader
-from mmavlm.data.video import SAME_TIME_S, shown_pictures
+from mmavlm.data.video import ONE_THREAD, SAME_TIME_S, shown_pictures
 from mmavlm.errors import MmavlmError
 from mutations import OF_ANNOTATIONS, OF_FILMS
 
@@ -118,7 +118,7 @@ def in_order(info: VideoInfo) -> list[tuple[int, str]]:
             for packet in file.demux(stream):
                 with suppress(av.FFmpegError, EOFError):
                     for frame in packet.decode():
-                        picture = frame.to_ndarray(format="rgb24", threads=1)
+                        picture = frame.to_ndarray(format="rgb24", **ONE_THREAD)
                         if frame.rotation:
                             picture = np.rot90(picture, round(frame.rotation / 90))
                         found.append((frame.pts, digest(picture)))
