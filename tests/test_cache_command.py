@@ -91,7 +91,7 @@ def test_a_run_from_a_full_cache_builds_no_encoder_and_writes_nothing_there(
 def test_training_from_the_cache_gives_the_losses_of_training_without_it(
     run, films, full_cache, tmp_path
 ):
-    common = [*LVU, *COUNTED, f"data.root={films}", "test=false",
+    common = [*LVU, *COUNTED, f"data.root={films}", "test=false", "trainer.max_epochs=2",
               "trainer.log_every_n_steps=1", "optimizer.warmup_steps=0"]  # fmt: skip
     assert run(train, *common, "hydra.run.dir=without") == 0
     assert run(train, *common, f"data.cache={full_cache}", "hydra.run.dir=from") == 0

@@ -25,13 +25,13 @@ def steps(module, frames, *, ragged):
 @pytest.mark.parametrize("ragged", [False, True])
 def test_a_step_without_gradient_waits_for_no_value(memory, ragged):
     with torch.no_grad():
-        state = steps(build(memory, layers=2), 4, ragged=ragged)
+        state = steps(build(memory, layers=2), 5, ragged=ragged)
     assert state.video_tokens.shape[0] == 2
 
 
 @pytest.mark.parametrize("memory", EVERY_MEMORY, ids=lambda memory: type(memory).__name__)
 def test_a_step_with_gradient_waits_for_no_value(memory):
-    assert steps(build(memory, layers=2), 4, ragged=True).video_tokens.requires_grad
+    assert steps(build(memory, layers=2), 5, ragged=True).video_tokens.requires_grad
 
 
 def test_waiting_would_be_seen():

@@ -113,7 +113,9 @@ def held_back(*, also_workers: bool) -> Iterator[None]:
 
 @cache
 def _kill_at_exit(pid: int) -> None:
-    """Have this process kill, at its very end, those of its workers that are left.
+    """Have process `pid`, this one, kill at its very end those of its workers that are left.
+
+    Said once in each process: one that is forked keeps nothing of what its parent is to do.
 
     Python tells them to end and waits until they have; who missed it, or is stuck, would be waited
     for for ever.

@@ -48,10 +48,7 @@ class Row:
         value = self.values.get(key)
         if value is None or value == "":
             return None
-        try:
-            number = math.nan if isinstance(value, bool) else float(value)
-        except (TypeError, ValueError, OverflowError):
-            number = math.nan
+        number = _as_number(value)
         if not 0 <= number < math.inf:
             raise self.error(f"{key!r} must be a number of at least 0, got {value!r}")
         return number
@@ -63,10 +60,7 @@ class Row:
             DataError: naming file, row, key and what came.
         """
         value = self.need(key)
-        try:
-            number = math.nan if isinstance(value, bool) else float(value)
-        except (TypeError, ValueError, OverflowError):
-            number = math.nan
+        number = _as_number(value)
         if not 1 <= number <= MOST or (number != int(number) and not cut):
             whole = "number" if cut else "whole number"
             raise self.error(
@@ -167,6 +161,14 @@ class Row:
 def absent(value: Any) -> bool:
     """Whether a value stands for none: null, the empty text, or NaN, as tables have them."""
     return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
+
+
+def _as_number(value: Any) -> float:
+    """The number a value is or spells, NaN if none."""
+    try:
+        return math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
 
 
 def as_object(path: Path, place: str, values: Any) -> dict[str, Any]:
