@@ -22,6 +22,14 @@ settings.load_profile("patient")
 REAL_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def state_folder(tmp_path_factory):
+    """A state folder of the tests' own, in which the key lies that seals their checkpoints."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
 @pytest.fixture
 def real_data():
     if not REAL_DATA.is_dir():

@@ -23,7 +23,9 @@ from omegaconf import DictConfig
 from omegaconf.errors import MissingMandatoryValue
 
 from mmavlm.errors import ConfigError, MmavlmError
+from mmavlm.offered import config_dir
 from mmavlm.quoting import quoted
+from mmavlm.trust import Fence
 
 log = logging.getLogger(__name__)
 
@@ -31,13 +33,6 @@ QUOTES = ("'", '"')
 NESTED = ("[", "{")  # how lists and dicts begin
 FORMATS = ("table", "json")
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
-def config_dir() -> Path:
-    """The folder of the Hydra groups: inside the installed package, or beside its sources."""
-    package = Path(__file__).parent
-    installed = package / "conf"
-    return installed if installed.is_dir() else package.parents[1] / "conf"
 
 
 def run_command(task: Callable[[DictConfig], Any], config_name: str) -> None:
@@ -183,10 +178,12 @@ def laid_over_checkpoint(arguments: Sequence[str]) -> list[str]:
 
     Raises:
         ConfigError: if neither a checkpoint nor an experiment is given.
-        CheckpointError: if the checkpoint cannot be read.
+        CheckpointError: if the checkpoint cannot be read, or says more than a stored setting may
+            (see `mmavlm.trust`).
     """
     # Imported here, since commands that run no model need no stage.
     from mmavlm.stages.checkpoint import RUN_KEY, read_checkpoint
+    from mmavlm.stages.exported import INSIDE_KEY
 
     given = {str(override.key_or_group): override.value() for override in _parse(arguments)}
     if not given.get("checkpoint"):
@@ -196,33 +193,42 @@ def laid_over_checkpoint(arguments: Sequence[str]) -> list[str]:
             "no checkpoint is given; say checkpoint=outputs/<run>/checkpoints/last.ckpt, or "
             "experiment=zero_shot_msvd_qa (or another) to ask pretrained weights as they are"
         )
-    run = read_checkpoint(str(given["checkpoint"]))[RUN_KEY]
+    checkpoint = read_checkpoint(str(given["checkpoint"]))
+    fence = Fence.around(
+        checkpoint[RUN_KEY], f"checkpoint {given['checkpoint']}", names(given.get("trust"))
+    )
     dropped = {*given, "resume", "checkpoint", "init.experiment", "init.alignment", "prepare"}
-    experiments = _names(given.get("experiment"))
+    experiments = names(given.get("experiment"))
     kept = []
-    for override in _parse(run["overrides"]):
+    for override in _parse(checkpoint[RUN_KEY]["overrides"]):
         key = str(override.key_or_group)
         if key == "experiment" and experiments:
-            experiments = [*_names(override.value()), *experiments]
+            fence.check(key, override.value())
+            experiments = [*names(override.value()), *experiments]
         elif experiments and OF_DATA_SET & {key, ".".join(key.split(".")[:2])}:
             continue
         elif key not in dropped and key.split(".")[0] not in given:
+            for name in filter(None, (key, override.package)):
+                fence.check(name, override.value())
             kept.append(str(override.input_line))
     if experiments:
         arguments = [a for a in arguments if not a.startswith("experiment=")]
         kept.append(f"experiment=[{','.join(dict.fromkeys(experiments))}]")
+    inside = checkpoint.get(INSIDE_KEY, {}).items()
+    kept += [f"++{k}={quoted(v)}" for k, v in inside if not {k, k.split(".")[0]} & given.keys()]
     return [*kept, *arguments]
 
 
-def _names(value: Any) -> list[str]:
-    """The choices of a group: one, several, or none."""
+def names(value: Any) -> list[str]:
+    """The names that a setting gives: one, several, or none."""
     if value is None:
         return []
-    return list(map(str, value)) if isinstance(value, list) else [str(value)]
+    several = isinstance(value, Sequence) and not isinstance(value, str)
+    return list(map(str, value)) if several else [str(value)]
 
 
 def _parse(arguments: Sequence[str]) -> Any:
-    plain = [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
+    plain = [a for a in arguments if a.startswith("~") or ("=" in a and not a.startswith("-"))]
     try:
         return OverridesParser.create().parse_overrides(plain)
     except OverrideParseException as error:

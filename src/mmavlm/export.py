@@ -21,22 +21,25 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from safetensors import SafetensorError
 
-from mmavlm.cli import run_command
+from mmavlm.cli import names, run_command
 from mmavlm.errors import ConfigError
 from mmavlm.llm import chat_template
 from mmavlm.model_card import model_card
 from mmavlm.run import build_backbone
+from mmavlm.seal import sealed
 from mmavlm.stages.checkpoint import RUN_KEY, read_checkpoint, trainable_state
 from mmavlm.stages.exported import (
     CONFIG,
     FROZEN,
     GROUPS,
+    INSIDE_KEY,
     MODEL_TYPE,
     OF_STAGES,
     QFORMER_TOKENIZER,
     TRAINED,
 )
 from mmavlm.text import PromptTokenizer, load_tokenizer
+from mmavlm.trust import OF_THE_MODEL, Fence
 from mmavlm.weight_files import WeightFile, write_weights
 from mmavlm.weights import first_line
 
@@ -56,9 +59,7 @@ def export(config: DictConfig) -> None:
     to = Path(config.to)
     if to.exists():
         raise ConfigError(f"to={to} exists already; name a folder that is to be made")
-    checkpoint = (
-        untrained(config) if config.checkpoint is None else read_checkpoint(config.checkpoint)
-    )
+    checkpoint = untrained(config) if config.checkpoint is None else trained(config)
     partial = to.with_name(f".{to.name}.{uuid.uuid4().hex}.partial")
     try:
         partial.mkdir(parents=True)
@@ -72,6 +73,23 @@ def export(config: DictConfig) -> None:
         shutil.rmtree(partial, ignore_errors=True)
     size = sum(file.stat().st_size for file in to.rglob("*") if file.is_file())
     log.info("exported to %s: %.1f MB", to, size / 1e6)
+
+
+def trained(config: DictConfig) -> dict[str, Any]:
+    """The checkpoint to export, whose settings are read to find tokenizers and frozen weights.
+
+    Raises:
+        CheckpointError: if it cannot be read, or its settings say more than they may.
+        ConfigError: if it is an exported model already.
+    """
+    checkpoint = read_checkpoint(config.checkpoint)
+    if INSIDE_KEY in checkpoint:
+        raise ConfigError(f"checkpoint={config.checkpoint} is an exported model; copy the folder")
+    run = checkpoint[RUN_KEY]
+    fence = Fence.around(run, f"checkpoint {config.checkpoint}", names(config.trust))
+    for group in (*OF_THE_MODEL, "init"):
+        fence.check(group, run["config"].get(group))
+    return checkpoint
 
 
 def untrained(config: DictConfig) -> dict[str, Any]:
@@ -109,7 +127,7 @@ def write(checkpoint: Mapping[str, Any], to: Path, license_name: str | None) -> 
     if frozen:
         write_weights(frozen, to / FROZEN)
     config = {group: run["config"][group] for group in GROUPS}
-    told = {**run, "config": config, "overrides": of_the_model(run["overrides"])}
+    told = sealed({**run, "config": config, "overrides": of_the_model(run["overrides"])})
     whole = {
         "model_type": MODEL_TYPE,
         "architectures": ["VideoLanguageModel"],

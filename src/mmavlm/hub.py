@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from omegaconf import OmegaConf
@@ -10,21 +11,31 @@ from mmavlm.backbone import VideoLanguageModel
 from mmavlm.run import build_backbone
 from mmavlm.stages.checkpoint import load_trainable
 from mmavlm.stages.exported import FROZEN, TRAINED, ExportedFolder
+from mmavlm.trust import OF_THE_MODEL, Fence
 from mmavlm.weights import SMALL_FILES, PretrainedFolder
 
 
-def from_pretrained(name_or_path: str | Path, *, revision: str | None = None) -> VideoLanguageModel:
+def from_pretrained(
+    name_or_path: str | Path, *, revision: str | None = None, trust: Sequence[str] = ()
+) -> VideoLanguageModel:
     """An exported model by folder or hub name, in eval mode, on the CPU.
 
-    Frozen parts come from where the run that trained it had them from (`pretrained` in its
-    config), tokenizers and trained weights from the folder.
+    Trained weights and tokenizers come from the folder, frozen parts from where the run that
+    trained it had them from (`pretrained` in its config). The config may choose parts of this
+    library and weights that conf/ names; `trust` admits more: packages whose parts it uses, hub
+    names and folders it takes weights from.
 
     Raises:
-        CheckpointError: if the folder is missing, damaged or no export, or its weights do not fit.
+        CheckpointError: if the folder is missing, damaged or no export, its config says more than
+            that (see `mmavlm.trust`), or its weights do not fit.
+        NoMemoryError: if the config describes a model larger than the free memory.
     """
     hub = PretrainedFolder(name_or_path, revision=revision)
     folder = ExportedFolder.read(hub.fetch((*SMALL_FILES, "*/*.json", TRAINED, FROZEN)))
     told = folder.run["config"]
+    fence = Fence.around(folder.run, f"the config.json of {name_or_path}", trust)
+    for group in OF_THE_MODEL:
+        fence.check(group, told.get(group))
     config = OmegaConf.create({**told, "llm": told["backbone"]["llm"], "init": {"weights": None}})
     for key, value in folder.settings.items():
         OmegaConf.update(config, key, value, force_add=True)

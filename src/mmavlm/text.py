@@ -91,7 +91,9 @@ def load_tokenizer(
         tokenizer: PreTrainedTokenizerBase = _wrap(_tiny_backend())
     else:
         try:
-            tokenizer = AutoTokenizer.from_pretrained(pretrained, subfolder=subfolder)
+            tokenizer = AutoTokenizer.from_pretrained(
+                pretrained, subfolder=subfolder, trust_remote_code=False
+            )
         except (OSError, ValueError, KeyError) as error:
             raise CheckpointError(
                 f"no tokenizer could be read from {pretrained!r}"

@@ -62,7 +62,7 @@ class PretrainedFolder:
             CheckpointError: if there is none, or of a kind transformers does not know.
         """
         try:
-            return AutoConfig.from_pretrained(self.path)
+            return AutoConfig.from_pretrained(self.path, trust_remote_code=False)
         except (OSError, ValueError, KeyError) as error:
             raise CheckpointError(
                 f"{self.name} has no usable config.json ({first_line(error)}); give a folder "
@@ -195,7 +195,11 @@ def load_transformer(
     """
     try:
         model, info = model_class.from_pretrained(
-            path, output_loading_info=True, ignore_mismatched_sizes=True, **how
+            path,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            trust_remote_code=False,
+            **how,
         )
     except (SafetensorError, *_UNREADABLE) as error:
         raise CheckpointError(

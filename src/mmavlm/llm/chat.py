@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from mmavlm.errors import ConfigError
+from mmavlm.llm.chat_process import rendered
 
 # They stand for what is put in later; characters of the private use area, which no text has.
 VIDEO, PROMPT, ANSWER = "\ue0f0", "\ue0f1", "\ue0f2"
@@ -75,8 +75,9 @@ def chat_frame(tokenizer: PreTrainedTokenizerBase, template: str, prompt_templat
         prompt_template = VIDEO_FIELD + prompt_template
     content = prompt_template.replace(VIDEO_FIELD, VIDEO).replace(PROMPT_FIELD, PROMPT)
     turn = {"role": "user", "content": content}
-    asked = _render(tokenizer, template, [turn], opens_answer=True)
-    told = _render(tokenizer, template, [turn, {"role": "assistant", "content": ANSWER}])
+    answered = [turn, {"role": "assistant", "content": ANSWER}]
+    names = tokenizer.special_tokens_map
+    asked, told = rendered(template, names, [([turn], True), (answered, False)])
     if [asked.count(PROMPT), told.count(PROMPT), told.count(ANSWER)] != [1, 1, 1]:
         raise ConfigError(
             "llm.chat_template must write a user's prompt and the assistant's answer once each; "
@@ -99,26 +100,6 @@ def _checked(frame: Frame, setting: str) -> Frame:
             f"{_shown(whole)!r}; choose another"
         )
     return frame
-
-
-def _render(
-    tokenizer: PreTrainedTokenizerBase,
-    template: str,
-    turns: list[dict[str, str]],
-    *,
-    opens_answer: bool = False,
-) -> str:
-    try:
-        return str(
-            tokenizer.apply_chat_template(
-                turns, chat_template=template, tokenize=False, add_generation_prompt=opens_answer
-            )
-        )
-    except (TemplateError, TypeError, ValueError) as error:
-        raise ConfigError(
-            f"llm.chat_template cannot be applied to a user's turn ({error}); choose another, or "
-            "none"
-        ) from error
 
 
 def _shown(text: str) -> str:

@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import nn
 
+from mmavlm.allocation import allocation_limit
 from mmavlm.backbone import VideoLanguageModel
 from mmavlm.callbacks import (
     WholeCheckpoints,
@@ -28,7 +29,7 @@ from mmavlm.metrics_file import write_metrics, write_text
 from mmavlm.report import write_report
 from mmavlm.run.features import build_encoder, take_features
 from mmavlm.run.report import describe
-from mmavlm.run.resume import checkpoint_to_resume, go_on_logging
+from mmavlm.run.resume import AUTO, checkpoint_to_resume, go_on_logging
 from mmavlm.settings import whole_at_least
 from mmavlm.stages import FineTune
 from mmavlm.stages.base import Stage
@@ -142,8 +143,21 @@ class Run:
         """The checkpoint with the best monitored metric, or None if none was written."""
         for callback in self.trainer.checkpoint_callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.monitor:
-                return Path(callback.best_model_path) if callback.best_model_path else None
+                best = Path(callback.best_model_path) if callback.best_model_path else None
+                return best if best is None or self._may_hold(best, callback) else None
         return None
+
+    def _may_hold(self, path: Path, callback: ModelCheckpoint) -> bool:
+        """Whether a checkpoint that is said to be the best lies where this run would look.
+
+        A resumed checkpoint says which was the best so far, and it may come from elsewhere.
+        """
+        resumed = [] if self.config.resume in (None, AUTO) else [Path(self.config.resume).parent]
+        folders = [Path(str(callback.dirpath)), *resumed]
+        if path.parent.resolve() in [folder.resolve() for folder in folders]:
+            return True
+        log.warning("the resumed checkpoint names %s as the best, which is not looked at", path)
+        return False
 
     def _collect(self) -> None:
         logged = {k: float(v) for k, v in self.trainer.callback_metrics.items()}
@@ -203,9 +217,13 @@ def build_backbone(config: DictConfig, encoder: nn.Module | None = None) -> Vide
     """The model, with pretrained parts where `pretrained` names them, and those of `init.weights`.
 
     `encoder` is taken instead of the config's, if given.
+
+    Raises:
+        NoMemoryError: if it needs more memory than is free.
     """
-    encoder = build_encoder(config) if encoder is None else encoder
-    backbone: VideoLanguageModel = instantiate(config.backbone, encoder=encoder)
+    with allocation_limit("the model of these settings"):
+        encoder = build_encoder(config) if encoder is None else encoder
+        backbone: VideoLanguageModel = instantiate(config.backbone, encoder=encoder)
     if config.pretrained is not None:
         backbone.load_instructblip(instructblip_parts(PretrainedFolder(config.pretrained)))
     if config.init.weights is not None:

@@ -15,6 +15,7 @@ from mmavlm.backbone import VideoLanguageModel
 from mmavlm.batch import VideoTextBatch
 from mmavlm.errors import DataError
 from mmavlm.ranks import Ranks
+from mmavlm.seal import sealed
 from mmavlm.stages.checkpoint import (
     GATHERING_KEY,
     METRICS_KEY,
@@ -59,7 +60,7 @@ class Stage(L.LightningModule):
         self._resumed: dict[str, Any] = {}  # the checkpoint that is resumed, until training starts
         self._ranks = Ranks()
         self._learnt = False  # whether a batch of the coming optimizer step could be read
-        self.run = {"stage": type(self).__name__, **(run or {})}
+        self.run = sealed({"stage": type(self).__name__, **(run or {})})
 
     def configure_optimizers(self) -> Any:
         """AdamW and its schedule, counted in optimizer steps."""

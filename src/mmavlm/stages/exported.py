@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from mmavlm.errors import CheckpointError
-from mmavlm.quoting import quoted
 from mmavlm.weight_files import WeightFile
 from mmavlm.weights import first_line
 
 MODEL_TYPE = "mmavlm"
 CONFIG, TRAINED, FROZEN = "config.json", "model.safetensors", "frozen.safetensors"
+MOST_CONFIG_BYTES = 16 * 2**20
 QFORMER_TOKENIZER = "qformer_tokenizer"
+INSIDE_KEY = "inside"  # where a read export keeps the settings that point into its own folder
 OF_STAGES = "backbone."  # what the names of a checkpoint begin with
 # The groups of a run's config that say what the model is, and how it answers.
 GROUPS = ("pretrained", "encoder", "prompt_tokenizer", "backbone", "stage")
@@ -36,13 +37,20 @@ class ExportedFolder:
         """Read its config.
 
         Raises:
-            CheckpointError: if config.json is missing, damaged, or of another kind of model.
+            CheckpointError: if config.json is missing, damaged, or of another kind of model, or a
+                file of the folder is a link that leads out of it.
         """
+        _require_inside(path)
         try:
-            config = json.loads((path / CONFIG).read_text(encoding="utf-8"))
+            file = path / CONFIG
+            if file.is_file() and file.stat().st_size > MOST_CONFIG_BYTES:
+                raise ValueError(f"it has more than {MOST_CONFIG_BYTES} bytes")
+            config = json.loads(file.read_text(encoding="utf-8"))
             kind = config.get("model_type")
             run = config["run"] if kind == MODEL_TYPE else {}
-        except (OSError, ValueError, KeyError, AttributeError) as error:
+            if kind == MODEL_TYPE:
+                _require_groups(run["config"])
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise CheckpointError(
                 f"{path / CONFIG} cannot be read ({first_line(error)}); give a folder written by "
                 "python -m mmavlm.export"
@@ -77,10 +85,30 @@ class ExportedFolder:
 
     def as_checkpoint(self) -> dict[str, Any]:
         """What a stage's checkpoint holds of weights and run, under its keys."""
-        own = [f"++{key}={quoted(value)}" for key, value in self.settings.items()]
-        run = {**self.run, "overrides": [*self.run["overrides"], *own]}
         weights = self.trained.state().items()
         return {
             "state_dict": {f"{OF_STAGES}{name}": tensor for name, tensor in weights},
-            MODEL_TYPE: run,
+            MODEL_TYPE: self.run,
+            INSIDE_KEY: self.settings,
         }
+
+
+def _require_groups(config: Any) -> None:
+    """Raise ValueError unless a stored config has the groups of a model."""
+    if not isinstance(config, Mapping) or not {*GROUPS} <= config.keys():
+        raise ValueError(f"its run has no config with the groups {', '.join(GROUPS)}")
+    backbone = config["backbone"]
+    if not isinstance(backbone, Mapping) or not isinstance(backbone.get("llm", ""), Mapping | None):
+        raise ValueError("its backbone is not a group of settings with an llm")
+
+
+def _require_inside(folder: Path) -> None:
+    """Refuse links that lead out of a folder; those of the hub's cache lead to its blobs."""
+    root = folder.resolve()
+    roots = [root, *([root.parents[1] / "blobs"] if root.parent.name == "snapshots" else [])]
+    for file in folder.rglob("*"):
+        if file.is_symlink() and not any(file.resolve().is_relative_to(r) for r in roots):
+            raise CheckpointError(
+                f"{file} is a link that leads out of {folder}; an exported model holds its own "
+                "files, so copy the file there if you trust it"
+            )
