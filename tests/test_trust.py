@@ -3,6 +3,7 @@
 import json
 import sys
 from copy import deepcopy
+from pathlib import Path
 
 import pytest
 import torch
@@ -371,9 +372,14 @@ def test_a_fusion_of_a_users_own_is_refused_until_its_package_is_trusted(
     assert run(evaluate, *ask, "trust=theirs") == 0
     assert run(export, ask[0], "to=model") == 1
     assert run(export, ask[0], "to=model", "trust=[theirs]") == 0
+    assert "from_pretrained(\"path/of/this/folder\", trust=['theirs'])" in card("model")
     with pytest.raises(CheckpointError, match="trust=theirs"):
         from_pretrained("model")
     assert type(from_pretrained("model", trust=("theirs",)).fusion).__name__ == "Theirs"
+
+
+def card(folder):
+    return (Path(folder) / "README.md").read_text()
 
 
 def test_trust_in_a_package_covers_what_it_defines_not_what_it_imports(own_fusion):

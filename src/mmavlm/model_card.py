@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
+from mmavlm.trust import OF_THE_MODEL, TARGET, Fence
+
 CARD = """---
 {head}
 ---
@@ -20,12 +22,12 @@ holds the {trained} weights that were trained (`model.safetensors`), the setting
 ```python
 from mmavlm.hub import from_pretrained
 
-model = from_pretrained("path/of/this/folder")  # or its name on the Hub
+model = from_pretrained("path/of/this/folder"{trust})  # or its name on the Hub
 ```
 
 ```bash
-python -m mmavlm.predict checkpoint=path/of/this/folder video=film.mp4 prompt="…"
-python -m mmavlm.evaluate checkpoint=path/of/this/folder data.root=…
+python -m mmavlm.predict checkpoint=path/of/this/folder{trust_option} video=film.mp4 prompt="…"
+python -m mmavlm.evaluate checkpoint=path/of/this/folder{trust_option} data.root=…
 ```
 
 | part | setting |
@@ -52,7 +54,10 @@ def model_card(run: Mapping[str, Any], weights: Sequence[Tensor], license_name: 
         head["base_model"] = pretrained
     if license_name is not None:
         head["license"] = license_name
+    admitted = _to_admit(run["config"])
     return CARD.format(
+        trust=f", trust={admitted}" if admitted else "",
+        trust_option=f" trust=[{','.join(admitted)}]" if admitted else "",
         head="\n".join(f"{key}: {value}" for key, value in head.items()),
         trained=f"{sum(t.numel() for t in weights) / 1e6:.1f} million",
         frozen=REBUILT if pretrained is None else FROM_FILES.format(pretrained),
@@ -60,6 +65,15 @@ def model_card(run: Mapping[str, Any], weights: Sequence[Tensor], license_name: 
         stage=run["stage"],
         overrides=" ".join(run["overrides"]),
     )
+
+
+def _to_admit(config: Mapping[str, Any]) -> list[str]:
+    """The packages and hub names that somebody else must trust to build the model."""
+    fence = Fence("this model")
+    found = [o for group in OF_THE_MODEL for o in fence.objections(group, config.get(group))]
+    packages = [value.split(".")[0] for key, value, _ in found if key.endswith(TARGET)]
+    hub_names = [value for key, value, _ in found if not key.endswith(TARGET) and _hub_name(value)]
+    return list(dict.fromkeys([*packages, *hub_names]))
 
 
 def _parts(config: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -76,9 +76,14 @@ class Fence:
         group = re.split(r"[./@]", setting.lstrip("/"))[0]
         if group == "hydra" or (group in AROUND and not self.own):
             raise self._refusal(setting, value, "sets what surrounds a run")
+        for key, leaf, why in self.objections(setting, value):
+            raise self._refusal(key, leaf, why, setting)
+
+    def objections(self, setting: str, value: Any) -> Iterator[tuple[str, Any, str]]:
+        """Key and value of what is more than data in a setting, and why."""
         for key, leaf in _leaves(setting, value):
             if (why := self._objection(key, leaf)) is not None:
-                raise self._refusal(key, leaf, why, setting)
+                yield key, leaf, why
 
     def _objection(self, key: str, value: Any) -> str | None:
         """What is wrong with the value of one setting, or None."""
