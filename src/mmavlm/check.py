@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from mmavlm.cli import check_format, run_command
 from mmavlm.data.inspect import inspect
-from mmavlm.data.mix import parts_of
+from mmavlm.data.parts import parts_of
 
 
 def check(config: DictConfig) -> None:

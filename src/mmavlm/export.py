@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from safetensors import SafetensorError
 
 from mmavlm.cli import run_command
-from mmavlm.errors import ConfigError
+from mmavlm.errors import ConfigError, first_line
 from mmavlm.llm import chat_template
 from mmavlm.model_card import model_card
 from mmavlm.run import build_backbone
@@ -38,7 +38,6 @@ from mmavlm.stages.exported import (
 )
 from mmavlm.text import PromptTokenizer, load_tokenizer
 from mmavlm.weight_files import WeightFile, write_weights
-from mmavlm.weights import first_line
 
 log = logging.getLogger(__name__)
 

@@ -7,8 +7,10 @@ from typing import Literal, cast
 
 from torch import nn
 
-from mmavlm.metrics.answers import AnswerAccuracy, Rule
-from mmavlm.metrics.captions import CHOOSING, CaptionScores
+from mmavlm.metrics.accuracy import AnswerAccuracy
+from mmavlm.metrics.answers import Rule
+from mmavlm.metrics.caption_scores import CaptionScores
+from mmavlm.metrics.captions import CHOOSING
 from mmavlm.metrics.predictions import Prediction
 from mmavlm.metrics.unparsed import UnparsedRate
 

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from mmavlm.hashing import string_keys
-from mmavlm.metrics.rows import RowMetric, check_lengths, first_of_each
+from mmavlm.metrics.row_metric import RowMetric
+from mmavlm.metrics.rows import check_lengths, first_of_each
 
 
 class UnparsedRate(RowMetric):
