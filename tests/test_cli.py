@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from mmavlm.cli import MistakeError, given_keys, read_arguments, run_job, user_message
+from mmavlm.arguments import given_keys, read_arguments
+from mmavlm.cli import MistakeError, run_job, user_message
 from mmavlm.errors import ConfigError
 from mmavlm.quoting import quoted
 

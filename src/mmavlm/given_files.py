@@ -6,6 +6,8 @@ from pathlib import Path
 
 from mmavlm.errors import CheckpointError
 
+AUTO = "auto"  # resume=auto: whatever checkpoint a run has left
+
 
 def require_checkpoint(path: Path) -> None:
     """Refuse what is neither the file of a checkpoint nor a folder, such as an export.

@@ -61,6 +61,19 @@ def shares(group: str, name: str, values: Any) -> dict[str, float]:
     return found
 
 
+def require_positions(frames: int, rows: int) -> None:
+    """Refuse more frames than the table of frame positions has rows.
+
+    Raises:
+        ConfigError: naming both settings.
+    """
+    if frames > rows:
+        raise ConfigError(
+            f"{frames} frames were given but the frame-position table has {rows} rows; "
+            f"set backbone.max_num_frames={frames} or more, or lower data.num_frames"
+        )
+
+
 def _full(group: str, name: str) -> str:
     return f"{group}.{name}" if group else name
 

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from hydra.utils import instantiate
 
-from mmavlm.cli import config_dir
+from mmavlm.config_files import config_dir
 from mmavlm.data.datamodule import VideoDataModule
 from mmavlm.data.inspect import inspect
 from mmavlm.data.items import asked_once
