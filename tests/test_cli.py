@@ -85,6 +85,12 @@ def test_commas_tell_jobs_of_a_sweep_apart(monkeypatch):
     assert sys.argv[1:] == ["-m", "prompt=a,b"]
 
 
+def test_what_asks_for_a_sweep_may_stand_anywhere(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["mmavlm", "seed=1,2", "-m", "x=1"])
+    read_arguments()
+    assert sys.argv[1:] == ["-m", "seed=1,2", "x=1"]
+
+
 def test_what_cannot_be_read_is_named_with_a_way_to_write_it():
     with pytest.raises(ConfigError, match=r"candidates=\[it's\] cannot be read.*'…','…'"):
         given_keys(["candidates=[it's]"])

@@ -15,6 +15,7 @@ from mmavlm.quoting import quoted
 
 QUOTES = ("'", '"')
 NESTED = ("[", "{")  # how lists and dicts begin
+SWEEP = ("-m", "--multirun")
 ABOUT_HYDRA = {"--hydra-help", "--shell-completion", "-sc"}
 SHOW_CONFIG = {"--cfg", "-c", "--info", "-i"}
 
@@ -24,11 +25,13 @@ def read_arguments(texts: Collection[str] = ()) -> None:
 
     A home folder (`data.root=~/films`) is spelled out, as shells do only at the start of a word. A
     value whose signs mean nothing to Hydra (`film (1).mp4`) is quoted, and so are those of `texts`
-    in any case; but in a sweep their commas tell jobs apart.
+    in any case; but in a sweep their commas tell jobs apart. What asks for one comes to the front,
+    where Hydra takes it.
     """
-    sweep = any(argument in ("-m", "--multirun") for argument in sys.argv[1:])
+    sweep = any(argument in SWEEP for argument in sys.argv[1:])
     as_they_stand = () if sweep else texts
-    sys.argv[1:] = [_meant(argument, as_they_stand) for argument in sys.argv[1:]]
+    meant = [_meant(argument, as_they_stand) for argument in sys.argv[1:]]
+    sys.argv[1:] = sorted(meant, key=lambda argument: argument not in SWEEP)
 
 
 def _meant(argument: str, as_they_stand: Collection[str]) -> str:

@@ -24,6 +24,7 @@ from mmavlm.cli import (
     run_on_checkpoint,
 )
 from mmavlm.errors import ConfigError
+from mmavlm.rescore import score
 
 WITHOUT_MODEL = {"predictions", "compare"}
 
@@ -47,9 +48,6 @@ def evaluate(config: DictConfig) -> None:
 def score_predictions(config: DictConfig) -> None:
     """Score predictions again, or compare two runs, without a model."""
     check_format(config.format)
-    # Imported here, so that mistakes are told before torch is there.
-    from mmavlm.rescore import score
-
     score(config, Path(HydraConfig.get().runtime.output_dir))
 
 

@@ -118,7 +118,9 @@ def _rows(rows: Iterable[tuple[str, str]], width: int = KEYS) -> list[str]:
     columns = max(shutil.get_terminal_size((100, 24)).columns, width + 30)
     lines: list[str] = []
     for key, says in rows:
-        wrapped = textwrap.wrap(says, columns - width - 1) or [""]
+        wrapped = textwrap.wrap(
+            says, columns - width - 1, break_long_words=False, break_on_hyphens=False
+        ) or [""]
         if len(key) >= width:
             lines.append(key)
         else:

@@ -11,8 +11,8 @@ from importlib import import_module
 from typing import Any
 
 
-def lazy_names(package: str) -> Callable[[str], Any]:
-    """The `__getattr__` (PEP 562) of a package that imports its names under `if TYPE_CHECKING:`.
+def lazy_names(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """`__getattr__` and `__dir__` (PEP 562) of a package whose names are under `TYPE_CHECKING`.
 
     That block, which type checkers read, also says here which module a name is in. A name must not
     be that of a module of the package, since importing the module would take its place.
@@ -36,4 +36,7 @@ def lazy_names(package: str) -> Callable[[str], Any]:
         setattr(sys.modules[package], name, value)
         return value
 
-    return get
+    def names() -> list[str]:
+        return sorted({*vars(sys.modules[package]), *homes()})
+
+    return get, names

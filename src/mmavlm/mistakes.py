@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -31,7 +32,7 @@ def refuse_mistakes(config_name: str, arguments: Sequence[str]) -> None:
     Raises:
         ConfigError: naming each mistake with what was probably meant.
     """
-    options, unknown = get_args_parser().parse_known_args(list(arguments))
+    options, unknown = get_args_parser().parse_known_intermixed_args(list(arguments))
     if options.config_name or options.config_path:
         return  # another config, of which nothing is known here
     if options.hydra_help or options.shell_completion:
@@ -98,7 +99,9 @@ class _Look:
 
     def _options(self, override: Override) -> list[str]:
         """The choices of the group that is set; [] if it is no group."""
-        return _loader().get_group_options(str(override.key_or_group).lstrip("/"))
+        group = str(override.key_or_group).lstrip("/")
+        own = Path(self.folder, group).glob("*.yaml") if self.folder else ()
+        return [*_loader().get_group_options(group), *(path.stem for path in own)]
 
     def _told_choice(self, override: Override) -> str | None:
         options = self._options(override)
@@ -189,7 +192,7 @@ def suggested(key: str, config: Mapping[str, Any], most: int = 3) -> list[str]:
 
 def _parsed(arguments: Sequence[str]) -> list[Override]:
     """The overrides that can be read; Hydra tells of the others."""
-    parser, found = OverridesParser.create(), []
+    parser, found = OverridesParser.create(_loader()), []
     for argument in arguments:
         try:
             found += parser.parse_overrides([argument])

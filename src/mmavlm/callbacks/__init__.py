@@ -39,4 +39,4 @@ __all__ = [
     "monitor_told",
 ]
 
-__getattr__ = lazy_names(__name__)
+__getattr__, __dir__ = lazy_names(__name__)

@@ -18,4 +18,4 @@ __all__ = [
     "TinyTextEncoder",
 ]
 
-__getattr__ = lazy_names(__name__)
+__getattr__, __dir__ = lazy_names(__name__)

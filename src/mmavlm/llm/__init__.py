@@ -11,4 +11,4 @@ if TYPE_CHECKING:
 
 __all__ = ["HFLanguageModel", "LoraSettings", "PromptedLanguageModel", "chat_template", "tiny_llm"]
 
-__getattr__ = lazy_names(__name__)
+__getattr__, __dir__ = lazy_names(__name__)

@@ -6,7 +6,7 @@ from mmavlm.lazy import lazy_names
 
 if TYPE_CHECKING:
     from mmavlm.metrics.accuracy import AnswerAccuracy
-    from mmavlm.metrics.answers import Compare, Rule, answer_accuracy, normalise_answer
+    from mmavlm.metrics.answers import answer_accuracy
     from mmavlm.metrics.caption_scores import CaptionScores
     from mmavlm.metrics.captions import check_monitor, left_out, score_captions
     from mmavlm.metrics.chair import Chair
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     )
     from mmavlm.metrics.resampling import Paired, paired_difference
     from mmavlm.metrics.retrieval import RetrievalRecall, retrieval_recall
+    from mmavlm.metrics.rules import Compare, Rule, normalise_answer
     from mmavlm.metrics.sah import SAHRatio
     from mmavlm.metrics.scoring import Kind, TaskScores
     from mmavlm.metrics.unparsed import UnparsedRate
@@ -80,4 +81,4 @@ __all__ = [
     "write_predictions",
 ]
 
-__getattr__ = lazy_names(__name__)
+__getattr__, __dir__ = lazy_names(__name__)

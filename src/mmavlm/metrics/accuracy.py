@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Any, get_args
 
 from mmavlm.errors import ConfigError
-from mmavlm.metrics.answers import Compare, answer_rows, summarise
+from mmavlm.metrics.answers import answer_rows, summarise
 from mmavlm.metrics.row_metric import RowMetric
 from mmavlm.metrics.rows import check_lengths
+from mmavlm.metrics.rules import Compare
 
 
 class AnswerAccuracy(RowMetric):

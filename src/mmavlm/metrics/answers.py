@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -11,22 +10,11 @@ from torch import Tensor
 from mmavlm.hashing import string_keys
 from mmavlm.metrics.intervals import wilson_interval
 from mmavlm.metrics.rows import check_lengths, first_of_each
-
-Compare = Literal["whole", "first_word"]  # what of an answer is compared with the truth
-Rule = Literal["whole", "first_word", "caption"]  # a caption is scored beside all references
+from mmavlm.metrics.rules import Compare, normalise_answer
 
 ITEM, VIDEO, ASKED, ANSWER, RANK = range(5)  # columns of a row
 _NO_ANSWER = -1  # keys are never negative
 _NO_RANK = torch.iinfo(torch.int64).max
-
-
-def normalise_answer(text: str, compare: Compare = "whole") -> str:
-    """The text as it is compared: lower case, no outer spaces, inner ones collapsed.
-
-    With `compare` "first_word" an answer counts by its first word, as MSVD's and MSRVTT's do.
-    """
-    words = text.lower().split()
-    return " ".join(words[:1] if compare == "first_word" else words)
 
 
 def answer_rows(

@@ -8,10 +8,10 @@ from typing import Literal, cast
 from torch import nn
 
 from mmavlm.metrics.accuracy import AnswerAccuracy
-from mmavlm.metrics.answers import Rule
 from mmavlm.metrics.caption_scores import CaptionScores
 from mmavlm.metrics.captions import CHOOSING
 from mmavlm.metrics.predictions import Prediction
+from mmavlm.metrics.rules import Rule
 from mmavlm.metrics.unparsed import UnparsedRate
 
 Kind = Literal["generated", "ranked", "said"]

@@ -9,4 +9,4 @@ if TYPE_CHECKING:
 
 __all__ = ["Run", "build_backbone", "start_from_alignment"]
 
-__getattr__ = lazy_names(__name__)
+__getattr__, __dir__ = lazy_names(__name__)

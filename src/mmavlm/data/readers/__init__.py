@@ -34,4 +34,4 @@ __all__ = [
     "WebVidReader",
 ]
 
-__getattr__ = lazy_names(__name__)
+__getattr__, __dir__ = lazy_names(__name__)

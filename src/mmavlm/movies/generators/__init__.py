@@ -21,4 +21,4 @@ __all__ = [
     "ask",
 ]
 
-__getattr__ = lazy_names(__name__)
+__getattr__, __dir__ = lazy_names(__name__)
