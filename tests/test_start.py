@@ -93,9 +93,11 @@ def test_check_says_what_it_does_and_needs_neither_torch_nor_lightning(films, tm
 
 
 @pytest.mark.slow
-def test_runs_are_compared_with_torch_alone(trained, tmp_path):
+def test_runs_are_compared_and_scored_with_torch_alone(trained, tmp_path):
     told, modules = run_fresh(
-        tmp_path, ["evaluate", f"compare=[{trained},{trained}]", "hydra.run.dir=compared"]
+        tmp_path,
+        ["evaluate", f"compare=[{trained},{trained}]", "hydra.run.dir=compared"],
+        ["evaluate", f"predictions={trained}", "hydra.run.dir=scored"],
     )
-    assert told[0][0] == 0, told[0][2]
+    assert [code for code, _, _ in told] == [0, 0]
     assert HEAVY & modules == {"torch"}

@@ -53,10 +53,9 @@ def rescore(config: DictConfig, folder: Path) -> None:
     predictions = _read(path, config)
     _tell_left_out(predictions)
     log.info("scoring %d predictions of %s …", len(predictions), path)
-    from mmavlm.metrics import TaskScores
+    from mmavlm.metrics import score_predictions
 
-    scores = TaskScores.of(predictions)
-    values = {f"test/{name}": value for name, value in scores.compute().items()}
+    values = {f"test/{name}": value for name, value in score_predictions(predictions).items()}
     write_metrics(folder / "metrics.json", values)
     if config.format == "json":
         print(json.dumps(values))

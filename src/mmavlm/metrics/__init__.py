@@ -31,10 +31,11 @@ if TYPE_CHECKING:
         write_predictions,
     )
     from mmavlm.metrics.resampling import Paired, paired_difference
+    from mmavlm.metrics.rescoring import Kind, score_predictions
     from mmavlm.metrics.retrieval import RetrievalRecall, retrieval_recall
     from mmavlm.metrics.rules import Compare, Rule, normalise_answer
     from mmavlm.metrics.sah import SAHRatio
-    from mmavlm.metrics.scoring import Kind, TaskScores
+    from mmavlm.metrics.scoring import TaskScores
     from mmavlm.metrics.unparsed import UnparsedRate
     from mmavlm.metrics.yes_no import YesNoStats
 
@@ -77,6 +78,7 @@ __all__ = [
     "read_predictions",
     "retrieval_recall",
     "score_captions",
+    "score_predictions",
     "wilson_interval",
     "write_predictions",
 ]

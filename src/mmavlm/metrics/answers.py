@@ -104,6 +104,14 @@ def answer_accuracy(
     return summarise(rows, top_k)
 
 
+def unparsed_share(items: Tensor, unparsed: Tensor) -> dict[str, float]:
+    """What `UnparsedRate` computes; `items` (n,) are keys, an item counting once."""
+    if not len(items):
+        return {}
+    once = unparsed[first_of_each(items)]
+    return {"unparsed": _mean(once), "parsed_of": float(len(once))}
+
+
 def _proportion(name: str, right: Tensor) -> dict[str, float]:
     low, high = wilson_interval(int(right.sum()), len(right))
     return {name: _mean(right), f"{name}_low": low, f"{name}_high": high}

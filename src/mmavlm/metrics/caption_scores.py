@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
@@ -12,9 +12,9 @@ from torch import Tensor
 from torchmetrics.utilities import dim_zero_cat
 
 from mmavlm.hashing import string_keys
-from mmavlm.metrics.captions import caption_values, score_captions
+from mmavlm.metrics.captions import caption_scores
 from mmavlm.metrics.row_metric import RowMetric
-from mmavlm.metrics.rows import check_lengths, first_of_each
+from mmavlm.metrics.rows import check_lengths
 
 ITEM, VIDEO, LENGTH = range(3)  # columns of a row
 
@@ -73,16 +73,11 @@ class CaptionScores(RowMetric):
 
     def _scores(self) -> dict[str, float]:
         rows = self.all_rows().cpu()
-        if len(rows) == 0:
-            return {"count": 0.0}
-        coded = dim_zero_cat(self.texts).cpu().numpy().tobytes()
-        ends = list(accumulate(rows[:, LENGTH].tolist()))
-        # sorted by item, so that intervals do not depend on batches or processes
-        chosen = first_of_each(rows[:, ITEM])
-        starts = [0, *ends[:-1]]
-        items = [json.loads(coded[starts[i] : ends[i]]) for i in chosen.tolist()]
-        scores = score_captions([caption for caption, _ in items], [texts for _, texts in items])
-        return caption_values(scores, rows[chosen, VIDEO]) | {"count": float(len(items))}
+        coded = dim_zero_cat(self.texts).cpu().numpy().tobytes() if len(rows) else b""
+        ends = accumulate(rows[:, LENGTH].tolist(), initial=0)
+        items = [json.loads(coded[start:end]) for start, end in pairwise(ends)]
+        captions, references = [caption for caption, _ in items], [texts for _, texts in items]
+        return caption_scores(rows[:, ITEM], rows[:, VIDEO], captions, references)
 
 
 def _caught(task: Any) -> Any:

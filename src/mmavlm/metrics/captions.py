@@ -14,6 +14,7 @@ from mmavlm.metrics.caption_statistics import Scored
 from mmavlm.metrics.caption_words import JavaError, java, library, plain_words, ptb_words
 from mmavlm.metrics.intervals import bootstrap_interval
 from mmavlm.metrics.resampling import group_sums
+from mmavlm.metrics.rows import first_of_each
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +77,19 @@ def score_captions(
     except JavaError as error:
         log.warning("%s are left out, because Java failed: %s", ", ".join(BY_JAVA), error)
         return scores
+
+
+def caption_scores(
+    items: Tensor, videos: Tensor, captions: Sequence[str], references: Sequence[Sequence[str]]
+) -> dict[str, float]:
+    """What `CaptionScores` computes; `items` and `videos` (n,) are keys, an item counting once."""
+    if not len(items):
+        return {"count": 0.0}
+    # sorted by item, so that intervals do not depend on batches or processes
+    chosen = first_of_each(items)
+    which = chosen.tolist()
+    scores = score_captions([captions[i] for i in which], [references[i] for i in which])
+    return caption_values(scores, videos[chosen]) | {"count": float(len(which))}
 
 
 def caption_values(scores: dict[str, Scored], videos: Tensor) -> dict[str, float]:
