@@ -26,7 +26,7 @@ from rich.table import Table
 
 from machine import machine
 from mmavlm.batch import VideoTextBatch
-from mmavlm.cli import config_dir
+from mmavlm.config_files import config_dir
 from mmavlm.data.collate import collate
 from mmavlm.run import build_backbone
 from mmavlm.run.features import take_features

@@ -26,7 +26,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from mmavlm.callbacks.benchmarks import ScoredReader
-from mmavlm.cli import config_dir
+from mmavlm.config_files import config_dir
 from mmavlm.errors import ConfigError, DataError, MmavlmError
 from mmavlm.files import write_whole
 from mmavlm.metrics.benchmarks import Benchmark

@@ -20,7 +20,7 @@ from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM
 
 from mmavlm.batch import VideoTextBatch
 from mmavlm.callbacks import MemoryEstimate, estimate_memory
-from mmavlm.cli import config_dir
+from mmavlm.config_files import config_dir
 from mmavlm.encoders import InstructBlipEncoder
 from mmavlm.llm import LoraSettings, PromptedLanguageModel
 from mmavlm.llm.adapt import add_lora

@@ -26,7 +26,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from mmavlm.cli import config_dir
+from mmavlm.config_files import config_dir
 from mmavlm.data.extraction import add_settings, extract_folder
 from mmavlm.data.frame_counts import CountedReader, Counts, FrameCounts
 from mmavlm.errors import ConfigError, MmavlmError

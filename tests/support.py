@@ -11,7 +11,7 @@ from hydra.utils import instantiate
 from torch.profiler import ProfilerActivity, profile
 
 from mmavlm.batch import VideoTextBatch
-from mmavlm.cli import config_dir
+from mmavlm.config_files import config_dir
 from mmavlm.encoders import TinyEncoder
 
 # What makes any experiment run in seconds on a CPU.

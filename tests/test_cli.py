@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from mmavlm.cli import MistakeError, given_keys, read_arguments, run_job, user_message
+from mmavlm.arguments import given_keys, read_arguments
+from mmavlm.cli import MistakeError, run_job, user_message
 from mmavlm.errors import ConfigError
 from mmavlm.quoting import quoted
 
@@ -82,6 +83,12 @@ def test_commas_tell_jobs_of_a_sweep_apart(monkeypatch):
     monkeypatch.setattr("sys.argv", ["mmavlm", "-m", "prompt=a,b"])
     read_arguments(("prompt",))
     assert sys.argv[1:] == ["-m", "prompt=a,b"]
+
+
+def test_what_asks_for_a_sweep_may_stand_anywhere(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["mmavlm", "seed=1,2", "-m", "x=1"])
+    read_arguments()
+    assert sys.argv[1:] == ["-m", "seed=1,2", "x=1"]
 
 
 def test_what_cannot_be_read_is_named_with_a_way_to_write_it():

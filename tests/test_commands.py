@@ -386,9 +386,9 @@ def test_a_gpu_where_there_is_none_is_a_mistake_too(run, films, capsys):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("fusion=stirring", "Could not find 'fusion/stirring'"),
-        ("memory=elephant", "Could not find 'memory/elephant'"),
-        ("data.nun_frames=3", "data.nun_frames"),
+        ("fusion=stirring", "fusion=stirring is no choice; nearest are"),
+        ("memory=elephant", "memory=elephant is no choice; nearest are"),
+        ("data.nun_frames=3", "did you mean data.num_frames=3?"),
     ],
 )
 def test_an_unknown_group_or_key_is_named(run, films, capsys, override, message):

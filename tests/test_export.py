@@ -14,9 +14,9 @@ import small_instructblip
 from mmavlm import evaluate, export, predict, train
 from mmavlm.convert import convert
 from mmavlm.errors import CheckpointError
-from mmavlm.export import of_the_model
 from mmavlm.hub import from_pretrained
 from mmavlm.run import build_backbone
+from mmavlm.run.export import of_the_model
 from mmavlm.stages import FineTune, OptimizerRecipe, SemanticAlignment
 from mmavlm.text import load_tokenizer
 from support import SMALL, composed, random_batch, tiny_backbone

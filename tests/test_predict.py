@@ -1,4 +1,4 @@
-from mmavlm.predict import max_new_tokens
+from mmavlm.run.ask import max_new_tokens
 from mmavlm.stages import FineTune, OptimizerRecipe
 from support import composed, tiny_backbone
 

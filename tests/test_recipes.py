@@ -2,7 +2,7 @@
 
 import pytest
 
-from mmavlm.cli import config_dir
+from mmavlm.config_files import config_dir
 from support import composed
 
 ROWS = {  # frames, bank length, lr, epochs, batch, accumulation, shortest and longest answer, rule

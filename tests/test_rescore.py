@@ -9,7 +9,13 @@ import pytest
 
 from mmavlm import evaluate
 from mmavlm.interfaces import Answer
-from mmavlm.metrics import Prediction, captions, read_predictions, write_predictions
+from mmavlm.metrics import (
+    CaptionScores,
+    Prediction,
+    captions,
+    read_predictions,
+    write_predictions,
+)
 
 
 def scored(name):
@@ -32,7 +38,7 @@ def test_predictions_scored_again_give_the_numbers_of_their_evaluation(
 def test_captions_scored_again_give_the_numbers_of_their_test(run, tmp_path, monkeypatch, capsys):
     pytest.importorskip("pycocoevalcap", reason="needs the extra [captions]")
     monkeypatch.setattr(captions, "java", lambda: None)
-    metric = captions.CaptionScores()
+    metric = CaptionScores()
     rows = []
     for i in range(9):
         caption, references = f"a cat {i % 4}", [f"a cat {i}", "the cat"]

@@ -5,8 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mmavlm.clean_up import clean_caption
 from mmavlm.errors import CheckpointError, ConfigError
-from mmavlm.text import PromptTokenizer, clean_caption, load_tokenizer, tiny_tokenizer
+from mmavlm.text import PromptTokenizer, load_tokenizer, tiny_tokenizer
 
 LVU_LABELS = """
 steven martin ron robert mark peter ridley quentin discuss confront explain teach threaten

@@ -11,11 +11,11 @@ from omegaconf import OmegaConf
 
 from mmavlm import evaluate, export, predict, train
 from mmavlm.errors import CheckpointError, ConfigError
-from mmavlm.export import write
 from mmavlm.hub import from_pretrained
 from mmavlm.offered import offered_parts
 from mmavlm.quoting import quoted
 from mmavlm.run import build_backbone
+from mmavlm.run.export import write
 from mmavlm.seal import SEAL, sealed
 from mmavlm.stages import FineTune, OptimizerRecipe
 from mmavlm.stages.checkpoint import RUN_KEY, read_checkpoint

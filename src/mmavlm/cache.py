@@ -6,17 +6,23 @@ the work.
 
 from __future__ import annotations
 
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from mmavlm.callbacks import check_trainer
-from mmavlm.cli import run_command
+from mmavlm.checks import check_config
+from mmavlm.cli import announce, run_command
 from mmavlm.data.readers.annotations import listed
-from mmavlm.run.features import CacheWork
 
 
 def cache(config: DictConfig) -> None:
     """Say what the cache has, lacks and will take; then, with `write`, fill it."""
+    check_config(config)
+    announce(config, "looking at the films")
+    # Imported here, so that mistakes are told before torch is there.
+    from hydra.utils import instantiate
+
+    from mmavlm.callbacks import check_trainer
+    from mmavlm.run.features import CacheWork
+
     check_trainer(config.trainer)
     data = instantiate(config.data)
     work = CacheWork(config, data, listed(config.splits))

@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from mmavlm.cli import check_format, run_command
-from mmavlm.data.inspect import inspect
-from mmavlm.data.mix import parts_of
+from mmavlm.cli import announce, check_format, run_command
+from mmavlm.data.parts import parts_of
 
 
 def check(config: DictConfig) -> None:
@@ -19,6 +17,12 @@ def check(config: DictConfig) -> None:
     Of a mix it prints them for each set, and how many items an epoch draws of it.
     """
     check_format(config.format)
+    announce(config, "reading annotations")
+    # Imported here, so that a word is said before it takes time.
+    from hydra.utils import instantiate
+
+    from mmavlm.data.inspect import inspect
+
     parts = parts_of(config.data)
     found = {
         name: inspect(instantiate(part.reader), part.root, part.task, decode=config.decode)

@@ -1,4 +1,4 @@
-"""What the commands share: where the config lies, one clear message for a user's mistake."""
+"""What the commands share: how they start, one clear message for a user's mistake."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
@@ -16,28 +16,36 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import CompactHydraException, InstantiationException, OverrideParseException
+from hydra.errors import CompactHydraException, InstantiationException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import MissingMandatoryValue
 
+from mmavlm.arguments import asks_hydra, parsed, read_arguments
+from mmavlm.commands import versions
+from mmavlm.config_files import config_dir
 from mmavlm.errors import ConfigError, MmavlmError
-from mmavlm.offered import config_dir
-from mmavlm.quoting import quoted
-from mmavlm.trust import Fence
+from mmavlm.given_files import require_checkpoint
+from mmavlm.help import command_help
+from mmavlm.mistakes import refuse_mistakes
+from mmavlm.replay import laid_over_checkpoint
 
 log = logging.getLogger(__name__)
 
-QUOTES = ("'", '"')
-NESTED = ("[", "{")  # how lists and dicts begin
 FORMATS = ("table", "json")
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def run_command(task: Callable[[DictConfig], Any], config_name: str) -> None:
-    """Compose the config from the command line and run `task` on it; exit with 1 on a mistake."""
-    read_arguments()
+    """Compose the config from the command line and run `task` on it; exit with 1 on a mistake.
+
+    Help and versions are printed instead, if they are asked for.
+    """
+    if answered(config_name):
+        return
+    with exit_on_mistake():
+        read_arguments()
+        refuse_mistakes(config_name, sys.argv[1:])
     # Frozen parts are in eval mode for good, which is no mistake.
     warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode")
     # Nor is a process, or a task, that has nothing of a kind to be counted.
@@ -55,6 +63,51 @@ def run_command(task: Callable[[DictConfig], Any], config_name: str) -> None:
     hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=config_name)(
         guarded
     )()
+
+
+def run_on_checkpoint(
+    task: Callable[[DictConfig], Any], config_name: str, texts: Collection[str] = ()
+) -> None:
+    """Run `task` on the config of a checkpoint, with the command line laid over it.
+
+    The values of `texts` are taken as they stand.
+    """
+    if answered(config_name):
+        return
+    with exit_on_mistake():
+        read_arguments(texts)
+        if not asks_hydra(sys.argv[1:]):
+            given = {str(one.key_or_group): one.value() for one in parsed(sys.argv[1:])}
+            if checkpoint := given.get("checkpoint"):
+                require_checkpoint(Path(str(checkpoint)))
+                print(f"reading {checkpoint} …", file=sys.stderr, flush=True)
+            else:
+                refuse_mistakes(config_name, sys.argv[1:])
+            sys.argv[1:] = laid_over_checkpoint(sys.argv[1:])
+    run_command(task, config_name)
+
+
+def answered(verb: str) -> bool:
+    """Whether help or versions were asked for, which are then printed."""
+    if "--version" in sys.argv[1:]:
+        print(versions())
+        return True
+    at = next((i for i, argument in enumerate(sys.argv) if argument in ("-h", "--help")), None)
+    if at is None:
+        return False
+    with exit_on_mistake():
+        print(command_help(verb, sys.argv[at + 1 :]))
+    return True
+
+
+def announce(config: DictConfig, doing: str) -> None:
+    """Say at once what is starting: parts that take seconds to import come after it."""
+    of = HydraConfig.get()
+    experiment = of.runtime.choices.get("experiment")
+    about = f"experiment {experiment}" if experiment else f"data {of.runtime.choices.get('data')}"
+    if config.checkpoint is not None:
+        about = f"checkpoint {config.checkpoint}"
+    log.info("%s: %s, %s …", of.job.name, about, doing)
 
 
 @contextmanager
@@ -119,33 +172,6 @@ def _not_built(error: InstantiationException) -> str:
     )
 
 
-def read_arguments(texts: Collection[str] = ()) -> None:
-    """Write the command line anew, so that Hydra takes it as it was meant.
-
-    A home folder (`data.root=~/films`) is spelled out, as shells do only at the start of a word. A
-    value whose signs mean nothing to Hydra (`film (1).mp4`) is quoted, and so are those of `texts`
-    in any case; but in a sweep their commas tell jobs apart.
-    """
-    sweep = any(argument in ("-m", "--multirun") for argument in sys.argv[1:])
-    as_they_stand = () if sweep else texts
-    sys.argv[1:] = [_meant(argument, as_they_stand) for argument in sys.argv[1:]]
-
-
-def _meant(argument: str, as_they_stand: Collection[str]) -> str:
-    key, given, value = argument.partition("=")
-    if not given or not value or key.startswith("-"):
-        return argument
-    if value.startswith("~/"):
-        value = str(Path(value).expanduser())
-        argument = f"{key}={value}"
-    is_quoted = len(value) > 1 and value[0] == value[-1] and value[0] in QUOTES
-    if key in as_they_stand and not is_quoted and value != "null":
-        return f"{key}={quoted(value)}"
-    if value[0] not in NESTED and not _is_readable(argument):
-        return f"{key}={quoted(value)}"
-    return argument
-
-
 def check_format(given: object) -> None:
     """Refuse a form of output that there is none of.
 
@@ -154,97 +180,6 @@ def check_format(given: object) -> None:
     """
     if given not in FORMATS:
         raise ConfigError(f"format={given!r} is unknown; choose {' or '.join(FORMATS)}")
-
-
-def given_keys(arguments: Sequence[str]) -> set[str]:
-    """The settings and groups that a command line sets."""
-    return {str(override.key_or_group) for override in _parse(arguments)}
-
-
-# Settings that say which data a run was of: an experiment given with a checkpoint brings its own.
-OF_DATA_SET = {
-    "data", "data.root", "data.task", "data.reader", "data.cache", "data.limit_items",
-    "data.sets", "data.weights", "data.temperature", "data.epoch_items",
-}  # fmt: skip
-
-
-def laid_over_checkpoint(arguments: Sequence[str]) -> list[str]:
-    """The command line a checkpoint was trained with, and `arguments` laid over it.
-
-    What is set anew is dropped from the old one; a group given anew (such as data=lvu) also drops
-    the old settings below it. An experiment joins the one of the checkpoint, from which it takes
-    all but the data: the model is built as it was trained. Without a checkpoint `arguments` are
-    all there is, and an experiment must say what is to be asked.
-
-    Raises:
-        ConfigError: if neither a checkpoint nor an experiment is given.
-        CheckpointError: if the checkpoint cannot be read, or says more than a stored setting may
-            (see `mmavlm.trust`).
-    """
-    # Imported here, since commands that run no model need no stage.
-    from mmavlm.stages.checkpoint import RUN_KEY, read_checkpoint
-    from mmavlm.stages.exported import INSIDE_KEY
-
-    given = {str(override.key_or_group): override.value() for override in _parse(arguments)}
-    if not given.get("checkpoint"):
-        if given.get("experiment"):
-            return list(arguments)
-        raise ConfigError(
-            "no checkpoint is given; say checkpoint=outputs/<run>/checkpoints/last.ckpt, or "
-            "experiment=zero_shot_msvd_qa (or another) to ask pretrained weights as they are"
-        )
-    checkpoint = read_checkpoint(str(given["checkpoint"]))
-    fence = Fence.around(
-        checkpoint[RUN_KEY], f"checkpoint {given['checkpoint']}", names(given.get("trust"))
-    )
-    dropped = {*given, "resume", "checkpoint", "init.experiment", "init.alignment", "prepare"}
-    experiments = names(given.get("experiment"))
-    kept = []
-    for override in _parse(checkpoint[RUN_KEY]["overrides"]):
-        key = str(override.key_or_group)
-        if key == "experiment" and experiments:
-            fence.check(key, override.value())
-            experiments = [*names(override.value()), *experiments]
-        elif experiments and OF_DATA_SET & {key, ".".join(key.split(".")[:2])}:
-            continue
-        elif key not in dropped and key.split(".")[0] not in given:
-            for name in filter(None, (key, override.package)):
-                fence.check(name, override.value())
-            kept.append(str(override.input_line))
-    if experiments:
-        arguments = [a for a in arguments if not a.startswith("experiment=")]
-        kept.append(f"experiment=[{','.join(dict.fromkeys(experiments))}]")
-    inside = checkpoint.get(INSIDE_KEY, {}).items()
-    kept += [f"++{k}={quoted(v)}" for k, v in inside if not {k, k.split(".")[0]} & given.keys()]
-    return [*kept, *arguments]
-
-
-def names(value: Any) -> list[str]:
-    """The names that a setting gives: one, several, or none."""
-    if value is None:
-        return []
-    several = isinstance(value, Sequence) and not isinstance(value, str)
-    return list(map(str, value)) if several else [str(value)]
-
-
-def _parse(arguments: Sequence[str]) -> Any:
-    plain = [a for a in arguments if a.startswith("~") or ("=" in a and not a.startswith("-"))]
-    try:
-        return OverridesParser.create().parse_overrides(plain)
-    except OverrideParseException as error:
-        key = error.override.partition("=")[0]
-        raise ConfigError(
-            f"{error.override} cannot be read as a setting; write texts with signs in quotes of "
-            f"their own: \"{key}='…'\", in lists \"{key}=['…','…']\""
-        ) from None
-
-
-def _is_readable(argument: str) -> bool:
-    try:
-        OverridesParser.create().parse_overrides([argument])
-    except OverrideParseException:
-        return False
-    return True
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -15,13 +15,12 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from mmavlm.errors import CheckpointError
+from mmavlm.errors import CheckpointError, first_line
 from mmavlm.files import written_whole
 from mmavlm.lavis import KeyReport, to_lavis, to_ours
 from mmavlm.stages.checkpoint import read_checkpoint
 from mmavlm.stages.exported import OF_STAGES
 from mmavlm.weight_files import WeightFile, unshared, write_weights
-from mmavlm.weights import first_line
 
 OURS, LAVIS = ".safetensors", ".pth"
 

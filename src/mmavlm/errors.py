@@ -27,3 +27,9 @@ class DivergedError(MmavlmError):
 
 class NoMemoryError(MmavlmError):
     """A step that takes more memory than there is: the estimate, and what to lower."""
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, shortened to a line."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

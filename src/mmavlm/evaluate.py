@@ -13,13 +13,15 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from mmavlm.arguments import asks_hydra, given_keys, read_arguments
+from mmavlm.checks import check_config
 from mmavlm.cli import (
+    announce,
+    answered,
     check_format,
     exit_on_mistake,
-    given_keys,
-    laid_over_checkpoint,
-    read_arguments,
     run_command,
+    run_on_checkpoint,
 )
 from mmavlm.errors import ConfigError
 from mmavlm.rescore import score
@@ -29,6 +31,8 @@ WITHOUT_MODEL = {"predictions", "compare"}
 
 def evaluate(config: DictConfig) -> None:
     """Test the checkpoint on the test split and write what training writes after its test."""
+    check_config(config)
+    announce(config, "loading the model")
     # Imported here, since scores of what was answered before need no model.
     from mmavlm.run import Run
 
@@ -49,18 +53,18 @@ def score_predictions(config: DictConfig) -> None:
 
 def main() -> None:
     """Entry point of `mmavlm-evaluate`."""
+    if answered("evaluate"):
+        return
     with exit_on_mistake():
         read_arguments()
-        given = given_keys(sys.argv[1:])
+        given = set() if asks_hydra(sys.argv[1:]) else given_keys(sys.argv[1:])
         without_model = bool(WITHOUT_MODEL & given)
         if without_model and "checkpoint" in given:
             raise ConfigError("checkpoint=… runs a model, predictions=… and compare=… do without")
-        if not without_model:
-            sys.argv[1:] = laid_over_checkpoint(sys.argv[1:])
     if without_model:
         run_command(score_predictions, "score")
     else:
-        run_command(evaluate, "train")
+        run_on_checkpoint(evaluate, "train")
 
 
 if __name__ == "__main__":

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
+if TYPE_CHECKING:
+    from torch import nn
 
 SINGLE = 4  # bytes of a number in single precision
 
@@ -172,6 +173,8 @@ def logits_phase(rows: int, positions: int, vocabulary: int, itemsize: int) -> P
 
 def _features(module: nn.Module) -> int:
     """Inputs plus outputs of a linear layer, 0 for others."""
+    from torch import nn  # here, since `interfaces` is read by what needs no torch
+
     if isinstance(module, nn.Linear):
         return module.in_features + module.out_features
     if any(module.children()):  # peft's layers show the weight of the layer they wrap as theirs

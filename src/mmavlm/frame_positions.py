@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mmavlm.errors import ConfigError
+from mmavlm.settings import require_positions
 
 # At 0.4, 1 and 3 an order task of the synthetic films came to 48, 56 and 82 %: docs/benchmarks.md.
 SINUSOID_HEIGHT = 5.0
@@ -54,12 +55,7 @@ class FramePositions(nn.Embedding):
         Raises:
             ConfigError: if the table has fewer rows.
         """
-        if frames > self.num_embeddings:
-            raise ConfigError(
-                f"{frames} frames were given but the frame-position table has "
-                f"{self.num_embeddings} rows; set backbone.max_num_frames={frames} or more, or "
-                "lower data.num_frames"
-            )
+        require_positions(frames, self.num_embeddings)
         return self.weight[:frames]
 
     def at(self, frame: int) -> Tensor:

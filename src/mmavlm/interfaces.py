@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from mmavlm.footprint import Phase
 from mmavlm.options import Options
+
+if TYPE_CHECKING:  # readers of annotations wait for no torch
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -193,3 +194,11 @@ class Reader(Protocol):
 
     def classes(self, root: Path, task: str | Sequence[str] | None) -> dict[str, list[str]]:
         """Task → class names; tasks with open answers are absent."""
+
+
+@runtime_checkable
+class TellsSkipped(Protocol):
+    """A reader that leaves out entries it cannot use, and tells of them."""
+
+    def skipped(self, root: Path, split: str, task: str | Sequence[str] | None) -> dict[str, str]:
+        """Entry → reason, for those of a split that were left out."""

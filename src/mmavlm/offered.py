@@ -1,10 +1,11 @@
-"""What the library's own conf/ offers: where it lies, the parts and the places that it names."""
+"""What the library's own conf/ offers: the parts and the pretrained weights that it names."""
 
 from __future__ import annotations
 
 import re
 from functools import cache
-from pathlib import Path
+
+from mmavlm.config_files import config_dir
 
 # The groups whose parts make a model and read its data; what surrounds a run is not chosen by data.
 ROOMS = (
@@ -13,13 +14,6 @@ ROOMS = (
 )  # fmt: skip
 _TARGET = re.compile(r"_target_: *(mmavlm(?:\.\w+)+)")
 _PRETRAINED = re.compile(r"^ *(?:pretrained|name): *([\w.-]+(?:/[\w.-]+)?)", re.MULTILINE)
-
-
-def config_dir() -> Path:
-    """The folder of the Hydra groups: inside the installed package, or beside its sources."""
-    package = Path(__file__).parent
-    installed = package / "conf"
-    return installed if installed.is_dir() else package.parents[1] / "conf"
 
 
 @cache

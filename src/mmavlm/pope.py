@@ -10,15 +10,18 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from mmavlm.cli import run_command
-from mmavlm.data.object_probes import ProbeMaker, describe, write_probes
+from mmavlm.cli import announce, run_command
 from mmavlm.data.readers.json_files import require_root
-from mmavlm.metrics import ObjectVocabulary
 
 
 def pope(config: DictConfig) -> None:
     """Write three files of questions below `to`, and print what they ask."""
     root = require_root(Path(config.data.root))
+    announce(config, "reading captions")
+    # Imported here, so that mistakes are told at once.
+    from mmavlm.data.object_probes import ProbeMaker, describe, write_probes
+    from mmavlm.metrics import ObjectVocabulary
+
     vocabulary = ObjectVocabulary.read(config.vocabulary)
     items = instantiate(config.data.reader)(root, config.split, config.data.task)
     films = describe(items, vocabulary, root)

@@ -5,47 +5,17 @@ Without a checkpoint, `experiment=zero_shot_own_videos` asks what is pretrained,
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import Iterator, Mapping
-from math import ceil
 from pathlib import Path
-from typing import Any
 
-import torch
 from omegaconf import DictConfig
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
-from torch import Tensor
 
-from mmavlm.backbone import VideoLanguageModel
-from mmavlm.batch import VideoTextBatch
-from mmavlm.cli import (
-    check_format,
-    exit_on_mistake,
-    laid_over_checkpoint,
-    read_arguments,
-    run_command,
-)
-from mmavlm.data.collate import collate
-from mmavlm.data.dataset import VideoDataset
-from mmavlm.data.probe import probe
-from mmavlm.data.transforms import ClipTransform
-from mmavlm.data.video import shown_pictures
+from mmavlm.checks import check_sources
+from mmavlm.cli import announce, check_format, run_on_checkpoint
 from mmavlm.errors import ConfigError, VideoError
-from mmavlm.explain import explain, stretches_of
-from mmavlm.files import write_whole
-from mmavlm.interfaces import Answer, LanguageModel, VideoItem
-from mmavlm.report import save_explanation
-from mmavlm.run import build_backbone
-from mmavlm.stages.checkpoint import RUN_KEY, load_trainable, read_checkpoint
-from mmavlm.untrained import allow_untrained
 
 TEXTS = ("video", "prompt", "explain_answer", "explain_to")  # settings that are taken as they stand
 
 
-@torch.inference_mode()
 def predict(config: DictConfig) -> None:
     """Print the answers to one prompt about one video, with their probabilities.
 
@@ -53,30 +23,11 @@ def predict(config: DictConfig) -> None:
     and asked every `every_s` seconds and at its end.
     """
     check_request(config)
-    backbone = build_backbone(config).eval()
-    if backbone.llm is None:
-        of_stage_1 = f"checkpoint {config.checkpoint}" if config.checkpoint else "this experiment"
-        raise ConfigError(f"{of_stage_1} is of stage 1, which has no LLM; give one of stage 2")
-    if config.checkpoint is None:
-        allow_untrained(config, backbone)
-        longest = int(config.stage.max_new_tokens)
-    else:
-        checkpoint = read_checkpoint(config.checkpoint)
-        weights = checkpoint["state_dict"].items()
-        state = {name.removeprefix("backbone."): value for name, value in weights}
-        load_trainable(backbone, state, f"checkpoint {config.checkpoint}")
-        longest = max_new_tokens(config, checkpoint[RUN_KEY])
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    backbone.to(device)
-    if config.stream_fps is not None:
-        for at_s, tokens in moments(config, backbone):
-            show(ask(config, backbone.llm, tokens, longest), config, at_s)
-        return
-    batch = read_video(config, backbone.encoder.image_size).to(device)
-    tokens = backbone.video_tokens(backbone.remember(backbone.watch(batch)))
-    answers = ask(config, backbone.llm, tokens, longest)
-    files = explain_answer(config, backbone, batch, answers) if config.explain else None
-    show(answers, config, files=files)
+    announce(config, "loading the model")
+    # Imported here, so that mistakes are told before torch is there.
+    from mmavlm.run.ask import ask_about_film
+
+    ask_about_film(config)
 
 
 def check_request(config: DictConfig) -> None:
@@ -89,6 +40,7 @@ def check_request(config: DictConfig) -> None:
         VideoError: if the video is missing.
     """
     check_format(config.format)
+    check_sources(config)
     for key in ("stream_fps", "every_s"):
         if config[key] is not None and config[key] <= 0:
             raise ConfigError(f"{key} must be above 0, got {config[key]}")
@@ -104,140 +56,9 @@ def check_request(config: DictConfig) -> None:
         raise VideoError(f"video {config.video} does not exist; give the path of a video file")
 
 
-def moments(config: DictConfig, backbone: VideoLanguageModel) -> Iterator[tuple[float, Tensor]]:
-    """When the stream is to be asked about, in seconds, with its video tokens so far.
-
-    Raises:
-        VideoError: if the video is missing or cannot be decoded.
-    """
-    info = probe(Path(config.video))
-    times_s = [
-        k / config.stream_fps for k in range(max(1, ceil(info.duration_s * config.stream_fps)))
-    ]
-    transform = ClipTransform(backbone.encoder.image_size, None)
-    frames = (transform(picture)[None] for _, picture in shown_pictures(info, times_s))
-    last = len(times_s) - 1
-    for t, state in enumerate(backbone.stream(frames, [config.prompt])):
-        asked = config.every_s is not None and (
-            times_s[t] // config.every_s < (t + 1) / config.stream_fps // config.every_s
-        )
-        if asked or t == last:
-            yield times_s[t], backbone.video_tokens(state)
-
-
-def ask(
-    config: DictConfig, llm: LanguageModel, tokens: Tensor, longest: int
-) -> list[dict[str, object]]:
-    """The answers to the prompt about the film behind `tokens` (1,K,Dl), most probable first."""
-    if config.candidates:
-        candidates = [str(candidate) for candidate in config.candidates]
-        scores = llm.rank(tokens, [config.prompt], candidates)[0]
-        shares = scores.softmax(dim=0).tolist()
-        answers = [Answer(c, s) for c, s in zip(candidates, scores.tolist(), strict=True)]
-    else:
-        answers = llm.generate(
-            tokens,
-            [config.prompt],
-            num_beams=max(config.stage.num_beams, config.num_answers),
-            num_answers=config.num_answers,
-            min_new_tokens=config.stage.min_new_tokens,
-            max_new_tokens=longest,
-            repetition_penalty=config.stage.repetition_penalty,
-            length_penalty=config.stage.length_penalty,
-        )[0]
-        shares = torch.tensor([answer.log_prob for answer in answers]).exp().tolist()
-    ranked = sorted(zip(answers, shares, strict=True), key=lambda pair: -pair[1])
-    return [{"answer": a.text, "probability": p, "log_prob": a.log_prob} for a, p in ranked]
-
-
-def explain_answer(
-    config: DictConfig,
-    backbone: VideoLanguageModel,
-    batch: VideoTextBatch,
-    answers: list[dict[str, object]],
-) -> tuple[Path, Path]:
-    """Write what `explain_answer`, or else the best answer, rests on: a picture, and its numbers.
-
-    Raises:
-        ConfigError: if the answer is empty, the film cannot be cut into so many stretches, or a
-            picture cannot be written to a file of that name.
-    """
-    answer = str(answers[0]["answer"] if config.explain_answer is None else config.explain_answer)
-    stretches = config.explain_stretches
-    if stretches is None:
-        stretches = stretches_of(int(batch.frame_mask.sum()))
-    (explained,) = explain(backbone, batch, [answer], stretches=stretches)
-    name = config.explain_to or f"{Path(config.video).stem}_explained.png"
-    image, numbers = Path(name), Path(name).with_suffix(".json")
-    save_explanation(explained, image)
-    write_whole(numbers, (json.dumps(explained.as_dict()) + "\n").encode())
-    return image, numbers
-
-
-def max_new_tokens(config: DictConfig, run: Mapping[str, Any]) -> int:
-    """The longest answer of the checkpoint's run, which its classes may have raised.
-
-    What the command line sets anew holds instead.
-    """
-    asked = int(config.stage.max_new_tokens)
-    set_anew = asked != run["config"]["stage"]["max_new_tokens"]
-    return asked if set_anew else run.get("max_new_tokens", asked)
-
-
-def read_video(config: DictConfig, image_size: int) -> VideoTextBatch:
-    """The video of `config.video` as a batch of one, frames S×S.
-
-    Raises:
-        VideoError: if it is missing or cannot be decoded.
-    """
-    path = Path(config.video)
-    item = VideoItem(
-        item_id=path.stem,
-        video_id=path.stem,
-        source=path,
-        prompt=config.prompt,
-        target="",
-        task="ask",
-    )
-    dataset = VideoDataset([item], num_frames=config.data.num_frames, image_size=image_size)
-    batch = collate([dataset[0]])
-    if batch.broken:
-        raise VideoError(f"the video cannot be used: {batch.broken[0]}")
-    return batch
-
-
-def show(
-    rows: list[dict[str, object]],
-    config: DictConfig,
-    at_s: float | None = None,
-    files: tuple[Path, ...] | None = None,
-) -> None:
-    """Print the answers, given at `at_s` of a stream, as a table or as one line of JSON.
-
-    `files` are those with an explanation.
-    """
-    if config.format == "json":
-        moment = {} if at_s is None else {"at_s": at_s}
-        told = {} if files is None else {"explanation": [str(path) for path in files]}
-        line = {"video": config.video, "prompt": config.prompt, **moment, "answers": rows, **told}
-        print(json.dumps(line), flush=True)
-        return
-    kind = "probability among the candidates" if config.candidates else "probability"
-    title = config.prompt if at_s is None else f"{config.prompt} (at {at_s:g} s)"
-    table = Table("answer", kind, title=escape(title), title_justify="left")
-    for row in rows:
-        table.add_row(escape(str(row["answer"])), f"{row['probability']:.3f}")
-    Console().print(table)
-    for path in files or ():
-        Console().print(f"explained in {path}", soft_wrap=True, markup=False)
-
-
 def main() -> None:
     """Entry point of `mmavlm-predict`."""
-    with exit_on_mistake():
-        read_arguments(TEXTS)
-        sys.argv[1:] = laid_over_checkpoint(sys.argv[1:])
-    run_command(predict, "predict")
+    run_on_checkpoint(predict, "predict", TEXTS)
 
 
 if __name__ == "__main__":

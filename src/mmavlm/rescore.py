@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 from rich.box import SIMPLE_HEAD
@@ -17,18 +18,16 @@ from rich.table import Table
 from mmavlm.errors import ConfigError
 from mmavlm.files import write_whole
 from mmavlm.metrics import (
-    Comparison,
-    Difference,
     Prediction,
-    TaskScores,
     check_rule,
-    compare_predictions,
-    left_out,
     missing_rows,
     predictions_path,
     read_predictions,
 )
 from mmavlm.metrics_file import read_metrics, write_metrics
+
+if TYPE_CHECKING:  # torch, and what the metrics need, are imported when predictions have been read
+    from mmavlm.metrics import Comparison, Difference
 
 log = logging.getLogger(__name__)
 
@@ -53,8 +52,10 @@ def rescore(config: DictConfig, folder: Path) -> None:
     path = predictions_path(config.predictions)
     predictions = _read(path, config)
     _tell_left_out(predictions)
-    scores = TaskScores.of(predictions)
-    values = {f"test/{name}": value for name, value in scores.compute().items()}
+    log.info("scoring %d predictions of %s …", len(predictions), path)
+    from mmavlm.metrics import score_predictions
+
+    values = {f"test/{name}": value for name, value in score_predictions(predictions).items()}
     write_metrics(folder / "metrics.json", values)
     if config.format == "json":
         print(json.dumps(values))
@@ -71,6 +72,9 @@ def compare(config: DictConfig, folder: Path) -> None:
         raise ConfigError(f"samples must be 1 or more, got {config.samples}")
     a, b = (_read(predictions_path(run), config) for run in runs)
     _tell_left_out(a)
+    log.info("comparing %s and %s …", *runs)
+    from mmavlm.metrics import compare_predictions
+
     found = compare_predictions(a, b, samples=config.samples, seed=config.seed)
     told = {"a": str(runs[0]), "b": str(runs[1]), "samples": config.samples, "seed": config.seed}
     content = json.dumps(told | asdict(found), indent=2)
@@ -138,5 +142,8 @@ def _read(path: Path, config: DictConfig) -> list[Prediction]:
 
 
 def _tell_left_out(predictions: Iterable[Prediction]) -> None:
-    if any(row.compare == "caption" for row in predictions) and (problem := left_out()):
-        log.warning("%s", problem)
+    if any(row.compare == "caption" for row in predictions):
+        from mmavlm.metrics import left_out
+
+        if problem := left_out():
+            log.warning("%s", problem)

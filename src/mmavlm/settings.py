@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmavlm.errors import ConfigError
@@ -59,6 +59,27 @@ def shares(group: str, name: str, values: Any) -> dict[str, float]:
                 "leave out what is not to be shown"
             )
     return found
+
+
+def names(value: Any) -> list[str]:
+    """The names that a setting gives: one, several, or none."""
+    if value is None:
+        return []
+    several = isinstance(value, Sequence) and not isinstance(value, str)
+    return list(map(str, value)) if several else [str(value)]
+
+
+def require_positions(frames: int, rows: int) -> None:
+    """Refuse more frames than the table of frame positions has rows.
+
+    Raises:
+        ConfigError: naming both settings.
+    """
+    if frames > rows:
+        raise ConfigError(
+            f"{frames} frames were given but the frame-position table has {rows} rows; "
+            f"set backbone.max_num_frames={frames} or more, or lower data.num_frames"
+        )
 
 
 def _full(group: str, name: str) -> str:

@@ -1,8 +1,7 @@
-"""Text in and out: tokenizers, the prompt tokenizer of the Q-Former, caption clean-up."""
+"""Text in and out: tokenizers, the prompt tokenizer of the Q-Former."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
@@ -12,7 +11,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from mmavlm.errors import CheckpointError, ConfigError
+from mmavlm.errors import CheckpointError, ConfigError, first_line
 from mmavlm.interfaces import TextTokens
 
 Side = Literal["left", "right"]
@@ -23,7 +22,6 @@ SPECIAL_TOKENS = {
     "eos_token": "<eos>",
     "unk_token": "<unk>",
 }
-_CAPTION_SIGNS = re.compile(r"[.!\"()*#:;~]")
 
 
 class PromptTokenizer:
@@ -98,7 +96,7 @@ def load_tokenizer(
             raise CheckpointError(
                 f"no tokenizer could be read from {pretrained!r}"
                 + (f", subfolder {subfolder!r}" if subfolder else "")
-                + f" ({_first_line(error)}); give a folder that holds tokenizer.json or another "
+                + f" ({first_line(error)}); give a folder that holds tokenizer.json or another "
                 "tokenizer file, or a hub name while online"
             ) from error
     tokenizer.truncation_side = truncation_side
@@ -117,14 +115,6 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
     word list alone, so they stay the same from one machine to the next.
     """
     return _wrap(_tiny_backend())
-
-
-def clean_caption(text: str, max_words: int = 50) -> str:
-    r"""Lower case, `. ! " ( ) * # : ; ~` and runs of space to one space, at most `max_words` words.
-
-    The clean-up MA-LMM applies to prompts, answers and captions.
-    """
-    return " ".join(_CAPTION_SIGNS.sub(" ", text.lower()).split()[:max_words])
 
 
 def _tiny_backend() -> Tokenizer:
@@ -155,7 +145,3 @@ def _wrap(backend: Tokenizer) -> PreTrainedTokenizerFast:
         clean_up_tokenization_spaces=False,
         **SPECIAL_TOKENS,
     )
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from mmavlm.cli import run_command
+from mmavlm.checks import check_config
+from mmavlm.cli import announce, run_command
 from mmavlm.errors import ConfigError
-from mmavlm.metrics import check_monitor
-from mmavlm.run import Run
-from mmavlm.run.resume import AUTO, is_finished, recall
+from mmavlm.given_files import AUTO
+
+if TYPE_CHECKING:
+    from mmavlm.run import Run
 
 # Settings of a run that the run it starts with takes over: what its model is built of, or its
 # weights would not fit, and how it runs. Fusion, LLM and the form of the loss are of a stage.
@@ -32,7 +35,14 @@ def train(config: DictConfig) -> float | None:
     Leaves in the run's folder: checkpoints, config.yaml, csv log, metrics.json, predictions.jsonl
     and report.html.
     """
+    check_config(config)
+    announce(config, "loading the model")
+    # Imported here, so that mistakes are told before torch is there.
+    from mmavlm.metrics import check_monitor
+
     check_monitor(config.stage.monitor)
+    from mmavlm.run import Run
+
     overrides = list(HydraConfig.get().overrides.task)
     earlier = []
     if config.init.experiment is not None:
@@ -47,6 +57,8 @@ def train(config: DictConfig) -> float | None:
 
 def complete(run: Run, earlier: Sequence[Run] = ()) -> None:
     """Train, test and write, or with `resume=auto` take what is there of all that."""
+    from mmavlm.run.resume import is_finished, recall
+
     if is_finished(run.config):
         run.metrics = recall(run.config, run.trainer)
     else:
@@ -60,6 +72,8 @@ def first_run(config: DictConfig, overrides: list[str]) -> Run:
     Raises:
         ConfigError: if that experiment would itself start with another.
     """
+    from mmavlm.run import Run
+
     name = config.init.experiment
     carried = [o for o in overrides if CARRIED & {_key(o), _key(o).split(".")[0]}]
     own = [f"data.root={config.data.root}", f"paths.run={Path(config.paths.run) / name}"]

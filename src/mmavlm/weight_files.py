@@ -12,8 +12,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from mmavlm.errors import CheckpointError
-from mmavlm.weights import first_line, raise_if_different
+from mmavlm.errors import CheckpointError, first_line
+from mmavlm.given_files import require_weights
+from mmavlm.weights import raise_if_different
 
 log = logging.getLogger(__name__)
 
@@ -40,11 +41,7 @@ class WeightFile:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        if not self.path.is_file():
-            raise CheckpointError(
-                f"the weights {self.path} do not exist; give a .safetensors file, such as "
-                "scripts/convert_checkpoint.py writes"
-            )
+        require_weights(self.path)
         try:
             with safe_open(self.path, framework="pt") as file:
                 self.names = list(file.keys())

@@ -10,15 +10,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from huggingface_hub import snapshot_download
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
-from transformers import AutoConfig, PretrainedConfig
 
-from mmavlm.errors import CheckpointError, ConfigError
+from mmavlm.errors import CheckpointError, ConfigError, first_line
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 SMALL_FILES = ("*.json", "*.txt", "*.model")  # configs, tokenizers, indices of shards
@@ -61,6 +63,8 @@ class PretrainedFolder:
         Raises:
             CheckpointError: if there is none, or of a kind transformers does not know.
         """
+        from transformers import AutoConfig
+
         try:
             return AutoConfig.from_pretrained(self.path, trust_remote_code=False)
         except (OSError, ValueError, KeyError) as error:
@@ -321,9 +325,3 @@ def _damaged(path: Path, error: Exception) -> CheckpointError:
         f"{path} cannot be read ({first_line(error)}); it is damaged or holds more than weights: "
         "fetch it anew"
     )
-
-
-def first_line(error: Exception) -> str:
-    """What an error says, shortened to a line."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

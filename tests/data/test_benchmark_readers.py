@@ -9,7 +9,7 @@ import yaml
 from hydra.utils import get_class
 
 from benchmark_sets import WRITERS, write_benchmarks
-from mmavlm.cli import config_dir
+from mmavlm.config_files import config_dir
 from mmavlm.data.inspect import inspect
 from mmavlm.data.readers import ELVHallucReader
 from mmavlm.errors import ConfigError, DataError

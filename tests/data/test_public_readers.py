@@ -9,9 +9,10 @@ import pytest
 import yaml
 from hydra.utils import instantiate
 
-from mmavlm.cli import config_dir
-from mmavlm.data.datamodule import VideoDataModule, asked_once
+from mmavlm.config_files import config_dir
+from mmavlm.data.datamodule import VideoDataModule
 from mmavlm.data.inspect import inspect
+from mmavlm.data.items import asked_once
 from mmavlm.data.readers import LabelReader, LVUReader, QuestionReader
 from mmavlm.errors import ConfigError, DataError
 from public_sets import BREAKFASTS, SPLITS, entries, references, write_json, write_public_sets

@@ -1,7 +1,7 @@
 import pytest
 
 from mmavlm.errors import ConfigError
-from mmavlm.metrics import confusion, unlike
+from mmavlm.metrics.confusion import confusion, unlike
 
 
 def test_confusion_counts_answers_by_truth_with_others_last():

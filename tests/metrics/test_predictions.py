@@ -7,10 +7,11 @@ from predicted import predicted
 from mmavlm.errors import DataError
 from mmavlm.metrics import (
     TaskScores,
-    answer_accuracy,
+    captions,
     missing_rows,
     predictions_path,
     read_predictions,
+    score_predictions,
     write_predictions,
 )
 
@@ -131,7 +132,7 @@ def test_rows_that_the_run_counted_and_the_file_lacks_are_told(file):
 
 
 def test_each_task_is_scored_by_its_rule_and_dots_stay_in_names():
-    values = TaskScores.of(ROWS[:3]).compute()
+    values = score_predictions(ROWS[:3])
     assert values["qa/top1"] == 1, "a reference is right too"
     assert (values["v1.genre/top1"], values["v1.genre/rank_top1"]) == (1, 0)
     assert values["v1.genre/rank_top5"] == 1
@@ -140,22 +141,31 @@ def test_each_task_is_scored_by_its_rule_and_dots_stay_in_names():
 
 @pytest.mark.slow
 def test_captions_are_counted_and_neither_right_nor_wrong():
-    values = TaskScores.of(ROWS).compute()
+    values = score_predictions(ROWS)
     assert values["caption/count"] == 1
     assert "caption/top1" not in values
     assert values["accuracy"] == 1
 
 
-def test_scores_of_a_file_are_those_of_the_metric():
-    rows = [predicted(i, ["yes", "no"] if i % 3 else ["no", "yes"]) for i in range(20)]
-    values = TaskScores.of(rows).compute()
-    expected = answer_accuracy(
-        [row.item_id for row in rows],
-        [row.video_id for row in rows],
-        [[answer.text for answer in row.answers] for row in rows],
-        [row.truth for row in rows],
+@pytest.mark.parametrize("compare", ["whole", "first_word", "caption"])
+def test_scores_of_a_file_are_those_of_the_metrics_of_a_run(compare, monkeypatch):
+    monkeypatch.setattr(captions, "java", lambda: None)
+    words = ["a cat sits", "the dog runs on", "a cat runs", "the dog sits on it"]
+    rows = [
+        replace(
+            predicted(i, [words[i % 4], "no"], words[i % 3], task=task, ranking=["no", words[0]]),
+            compare=compare, video_id=f"v{i % 5}", said=["?"] if task == "b/y" else [],
+        )
+        for i in range(12) for task in ("a/x", "b/y")
+    ]  # fmt: skip
+    scores = TaskScores(
+        {"a/x": compare, "b/y": compare},
+        {"a/x": ["generated", "ranked"], "b/y": ["generated", "ranked", "said"]},
+        ["a", "b"],
     )
-    assert values == {**{f"qa/{n}": v for n, v in expected.items()}, "accuracy": expected["top1"]}
+    for row in (*rows[::-1], *rows[:3]):  # in any order, some of them twice
+        scores.update([row])
+    assert score_predictions(rows) == pytest.approx(scores.compute())
 
 
 def test_films_are_voted_on_by_question():
@@ -165,7 +175,7 @@ def test_films_are_voted_on_by_question():
         replace(predicted(i, [said], truth), prompt=prompt)
         for i, (prompt, said, truth) in enumerate(asked)
     ]
-    assert TaskScores.of(rows).compute()["qa/video_count"] == 3
+    assert score_predictions(rows)["qa/video_count"] == 3
 
 
 def test_tasks_of_a_set_have_a_mean_of_their_own():
@@ -174,6 +184,6 @@ def test_tasks_of_a_set_have_a_mean_of_their_own():
         predicted(1, ["no"], task="a/y"),
         predicted(2, ["no"], task="b/x"),
     ]
-    values = TaskScores.of(rows).compute()
+    values = score_predictions(rows)
     assert (values["a/accuracy"], values["b/accuracy"]) == (0.5, 0)
     assert values["accuracy"] == pytest.approx(1 / 3)

@@ -60,7 +60,7 @@ def test_command_says_what_a_generator_lacks(tmp_path, capsys, settings, complai
 def test_command_refuses_settings_of_another_kind(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main([f"out={tmp_path}", "kind=stories", "clips=3"])
-    assert "arguments: clips=3; see" in capsys.readouterr().err
+    assert "there is no setting clips of kind=stories; did you mean" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("out", ["file", "file/below"])

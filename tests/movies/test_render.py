@@ -3,11 +3,11 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from mmavlm.movies import TASKS, Renderer, render, write_script
+from mmavlm.movies import TASKS, Renderer, write_script
 from mmavlm.movies.labels import GENRE, YEAR
 from mmavlm.movies.places import PROPS
 from mmavlm.movies.plot import FLOOR_DECOR, FURNITURE, TOKENS, WALL_DECOR
-from mmavlm.movies.render import camera_at
+from mmavlm.movies.render import camera_at, render
 from mmavlm.movies.sprites import draw_bubble, draw_token
 
 SIZE = 64

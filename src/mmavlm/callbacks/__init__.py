@@ -1,18 +1,23 @@
 """What joins Lightning's trainer: callbacks, a strategy, checks before it starts."""
 
-from mmavlm.callbacks.benchmarks import BenchmarkScores, HallucinationProbe
-from mmavlm.callbacks.checkpoint_files import WholeCheckpoints
-from mmavlm.callbacks.devices import check_trainer
-from mmavlm.callbacks.explanations import ExplainAnswers
-from mmavlm.callbacks.finite import FiniteGuard
-from mmavlm.callbacks.loggers import check_loggers
-from mmavlm.callbacks.monitor import monitor_told
-from mmavlm.callbacks.out_of_memory import is_out_of_memory, memory_told
-from mmavlm.callbacks.overview import MemoryEstimate, ModelOverview, estimate_memory
-from mmavlm.callbacks.sharding import FrozenShardsStrategy
-from mmavlm.callbacks.step_checkpoint import StepCheckpoint
-from mmavlm.callbacks.sweep import SweepTable
-from mmavlm.callbacks.wait import LoaderWait
+from typing import TYPE_CHECKING
+
+from mmavlm.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from mmavlm.callbacks.benchmarks import BenchmarkScores, HallucinationProbe
+    from mmavlm.callbacks.checkpoint_files import WholeCheckpoints
+    from mmavlm.callbacks.devices import check_trainer
+    from mmavlm.callbacks.explanations import ExplainAnswers
+    from mmavlm.callbacks.finite import FiniteGuard
+    from mmavlm.callbacks.loggers import check_loggers
+    from mmavlm.callbacks.monitor import monitor_told
+    from mmavlm.callbacks.out_of_memory import is_out_of_memory, memory_told
+    from mmavlm.callbacks.overview import MemoryEstimate, ModelOverview, estimate_memory
+    from mmavlm.callbacks.sharding import FrozenShardsStrategy
+    from mmavlm.callbacks.step_checkpoint import StepCheckpoint
+    from mmavlm.callbacks.sweep import SweepTable
+    from mmavlm.callbacks.wait import LoaderWait
 
 __all__ = [
     "BenchmarkScores",
@@ -33,3 +38,5 @@ __all__ = [
     "memory_told",
     "monitor_told",
 ]
+
+__getattr__, __dir__ = lazy_names(__name__)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from mmavlm.data.broken import BrokenBudget
 from mmavlm.data.dataset import VideoDataset, refuse_augmentation
 from mmavlm.data.feature_cache import CachedFilms, FeatureCache
 from mmavlm.data.film_entries import FilmEntry, FilmPlan, Sampling
+from mmavlm.data.items import asked_once
 from mmavlm.data.loaders import SplitLoaders
 from mmavlm.data.order import Draw, Length
 from mmavlm.data.probe_index import ProbeIndex
@@ -21,14 +22,6 @@ from mmavlm.metrics import normalise_answer
 from mmavlm.settings import above_zero, at_least, shares, whole_at_least
 
 log = logging.getLogger(__name__)
-
-
-@runtime_checkable
-class TellsSkipped(Protocol):
-    """A reader that leaves out entries it cannot use, and tells of them."""
-
-    def skipped(self, root: Path, split: str, task: str | Sequence[str] | None) -> dict[str, str]:
-        """Entry → reason, for those of a split that were left out."""
 
 
 class VideoDataModule(SplitLoaders):
@@ -228,19 +221,3 @@ class VideoDataModule(SplitLoaders):
     def lengths(self) -> list[Length]:
         """Frames and words of every training item; films are looked up, not decoded."""
         return self.dataset("train").lengths()
-
-
-def asked_once(items: list[VideoItem]) -> list[VideoItem]:
-    """The items without those that ask again what may be answered by the same references.
-
-    Captions come one a row, up to eighty of one video: with the same stretch, prompt and list of
-    references they are one question, and their scores would be one and the same.
-    """
-    questions: dict[object, VideoItem] = {}
-    for number, item in enumerate(items):
-        several = len(item.references) > 1
-        asked = (item.video_id, item.start_s, item.end_s, item.prompt, item.references)
-        questions.setdefault(asked if several else number, item)
-    if len(questions) < len(items):
-        log.info("%d items ask %d questions, each asked once", len(items), len(questions))
-    return list(questions.values())

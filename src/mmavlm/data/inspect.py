@@ -6,21 +6,24 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
-from mmavlm.data.datamodule import TellsSkipped, asked_once
+from mmavlm.data.items import asked_once
 from mmavlm.data.readers.annotations import SPLITS, listed
 from mmavlm.data.readers.json_files import require_root
 from mmavlm.data.sources import FrameSource
-from mmavlm.data.video import Picture
 from mmavlm.errors import DataError, VideoError
-from mmavlm.interfaces import Reader, VideoItem
+from mmavlm.interfaces import Reader, TellsSkipped, VideoItem
+
+if TYPE_CHECKING:
+    import torch
+
+    from mmavlm.data.video import Picture
 
 LISTED = 20
 
@@ -159,6 +162,8 @@ def _broken(sources: dict[str, Path]) -> dict[str, str]:
 
 
 def _first_pixel(picture: Picture) -> torch.Tensor:
+    import torch
+
     return torch.from_numpy(picture[:1, :1].copy()).permute(2, 0, 1)
 
 

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
 
 from torch.utils.data import Dataset
 
@@ -247,8 +246,3 @@ def named(item: VideoItem, name: str) -> VideoItem:
         video_id=name + BEHIND_SET + item.video_id,
         task=name + BEHIND_SET + item.task,
     )
-
-
-def parts_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The configs of the sets of a `data` config, by name; "" for one that is a set itself."""
-    return dict(config["sets"]) if "sets" in config else {"": config}

@@ -8,17 +8,20 @@ import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from mmavlm.data.probe import MAX_PIXELS, VideoInfo, probe
 from mmavlm.data.probe_index import ProbeIndex
-from mmavlm.data.video import ToTensor, decode_threads, read_frames
 from mmavlm.errors import ConfigError, DataError, VideoError
+
+if TYPE_CHECKING:  # readers of annotations, which look for films alone, wait for no torch
+    from torch import Tensor
+
+    from mmavlm.data.video import ToTensor
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".flv", ".ts")
 FRAME_NAME = "frame{:06d}.jpg"  # counted from 1
@@ -157,6 +160,8 @@ class FrameSource:
         """
         if self.path.is_dir():
             return _read_jpegs(self.path, times_s, to_tensor, self.grid_fps)
+        from mmavlm.data.video import decode_threads, read_frames
+
         threads = decode_threads() if self.threads is None else self.threads
         return read_frames(self.path, times_s, to_tensor, info=self._info, threads=threads)
 
@@ -195,6 +200,8 @@ def _look_up_once(path: Path, changed: int, size: int, index: ProbeIndex | None)
 def _read_jpegs(
     folder: Path, times_s: Sequence[float], to_tensor: ToTensor, fps: float
 ) -> tuple[Tensor, Tensor]:
+    import torch
+
     numbers = np.rint(np.asarray(times_s, np.float64) * fps).astype(np.int64)
     unique, places = np.unique(numbers, return_inverse=True)
     first = _read_jpeg(folder, int(unique[0]), to_tensor)

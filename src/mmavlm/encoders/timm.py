@@ -14,8 +14,8 @@ from timm.models import load_state_dict
 from torch import Tensor, nn
 
 from mmavlm.encoders.base import FrozenEncoder
-from mmavlm.errors import CheckpointError, ConfigError
-from mmavlm.weights import as_dtype, first_line, load_strict
+from mmavlm.errors import CheckpointError, ConfigError, first_line
+from mmavlm.weights import as_dtype, load_strict
 
 
 class TimmEncoder(FrozenEncoder):

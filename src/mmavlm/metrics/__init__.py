@@ -1,30 +1,43 @@
 """Accuracy, captions, retrieval, hallucination; predictions on file; intervals and tests."""
 
-from mmavlm.metrics.answers import AnswerAccuracy, Compare, Rule, answer_accuracy, normalise_answer
-from mmavlm.metrics.captions import CaptionScores, check_monitor, left_out, score_captions
-from mmavlm.metrics.chair import Chair
-from mmavlm.metrics.comparison import Comparison, Difference, compare_predictions
-from mmavlm.metrics.confusion import confusion, unlike
-from mmavlm.metrics.groups import GroupAccuracy
-from mmavlm.metrics.intervals import McNemar, bootstrap_interval, paired_mcnemar, wilson_interval
-from mmavlm.metrics.objects import ObjectVocabulary
-from mmavlm.metrics.order import OrderAccuracy
-from mmavlm.metrics.paired import PairedAccuracy
-from mmavlm.metrics.parsing import Parsing, parse_letters, parse_order, parse_yes_no
-from mmavlm.metrics.predictions import (
-    Prediction,
-    check_rule,
-    missing_rows,
-    predictions_path,
-    read_predictions,
-    write_predictions,
-)
-from mmavlm.metrics.resampling import Paired, paired_difference
-from mmavlm.metrics.retrieval import RetrievalRecall, retrieval_recall
-from mmavlm.metrics.sah import SAHRatio
-from mmavlm.metrics.scoring import Kind, TaskScores
-from mmavlm.metrics.unparsed import UnparsedRate
-from mmavlm.metrics.yes_no import YesNoStats
+from typing import TYPE_CHECKING
+
+from mmavlm.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from mmavlm.metrics.accuracy import AnswerAccuracy
+    from mmavlm.metrics.answers import answer_accuracy
+    from mmavlm.metrics.caption_scores import CaptionScores
+    from mmavlm.metrics.captions import check_monitor, left_out, score_captions
+    from mmavlm.metrics.chair import Chair
+    from mmavlm.metrics.comparison import Comparison, Difference, compare_predictions
+    from mmavlm.metrics.groups import GroupAccuracy
+    from mmavlm.metrics.intervals import (
+        McNemar,
+        bootstrap_interval,
+        paired_mcnemar,
+        wilson_interval,
+    )
+    from mmavlm.metrics.objects import ObjectVocabulary
+    from mmavlm.metrics.order import OrderAccuracy
+    from mmavlm.metrics.paired import PairedAccuracy
+    from mmavlm.metrics.parsing import Parsing, parse_letters, parse_order, parse_yes_no
+    from mmavlm.metrics.predictions import (
+        Prediction,
+        check_rule,
+        missing_rows,
+        predictions_path,
+        read_predictions,
+        write_predictions,
+    )
+    from mmavlm.metrics.resampling import Paired, paired_difference
+    from mmavlm.metrics.rescoring import Kind, score_predictions
+    from mmavlm.metrics.retrieval import RetrievalRecall, retrieval_recall
+    from mmavlm.metrics.rules import Compare, Rule, normalise_answer
+    from mmavlm.metrics.sah import SAHRatio
+    from mmavlm.metrics.scoring import TaskScores
+    from mmavlm.metrics.unparsed import UnparsedRate
+    from mmavlm.metrics.yes_no import YesNoStats
 
 __all__ = [
     "AnswerAccuracy",
@@ -53,7 +66,6 @@ __all__ = [
     "check_monitor",
     "check_rule",
     "compare_predictions",
-    "confusion",
     "left_out",
     "missing_rows",
     "normalise_answer",
@@ -66,7 +78,9 @@ __all__ = [
     "read_predictions",
     "retrieval_recall",
     "score_captions",
-    "unlike",
+    "score_predictions",
     "wilson_interval",
     "write_predictions",
 ]
+
+__getattr__, __dir__ = lazy_names(__name__)

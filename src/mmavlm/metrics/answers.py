@@ -3,31 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
-from mmavlm.errors import ConfigError
 from mmavlm.hashing import string_keys
 from mmavlm.metrics.intervals import wilson_interval
-from mmavlm.metrics.rows import RowMetric, check_lengths, first_of_each
-
-Compare = Literal["whole", "first_word"]  # what of an answer is compared with the truth
-Rule = Literal["whole", "first_word", "caption"]  # a caption is scored beside all references
+from mmavlm.metrics.rows import check_lengths, first_of_each
+from mmavlm.metrics.rules import Compare, normalise_answer
 
 ITEM, VIDEO, ASKED, ANSWER, RANK = range(5)  # columns of a row
 _NO_ANSWER = -1  # keys are never negative
 _NO_RANK = torch.iinfo(torch.int64).max
-
-
-def normalise_answer(text: str, compare: Compare = "whole") -> str:
-    """The text as it is compared: lower case, no outer spaces, inner ones collapsed.
-
-    With `compare` "first_word" an answer counts by its first word, as MSVD's and MSRVTT's do.
-    """
-    words = text.lower().split()
-    return " ".join(words[:1] if compare == "first_word" else words)
 
 
 def answer_rows(
@@ -117,58 +104,12 @@ def answer_accuracy(
     return summarise(rows, top_k)
 
 
-class AnswerAccuracy(RowMetric):
-    """Exact match of answers, or (`compare`) of their first words, with the truth or a reference.
-
-    Case and spaces do not count.
-
-    `compute` gives floats: `top1` and the other `top<k>`, `count`, and `video_top1`,
-    `video_count`: the most frequent best answer of a video's items that ask the same and share one
-    truth (each question, and each truth of it, stands alone). `<name>_low` and `<name>_high` are
-    the bounds of the 95 % Wilson interval. An item seen twice, as when a sampler pads the last
-    batch, counts once. Without items the accuracies are nan.
-
-    Raises:
-        ConfigError: if the comparison is unknown.
-        ValueError: if `top_k` holds anything below 1.
-    """
-
-    def __init__(
-        self, top_k: Sequence[int] = (1, 5), compare: Compare = "whole", **kwargs: Any
-    ) -> None:
-        super().__init__(columns=5, **kwargs)
-        if any(k < 1 for k in top_k):
-            raise ValueError(f"AnswerAccuracy: top_k counts answers from 1, got {list(top_k)}")
-        if compare not in get_args(Compare):
-            known = ", ".join(get_args(Compare))
-            raise ConfigError(f"stage.compare={compare!r} is unknown; choose one of {known}")
-        self.top_k = tuple(top_k)
-        self.compare = compare
-
-    def update(
-        self,
-        item_ids: Sequence[str],
-        video_ids: Sequence[str],
-        answers: Sequence[Sequence[str]],
-        truths: Sequence[str],
-        references: Sequence[Sequence[str]] | None = None,
-        prompts: Sequence[str] | None = None,
-    ) -> None:
-        """Take n items: their ids, their videos', the answers given (best first), the truths.
-
-        `references` are the other texts that count as right for each, `prompts` what was asked, by
-        default the same of all.
-        """
-        check_lengths(
-            "AnswerAccuracy", item_ids=item_ids, video_ids=video_ids, answers=answers, truths=truths
-        )
-        given = (item_ids, video_ids, answers, truths)
-        rows = answer_rows(*given, self.compare, references, prompts)
-        self.rows.append(rows.to(self.device))
-
-    def compute(self) -> dict[str, float]:
-        """Accuracies, bounds and counts by name."""
-        return summarise(self.all_rows(), self.top_k)
+def unparsed_share(items: Tensor, unparsed: Tensor) -> dict[str, float]:
+    """What `UnparsedRate` computes; `items` (n,) are keys, an item counting once."""
+    if not len(items):
+        return {}
+    once = unparsed[first_of_each(items)]
+    return {"unparsed": _mean(once), "parsed_of": float(len(once))}
 
 
 def _proportion(name: str, right: Tensor) -> dict[str, float]:

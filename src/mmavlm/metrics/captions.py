@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
-from itertools import accumulate
 from typing import Any
 
-import torch
 from torch import Tensor
-from torchmetrics.utilities import dim_zero_cat
 
 from mmavlm.errors import ConfigError
-from mmavlm.hashing import string_keys
 from mmavlm.metrics import caption_statistics as coco
 from mmavlm.metrics.caption_statistics import Scored
 from mmavlm.metrics.caption_words import JavaError, java, library, plain_words, ptb_words
 from mmavlm.metrics.intervals import bootstrap_interval
 from mmavlm.metrics.resampling import group_sums
-from mmavlm.metrics.rows import RowMetric, check_lengths, first_of_each
+from mmavlm.metrics.rows import first_of_each
 
 log = logging.getLogger(__name__)
 
@@ -28,8 +23,6 @@ BY_JAVA = {"cider": coco.cider, "meteor": coco.meteor, "bleu4": coco.bleu4, "rou
 CHOOSING = "cider_plain"  # the score that is there with and without Java
 INSTALL = "pip install -e '.[captions]'"
 INSTALL_JAVA = "install Java 8 or newer (such as apt install default-jre-headless)"
-
-ITEM, VIDEO, LENGTH = range(3)  # columns of a row
 
 
 def left_out() -> str | None:
@@ -86,70 +79,17 @@ def score_captions(
         return scores
 
 
-class CaptionScores(RowMetric):
-    """CIDEr, METEOR, BLEU-4 and ROUGE-L over all captions seen by all processes.
-
-    `compute` gives the scores of `score_captions` as floats, `<name>_low` and `<name>_high`, the
-    bounds of the 95 % bootstrap interval over videos, and `count`. An item seen twice counts once.
-    """
-
-    texts: list[Tensor]
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(columns=3, **kwargs)
-        self.add_state("texts", default=[], dist_reduce_fx="cat")
-
-    def update(
-        self,
-        item_ids: Sequence[str],
-        video_ids: Sequence[str],
-        captions: Sequence[str],
-        references: Sequence[Sequence[str]],
-    ) -> None:
-        """Take n items: their ids, their videos', the captions generated, all references."""
-        check_lengths(
-            "CaptionScores", item_ids=item_ids, video_ids=video_ids, captions=captions,
-            references=references,
-        )  # fmt: skip
-        coded = [
-            json.dumps([caption, list(texts)]).encode()
-            for caption, texts in zip(captions, references, strict=True)
-        ]
-        lengths = torch.tensor([len(text) for text in coded], dtype=torch.int64)
-        rows = torch.stack([string_keys(item_ids), string_keys(video_ids), lengths], dim=1)
-        self.rows.append(rows.to(self.device))
-        self.texts.append(torch.tensor(list(b"".join(coded)), dtype=torch.uint8).to(self.device))
-
-    def compute(self) -> dict[str, float]:
-        """Scores, bounds and count by name; the first process scores, the others wait for it."""
-        if not self._is_synced:
-            return self._scores()
-        result: list[Any] = [None]
-        if torch.distributed.get_rank() == 0:
-            result = [_caught(self._scores)]
-        torch.distributed.broadcast_object_list(result)
-        if isinstance(result[0], Exception):
-            raise result[0]
-        return result[0]
-
-    def sync(self, *args: Any, **kwargs: Any) -> None:
-        """Gather the rows and texts of all processes."""
-        if isinstance(self.texts, list) and not self.texts:
-            self.texts.append(torch.empty(0, dtype=torch.uint8, device=self.device))
-        super().sync(*args, **kwargs)
-
-    def _scores(self) -> dict[str, float]:
-        rows = self.all_rows().cpu()
-        if len(rows) == 0:
-            return {"count": 0.0}
-        coded = dim_zero_cat(self.texts).cpu().numpy().tobytes()
-        ends = list(accumulate(rows[:, LENGTH].tolist()))
-        # sorted by item, so that intervals do not depend on batches or processes
-        chosen = first_of_each(rows[:, ITEM])
-        starts = [0, *ends[:-1]]
-        items = [json.loads(coded[starts[i] : ends[i]]) for i in chosen.tolist()]
-        scores = score_captions([caption for caption, _ in items], [texts for _, texts in items])
-        return caption_values(scores, rows[chosen, VIDEO]) | {"count": float(len(items))}
+def caption_scores(
+    items: Tensor, videos: Tensor, captions: Sequence[str], references: Sequence[Sequence[str]]
+) -> dict[str, float]:
+    """What `CaptionScores` computes; `items` and `videos` (n,) are keys, an item counting once."""
+    if not len(items):
+        return {"count": 0.0}
+    # sorted by item, so that intervals do not depend on batches or processes
+    chosen = first_of_each(items)
+    which = chosen.tolist()
+    scores = score_captions([captions[i] for i in which], [references[i] for i in which])
+    return caption_values(scores, videos[chosen]) | {"count": float(len(which))}
 
 
 def caption_values(scores: dict[str, Scored], videos: Tensor) -> dict[str, float]:
@@ -167,11 +107,3 @@ def _cut(
     """Captions and references as words, all of them cut in one call."""
     words = iter(cut([*captions, *(text for texts in references for text in texts)]))
     return [next(words) for _ in captions], [[next(words) for _ in texts] for texts in references]
-
-
-def _caught(task: Any) -> Any:
-    """What a task returns or raises: the other processes must not wait for what never comes."""
-    try:
-        return task()
-    except Exception as error:
-        return error

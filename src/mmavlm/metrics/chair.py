@@ -12,7 +12,8 @@ from torch import Tensor
 from mmavlm.hashing import string_keys
 from mmavlm.metrics.intervals import bootstrap_interval, proportion
 from mmavlm.metrics.objects import ObjectVocabulary
-from mmavlm.metrics.rows import RowMetric, check_lengths, first_of_each
+from mmavlm.metrics.row_metric import RowMetric
+from mmavlm.metrics.rows import check_lengths, first_of_each
 
 ITEM, MENTIONS, WRONG, PRESENT, FOUND = range(5)  # columns of a row
 

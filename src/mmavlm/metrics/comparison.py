@@ -10,11 +10,12 @@ from torch import Tensor
 
 from mmavlm.errors import DataError
 from mmavlm.hashing import string_keys
-from mmavlm.metrics.answers import ITEM, RANK, Compare, answer_rows, video_votes
+from mmavlm.metrics.answers import ITEM, RANK, answer_rows, video_votes
 from mmavlm.metrics.captions import score_captions
 from mmavlm.metrics.intervals import paired_mcnemar
 from mmavlm.metrics.predictions import Prediction
 from mmavlm.metrics.resampling import SAMPLES, SEED, Paired, mean, paired_difference, with_count
+from mmavlm.metrics.rules import Compare
 
 Pairs = Sequence[tuple[Prediction, Prediction]]
 TOP_K = (1, 5)

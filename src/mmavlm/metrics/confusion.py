@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mmavlm.errors import ConfigError
-from mmavlm.metrics.answers import normalise_answer
+from mmavlm.metrics.rules import normalise_answer
 
 
 def confusion(truths: Sequence[str], answers: Sequence[str], classes: Sequence[str]) -> Tensor:

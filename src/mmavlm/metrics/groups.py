@@ -9,7 +9,8 @@ import torch
 
 from mmavlm.hashing import string_keys
 from mmavlm.metrics.intervals import proportion
-from mmavlm.metrics.rows import RowMetric, check_lengths, first_of_each
+from mmavlm.metrics.row_metric import RowMetric
+from mmavlm.metrics.rows import check_lengths, first_of_each
 
 ITEM, GROUP, RIGHT, SIZE = range(4)  # columns of a row
 

@@ -9,10 +9,10 @@ import torch
 
 from mmavlm.hashing import string_keys
 from mmavlm.metrics.intervals import proportion
-from mmavlm.metrics.parsing import parse_order
-from mmavlm.metrics.rows import RowMetric, check_lengths, first_of_each
+from mmavlm.metrics.parsing import ORDERS, parse_order
+from mmavlm.metrics.row_metric import RowMetric
+from mmavlm.metrics.rows import check_lengths, first_of_each
 
-ORDERS = ("AB", "BA")
 ITEM, TRUTH, SAID = range(3)  # columns of a row
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 from mmavlm.errors import ConfigError, DataError
 from mmavlm.files import written_whole
 from mmavlm.interfaces import Answer
-from mmavlm.metrics.answers import Rule
+from mmavlm.metrics.rules import Rule
 
 if TYPE_CHECKING:
     from mmavlm.batch import VideoTextBatch

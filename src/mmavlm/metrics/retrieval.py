@@ -10,7 +10,8 @@ from torch import Tensor
 from torchmetrics.utilities import dim_zero_cat
 
 from mmavlm.hashing import string_keys
-from mmavlm.metrics.rows import RowMetric, check_lengths, first_of_each
+from mmavlm.metrics.row_metric import RowMetric
+from mmavlm.metrics.rows import check_lengths, first_of_each
 
 _CHUNK = 1024  # queries scored at once; bounds memory at 1024 × N similarities
 

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from mmavlm.hashing import string_keys
 from mmavlm.metrics.intervals import bootstrap_interval, proportion
+from mmavlm.metrics.parsing import KINDS
 from mmavlm.metrics.rows import check_lengths, first_of_each
 from mmavlm.metrics.yes_no import VerdictMetric, truth_verdicts, verdicts
 
-KINDS = ("ground_truth", "in_video", "out_video")  # the captions of a triplet
 ITEM, TRIPLET, KIND, RIGHT = range(4)  # columns of a row
 
 

@@ -1,18 +1,19 @@
-"""The scores of predictions: each task by its rule, as answers come or from a file."""
+"""The scores of answers as they come: each task by its rule, over all processes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal, cast
+from typing import cast
 
 from torch import nn
 
-from mmavlm.metrics.answers import AnswerAccuracy, Rule
-from mmavlm.metrics.captions import CHOOSING, CaptionScores
+from mmavlm.metrics.accuracy import AnswerAccuracy
+from mmavlm.metrics.caption_scores import CaptionScores
 from mmavlm.metrics.predictions import Prediction
+from mmavlm.metrics.rescoring import Kind, named_scores
+from mmavlm.metrics.rules import Rule
 from mmavlm.metrics.unparsed import UnparsedRate
 
-Kind = Literal["generated", "ranked", "said"]
 Metric = AnswerAccuracy | CaptionScores | UnparsedRate
 
 
@@ -37,24 +38,6 @@ class TaskScores(nn.Module):
         # a list, since a ModuleDict forbids dots, which tasks may have
         self.metrics = nn.ModuleList(self._metric(task, kind) for task, kind in self.places)
 
-    @classmethod
-    def of(cls, predictions: Sequence[Prediction]) -> TaskScores:
-        """The scores of predictions at hand, whose tasks have one rule each."""
-        kinds: dict[str, dict[Kind, None]] = {}
-        for row in predictions:
-            given: dict[Kind, bool] = {
-                "generated": bool(row.answers),
-                "ranked": bool(row.ranking),
-                "said": bool(row.said),
-            }
-            kinds.setdefault(row.task, {}).update({k: None for k, there in given.items() if there})
-        rules = {row.task: row.compare for row in predictions}
-        ordered = {task: sorted(of_task) for task, of_task in kinds.items()}  # generated first
-        sets = dict.fromkeys(task.partition("/")[0] for task in rules if "/" in task)
-        scores = cls(rules, ordered, list(sets))
-        scores.update(predictions)
-        return scores
-
     def update(self, predictions: Iterable[Prediction]) -> None:
         """Take what was answered to some items."""
         for row in predictions:
@@ -75,30 +58,13 @@ class TaskScores(nn.Module):
     def compute(self) -> dict[str, float]:
         """Scores by name, and afresh from here on.
 
-        `<task>/<score>` of generated answers, `<task>/rank_<score>` of ranked classes,
-        `<task>/unparsed` of answers to questions with options; over the
-        tasks of a set, and over all, the mean `accuracy` (top-1, generated where there is both) and
-        of captions `cider_plain`.
+        Named as `named_scores` says.
         """
-        values: dict[str, float] = {}
-        over_tasks: dict[str, dict[str, float]] = {"accuracy": {}, CHOOSING: {}}
-        for (task, kind), metric in zip(self.places, self.metrics, strict=True):
-            of_task = cast(Metric, metric).compute()  # on every process
+        found = {}
+        for place, metric in zip(self.places, self.metrics, strict=True):
+            found[place] = cast(Metric, metric).compute()  # on every process
             cast(Metric, metric).reset()
-            if not of_task.get("count" if kind != "said" else "parsed_of"):
-                continue
-            prefix = "rank_" if kind == "ranked" else ""
-            values |= {f"{task}/{prefix}{name}": value for name, value in of_task.items()}
-            for name, score in (("accuracy", "top1"), (CHOOSING, CHOOSING)):
-                if score in of_task:
-                    over_tasks[name].setdefault(task, of_task[score])  # generated comes first
-        for name, by_task in over_tasks.items():
-            for of_set in ("", *self.sets):  # every task is of ""
-                prefix = f"{of_set}/" if of_set else ""
-                each = [value for task, value in by_task.items() if task.startswith(prefix)]
-                if each:
-                    values[f"{prefix}{name}"] = sum(each) / len(each)
-        return values
+        return named_scores(found, self.sets)
 
     def reset(self) -> None:
         """Forget what was taken."""

@@ -8,7 +8,9 @@ from typing import Any
 import torch
 
 from mmavlm.hashing import string_keys
-from mmavlm.metrics.rows import RowMetric, check_lengths, first_of_each
+from mmavlm.metrics.answers import unparsed_share
+from mmavlm.metrics.row_metric import RowMetric
+from mmavlm.metrics.rows import check_lengths
 
 
 class UnparsedRate(RowMetric):
@@ -31,7 +33,4 @@ class UnparsedRate(RowMetric):
     def compute(self) -> dict[str, float]:
         """The share and the count by name."""
         rows = self.all_rows()
-        if not len(rows):
-            return {}
-        once = rows[first_of_each(rows[:, 0]), 1]
-        return {"unparsed": float(once.double().mean()), "parsed_of": float(len(once))}
+        return unparsed_share(rows[:, 0], rows[:, 1])

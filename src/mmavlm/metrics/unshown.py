@@ -8,9 +8,10 @@ from typing import Any
 import torch
 
 from mmavlm.hashing import string_keys
-from mmavlm.metrics.answers import normalise_answer
 from mmavlm.metrics.intervals import proportion
-from mmavlm.metrics.rows import RowMetric, check_lengths, first_of_each
+from mmavlm.metrics.row_metric import RowMetric
+from mmavlm.metrics.rows import check_lengths, first_of_each
+from mmavlm.metrics.rules import normalise_answer
 
 ITEM, RIGHT, UNSHOWN = range(3)  # columns of a row
 

@@ -11,7 +11,8 @@ from torch import Tensor
 from mmavlm.hashing import string_keys
 from mmavlm.metrics.intervals import bootstrap_interval, proportion
 from mmavlm.metrics.parsing import UNPARSED, YES, parse_yes_no
-from mmavlm.metrics.rows import RowMetric, check_lengths, first_of_each
+from mmavlm.metrics.row_metric import RowMetric
+from mmavlm.metrics.rows import check_lengths, first_of_each
 
 ITEM, TRUTH, SAID = range(3)  # columns of a row
 

@@ -1,11 +1,16 @@
 """Synthetic movies: seeded scripts, drawn and encoded, with LVU labels each shown by one cause."""
 
-from mmavlm.movies.captions import write_caption
-from mmavlm.movies.labels import TASKS
-from mmavlm.movies.plot import plan_labels, write_script
-from mmavlm.movies.render import Renderer, render
-from mmavlm.movies.script import Movie, WorldState
-from mmavlm.movies.write import MovieSetParameters, ensure_movie_set, plan_movies
+from typing import TYPE_CHECKING
+
+from mmavlm.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from mmavlm.movies.captions import write_caption
+    from mmavlm.movies.labels import TASKS
+    from mmavlm.movies.plot import plan_labels, write_script
+    from mmavlm.movies.render import Renderer
+    from mmavlm.movies.script import Movie, WorldState
+    from mmavlm.movies.write import MovieSetParameters, ensure_movie_set, plan_movies
 
 __all__ = [
     "TASKS",
@@ -16,7 +21,8 @@ __all__ = [
     "ensure_movie_set",
     "plan_labels",
     "plan_movies",
-    "render",
     "write_caption",
     "write_script",
 ]
+
+__getattr__, __dir__ = lazy_names(__name__)

@@ -13,12 +13,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from mmavlm.commands import COMMANDS, versions
 from mmavlm.errors import ConfigError, MmavlmError
 from mmavlm.movies.bias import BiasSettings, make_bias_set
 from mmavlm.movies.frames import ImageGenerator
 from mmavlm.movies.generators import Grammar, ProceduralImages, TextGenerator
 from mmavlm.movies.stories.make import StorySettings, make_stories
 from mmavlm.movies.write import ensure_movie_set
+from mmavlm.nearest import nearest
 
 Report = Callable[[str, int, int], None]
 Options = dict[str, Any]
@@ -36,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     try:
         kind, rest = _kind_parser().parse_known_args(given)
-        options = vars(_parser(kind.kind).parse_args(rest))
+        options = _options(kind.kind, rest)
         out = options.pop("out")
         _check_folder(Path(out))
         with Progress(*columns) as bar:
@@ -47,6 +49,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if table is not None:
         Console().print(table)
     print(out)
+
+
+def _options(kind: str, given: Sequence[str]) -> Options:
+    """The settings of a kind, as given or by default.
+
+    Raises:
+        ConfigError: naming settings that there are none of, and those that are nearest.
+    """
+    parser = _parser(kind)
+    options, unknown = parser.parse_known_args(given)
+    known = [action.dest for action in parser._actions if action.dest not in ("help", "version")]
+    told = []
+    for argument in unknown:
+        name = argument.lstrip("-").partition("=")[0]
+        near = " or ".join(nearest(name, known)) or "one of " + ", ".join(known)
+        told.append(f"there is no setting {name} of kind={kind}; did you mean {near}?")
+    if told:
+        raise ConfigError("\n  ".join(told))
+    return vars(options)
 
 
 def _check_folder(out: Path) -> None:
@@ -148,10 +169,15 @@ def _parser(kind: str) -> argparse.ArgumentParser:
     parser = _Parser(
         prog="mmavlm-movies",
         usage="mmavlm-movies out=FOLDER [kind=lvu|stories|bias] [key=value ...]",
-        description=f"Make synthetic movies. Settings of kind={kind}:",
+        description=f"{COMMANDS['movies'].does} Settings of kind={kind}:",
+        epilog="\n".join(
+            ["examples:", *(f"  mmavlm movies {e}" for e in COMMANDS["movies"].lines)]
+        ),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     add = parser.add_argument
+    add("--version", action="version", version=versions())
     add("--out", required=True, help="the folder to make the set in")
     add("--seed", type=int, default=0, help="what all chance follows from (0)")
     add("--size", type=int, default=96, help="side of the picture in pixels (96)")

@@ -1,10 +1,15 @@
 """report.html: one self-contained page that shows what a run measured and what it answered."""
 
-from mmavlm.report.arms import draw_arms
-from mmavlm.report.contents import Confusion, Curve, Report, SampleAnswer, Table
-from mmavlm.report.curves import read_csv_curves
-from mmavlm.report.explanation import draw_explanation, save_explanation
-from mmavlm.report.write import write_report
+from typing import TYPE_CHECKING
+
+from mmavlm.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from mmavlm.report.arms import draw_arms
+    from mmavlm.report.contents import Confusion, Curve, Report, SampleAnswer, Table
+    from mmavlm.report.curves import read_csv_curves
+    from mmavlm.report.explanation import draw_explanation, save_explanation
+    from mmavlm.report.write import write_report
 
 __all__ = [
     "Confusion",
@@ -18,3 +23,5 @@ __all__ = [
     "save_explanation",
     "write_report",
 ]
+
+__getattr__, __dir__ = lazy_names(__name__)

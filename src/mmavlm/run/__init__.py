@@ -1,5 +1,12 @@
 """One stage of one experiment, from a composed config to the files it leaves."""
 
-from mmavlm.run.run import Run, build_backbone, start_from_alignment
+from typing import TYPE_CHECKING
+
+from mmavlm.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from mmavlm.run.run import Run, build_backbone, start_from_alignment
 
 __all__ = ["Run", "build_backbone", "start_from_alignment"]
+
+__getattr__, __dir__ = lazy_names(__name__)

@@ -11,8 +11,9 @@ from omegaconf import OmegaConf
 
 from mmavlm.callbacks import ExplainAnswers
 from mmavlm.explain import Explanation
-from mmavlm.metrics import Prediction, confusion, unlike
+from mmavlm.metrics import Prediction
 from mmavlm.metrics.captions import BY_JAVA, PLAIN
+from mmavlm.metrics.confusion import confusion, unlike
 from mmavlm.report import Confusion, Curve, Report, SampleAnswer, Table, read_csv_curves
 from mmavlm.stages import FineTune
 from mmavlm.stages.predictions import PredictionLog

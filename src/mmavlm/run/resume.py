@@ -16,12 +16,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from mmavlm.errors import CheckpointError
 from mmavlm.files import remove_partials
+from mmavlm.given_files import AUTO
 from mmavlm.metrics_file import read_metrics
 from mmavlm.stages.checkpoint import newest_checkpoint, read_checkpoint
 
 log = logging.getLogger(__name__)
-
-AUTO = "auto"  # resume=auto
 
 
 def checkpoint_to_resume(config: DictConfig) -> tuple[Path, int] | None:

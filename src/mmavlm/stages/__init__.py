@@ -1,7 +1,14 @@
 """The two training stages as LightningModules."""
 
-from mmavlm.stages.finetune import FineTune
-from mmavlm.stages.optim import OptimizerRecipe
-from mmavlm.stages.semantic_alignment import SemanticAlignment
+from typing import TYPE_CHECKING
+
+from mmavlm.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from mmavlm.stages.finetune import FineTune
+    from mmavlm.stages.optim import OptimizerRecipe
+    from mmavlm.stages.semantic_alignment import SemanticAlignment
 
 __all__ = ["FineTune", "OptimizerRecipe", "SemanticAlignment"]
+
+__getattr__, __dir__ = lazy_names(__name__)

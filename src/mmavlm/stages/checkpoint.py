@@ -5,14 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any
 
 from mmavlm.errors import CheckpointError
 from mmavlm.files import BEFORE_DAMAGE
+from mmavlm.given_files import require_checkpoint
 from mmavlm.stages.exported import MODEL_TYPE, ExportedFolder
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 log = logging.getLogger(__name__)
 
@@ -35,18 +36,11 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         CheckpointError: if the file is missing, damaged, holds pickled code, or is not ours.
     """
     path = Path(path)
-    if (path / "checkpoints").is_dir():
-        raise CheckpointError(
-            f"{path} is the folder of a run; name one of its checkpoints, such as "
-            f"{path / 'checkpoints' / 'best.ckpt'}"
-        )
+    require_checkpoint(path)
     if path.is_dir():
         return ExportedFolder.read(path).as_checkpoint()
-    if not path.is_file():
-        raise CheckpointError(
-            f"checkpoint {path} does not exist; give the path of a .ckpt file, "
-            "such as outputs/<run>/checkpoints/last.ckpt, or of an exported folder"
-        )
+    import torch  # here, so that a path which leads nowhere is refused at once
+
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds; all mean the file cannot be trusted
@@ -113,6 +107,8 @@ def load_trainable(
             f"{where} is of another architecture ({len(problems)} keys differ):\n  {shown}{more}\n"
             "use the model settings the checkpoint was trained with"
         )
+    import torch
+
     with torch.no_grad():
         for name, parameter in wanted.items():
             if name in state:

@@ -6,11 +6,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mmavlm.errors import CheckpointError
-from mmavlm.weight_files import WeightFile
-from mmavlm.weights import first_line
+from mmavlm.errors import CheckpointError, first_line
+
+if TYPE_CHECKING:
+    from mmavlm.weight_files import WeightFile
 
 MODEL_TYPE = "mmavlm"
 CONFIG, TRAINED, FROZEN = "config.json", "model.safetensors", "frozen.safetensors"
@@ -65,6 +66,8 @@ class ExportedFolder:
     @property
     def trained(self) -> WeightFile:
         """The weights that learned."""
+        from mmavlm.weight_files import WeightFile
+
         return WeightFile(self.path / TRAINED)
 
     @property

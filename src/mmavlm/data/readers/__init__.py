@@ -1,16 +1,21 @@
 """Annotation files → items. A reader is called with root, split and task; it also knows classes."""
 
-from mmavlm.data.readers.captions import CaptionReader, WebVidReader
-from mmavlm.data.readers.elv_halluc import ELVHallucReader
-from mmavlm.data.readers.eventhallusion import EventHallusionReader
-from mmavlm.data.readers.hallusionbench import HallusionBenchReader
-from mmavlm.data.readers.lvu import LVUReader
-from mmavlm.data.readers.malmm import LabelReader, QuestionReader, ReferenceReader
-from mmavlm.data.readers.movies import MovieReader
-from mmavlm.data.readers.own import OwnReader
-from mmavlm.data.readers.pope import PopeReader
-from mmavlm.data.readers.videohallucer import VideoHallucerReader
-from mmavlm.data.readers.vidhalluc import VidHallucReader
+from typing import TYPE_CHECKING
+
+from mmavlm.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from mmavlm.data.readers.captions import CaptionReader, WebVidReader
+    from mmavlm.data.readers.elv_halluc import ELVHallucReader
+    from mmavlm.data.readers.eventhallusion import EventHallusionReader
+    from mmavlm.data.readers.hallusionbench import HallusionBenchReader
+    from mmavlm.data.readers.lvu import LVUReader
+    from mmavlm.data.readers.malmm import LabelReader, QuestionReader, ReferenceReader
+    from mmavlm.data.readers.movies import MovieReader
+    from mmavlm.data.readers.own import OwnReader
+    from mmavlm.data.readers.pope import PopeReader
+    from mmavlm.data.readers.videohallucer import VideoHallucerReader
+    from mmavlm.data.readers.vidhalluc import VidHallucReader
 
 __all__ = [
     "CaptionReader",
@@ -28,3 +33,5 @@ __all__ = [
     "VideoHallucerReader",
     "WebVidReader",
 ]
+
+__getattr__, __dir__ = lazy_names(__name__)

@@ -6,7 +6,7 @@ import logging
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from mmavlm.data.readers.annotations import listed
 from mmavlm.data.readers.entries import Items, SkippingReader, refuse_none_left, told, usable
@@ -14,8 +14,10 @@ from mmavlm.data.readers.rows import Row
 from mmavlm.errors import ConfigError, DataError
 from mmavlm.interfaces import VideoItem
 from mmavlm.metrics import parse_yes_no
-from mmavlm.metrics.benchmarks import Benchmark
 from mmavlm.metrics.parsing import UNPARSED, YES
+
+if TYPE_CHECKING:
+    from mmavlm.metrics.benchmarks import Benchmark
 
 log = logging.getLogger(__name__)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mmavlm.data.readers.annotations import listed, read_rows
 from mmavlm.data.readers.benchmark import QUESTION, BenchmarkReader, yes_or_no
@@ -11,8 +12,10 @@ from mmavlm.data.readers.json_files import require
 from mmavlm.data.readers.rows import Row
 from mmavlm.data.sources import film_at
 from mmavlm.interfaces import VideoItem
-from mmavlm.metrics.benchmarks import Benchmark, elv_halluc
-from mmavlm.metrics.sah import KINDS
+from mmavlm.metrics.parsing import KINDS
+
+if TYPE_CHECKING:
+    from mmavlm.metrics.benchmarks import Benchmark
 
 CAPTION_QUESTION = "Is the following caption totally correct? Reply with 'Yes' or 'No' only."
 PLACES = ("ELV_Halluc.jsonl", "data/ELV_Halluc.jsonl")
@@ -46,6 +49,8 @@ class ELVHallucReader(BenchmarkReader):
 
     def scores(self, tasks: Sequence[str]) -> Benchmark:
         """Accuracies of pairs and their ratio, by aspect and over all."""
+        from mmavlm.metrics.benchmarks import elv_halluc
+
         return elv_halluc(tasks, self.parsing)
 
     def entries(self, root: Path, tasks: Sequence[str]) -> Iterator[tuple[str, Row]]:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mmavlm.data.readers.annotations import read_list
 from mmavlm.data.readers.benchmark import BenchmarkReader, yes_or_no
 from mmavlm.data.readers.rows import Row
 from mmavlm.data.sources import film_at
 from mmavlm.interfaces import VideoItem
-from mmavlm.metrics.benchmarks import Benchmark, eventhallusion
+
+if TYPE_CHECKING:
+    from mmavlm.metrics.benchmarks import Benchmark
 
 # The questions of films with an unexpected event were published under two names.
 FILES = {
@@ -32,6 +35,8 @@ class EventHallusionReader(BenchmarkReader):
 
     def scores(self, tasks: Sequence[str]) -> Benchmark:
         """Accuracy by part and over all."""
+        from mmavlm.metrics.benchmarks import eventhallusion
+
         return eventhallusion(tasks, self.parsing)
 
     def entries(self, root: Path, tasks: Sequence[str]) -> Iterator[tuple[str, Row]]:

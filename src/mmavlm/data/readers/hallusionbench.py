@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmavlm.data.readers.annotations import read_list
 from mmavlm.data.readers.benchmark import BenchmarkReader
@@ -15,7 +15,9 @@ from mmavlm.data.readers.entries import Items
 from mmavlm.data.readers.rows import Row
 from mmavlm.errors import DataError
 from mmavlm.interfaces import VideoItem
-from mmavlm.metrics.benchmarks import Benchmark, hallusionbench
+
+if TYPE_CHECKING:
+    from mmavlm.metrics.benchmarks import Benchmark
 
 SUBCATEGORY = "video"
 TRUTHS = {"0": "no", "1": "yes"}
@@ -36,6 +38,8 @@ class HallusionBenchReader(BenchmarkReader):
 
     def scores(self, tasks: Sequence[str]) -> Benchmark:
         """Accuracy by question, figure and pair."""
+        from mmavlm.metrics.benchmarks import hallusionbench
+
         return hallusionbench(tasks, self.parsing)
 
     def entries(self, root: Path, tasks: Sequence[str]) -> Iterator[tuple[str, Row]]:

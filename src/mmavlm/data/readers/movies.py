@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mmavlm.data.readers.annotations import listed
 from mmavlm.data.readers.lvu import TASKS, LVUReader
 from mmavlm.data.readers.own import OwnReader
 from mmavlm.errors import ConfigError
 from mmavlm.interfaces import VideoItem
-from mmavlm.metrics.benchmarks import Benchmark, cut_films
 from mmavlm.movies.cuts import TASK
 from mmavlm.movies.labels import RELATIONSHIP
+
+if TYPE_CHECKING:
+    from mmavlm.metrics.benchmarks import Benchmark
 
 LIKE = "relationship"  # the task that is asked of the parts, and taught on whole films
 
@@ -56,6 +59,8 @@ class MovieReader:
 
     def scores(self, tasks: Sequence[str]) -> Benchmark:
         """How often a part is answered with what it does not show, if parts are asked about."""
+        from mmavlm.metrics.benchmarks import cut_films
+
         return cut_films(tasks, TASK, tuple(RELATIONSHIP))
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mmavlm.data.readers.annotations import read_rows
 from mmavlm.data.readers.benchmark import QUESTION, BenchmarkReader, yes_or_no
 from mmavlm.data.readers.json_files import require
 from mmavlm.data.readers.rows import Row
 from mmavlm.interfaces import VideoItem
-from mmavlm.metrics.benchmarks import Benchmark, pope
+
+if TYPE_CHECKING:
+    from mmavlm.metrics.benchmarks import Benchmark
 
 STRATEGIES = ("random", "popular", "adversarial")
 
@@ -38,6 +41,8 @@ class PopeReader(BenchmarkReader):
 
     def scores(self, tasks: Sequence[str]) -> Benchmark:
         """Yes/no statistics by the choice of absent objects."""
+        from mmavlm.metrics.benchmarks import pope
+
         return pope(tasks, self.parsing)
 
     def entries(self, root: Path, tasks: Sequence[str]) -> Iterator[tuple[str, Row]]:

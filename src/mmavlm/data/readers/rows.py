@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mmavlm.clean_up import clean_caption
 from mmavlm.data.sources import inside
 from mmavlm.errors import DataError
 from mmavlm.options import Options, Style, read_options
-from mmavlm.text import clean_caption
 
 # Frames or seconds of a film; a day at 60 frames a second is half of it.
 MOST = 10_000_000

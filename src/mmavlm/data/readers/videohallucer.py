@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mmavlm.data.readers.annotations import read_list
 from mmavlm.data.readers.benchmark import BenchmarkReader, yes_or_no
 from mmavlm.data.readers.rows import Row
 from mmavlm.interfaces import VideoItem
-from mmavlm.metrics.benchmarks import Benchmark, videohallucer
+
+if TYPE_CHECKING:
+    from mmavlm.metrics.benchmarks import Benchmark
 
 TYPES = ("object_relation", "temporal", "semantic_detail", "external_factual",
          "external_nonfactual")  # fmt: skip
@@ -29,6 +32,8 @@ class VideoHallucerReader(BenchmarkReader):
 
     def scores(self, tasks: Sequence[str]) -> Benchmark:
         """Paired accuracy by type and over all."""
+        from mmavlm.metrics.benchmarks import videohallucer
+
         return videohallucer(tasks, self.parsing)
 
     def entries(self, root: Path, tasks: Sequence[str]) -> Iterator[tuple[str, Row]]:

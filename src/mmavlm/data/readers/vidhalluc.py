@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmavlm.data.readers.benchmark import BenchmarkReader, yes_or_no
 from mmavlm.data.readers.json_files import entries
 from mmavlm.data.readers.rows import Row
 from mmavlm.data.sources import film_at
 from mmavlm.interfaces import VideoItem
-from mmavlm.metrics.benchmarks import Benchmark, vidhalluc
-from mmavlm.metrics.order import ORDERS
+from mmavlm.metrics.parsing import ORDERS
+
+if TYPE_CHECKING:
+    from mmavlm.metrics.benchmarks import Benchmark
 
 FOLDERS = {"ach_binaryqa": "ACH", "ach_mcq": "ACH", "sth": "STH", "tsh": "TSH"}
 # How the published archives unpack, {} being ACH, STH or TSH.
@@ -46,6 +48,8 @@ class VidHallucReader(BenchmarkReader):
 
     def scores(self, tasks: Sequence[str]) -> Benchmark:
         """Each kind of question by its own metric."""
+        from mmavlm.metrics.benchmarks import vidhalluc
+
         return vidhalluc(tasks, self.parsing)
 
     def entries(self, root: Path, tasks: Sequence[str]) -> Iterator[tuple[str, Row]]:

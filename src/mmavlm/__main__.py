@@ -1,0 +1,32 @@
+"""One command with verbs: `mmavlm train …` is `python -m mmavlm.train …`."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+
+from mmavlm.commands import COMMANDS, versions
+from mmavlm.help import overview
+from mmavlm.nearest import nearest
+
+
+def main() -> None:
+    """Entry point of `mmavlm`."""
+    verb = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    if verb in ("-h", "--help", "help"):
+        print(overview())
+    elif verb in ("-V", "--version"):
+        print(versions())
+    elif verb in COMMANDS:
+        del sys.argv[1]
+        # As `python -m` starts it, so that Lightning and multiprocessing start it again likewise.
+        module = COMMANDS[verb].module or verb
+        runpy.run_module(f"mmavlm.{module}", run_name="__main__", alter_sys=True)
+    else:
+        near = " or ".join(nearest(verb, COMMANDS)) or "one of " + ", ".join(COMMANDS)
+        print(f"error: {verb} is no command of mmavlm; did you mean {near}?", file=sys.stderr)
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""The commands by name: what each does, its config files, and the lines it is used by most."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from platform import python_version
+
+CHECKPOINT = "checkpoint=outputs/<run>/checkpoints/best.ckpt"
+
+
+@dataclass(frozen=True)
+class Command:
+    """What `mmavlm <verb>` does; `lines` are what follows the verb, `configs` files of conf/."""
+
+    does: str
+    lines: tuple[str, ...]
+    configs: tuple[str, ...] = ()
+    module: str = ""  # below mmavlm, if it is not named as the verb
+
+
+COMMANDS: Mapping[str, Command] = {
+    "train": Command(
+        "Train one stage of a model, after the experiment it starts with, if any; test it, report.",
+        (
+            "experiment=demo",
+            "experiment=lvu_genre data.root=/data",
+            "experiment=own_videos data.root=/data trainer.max_epochs=5 optimizer.lr=5e-5",
+            "experiment=lvu_genre data.root=/data hydra.run.dir=outputs/lvu resume=auto",
+            "-m experiment=demo fusion=none,bidirectional seed=1,2",
+        ),
+        ("train",),
+    ),
+    "evaluate": Command(
+        "Test a checkpoint or pretrained weights; or score predictions again, or compare two runs.",
+        (
+            f"{CHECKPOINT} data.root=/data",
+            f"{CHECKPOINT} experiment=eval_videohallucer data.root=/data",
+            "experiment=zero_shot_msvd_qa data.root=/data",
+            "predictions=outputs/<run>",
+            "'compare=[outputs/<run>,outputs/<other>]'",
+        ),
+        ("score", "train"),
+    ),
+    "predict": Command(
+        "Ask a model about one film, and on request what its answer rests on.",
+        (
+            f'{CHECKPOINT} video=film.mp4 prompt="what happens?"',
+            f'{CHECKPOINT} video=film.mp4 prompt="which genre?" candidates=[comedy,action]',
+            f'{CHECKPOINT} video=film.mp4 prompt="what happens?" explain=true',
+            f'{CHECKPOINT} video=long.mp4 prompt="what happens?" stream_fps=1 every_s=60',
+            'experiment=zero_shot_own_videos video=film.mp4 prompt="what happens?" format=json',
+        ),
+        ("predict",),
+    ),
+    "check": Command(
+        "Look at a data set before training on it: items, classes, missing and broken films.",
+        (
+            "data=own_videos data.root=/data",
+            "data=lvu data.task=genre data.root=/data",
+            "data=lvu data.task=[genre,scene] data.root=/data decode=true",
+            "data=msvd_qa data.root=/data format=json",
+            "experiment=mix data.root=/data",
+        ),
+        ("check",),
+    ),
+    "cache": Command(
+        "Encode a data set once, so that later runs neither decode films nor build the encoder.",
+        (
+            "experiment=lvu_genre data.root=/data data.cache=/data/features",
+            "experiment=lvu_genre data.root=/data data.cache=/data/features write=false",
+            "experiment=lvu_genre data.root=/data data.cache=/data/features splits=[test]",
+            "experiment=own_videos data.root=/data data.cache=/data/features",
+            "experiment=mix data.root=/data data.cache=/data/features",
+        ),
+        ("cache",),
+    ),
+    "export": Command(
+        "Write a model to a folder without pickle, for the Hub and `hub.from_pretrained`.",
+        (
+            f"{CHECKPOINT} to=my_model",
+            f"{CHECKPOINT} to=my_model license=cc-by-nc-4.0",
+            "init.weights=parts.safetensors to=my_model",
+            "init.weights=parts.safetensors model=instructblip_flan_t5 to=my_model",
+            "init.weights=parts.safetensors model=tiny to=my_model",
+        ),
+        ("export",),
+    ),
+    "pope": Command(
+        "Make yes/no questions about objects (POPE for video) from captions.",
+        (
+            "data=msvd_caption data.root=/data",
+            "data=msvd_caption data.root=/data split=val to=questions",
+            "data=msrvtt_caption data.root=/data per_film=5 agree=3",
+            "data=captions data.root=/data vocabulary=objects.txt",
+            "data=youcook2_caption data.root=/data agree=1 leave_out=[person]",
+        ),
+        ("pope",),
+    ),
+    "movies": Command(
+        "Make synthetic films with annotations: of LVU's tasks, stories, or with a planted bias.",
+        (
+            "out=films",
+            "out=films clips=1000 duration_s=8 fps=6",
+            "out=stories kind=stories films=10 fan_out=2,2,6",
+            "out=biased kind=bias films=400 bias=0.9",
+            "out=films seed=1 workers=0",
+        ),
+        module="movies.__main__",
+    ),
+}
+
+
+def versions() -> str:
+    """The versions of mmavlm, torch and Python in a line; nothing is imported for it."""
+    return f"mmavlm {_version('mmavlm')} (torch {_version('torch')}, python {python_version()})"
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,103 @@
+"""How soon a command speaks: what it has imported by then."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = {"torch", "lightning", "transformers", "torchmetrics", "torchvision", "timm", "matplotlib",
+         "scipy", "sympy", "huggingface_hub"}  # fmt: skip
+# Runs command lines one after another in a fresh process; tells codes, outputs, and what is heavy.
+RUNNER = """
+import contextlib, importlib, io, json, sys
+told = []
+for verb, *arguments in json.loads(sys.argv[1]):
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    sys.argv = [verb, *arguments]
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            importlib.import_module("mmavlm." + verb).main()
+        except SystemExit as stop:
+            code = stop.code or 0
+    told.append([code, out.getvalue(), err.getvalue()])
+print(json.dumps({"told": told, "modules": sorted(m for m in sys.modules if "." not in m)}))
+"""
+
+
+def run_fresh(folder, *lines):
+    """What each command line gives in one fresh process, and the packages imported by its end."""
+    process = subprocess.run(
+        [sys.executable, "-c", RUNNER, json.dumps([list(map(str, line)) for line in lines])],
+        cwd=folder, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    found = json.loads(process.stdout)
+    return found["told"], set(found["modules"])
+
+
+def test_help_and_versions_of_all_commands_need_nothing_heavy(tmp_path):
+    verbs = ("train", "evaluate", "predict", "check", "cache", "export", "pope", "movies.__main__")
+    told, modules = run_fresh(
+        tmp_path, *([verb, "--help"] for verb in verbs), ["evaluate", "--version"],
+        ["evaluate", "--cfg", "job"],
+    )  # fmt: skip
+    assert [code for code, _, _ in told] == [0] * len(told)
+    assert not HEAVY & modules
+    for verb, (_, out, _) in zip(verbs, told, strict=False):
+        assert f"mmavlm {verb.partition('.')[0]} " in out
+    assert told[-2][1].startswith("mmavlm 0.")
+    assert "qformer_queries: 32" in told[-1][1]
+
+
+MISTAKES = [
+    (["train", "experiment=lvu_genre", "data.batchsize=2"], "did you mean data.batch_size=2?"),
+    (["train", "experiment=lvu_gen"], "lvu_genre"),
+    (["train", "experiment=lvu_genre"], "data.root is not set"),
+    (["train", "experiment=lvu_genre", "data.root=/nowhere"], "data.root=/nowhere does not exist"),
+    (["train", "experiment=lvu_genre", "data.root=.", "data.num_frames=200"], "has 120 rows"),
+    (["train", "experiment=lvu_genre", "data.root=.", "resume=gone.ckpt"], "gone.ckpt does not"),
+    (["train", "data.root=.", "init.alignment=gone.ckpt"], "gone.ckpt does not exist"),
+    (["train", "data.root=.", "init.weights=gone.safetensors"], "gone.safetensors do not exist"),
+    (["train", "data.root=.", "init.experiment=dem"], "demo"),
+    (["evaluate"], "no checkpoint is given"),
+    (["evaluate", "chekpoint=a.ckpt"], "did you mean checkpoint=a.ckpt?"),
+    (["evaluate", "checkpoint=gone.ckpt"], "gone.ckpt does not exist"),
+    (["evaluate", "predictions=gone"], "gone does not exist"),
+    (["predict", "checkpoint=gone.ckpt", "video=a", "prompt=b"], "gone.ckpt does not exist"),
+    (["export", "to=model"], "there is nothing to export"),
+    (["cache", "data.root=/nowhere"], "data.root=/nowhere does not exist"),
+    (["check", "data=lvu", "data.root=/nowhere"], "data.root=/nowhere does not exist"),
+    (["check", "data=lvu", "data.rot=/nowhere"], "did you mean data.root=/nowhere?"),
+    (["pope", "data.root=/nowhere"], "data.root=/nowhere does not exist"),
+    (["movies.__main__", "out=films", "clps=3"], "did you mean clips?"),
+]
+
+
+def test_what_a_config_shows_to_be_wrong_is_told_before_torch_is_there(tmp_path):
+    told, modules = run_fresh(tmp_path, *(line for line, _ in MISTAKES))
+    for (line, message), (code, _, error) in zip(MISTAKES, told, strict=True):
+        assert code == 1, line
+        assert message in error, line
+        assert "Traceback" not in error, line
+    assert not HEAVY & modules
+
+
+def test_check_says_what_it_does_and_needs_neither_torch_nor_lightning(films, tmp_path):
+    arguments = ["check", "data=lvu", "data.task=genre", f"data.root={films}"]
+    others = [["check", f"data={name}", f"data.root={films}"] for name in ("msvd_qa", "own_videos")]
+    told, modules = run_fresh(tmp_path, arguments, [*arguments, "format=json"], *others)
+    assert [code for code, _, _ in told] == [0] * len(told)
+    assert told[0][2].startswith("check: data lvu, reading annotations …")
+    assert json.loads(told[1][1])["splits"]["train"]["items"] > 0, "and no word of it in the JSON"
+    assert not HEAVY & modules
+
+
+@pytest.mark.slow
+def test_runs_are_compared_and_scored_with_torch_alone(trained, tmp_path):
+    told, modules = run_fresh(
+        tmp_path,
+        ["evaluate", f"compare=[{trained},{trained}]", "hydra.run.dir=compared"],
+        ["evaluate", f"predictions={trained}", "hydra.run.dir=scored"],
+    )
+    assert [code for code, _, _ in told] == [0, 0]
+    assert HEAVY & modules == {"torch"}
