@@ -25,11 +25,12 @@ from mmavlm.callbacks import (
 from mmavlm.data.mix import MixedDataModule
 from mmavlm.data.readers.annotations import SPLITS
 from mmavlm.errors import CheckpointError, ConfigError
+from mmavlm.given_files import AUTO
 from mmavlm.metrics_file import write_metrics, write_text
 from mmavlm.report import write_report
 from mmavlm.run.features import build_encoder, take_features
 from mmavlm.run.report import describe
-from mmavlm.run.resume import AUTO, checkpoint_to_resume, go_on_logging
+from mmavlm.run.resume import checkpoint_to_resume, go_on_logging
 from mmavlm.settings import whole_at_least
 from mmavlm.stages import FineTune
 from mmavlm.stages.base import Stage
