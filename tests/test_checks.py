@@ -42,5 +42,5 @@ def test_a_file_that_a_model_starts_from_must_be_there(key):
 
 
 def test_an_experiment_to_start_with_is_told_with_the_nearest():
-    with pytest.raises(ConfigError, match=r"init\.experiment=dem is no experiment; nearest are demo"):
+    with pytest.raises(ConfigError, match="dem is no experiment; nearest are demo"):
         check_sources(composed("init.experiment=dem"))
