@@ -13,7 +13,7 @@ from mmavlm.config_files import config_dir
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"```bash\n(.*?)```", re.DOTALL)
-COMMAND = re.compile(r"-m mmavlm\.(\w+) +(.*)")
+COMMAND = re.compile(r"(?:-m mmavlm\.|^mmavlm )(\w+) +(.*)", re.MULTILINE)
 # The config a command composes, by its name and, of `evaluate`, by what it is given.
 CONFIGS = {"evaluate": "train"}
 WITHOUT_MODEL = ("predictions=", "compare=")

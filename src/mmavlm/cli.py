@@ -45,6 +45,7 @@ def run_command(task: Callable[[DictConfig], Any], config_name: str) -> None:
         return
     with exit_on_mistake():
         read_arguments()
+        parsed(sys.argv[1:])  # which tells better than Hydra what cannot be read
         refuse_mistakes(config_name, sys.argv[1:])
     # Frozen parts are in eval mode for good, which is no mistake.
     warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode")

@@ -8,6 +8,7 @@ sys.path.append(str(Path(__file__).parents[2] / "scripts"))
 
 import bench_decode
 import bench_memory
+import bench_start
 import bench_step
 from machine import machine
 from support import SMALL
@@ -75,3 +76,12 @@ def test_the_parts_of_a_step_add_up(told, films):
     found = told(bench_step, "experiment=lvu_genre", *SMALL, f"data.root={films}", "--steps", "2")
     assert {"decode", "encode", "memory", "llm", "backward"} <= found["seconds"].keys()
     assert sum(found["share"].values()) == pytest.approx(1)
+
+
+@pytest.mark.slow
+def test_first_lines_and_ends_are_told_as_ratios_to_torch(told):
+    found = told(bench_start, "--only", "misspelt key", "--repeats", "1")
+    assert found["exit"] == {"import torch": 0, "a misspelt key": 1}
+    first, end = found["first_line"]["a misspelt key"], found["end"]["a misspelt key"]
+    assert 0 < first <= end
+    assert found["torch_s"] > 0
