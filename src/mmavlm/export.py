@@ -21,6 +21,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from safetensors import SafetensorError
 
+from mmavlm import checksums
 from mmavlm.cli import run_command
 from mmavlm.errors import ConfigError
 from mmavlm.llm import chat_template
@@ -35,6 +36,7 @@ from mmavlm.stages.exported import (
     OF_STAGES,
     QFORMER_TOKENIZER,
     TRAINED,
+    small_checksums,
 )
 from mmavlm.text import PromptTokenizer, load_tokenizer
 from mmavlm.weight_files import WeightFile, write_weights
@@ -110,14 +112,15 @@ def write(checkpoint: Mapping[str, Any], to: Path, license_name: str | None) -> 
         write_weights(frozen, to / FROZEN)
     config = {group: run["config"][group] for group in GROUPS}
     told = {**run, "config": config, "overrides": of_the_model(run["overrides"])}
+    write_tokenizers(config, to)
     whole = {
         "model_type": MODEL_TYPE,
         "architectures": ["VideoLanguageModel"],
         f"{MODEL_TYPE}_version": version(MODEL_TYPE),
         "run": told,
+        checksums.KEY: small_checksums(to, told),
     }
     (to / CONFIG).write_text(json.dumps(whole, indent=2), encoding="utf-8")
-    write_tokenizers(config, to)
     card = model_card(told, list(state.values()), license_name)
     (to / "README.md").write_text(card, encoding="utf-8")
 

@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from transformers import AutoConfig, PretrainedConfig
 
+from mmavlm.checksums import damage_of_zip
 from mmavlm.errors import CheckpointError, ConfigError
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -304,10 +305,12 @@ def _read(path: Path, names: Mapping[str, str]) -> dict[str, Tensor]:
 
 
 def _unpickled(path: Path) -> dict[str, Tensor]:
+    is_zip = zipfile.is_zipfile(path)
     try:
-        return torch.load(
-            path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
-        )
+        # parts are read from large shards, so their contents are not read twice
+        if is_zip and (damage := damage_of_zip(path, contents=False)):
+            raise ValueError(damage)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except (pickle.UnpicklingError, *_UNREADABLE) as error:
         raise _damaged(path, error) from error
 

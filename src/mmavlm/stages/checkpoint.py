@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mmavlm.checksums import damage_of_zip
 from mmavlm.errors import CheckpointError
 from mmavlm.files import BEFORE_DAMAGE
 from mmavlm.stages.exported import MODEL_TYPE, ExportedFolder
@@ -31,6 +32,8 @@ def trainable_state(module: nn.Module) -> dict[str, Tensor]:
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """A checkpoint of one of the stages, or its export, read without running code from it.
 
+    Checksums are verified first, and sizes before anything is allocated.
+
     Raises:
         CheckpointError: if the file is missing, damaged, holds pickled code, or is not ours.
     """
@@ -46,6 +49,11 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(
             f"checkpoint {path} does not exist; give the path of a .ckpt file, "
             "such as outputs/<run>/checkpoints/last.ckpt, or of an exported folder"
+        )
+    if damage := damage_of_zip(path):
+        raise CheckpointError(
+            f"checkpoint {path} cannot be read ({damage}); it is damaged, or torch did not write "
+            "it: take another one, or fetch it again"
         )
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)

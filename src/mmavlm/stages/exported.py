@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mmavlm import checksums
 from mmavlm.errors import CheckpointError
 from mmavlm.quoting import quoted
 from mmavlm.weight_files import WeightFile
@@ -16,6 +18,7 @@ from mmavlm.weights import first_line
 MODEL_TYPE = "mmavlm"
 CONFIG, TRAINED, FROZEN = "config.json", "model.safetensors", "frozen.safetensors"
 QFORMER_TOKENIZER = "qformer_tokenizer"
+TOKENIZER_SUFFIXES = (".json", ".txt", ".model", ".jinja")
 OF_STAGES = "backbone."  # what the names of a checkpoint begin with
 # The groups of a run's config that say what the model is, and how it answers.
 GROUPS = ("pretrained", "encoder", "prompt_tokenizer", "backbone", "stage")
@@ -36,12 +39,14 @@ class ExportedFolder:
         """Read its config.
 
         Raises:
-            CheckpointError: if config.json is missing, damaged, or of another kind of model.
+            CheckpointError: if config.json is missing or of another kind of model, or a checksum of
+                it or of a tokenizer's file is another.
         """
         try:
             config = json.loads((path / CONFIG).read_text(encoding="utf-8"))
             kind = config.get("model_type")
             run = config["run"] if kind == MODEL_TYPE else {}
+            told = dict(config.get(checksums.KEY) or {})
         except (OSError, ValueError, KeyError, AttributeError) as error:
             raise CheckpointError(
                 f"{path / CONFIG} cannot be read ({first_line(error)}); give a folder written by "
@@ -51,6 +56,15 @@ class ExportedFolder:
             raise CheckpointError(
                 f"{path} holds a model of type {kind!r}, expected {MODEL_TYPE!r}; give a folder "
                 "written by python -m mmavlm.export, or to start from InstructBLIP pretrained=…"
+            )
+        if not told:
+            checksums.tell_unverified(str(path / CONFIG))
+        there = small_checksums(path, run)
+        if wrong := [name for name in there if told and there[name] != told.get(name)]:
+            raise CheckpointError(
+                f"{path} is not as it was exported: the checksum of {', '.join(wrong)} is another. "
+                f"It is damaged: fetch or export it again. If you changed it on purpose, remove "
+                f"{checksums.KEY!r} from its {CONFIG}"
             )
         return cls(path.resolve(), run)
 
@@ -84,3 +98,16 @@ class ExportedFolder:
             "state_dict": {f"{OF_STAGES}{name}": tensor for name, tensor in weights},
             MODEL_TYPE: run,
         }
+
+
+def small_checksums(path: Path, run: Mapping[str, Any]) -> dict[str, str]:
+    """Checksums of an exported folder's config and of its tokenizers' files, by name.
+
+    The model card is left out: hubs and their users change it.
+    """
+    files = [f for f in sorted(path.rglob("*")) if f.is_file() and f.suffix in TOKENIZER_SUFFIXES]
+    names = {file.relative_to(path).as_posix(): file for file in files}
+    of_run = zlib.crc32(json.dumps(run, sort_keys=True).encode())
+    return {"run": f"{of_run:08x}"} | {
+        name: checksums.file_crc32(file) for name, file in names.items() if name != CONFIG
+    }
