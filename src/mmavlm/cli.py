@@ -197,7 +197,8 @@ def laid_over_checkpoint(arguments: Sequence[str]) -> list[str]:
             "experiment=zero_shot_msvd_qa (or another) to ask pretrained weights as they are"
         )
     run = read_checkpoint(str(given["checkpoint"]))[RUN_KEY]
-    dropped = {*given, "resume", "checkpoint", "init.experiment", "init.alignment", "prepare"}
+    dropped = {*given, "resume", "resume_accept", "checkpoint", "prepare"}
+    dropped |= {"init.experiment", "init.alignment"}
     experiments = _names(given.get("experiment"))
     kept = []
     for override in _parse(run["overrides"]):

@@ -47,7 +47,7 @@ log = logging.getLogger(__name__)
 # Settings of a run that say nothing of its model, or name places on the machine it ran on.
 LEFT_OUT = {
     "data.root", "data.cache", "data.index", "paths", "logger", "callbacks", "trainer", "hydra",
-    "resume", "checkpoint", "prepare", "init", "to", "license",
+    "resume", "resume_accept", "checkpoint", "prepare", "init", "to", "license",
 }  # fmt: skip
 
 OF_A_SET = re.compile(r"^data\.sets\.[^.]+\.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from mmavlm.cli import run_command
+from mmavlm.cli import exit_on_mistake, run_command
 from mmavlm.errors import ConfigError
 from mmavlm.metrics import check_monitor
 from mmavlm.run import Run
@@ -22,7 +23,7 @@ CARRIED = {
     "qformer_queries", "memory", "temporal", "backbone.max_num_frames", "backbone.position_init",
     "backbone.visual_norm_eps", "alignment.embed_dim", "init.weights",
     "trainer", "logger", "callbacks", "seed", "prepare", "paths.data", "data.num_workers",
-    "data.timeout_s", "data.limit_items",
+    "data.timeout_s", "data.limit_items", "resume_accept",
 }  # fmt: skip
 
 
@@ -79,8 +80,24 @@ def _key(override: str) -> str:
     return override.lstrip("+~").split("=")[0]
 
 
+def refuse_below_resume(arguments: Sequence[str]) -> None:
+    """Refuse `resume.accept`, which Hydra cannot have beside `resume=auto`, naming what there is.
+
+    Raises:
+        ConfigError: if a setting below `resume` is given.
+    """
+    for argument in arguments:
+        if _key(argument).startswith("resume."):
+            raise ConfigError(
+                f"{argument}: resume is a text (auto, or a path), so no setting lies below it; "
+                "write resume_accept=[data.batch_size]"
+            )
+
+
 def main() -> None:
     """Entry point of `mmavlm-train`."""
+    with exit_on_mistake():
+        refuse_below_resume(sys.argv[1:])
     run_command(train, "train")
 
 
