@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from mmavlm.checksums import damage_of_zip
 from mmavlm.errors import CheckpointError, first_line
 from mmavlm.files import written_whole
 from mmavlm.lavis import KeyReport, to_lavis, to_ours
@@ -83,10 +84,11 @@ def read_lavis(path: Path) -> dict[str, Tensor]:
     """
     if not path.is_file():
         raise CheckpointError(f"{path} does not exist; give a .pth file written by LAVIS")
+    is_zip = zipfile.is_zipfile(path)  # older files of torch are none, and have no checksums
+    if is_zip and (damage := damage_of_zip(path)):
+        raise CheckpointError(f"{path} cannot be read ({damage}); it is damaged: fetch it anew")
     try:
-        stored: Any = torch.load(
-            path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
-        )
+        stored: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except pickle.UnpicklingError as error:
         raise _refused(path, error) from error
     except (OSError, RuntimeError, ValueError, EOFError, KeyError) as error:

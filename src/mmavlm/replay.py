@@ -46,7 +46,8 @@ def laid_over_checkpoint(arguments: Sequence[str]) -> list[str]:
     fence = Fence.around(
         checkpoint[RUN_KEY], f"checkpoint {given['checkpoint']}", names(given.get("trust"))
     )
-    dropped = {*given, "resume", "checkpoint", "init.experiment", "init.alignment", "prepare"}
+    dropped = {*given, "resume", "resume_accept", "checkpoint", "prepare"}
+    dropped |= {"init.experiment", "init.alignment"}
     experiments = names(given.get("experiment"))
     kept = []
     for override in parsed(checkpoint[RUN_KEY]["overrides"]):

@@ -25,6 +25,7 @@ from mmavlm.metrics import (
     read_predictions,
 )
 from mmavlm.metrics_file import read_metrics, write_metrics
+from mmavlm.settings import seed_given
 
 if TYPE_CHECKING:  # torch, and what the metrics need, are imported when predictions have been read
     from mmavlm.metrics import Comparison, Difference
@@ -70,6 +71,7 @@ def compare(config: DictConfig, folder: Path) -> None:
         raise ConfigError(f"compare takes two runs, such as compare=[runA,runB], got {runs}")
     if config.samples < 1:
         raise ConfigError(f"samples must be 1 or more, got {config.samples}")
+    seed_given("", config.seed)
     a, b = (_read(predictions_path(run), config) for run in runs)
     _tell_left_out(a)
     log.info("comparing %s and %s …", *runs)

@@ -8,6 +8,8 @@ from typing import Any
 
 from mmavlm.errors import ConfigError
 
+SEEDS = 2**32  # numpy takes no larger one
+
 
 def at_least(group: str, least: float, **settings: Any) -> None:
     """Refuse settings that are no numbers, or below `least`.
@@ -30,6 +32,19 @@ def whole_at_least(group: str, least: int, **settings: Any) -> None:
         if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
             raise ConfigError(f"{_full(group, name)} must be a whole number, got {value!r}")
     at_least(group, least, **settings)
+
+
+def seed_given(group: str, seed: Any) -> None:
+    """Refuse a seed that draws cannot be repeated with: none, no whole number, too large.
+
+    Raises:
+        ConfigError: naming the setting.
+    """
+    if seed is None:
+        raise ConfigError(f"{_full(group, 'seed')} is null; give a whole number, such as 42")
+    whole_at_least(group, 0, seed=seed)
+    if seed >= SEEDS:
+        raise ConfigError(f"{_full(group, 'seed')} must be below {SEEDS}, got {seed}")
 
 
 def above_zero(group: str, **settings: Any) -> None:

@@ -25,7 +25,7 @@ CARRIED = {
     "qformer_queries", "memory", "temporal", "backbone.max_num_frames", "backbone.position_init",
     "backbone.visual_norm_eps", "alignment.embed_dim", "init.weights",
     "trainer", "logger", "callbacks", "seed", "prepare", "paths.data", "data.num_workers",
-    "data.timeout_s", "data.limit_items",
+    "data.timeout_s", "data.limit_items", "resume_accept",
 }  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from mmavlm import checksums
 from mmavlm.errors import CheckpointError, first_line
 from mmavlm.given_files import require_weights
 from mmavlm.weights import raise_if_different
@@ -45,6 +46,7 @@ class WeightFile:
         try:
             with safe_open(self.path, framework="pt") as file:
                 self.names = list(file.keys())
+                self._checksums = (file.metadata() or {}).get(checksums.KEY)
         except (SafetensorError, OSError) as error:
             raise self._damaged(error) from error
         raise_if_different(
@@ -60,12 +62,21 @@ class WeightFile:
         return [part for part in PARTS if part in held]
 
     def state(self, parts: Collection[str] = PARTS) -> dict[str, Tensor]:
-        """The tensors of some parts by name, in the file's memory until they are used."""
+        """The tensors of some parts by name, in the file's memory until they are used.
+
+        Raises:
+            CheckpointError: if the file is damaged, or a checksum of these tensors is another.
+        """
         try:
             with safe_open(self.path, framework="pt") as file:
-                return {n: file.get_tensor(n) for n in self.names if part_of(n) in parts}
+                state = {n: file.get_tensor(n) for n in self.names if part_of(n) in parts}
         except (SafetensorError, OSError) as error:
             raise self._damaged(error) from error
+        if self._checksums is None:
+            checksums.tell_unverified(str(self.path))
+        elif wrong := checksums.damaged_tensors(state, self._checksums):
+            raise self._damaged(ValueError(f"the checksum of {', '.join(wrong[:3])} is another"))
+        return state
 
     def load(self, model: nn.Module, parts: Collection[str] = PARTS) -> None:
         """Copy those of `parts` that it holds into a model, each strictly, and say which.
@@ -127,14 +138,15 @@ class WeightFile:
 
 
 def write_weights(state: Mapping[str, Tensor], path: Path) -> None:
-    """Write tensors by name, under the permissions that any new file gets.
+    """Write tensors by name with their checksums, under the permissions that any new file gets.
 
     Raises:
         OSError: if the folder cannot be written, or its disk is full.
     """
     path.touch()
     mode = path.stat().st_mode
-    save_file(unshared(state), path, metadata={"format": "pt"})
+    apart = unshared(state)
+    save_file(apart, path, metadata={"format": "pt", checksums.KEY: checksums.noted(apart)})
     path.chmod(mode)  # safetensors leaves a file that its owner alone may read
 
 

@@ -17,6 +17,7 @@ from huggingface_hub import snapshot_download
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from mmavlm.checksums import damage_of_zip
 from mmavlm.errors import CheckpointError, ConfigError, first_line
 
 if TYPE_CHECKING:
@@ -312,10 +313,12 @@ def _read(path: Path, names: Mapping[str, str]) -> dict[str, Tensor]:
 
 
 def _unpickled(path: Path) -> dict[str, Tensor]:
+    is_zip = zipfile.is_zipfile(path)
     try:
-        return torch.load(
-            path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
-        )
+        # parts are read from large shards, so their contents are not read twice
+        if is_zip and (damage := damage_of_zip(path, contents=False)):
+            raise ValueError(damage)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except (pickle.UnpicklingError, *_UNREADABLE) as error:
         raise _damaged(path, error) from error
 

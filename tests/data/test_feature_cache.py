@@ -211,6 +211,19 @@ def with_tensors_beyond_its_end(path):
     path.write_bytes(len(told).to_bytes(8, "little") + told + content[8 + length :])
 
 
+def with_other_times(path):
+    rewritten(path, times_s=torch.arange(6, dtype=torch.float32))
+
+
+def without_the_checksums_it_promises(path):
+    with safe_open(path, framework="pt") as file:
+        told, tensors = (
+            file.metadata(),
+            {n: file.get_tensor(n) for n in ("features", "times_s", "rows")},
+        )
+    save_file(tensors, path, told)
+
+
 def of_another_film(path):
     rewritten(path, metadata={"key": "0" * 64})
 
@@ -243,6 +256,7 @@ def rewritten(path, metadata=None, **changes):
 DAMAGES = [
     truncated, emptied, pickled, with_a_header_of_petabytes, with_tensors_beyond_its_end,
     of_another_film, of_another_encoder, of_another_width, with_rows_it_does_not_have,
+    with_other_times, without_the_checksums_it_promises,
 ]  # fmt: skip
 
 
@@ -259,6 +273,41 @@ def test_a_damaged_or_foreign_entry_is_named_and_computed_anew(tmp_path, make_cl
     assert "damaged entry, to be computed anew" in caplog.text
     assert path.name in caplog.text
     assert all(map(torch.equal, cache.read(entry, 0), good))
+
+
+def test_a_frame_that_was_damaged_breaks_the_items_that_show_it_and_no_other(tmp_path, make_clip):
+    film = make_clip(frames=40)
+    early, late = item(film, "early", end_s=1.0), item(film, "late", start_s=3.0)
+    cache, plan = cache_in(tmp_path / "cache"), plan_of(early, late)
+    fill(cache, plan)
+    path = cache.path(plan.entries[0])
+    content = bytearray(path.read_bytes())
+    last = content.rindex(bytes(cache.read(*plan.place(late))[0][-1].numpy()))
+    content[last] ^= 1
+    path.write_bytes(content)
+    assert len(cache.read(*plan.place(early))[0]) == FRAMES
+    with pytest.raises(VideoError, match=r"the checksum of a frame is another; remove the file"):
+        cache.read(*plan.place(late))
+    path.unlink()
+    assert fill(cache, plan) == (1, [])
+    assert len(cache.read(*plan.place(late))[0]) == FRAMES
+
+
+def test_entries_of_an_earlier_version_are_read_and_that_is_said_once(tmp_path, make_clip, caplog):
+    film = make_clip(frames=20)
+    cache, entry, path = filled(tmp_path / "cache", item(film))
+    features, _ = cache.read(entry, 0)
+    with safe_open(path, framework="pt") as file:
+        told, tensors = (
+            file.metadata(),
+            {n: file.get_tensor(n) for n in ("features", "times_s", "rows")},
+        )
+    del told["crc32"]
+    save_file(tensors, path, {**told, "format": "mmavlm features 1"})
+    with caplog.at_level(logging.INFO):
+        assert torch.equal(cache.read(entry, 0)[0], features)
+        assert cache.problem(entry) is None
+    assert caplog.text.count("has no checksums") == 1
 
 
 def test_a_folder_in_an_entrys_place_is_told_not_removed(tmp_path, make_clip):

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from damage import flip
 from mmavlm.errors import CheckpointError
 from mmavlm.stages.checkpoint import (
     GATHERING_KEY,
@@ -96,8 +97,11 @@ def test_the_newest_checkpoint_is_one_to_go_on_with(tmp_path, caplog):
     write("best.ckpt", 3, **{GATHERING_KEY: True})
     write("before_damage.ckpt", 4)
     (tmp_path / "cut.ckpt").write_bytes((tmp_path / "last.ckpt").read_bytes()[:100])
+    write("flipped.ckpt", 5, weights=torch.ones(5000))
+    flip(tmp_path / "flipped.ckpt")
     with caplog.at_level(logging.INFO):
         path, held = newest_checkpoint([tmp_path, tmp_path / "gone"])
     assert (path, held["name"]) == (tmp_path / "step.ckpt", "step.ckpt")
     assert f"passed over: checkpoint {tmp_path / 'cut.ckpt'} cannot be read" in caplog.text
+    assert f"passed over: checkpoint {tmp_path / 'flipped.ckpt'} cannot be read" in caplog.text
     assert f"passed over: {tmp_path / 'best.ckpt'} was written between two batches" in caplog.text

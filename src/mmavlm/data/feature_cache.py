@@ -18,14 +18,17 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from mmavlm.checksums import KEY, damaged_tensors, noted, tell_unverified, tensor_crc32
 from mmavlm.data.encoder_cards import EncoderCard, write_whole
 from mmavlm.data.film_entries import FilmEntry, FilmFrames, FilmPlan
 from mmavlm.errors import ConfigError, VideoError
 from mmavlm.interfaces import VideoItem
 
-FORMAT = "mmavlm features 1"
+FORMAT, WITHOUT_CHECKSUMS = "mmavlm features 2", "mmavlm features 1"
+CHECKSUMS = "crc32"  # one for each frame, so that frames are verified that are read, and no other
 SUFFIX = ".safetensors"
 MISSING = "missing"
+COMPUTED_ANEW = "remove the file, and the next run computes it anew"
 # What a killed writer leaves is removed when it is older than any write takes.
 ABANDONED_S = 3600.0
 
@@ -67,8 +70,10 @@ class FeatureCache:
                 f"the encoder gives values of {entry.video_id} beyond float16 (at most 65504) or "
                 "that are no numbers, which the cache cannot hold; set data.cache=null"
             )
-        tensors = {"features": kept.contiguous(), "times_s": film.times_s, "rows": film.rows}
-        write_whole(self.path(entry), save(tensors, metadata=self._told(entry)))
+        of_frames = torch.tensor([tensor_crc32(frame) for frame in kept], dtype=torch.int64)
+        tensors = {"times_s": film.times_s, "rows": film.rows, CHECKSUMS: of_frames}
+        told = {**self._told(entry), KEY: noted(tensors)}
+        write_whole(self.path(entry), save({**tensors, "features": kept.contiguous()}, told))
 
     def read(self, entry: FilmEntry, row: int) -> tuple[Tensor, Tensor]:
         """Features (T,P,Dv) float16 and times (T,) of the entry's item number `row`.
@@ -93,7 +98,12 @@ class FeatureCache:
                 f"{item.source} gave no frames for item {item.item_id!r} when data.cache was "
                 f"filled; correct its start_s ({item.start_s:g}), or get the whole film"
             )
-        return tensors["features"][chosen], tensors["times_s"][chosen]
+        features = tensors["features"][chosen]
+        if CHECKSUMS in tensors:
+            found = [tensor_crc32(frame) for frame in features]
+            same = found == tensors[CHECKSUMS][chosen].tolist()
+            self._require(same, entry, f"the checksum of a frame is another; {COMPUTED_ANEW}")
+        return features, tensors["times_s"][chosen]
 
     def sweep(self) -> None:
         """Remove what writers left that were killed."""
@@ -107,20 +117,29 @@ class FeatureCache:
         path = self.path(entry)
         try:
             with safe_open(path, framework="pt") as file:
-                self._require(file.metadata() == self._told(entry), entry, "its header differs")
+                told = dict(file.metadata() or {})
+                checksums = told.pop(KEY, None)
+                self._require(told == self._told(entry, checksums), entry, "its header differs")
                 names = file.keys()
-                self._require_shapes(entry, {name: file.get_slice(name) for name in names})
+                found = {name: file.get_slice(name) for name in names}
+                self._require_shapes(entry, found, verified=checksums is not None)
                 tensors = {name: file.get_tensor(name) for name in names}
         except (FileNotFoundError, NotADirectoryError):
             raise FileNotFoundError(path) from None
         except (SafetensorError, OSError, ValueError) as error:
             raise DamagedEntryError(f"{path}, features of {entry.video_id}: {error}") from error
+        if checksums is None:
+            tell_unverified(f"the feature cache {self.root}")
+        else:
+            small = {name: tensor for name, tensor in tensors.items() if name != "features"}
+            wrong = damaged_tensors(small, checksums)
+            self._require(not wrong, entry, f"the checksum of its {', '.join(wrong)} is another")
         rows = tensors["rows"]
         inside = bool(((rows >= -1) & (rows < len(tensors["features"]))).all())
         self._require(inside, entry, "it names frames it does not have")
         return tensors
 
-    def _require_shapes(self, entry: FilmEntry, found: dict[str, Any]) -> None:
+    def _require_shapes(self, entry: FilmEntry, found: dict[str, Any], *, verified: bool) -> None:
         shapes = {name: (part.get_dtype(), tuple(part.get_shape())) for name, part in found.items()}
         frames = shapes.get("times_s", ("", (0,)))[1][0]
         wanted = {
@@ -128,15 +147,17 @@ class FeatureCache:
             "times_s": ("F32", (frames,)),
             "rows": ("I32", (len(entry.items), entry.sampling.num_frames)),
         }
+        if verified:
+            wanted[CHECKSUMS] = ("I64", (frames,))
         self._require(shapes == wanted, entry, f"it holds {shapes}, expected {wanted}")
 
     def _require(self, right: bool, entry: FilmEntry, why: str) -> None:
         if not right:
             raise DamagedEntryError(f"{self.path(entry)}, features of {entry.video_id}: {why}")
 
-    def _told(self, entry: FilmEntry) -> dict[str, str]:
-        told = {"format": FORMAT, "fingerprint": self.card.fingerprint, "key": entry.key}
-        return {**told, "video": entry.video_id}
+    def _told(self, entry: FilmEntry, checksums: str | None = "") -> dict[str, str]:
+        told = {"format": WITHOUT_CHECKSUMS if checksums is None else FORMAT, "key": entry.key}
+        return {**told, "fingerprint": self.card.fingerprint, "video": entry.video_id}
 
 
 class CachedFilms:

@@ -15,7 +15,7 @@ from mmavlm.data.order import Draw, EpochOrder, Length
 from mmavlm.data.readers.annotations import SPLITS
 from mmavlm.data.watched import WatchedDataset, WatchedLoader, heed_parent_alone
 from mmavlm.interfaces import VideoItem
-from mmavlm.settings import at_least, whole_at_least
+from mmavlm.settings import at_least, seed_given, whole_at_least
 
 
 class SplitLoaders(L.LightningDataModule, ABC):
@@ -44,6 +44,7 @@ class SplitLoaders(L.LightningDataModule, ABC):
         whole_at_least("data", 1, batch_size=batch_size, eval_batch_size=eval_batch_size)
         whole_at_least("data", 0, num_workers=num_workers)
         at_least("data", 0, timeout_s=timeout_s)
+        seed_given("data", seed)
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size or batch_size
         self.num_workers = num_workers

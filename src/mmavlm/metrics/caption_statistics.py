@@ -73,14 +73,17 @@ def bleu_of_sums(sums: Tensor) -> Tensor:
     return precision * (1 - 1 / ratio).clamp(max=0).exp()
 
 
-def meteor(captions: Sequence[str], references: Sequence[Sequence[str]]) -> Scored:
-    """METEOR 1.5 of the corpus (Denkowski and Lavie, 2014), English, normalised; needs Java.
+def meteor(runs: Sequence[Sequence[str]], references: Sequence[Sequence[str]]) -> list[Scored]:
+    """METEOR 1.5 of each run (Denkowski and Lavie, 2014), English, normalised; needs Java.
+
+    Java scores all runs in one call, since most of its time is its start.
 
     Raises:
         JavaError: if Java fails.
     """
     lines = [
         " ||| ".join(["SCORE", *(text.replace("|||", "") for text in (*texts, caption))])
+        for captions in runs
         for caption, texts in zip(captions, references, strict=True)
     ]
     answers = run_jar(["-jar", METEOR_JAR], lines, ["-", "-", "-stdio", "-l", "en", "-norm"])
@@ -95,7 +98,7 @@ def meteor(captions: Sequence[str], references: Sequence[Sequence[str]]) -> Scor
     # a caption that is its reference word for word is not charged with its one chunk
     perfect = (matched == length) & (matched_wanted == wanted) & (chunks == 1)
     statistics[perfect, 20] = 0
-    return Scored(statistics, meteor_of_sums)
+    return [Scored(part, meteor_of_sums) for part in statistics.chunk(len(runs))]
 
 
 def meteor_of_sums(sums: Tensor) -> Tensor:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain, islice
 from typing import Any
 
 from torch import Tensor
@@ -18,8 +20,9 @@ from mmavlm.metrics.rows import first_of_each
 
 log = logging.getLogger(__name__)
 
-PLAIN = {"cider_plain": coco.cider, "bleu4_plain": coco.bleu4, "rouge_l_plain": coco.rouge_l}
-BY_JAVA = {"cider": coco.cider, "meteor": coco.meteor, "bleu4": coco.bleu4, "rouge_l": coco.rouge_l}
+COUNTED = {"cider": coco.cider, "bleu4": coco.bleu4, "rouge_l": coco.rouge_l}
+PLAIN = {f"{name}_plain": score for name, score in COUNTED.items()}
+BY_JAVA = ("cider", "meteor", "bleu4", "rouge_l")
 CHOOSING = "cider_plain"  # the score that is there with and without Java
 INSTALL = "pip install -e '.[captions]'"
 INSTALL_JAVA = "install Java 8 or newer (such as apt install default-jre-headless)"
@@ -55,28 +58,51 @@ def check_monitor(monitor: str) -> None:
 def score_captions(
     captions: Sequence[str], references: Sequence[Sequence[str]]
 ) -> dict[str, Scored]:
-    """The scores by name of n captions, beside all references of each.
+    """The scores by name of n captions, beside all references of each; see `score_runs`."""
+    return score_runs([captions], references)[0]
+
+
+def score_runs(
+    runs: Sequence[Sequence[str]], references: Sequence[Sequence[str]]
+) -> list[dict[str, Scored]]:
+    """The scores by name of each run's n captions, beside all references of each of the n items.
 
     `cider`, `meteor`, `bleu4` and `rouge_l` are those of COCO's evaluation and need Java; those
     whose name ends in `_plain` are of words cut apart without it. What cannot be computed is left
     out; of Java's failures the log tells.
     """
-    if library() is None or len(captions) == 0:
-        return {}
-    words = _cut(plain_words, captions, references)
-    scores = {name: score(*words) for name, score in PLAIN.items()}
-    if java() is None:
-        return scores
-    try:
-        by_java = _cut(ptb_words, captions, references)
+    if library() is None or len(references) == 0:
+        return [{} for _ in runs]
+    with ThreadPoolExecutor(1) as beside:
+        # METEOR takes ten seconds to start, in which the other scores are counted
+        waiting = None if java() is None else beside.submit(_by_java, runs, references)
+        words, wanted = _cut(plain_words, runs, references)
+        plain = [{name: score(run, wanted) for name, score in PLAIN.items()} for run in words]
+        if waiting is None:
+            return plain
+        try:
+            by_java, wanted_by_java, meteors = waiting.result()
+        except JavaError as error:
+            log.warning("%s are left out, because Java failed: %s", ", ".join(BY_JAVA), error)
+            return plain
+    found = []
+    for run, run_by_java, scores, meteor in zip(words, by_java, plain, meteors, strict=True):
         # usually the same words, and counting the n-grams of thousands of captions takes a while
-        known = scores if by_java == words else {}
-        return {
-            name: known.get(f"{name}_plain") or score(*by_java) for name, score in BY_JAVA.items()
-        } | scores
-    except JavaError as error:
-        log.warning("%s are left out, because Java failed: %s", ", ".join(BY_JAVA), error)
-        return scores
+        known = scores if (run_by_java, wanted_by_java) == (run, wanted) else {}
+        counted = {
+            name: known.get(f"{name}_plain") or score(run_by_java, wanted_by_java)
+            for name, score in COUNTED.items()
+        }
+        found.append({"cider": counted["cider"], "meteor": meteor} | counted | scores)
+    return found
+
+
+def _by_java(
+    runs: Sequence[Sequence[str]], references: Sequence[Sequence[str]]
+) -> tuple[list[list[str]], list[list[str]], list[Scored]]:
+    """The runs' and the references' words, and METEOR of each run: Java is started once for all."""
+    words, wanted = _cut(ptb_words, runs, references)
+    return words, wanted, coco.meteor(words, wanted)
 
 
 def caption_scores(
@@ -102,8 +128,10 @@ def caption_values(scores: dict[str, Scored], videos: Tensor) -> dict[str, float
 
 
 def _cut(
-    cut: Any, captions: Sequence[str], references: Sequence[Sequence[str]]
-) -> tuple[list[str], list[list[str]]]:
-    """Captions and references as words, all of them cut in one call."""
-    words = iter(cut([*captions, *(text for texts in references for text in texts)]))
-    return [next(words) for _ in captions], [[next(words) for _ in texts] for texts in references]
+    cut: Any, runs: Sequence[Sequence[str]], references: Sequence[Sequence[str]]
+) -> tuple[list[list[str]], list[list[str]]]:
+    """Each run's captions, and the references, as words, all of them cut in one call."""
+    texts = [*runs, *references]
+    words = iter(cut(list(chain.from_iterable(texts))))
+    cut_apart = [list(islice(words, len(part))) for part in texts]
+    return cut_apart[: len(runs)], cut_apart[len(runs) :]

@@ -11,7 +11,7 @@ from torch import Tensor
 from mmavlm.errors import DataError
 from mmavlm.hashing import string_keys
 from mmavlm.metrics.answers import ITEM, RANK, answer_rows, video_votes
-from mmavlm.metrics.captions import score_captions
+from mmavlm.metrics.captions import score_runs
 from mmavlm.metrics.intervals import paired_mcnemar
 from mmavlm.metrics.predictions import Prediction
 from mmavlm.metrics.resampling import SAMPLES, SEED, Paired, mean, paired_difference, with_count
@@ -145,11 +145,9 @@ def _accuracy(
 def _captions(task: str, pairs: Pairs, paired: _PairedDifference) -> Iterator[Difference]:
     references = [row.references for row, _ in pairs]
     videos = string_keys(row.video_id for row, _ in pairs)
-    scores_a, scores_b = (
-        score_captions([pair[side].answers[0].text for pair in pairs], references)
-        for side in (0, 1)
-    )
-    for name in [name for name in scores_a if name in scores_b]:  # Java may have failed once
+    runs = [[pair[side].answers[0].text for pair in pairs] for side in (0, 1)]
+    scores_a, scores_b = score_runs(runs, references)
+    for name in scores_a:
         a, b = scores_a[name], scores_b[name]
         found = paired(a.score, a.statistics, b.statistics, videos)
         yield Difference(

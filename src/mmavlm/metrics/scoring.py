@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import cast
+from typing import Any, cast
 
 from torch import nn
 
@@ -39,21 +40,29 @@ class TaskScores(nn.Module):
         self.metrics = nn.ModuleList(self._metric(task, kind) for task, kind in self.places)
 
     def update(self, predictions: Iterable[Prediction]) -> None:
-        """Take what was answered to some items."""
+        """Take what was answered to some items, all rows of a task at once."""
+        by_task: dict[str, list[Prediction]] = defaultdict(list)
         for row in predictions:
-            if row.said:
-                unparsed = self._metric_at(row.task, "said")
-                cast(UnparsedRate, unparsed).update([row.item_id], [row.answers[0].text])
-            for kind, answers in (("generated", row.answers), ("ranked", row.ranking)):
-                if not answers:
-                    continue
-                metric = self._metric_at(row.task, cast(Kind, kind))
-                texts = [answer.text for answer in answers]
-                if isinstance(metric, CaptionScores):
-                    metric.update([row.item_id], [row.video_id], texts[:1], [row.references])
-                elif isinstance(metric, AnswerAccuracy):
-                    given = ([row.item_id], [row.video_id], [texts], [row.truth])
-                    metric.update(*given, [row.references], [row.prompt])
+            by_task[row.task].append(row)
+        for task, rows in by_task.items():
+            if said := [row for row in rows if row.said]:
+                unparsed = cast(UnparsedRate, self._metric_at(task, "said"))
+                unparsed.update(_of(said, "item_id"), [row.answers[0].text for row in said])
+            for kind in ("generated", "ranked"):
+                self._take(task, kind, rows)
+
+    def _take(self, task: str, kind: Kind, rows: Sequence[Prediction]) -> None:
+        answers = {"generated": "answers", "ranked": "ranking"}[kind]
+        given = [row for row in rows if getattr(row, answers)]
+        if not given:
+            return
+        metric = self._metric_at(task, kind)
+        texts = [[answer.text for answer in getattr(row, answers)] for row in given]
+        ids, references = (_of(given, "item_id"), _of(given, "video_id")), _of(given, "references")
+        if isinstance(metric, CaptionScores):
+            metric.update(*ids, [best_first[0] for best_first in texts], references)
+        elif isinstance(metric, AnswerAccuracy):
+            metric.update(*ids, texts, _of(given, "truth"), references, _of(given, "prompt"))
 
     def compute(self) -> dict[str, float]:
         """Scores by name, and afresh from here on.
@@ -79,3 +88,8 @@ class TaskScores(nn.Module):
             return UnparsedRate()
         rule = self.rules[task] if kind == "generated" else "whole"
         return CaptionScores() if rule == "caption" else AnswerAccuracy(compare=rule)
+
+
+def _of(rows: Sequence[Prediction], name: str) -> list[Any]:
+    """One field of all rows."""
+    return [getattr(row, name) for row in rows]

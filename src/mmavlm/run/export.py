@@ -17,6 +17,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from safetensors import SafetensorError
 
+from mmavlm import checksums
 from mmavlm.errors import ConfigError, first_line
 from mmavlm.llm import chat_template
 from mmavlm.model_card import model_card
@@ -33,6 +34,7 @@ from mmavlm.stages.exported import (
     OF_STAGES,
     QFORMER_TOKENIZER,
     TRAINED,
+    small_checksums,
 )
 from mmavlm.text import PromptTokenizer, load_tokenizer
 from mmavlm.trust import OF_THE_MODEL, Fence
@@ -43,7 +45,7 @@ log = logging.getLogger(__name__)
 # Settings of a run that say nothing of its model, or name places on the machine it ran on.
 LEFT_OUT = {
     "data.root", "data.cache", "data.index", "paths", "logger", "callbacks", "trainer", "hydra",
-    "resume", "checkpoint", "prepare", "init", "to", "license",
+    "resume", "resume_accept", "checkpoint", "prepare", "init", "to", "license",
 }  # fmt: skip
 
 OF_A_SET = re.compile(r"^data\.sets\.[^.]+\.")
@@ -113,14 +115,15 @@ def write(checkpoint: Mapping[str, Any], to: Path, license_name: str | None) -> 
         write_weights(frozen, to / FROZEN)
     config = {group: run["config"][group] for group in GROUPS}
     told = sealed({**run, "config": config, "overrides": of_the_model(run["overrides"])})
+    write_tokenizers(config, to)
     whole = {
         "model_type": MODEL_TYPE,
         "architectures": ["VideoLanguageModel"],
         f"{MODEL_TYPE}_version": version(MODEL_TYPE),
         "run": told,
+        checksums.KEY: small_checksums(to, told),
     }
     (to / CONFIG).write_text(json.dumps(whole, indent=2), encoding="utf-8")
-    write_tokenizers(config, to)
     card = model_card(told, list(state.values()), license_name)
     (to / "README.md").write_text(card, encoding="utf-8")
 

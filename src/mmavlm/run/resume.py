@@ -18,9 +18,12 @@ from mmavlm.errors import CheckpointError
 from mmavlm.files import remove_partials
 from mmavlm.given_files import AUTO
 from mmavlm.metrics_file import read_metrics
+from mmavlm.run.changes import require_same_settings
 from mmavlm.stages.checkpoint import newest_checkpoint, read_checkpoint
 
 log = logging.getLogger(__name__)
+
+OF_RESUMING = ("resume", "resume_accept")
 
 
 def checkpoint_to_resume(config: DictConfig) -> tuple[Path, int] | None:
@@ -30,6 +33,7 @@ def checkpoint_to_resume(config: DictConfig) -> tuple[Path, int] | None:
 
     Raises:
         CheckpointError: if the named one cannot be read or is an exported model.
+        ConfigError: if it was trained with other settings that are not accepted.
     """
     if config.resume is None:
         return None
@@ -41,6 +45,7 @@ def checkpoint_to_resume(config: DictConfig) -> tuple[Path, int] | None:
                 "with; give a .ckpt file, or to start from its weights "
                 f"init.weights={config.resume}/model.safetensors"
             )
+        require_same_settings(config, checkpoint, Path(config.resume))
         return Path(config.resume), checkpoint["global_step"]
     folders = checkpoint_folders(config)
     for folder in folders:
@@ -51,6 +56,7 @@ def checkpoint_to_resume(config: DictConfig) -> tuple[Path, int] | None:
         log.info("resume=auto: no checkpoint in %s, the run starts anew", where)
         return None
     path, step = found[0], found[1]["global_step"]
+    require_same_settings(config, found[1], path)
     log.info("resume=auto: the run goes on from %s (step %d)", path, step)
     return path, step
 
@@ -71,7 +77,7 @@ def is_finished(config: DictConfig) -> bool:
 
 def _without_resume(config: Any) -> Any:
     plain = OmegaConf.to_container(config, resolve=True)
-    return {key: value for key, value in dict(plain).items() if key != "resume"}  # type: ignore[arg-type]
+    return {key: value for key, value in dict(plain).items() if key not in OF_RESUMING}  # type: ignore[arg-type]
 
 
 def recall(config: DictConfig, trainer: L.Trainer) -> dict[str, float]:

@@ -31,7 +31,7 @@ from mmavlm.report import write_report
 from mmavlm.run.features import build_encoder, take_features
 from mmavlm.run.report import describe
 from mmavlm.run.resume import checkpoint_to_resume, go_on_logging
-from mmavlm.settings import whole_at_least
+from mmavlm.settings import seed_given
 from mmavlm.stages import FineTune
 from mmavlm.stages.base import Stage
 from mmavlm.stages.checkpoint import load_trainable, read_checkpoint
@@ -61,7 +61,7 @@ class Run:
     ) -> None:
         check_trainer(config.trainer)
         check_loggers(config.logger)
-        whole_at_least("", 0, seed=config.seed)
+        seed_given("", config.seed)
         self.config = config
         self.folder = Path(config.paths.run)
         leave_mix(config)

@@ -201,10 +201,13 @@ class Stage(L.LightningModule):
         return seen % self.trainer.accumulate_grad_batches != 0 and not self.trainer.is_last_batch
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse weights of another architecture, naming the keys."""
+        """Refuse weights of another architecture, naming the keys; take this run's recipe."""
         load_trainable(self, checkpoint["state_dict"], "the checkpoint to resume from")
         self._resumed = {key: checkpoint[key] for key in (RNG_KEY, PLACE_KEY) if key in checkpoint}
         self.metrics_before = checkpoint.get(METRICS_KEY, {})
+        states = (checkpoint.get("optimizer_states") or (), checkpoint.get("lr_schedulers") or ())
+        for optimizer, schedule in zip(*states, strict=True):
+            self.recipe.lay_over(optimizer, schedule)
 
     def on_train_start(self) -> None:
         """Load and draw on where the run that is resumed left off.

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mmavlm.checksums import damage_of_zip
 from mmavlm.errors import CheckpointError
 from mmavlm.files import BEFORE_DAMAGE
 from mmavlm.given_files import require_checkpoint
@@ -32,6 +33,8 @@ def trainable_state(module: nn.Module) -> dict[str, Tensor]:
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """A checkpoint of one of the stages, or its export, read without running code from it.
 
+    Checksums are verified first, and sizes before anything is allocated.
+
     Raises:
         CheckpointError: if the file is missing, damaged, holds pickled code, or is not ours.
     """
@@ -39,6 +42,11 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     require_checkpoint(path)
     if path.is_dir():
         return ExportedFolder.read(path).as_checkpoint()
+    if damage := damage_of_zip(path):
+        raise CheckpointError(
+            f"checkpoint {path} cannot be read ({damage}); it is damaged, or torch did not write "
+            "it: take another one, or fetch it again"
+        )
     import torch  # here, so that a path which leads nowhere is refused at once
 
     try:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mmavlm import checksums
 from mmavlm.errors import CheckpointError, first_line
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ CONFIG, TRAINED, FROZEN = "config.json", "model.safetensors", "frozen.safetensor
 MOST_CONFIG_BYTES = 16 * 2**20
 QFORMER_TOKENIZER = "qformer_tokenizer"
 INSIDE_KEY = "inside"  # where a read export keeps the settings that point into its own folder
+TOKENIZER_SUFFIXES = (".json", ".txt", ".model", ".jinja")
 OF_STAGES = "backbone."  # what the names of a checkpoint begin with
 # The groups of a run's config that say what the model is, and how it answers.
 GROUPS = ("pretrained", "encoder", "prompt_tokenizer", "backbone", "stage")
@@ -38,8 +41,8 @@ class ExportedFolder:
         """Read its config.
 
         Raises:
-            CheckpointError: if config.json is missing, damaged, or of another kind of model, or a
-                file of the folder is a link that leads out of it.
+            CheckpointError: if config.json is missing or of another kind of model, a checksum of it
+                or of a tokenizer's file is another, or a file of the folder is a link out of it.
         """
         _require_inside(path)
         try:
@@ -51,6 +54,7 @@ class ExportedFolder:
             run = config["run"] if kind == MODEL_TYPE else {}
             if kind == MODEL_TYPE:
                 _require_groups(run["config"])
+            told = dict(config.get(checksums.KEY) or {})
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise CheckpointError(
                 f"{path / CONFIG} cannot be read ({first_line(error)}); give a folder written by "
@@ -60,6 +64,15 @@ class ExportedFolder:
             raise CheckpointError(
                 f"{path} holds a model of type {kind!r}, expected {MODEL_TYPE!r}; give a folder "
                 "written by python -m mmavlm.export, or to start from InstructBLIP pretrained=…"
+            )
+        if not told:
+            checksums.tell_unverified(str(path / CONFIG))
+        there = small_checksums(path, run)
+        if wrong := [name for name in there if told and there[name] != told.get(name)]:
+            raise CheckpointError(
+                f"{path} is not as it was exported: the checksum of {', '.join(wrong)} is another. "
+                f"It is damaged: fetch or export it again. If you changed it on purpose, remove "
+                f"{checksums.KEY!r} from its {CONFIG}"
             )
         return cls(path.resolve(), run)
 
@@ -115,3 +128,16 @@ def _require_inside(folder: Path) -> None:
                 f"{file} is a link that leads out of {folder}; an exported model holds its own "
                 "files, so copy the file there if you trust it"
             )
+
+
+def small_checksums(path: Path, run: Mapping[str, Any]) -> dict[str, str]:
+    """Checksums of an exported folder's config and of its tokenizers' files, by name.
+
+    The model card is left out: hubs and their users change it.
+    """
+    files = [f for f in sorted(path.rglob("*")) if f.is_file() and f.suffix in TOKENIZER_SUFFIXES]
+    names = {file.relative_to(path).as_posix(): file for file in files}
+    of_run = zlib.crc32(json.dumps(run, sort_keys=True).encode())
+    return {"run": f"{of_run:08x}"} | {
+        name: checksums.file_crc32(file) for name, file in names.items() if name != CONFIG
+    }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -49,6 +50,21 @@ class OptimizerRecipe:
         )
         warmup = min(self.warmup_steps, epoch_steps)
         return optimizer, get_cosine_schedule_with_warmup(optimizer, warmup, total_steps)
+
+    def lay_over(self, optimizer: dict[str, Any], schedule: dict[str, Any]) -> None:
+        """Put this recipe's numbers in place of those in stored states, which torch would take.
+
+        The place in the schedule stays. Equal numbers change nothing, bit for bit.
+        """
+        groups = optimizer["param_groups"]
+        for group, base in zip(groups, schedule["base_lrs"], strict=True):
+            if base != self.lr:
+                group["lr"] = self.lr * (group["lr"] / base if base else 1.0)
+                group["initial_lr"] = self.lr
+            group["betas"] = tuple(self.betas)
+        if len(groups) > 1 or groups[0]["weight_decay"]:  # vectors alone do not decay
+            groups[0]["weight_decay"] = self.weight_decay
+        schedule["base_lrs"] = [self.lr] * len(groups)
 
 
 def parameter_groups(
