@@ -46,12 +46,13 @@ def train(config: DictConfig) -> float | None:
 
 
 def complete(run: Run, earlier: Sequence[Run] = ()) -> None:
-    """Train, test and write, or with `resume=auto` take what is there of all that."""
+    """Train, test and write, or with `resume=auto` take what is there; print the scores."""
     if is_finished(run.config):
         run.metrics = recall(run.config, run.trainer)
     else:
         run.fit()
         run.write(earlier)
+    run.tell()
 
 
 def first_run(config: DictConfig, overrides: list[str]) -> Run:

@@ -1,6 +1,13 @@
 """Accuracy, captions, retrieval, hallucination; predictions on file; intervals and tests."""
 
-from mmavlm.metrics.answers import AnswerAccuracy, Compare, Rule, answer_accuracy, normalise_answer
+from mmavlm.metrics.answers import (
+    AnswerAccuracy,
+    Compare,
+    Rule,
+    answer_accuracy,
+    is_right,
+    normalise_answer,
+)
 from mmavlm.metrics.captions import CaptionScores, check_monitor, left_out, score_captions
 from mmavlm.metrics.chair import Chair
 from mmavlm.metrics.comparison import Comparison, Difference, compare_predictions
@@ -54,6 +61,7 @@ __all__ = [
     "check_rule",
     "compare_predictions",
     "confusion",
+    "is_right",
     "left_out",
     "missing_rows",
     "normalise_answer",

@@ -30,6 +30,19 @@ def normalise_answer(text: str, compare: Compare = "whole") -> str:
     return " ".join(words[:1] if compare == "first_word" else words)
 
 
+def is_right(
+    answers: Sequence[str], truth: str, references: Sequence[str] = (), compare: Rule = "whole"
+) -> bool | None:
+    """Whether the best answer, the first, is right; None for captions, better or worse as they are.
+
+    Without an answer it is wrong.
+    """
+    if compare == "caption":
+        return None
+    given = normalise_answer(answers[0], compare) if answers else ""
+    return given in map(normalise_answer, (truth, *references))
+
+
 def answer_rows(
     item_ids: Sequence[str],
     video_ids: Sequence[str],
