@@ -3,13 +3,14 @@
 import csv
 import json
 import re
+from pathlib import Path
 
 import pytest
 
 from benchmark_sets import WRITERS, write_benchmarks
 from mmavlm import evaluate, pope, train
 from mmavlm.cli import laid_over_checkpoint
-from mmavlm.run.report import headline
+from mmavlm.metrics.headline import headline
 from support import SMALL, composed
 
 PRINTED = {
@@ -41,11 +42,13 @@ def test_a_benchmark_is_asked_of_a_checkpoint_of_another_experiment(
     assert metrics[f"test/{name}_low"] <= metrics[f"test/{name}"] <= metrics[f"test/{name}_high"]
     printed = capsys.readouterr().out
     assert name in printed
-    assert "95 % interval" in printed
+    assert "95 %" in printed
     assert all(part in printed for part in PRINTED[name])
     rows = [json.loads(line) for line in (tmp_path / "asked/predictions.jsonl").open()]
     assert {row["truth"] for row in rows} <= {"yes", "no", "AB", "BA", "A", "BD"}
-    assert name in headline(metrics)
+    (told,) = headline(metrics)
+    assert (told.name, told.items) == (name, metrics[f"test/{name}_count"])
+    assert printed.index(f"{Path('asked')}, test") < printed.rindex(f"{name} "), "the scores end it"
 
 
 def test_an_experiment_given_with_a_checkpoint_joins_its_own(trained, benchmarks):

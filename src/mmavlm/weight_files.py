@@ -43,7 +43,7 @@ class WeightFile:
         if not self.path.is_file():
             raise CheckpointError(
                 f"the weights {self.path} do not exist; give a .safetensors file, such as "
-                "scripts/convert_checkpoint.py writes"
+                "scripts/convert_checkpoint.py of the repository writes"
             )
         try:
             with safe_open(self.path, framework="pt") as file:

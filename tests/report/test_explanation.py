@@ -63,8 +63,11 @@ def test_places_are_drawn_over_the_frames_of_the_most_looked_at_slots():
     patches[3, 1 + 4 * 2 + 1] = 0.6  # row 2, column 1 of the grid behind one class token
     patches[0, 0] = 0.3
     attention = torch.stack([patches[2 * s : 2 * s + 2].sum() for s in range(3)])
-    planted = explanation(
-        slots=slots, slot_attention=attention.expand(2, 4, 3), patch_attention=patches
+    planted = replace(
+        explanation(),
+        slots=slots,
+        slot_attention=attention.expand(2, 4, 3),
+        patch_attention=patches,
     )
     assert [frame for _, frame in looked_at(planted)][:2] == [3, 0]
     assert [slot for slot, _ in looked_at(planted)][:2] == [1, 0]

@@ -45,7 +45,8 @@ class BenchmarkScores(L.Callback):
         values = scores.compute()
         pl_module.log_dict({f"{TEST}/{name}": v for name, v in values.items()}, sync_dist=True)
         if values and trainer.is_global_zero:
-            Console().print(score_table(scores.name, every_score(values)))
+            named = {name.removeprefix(f"{scores.name}/"): v for name, v in values.items()}
+            Console().print(score_table(scores.name, every_score(named)))
 
 
 class HallucinationProbe(L.Callback):

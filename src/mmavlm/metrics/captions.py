@@ -13,6 +13,7 @@ from torch import Tensor
 from torchmetrics.utilities import dim_zero_cat
 
 from mmavlm.errors import ConfigError
+from mmavlm.extras import needs_extra
 from mmavlm.hashing import string_keys
 from mmavlm.metrics import caption_statistics as coco
 from mmavlm.metrics.caption_statistics import Scored
@@ -26,7 +27,6 @@ log = logging.getLogger(__name__)
 PLAIN = {"cider_plain": coco.cider, "bleu4_plain": coco.bleu4, "rouge_l_plain": coco.rouge_l}
 BY_JAVA = {"cider": coco.cider, "meteor": coco.meteor, "bleu4": coco.bleu4, "rouge_l": coco.rouge_l}
 CHOOSING = "cider_plain"  # the score that is there with and without Java
-INSTALL = "pip install -e '.[captions]'"
 INSTALL_JAVA = "install Java 8 or newer (such as apt install default-jre-headless)"
 
 ITEM, VIDEO, LENGTH = range(3)  # columns of a row
@@ -35,7 +35,7 @@ ITEM, VIDEO, LENGTH = range(3)  # columns of a row
 def left_out() -> str | None:
     """What to install, where some scores of captions cannot be computed; None if all can."""
     if library() is None:
-        return f"no caption is scored, because pycocoevalcap is not installed: {INSTALL}"
+        return needs_extra("scoring captions", "pycocoevalcap", "captions")
     if java() is None:
         return (
             f"{', '.join(BY_JAVA)} are left out, because there is no `java` command: "

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from mmavlm.metrics.headline import Score
 
-WIDEST_NAME = 34  # columns that a name takes before it is folded
+WIDEST_NAME = 38  # columns that a name takes before it is folded
 
 
 def score_table(title: str, scores: Sequence[Score]) -> Table:
