@@ -3,7 +3,6 @@
 import csv
 import json
 import re
-from pathlib import Path
 
 import pytest
 
@@ -48,7 +47,8 @@ def test_a_benchmark_is_asked_of_a_checkpoint_of_another_experiment(
     assert {row["truth"] for row in rows} <= {"yes", "no", "AB", "BA", "A", "BD"}
     (told,) = headline(metrics)
     assert (told.name, told.items) == (name, metrics[f"test/{name}_count"])
-    assert printed.index(f"{Path('asked')}, test") < printed.rindex(f"{name} "), "the scores end it"
+    _, _, scores = "".join(printed.split()).rpartition("asked,test")  # a path may be folded
+    assert name in scores, "the scores end it"
 
 
 def test_an_experiment_given_with_a_checkpoint_joins_its_own(trained, benchmarks):
@@ -104,7 +104,7 @@ def test_hallucination_is_measured_beside_each_validation(run, films, benchmarks
     assert not any(name.startswith("test/eventhallusion") for name in metrics)
     # a curve among the first, and no details
     drawn = re.findall(
-        r"FineTune\s+(eventhallusion[\w/]*)", (tmp_path / "run/report.html").read_text()
+        r"stage 2:\s+(eventhallusion[\w/]*)", (tmp_path / "run/report.html").read_text()
     )
     assert set(drawn) == {"eventhallusion"}
 

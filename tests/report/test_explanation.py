@@ -36,6 +36,7 @@ def test_a_picture_of_a_page_has_its_colours_and_leaves_words_to_the_page():
     svg = draw_explanation(explanation())
     assert {"time in the film (s)", "memory slot", "query token"} <= texts(svg)
     assert not any("genre" in text or "comedy" in text for text in texts(svg))
+    assert "what is the genre?" in texts(draw_explanation(explanation(), title=True))
     assert "#010203" not in svg
     assert "currentColor" in svg
 
@@ -76,7 +77,7 @@ def test_places_are_drawn_over_the_frames_of_the_most_looked_at_slots():
     assert np.unravel_index(heat.argmax(), heat.shape) == (2, 1)
     assert heat.max() == pytest.approx(0.6 * patches.numel())  # in shares of even attention
     assert heat_map(planted, 0).max() < 1, "the class token lies nowhere in the picture"
-    assert any("slot 2" in text and "frame at 1.5 s" in text for text in _texts_of(planted))
+    assert any("slot 2" in text and "at 1.5 s" in text for text in _texts_of(planted))
 
 
 def test_even_attention_is_drawn_pale():
@@ -99,7 +100,7 @@ def test_even_attention_is_drawn_pale():
 def test_where_no_place_is_known_it_is_said_and_nothing_drawn(changes, said):
     unknown = replace(explanation(), **changes)
     assert any(said in sentence for sentence in findings(unknown))
-    assert not any("frame at" in text or "× even" in text for text in _texts_of(unknown))
+    assert not any("slot 1 (" in text or "× even" in text for text in _texts_of(unknown))
 
 
 def _texts_of(explained):

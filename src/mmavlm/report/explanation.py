@@ -39,10 +39,13 @@ ORANGE = "#e07b39"
 SHADES = LinearSegmentedColormap.from_list("shades", [(*BLUE, 0.0), (*BLUE, 1.0)])
 
 
-def draw_explanation(explanation: Explanation) -> str:
-    """The picture as an svg element in the page's colours, without question, answer and words."""
+def draw_explanation(explanation: Explanation, *, title: bool = False) -> str:
+    """The picture as an svg element in the page's colours.
+
+    With `title` it has question, answer and what was found above it, which a page says itself.
+    """
     with style(f"{explanation.video_id} {explanation.prompt} {explanation.answer}"):
-        return as_svg(picture(explanation))
+        return as_svg(picture(explanation, _title(explanation) if title else ""))
 
 
 def save_explanation(explanation: Explanation, path: Path) -> None:
@@ -53,7 +56,7 @@ def save_explanation(explanation: Explanation, path: Path) -> None:
     """
     kind = path.suffix.removeprefix(".").lower()
     with style(path.stem):
-        figure, out = picture(explanation, title=_title(explanation)), io.BytesIO()
+        figure, out = picture(explanation, _title(explanation)), io.BytesIO()
         kinds = figure.canvas.get_supported_filetypes()
         if kind not in kinds:
             raise ConfigError(

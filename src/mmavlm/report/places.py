@@ -15,7 +15,7 @@ PIXELS = 192  # longest side of a frame that is drawn
 # Full colour is at least so many times what a patch has where attention is even, or the colours of
 # attention that is nearly even would look like a find.
 LEAST_PEAK = 4.0
-HEAT = LinearSegmentedColormap.from_list("heat", [(0.85, 0.33, 0.0, 0.0), (0.85, 0.33, 0.0, 0.9)])
+HEAT = LinearSegmentedColormap.from_list("heat", [(0.85, 0.33, 0.0, 0.0), (0.85, 0.33, 0.0, 0.75)])
 
 
 def drawable(explanation: Explanation) -> bool:
@@ -68,8 +68,8 @@ def draw_places(row: SubplotSpec, explanation: Explanation) -> None:
         mesh = axes.imshow(maps[column], cmap=HEAT, vmin=0, vmax=peak, extent=extent)
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
-        when = f"{float(explanation.times_s[frame]):g} s"
-        axes.set_xlabel(f"slot {slot + 1} ({share[slot]:.0%}), frame at {when}", fontsize=8)
+        when = f"{float(explanation.times_s[frame]):.1f} s"
+        axes.set_xlabel(f"slot {slot + 1} ({share[slot]:.0%}), at {when}", fontsize=8)
         if column == 0:
             heading = (
                 "Where in the picture: frames of the most looked-at slots (share of attention)"
