@@ -9,7 +9,7 @@ import pytest
 from benchmark_sets import WRITERS, write_benchmarks
 from mmavlm import evaluate, pope, train
 from mmavlm.cli import laid_over_checkpoint
-from mmavlm.run.report import headline
+from mmavlm.metrics.headline import headline
 from support import SMALL, composed
 
 PRINTED = {
@@ -41,11 +41,14 @@ def test_a_benchmark_is_asked_of_a_checkpoint_of_another_experiment(
     assert metrics[f"test/{name}_low"] <= metrics[f"test/{name}"] <= metrics[f"test/{name}_high"]
     printed = capsys.readouterr().out
     assert name in printed
-    assert "95 % interval" in printed
+    assert "95 %" in printed
     assert all(part in printed for part in PRINTED[name])
     rows = [json.loads(line) for line in (tmp_path / "asked/predictions.jsonl").open()]
     assert {row["truth"] for row in rows} <= {"yes", "no", "AB", "BA", "A", "BD"}
-    assert name in headline(metrics)
+    (told,) = headline(metrics)
+    assert (told.name, told.items) == (name, metrics[f"test/{name}_count"])
+    _, _, scores = "".join(printed.split()).rpartition("asked,test")  # a path may be folded
+    assert name in scores, "the scores end it"
 
 
 def test_an_experiment_given_with_a_checkpoint_joins_its_own(trained, benchmarks):
@@ -101,7 +104,7 @@ def test_hallucination_is_measured_beside_each_validation(run, films, benchmarks
     assert not any(name.startswith("test/eventhallusion") for name in metrics)
     # a curve among the first, and no details
     drawn = re.findall(
-        r"FineTune\s+(eventhallusion[\w/]*)", (tmp_path / "run/report.html").read_text()
+        r"stage 2:\s+(eventhallusion[\w/]*)", (tmp_path / "run/report.html").read_text()
     )
     assert set(drawn) == {"eventhallusion"}
 

@@ -118,6 +118,42 @@ def test_evaluating_a_checkpoint_gives_the_numbers_of_its_run(run, trained, tmp_
     assert {name: again[name] for name in tested} == pytest.approx(tested, abs=1e-5)
 
 
+def test_evaluating_prints_the_scores_and_last_where_the_report_lies(run, trained, capsys):
+    assert run(evaluate, f"checkpoint={trained / 'checkpoints/best.ckpt'}", "hydra.run.dir=a") == 0
+    said = capsys.readouterr()
+    metrics = json.loads((Path("a") / "metrics.json").read_text())
+    (row,) = [line for line in said.out.splitlines() if line.split()[:1] == ["genre/top1"]]
+    assert "right answers" in row
+    assert f"{100 * metrics['test/genre/top1']:.1f} %" in row
+    low, high = (100 * metrics[f"test/genre/top1_{end}"] for end in ("low", "high"))
+    assert f"{low:.1f} to {high:.1f}" in row
+    assert row.split()[-3] == f"{metrics['test/genre/count']:.0f}"
+    last = said.err.splitlines()[-1]
+    assert last == f"report: {Path('a').resolve() / 'report.html'}"
+
+
+def test_the_scores_of_an_evaluation_can_be_one_line_of_json(run, trained, capsys):
+    checkpoint = f"checkpoint={trained / 'checkpoints/best.ckpt'}"
+    assert run(evaluate, checkpoint, "hydra.run.dir=a", "format=json") == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert json.loads(line) == json.loads((Path("a") / "metrics.json").read_text())
+    assert run(evaluate, checkpoint, "format=yaml") == 1
+    assert "format='yaml' is unknown" in capsys.readouterr().err
+
+
+def test_a_report_says_how_its_run_was_made_and_keeps_secrets(run, trained, monkeypatch):
+    monkeypatch.setenv("HUB_TOKEN", "verysecretvalue")
+    checkpoint = f"checkpoint={trained / 'checkpoints/best.ckpt'}"
+    assert run(evaluate, checkpoint, "hydra.run.dir=a", "+note=verysecretvalue",
+               "+api_key=alsosecret") == 0  # fmt: skip
+    page = (Path("a") / "report.html").read_text()
+    assert "secret" not in page
+    assert "api_key=***" in page.replace("&#39;", "")
+    assert "mmavlm.evaluate" in page or "-m mmavlm." in page
+    for name in ("written", "took", "command", "seed", "mmavlm"):
+        assert f"<dt><bdi>{name}</bdi></dt>" in page
+
+
 def test_evaluating_on_another_task_takes_its_classes(run, trained, tmp_path):
     arguments = [f"checkpoint={trained / 'checkpoints/best.ckpt'}", "data.task=scene"]
     assert run(evaluate, *arguments, "hydra.run.dir=again") == 0

@@ -1,4 +1,5 @@
 import itertools
+import json
 from dataclasses import replace
 
 import pytest
@@ -7,6 +8,9 @@ import torch
 from mmavlm.batch import VideoTextBatch
 from mmavlm.errors import ConfigError, VideoError
 from mmavlm.explain import explain, log_probs_without, stretch_of_frames, stretches_of
+from mmavlm.interfaces import PatchGrid
+from mmavlm.report.findings import findings
+from mmavlm.temporal import last_look
 from support import random_batch, rows_of, tiny_backbone
 
 ANSWERS = ["comedy", "a long answer"]
@@ -27,6 +31,36 @@ def test_attention_over_slots_and_over_frames_adds_up_to_one_for_every_query(mem
         assert explained.slots.shape == (slots, frames)
         for attention in (explained.slot_attention, explained.frame_attention):
             torch.testing.assert_close(attention.sum(-1), torch.ones(layers, queries))
+        torch.testing.assert_close(
+            explained.patch_attention.sum(dim=1), explained.frame_attention.mean(dim=(0, 1))
+        )
+
+
+def test_attention_planted_at_one_patch_of_a_slot_lies_there_in_the_frames_it_holds(monkeypatch):
+    model, batch = backbone(), random_batch((9, 9))
+    slot, patch = 1, 6
+
+    def planted(temporal, state):
+        look = torch.zeros_like(last_look(temporal, state))
+        look[..., slot, patch] = 1
+        return look
+
+    monkeypatch.setattr("mmavlm.explain.last_look", planted)
+    with torch.no_grad():
+        tokens = model.watch(batch).frame_tokens
+    for row, explained in enumerate(explain(model, batch, ANSWERS, stretches=0)):
+        held = merged_frames(tokens[row, :, patch], 2)[slot]
+        expected = torch.zeros(9, tokens.shape[2])
+        expected[held, patch] = 1 / len(held)
+        torch.testing.assert_close(explained.patch_attention, expected)
+        assert explained.patch_grid == PatchGrid(0, 4, 4)
+
+
+def test_a_grid_that_does_not_fit_the_tokens_is_refused():
+    model = backbone()
+    model.encoder.patch_grid = PatchGrid(1, 4, 4)
+    with pytest.raises(ConfigError, match=r"TinyEncoder.patch_grid .* does not fit the 16 tokens"):
+        explain(model, random_batch((4,)), ["comedy"], stretches=0)
 
 
 @pytest.mark.parametrize("memory", [m for m in MEMORIES if m != "fifo"])
@@ -75,11 +109,24 @@ def test_a_film_is_explained_alike_alone_and_beside_longer_ones(memory):
     for row, explained in enumerate(together):
         (alone,) = explain(model, rows_of(batch, row), [ANSWERS[row]], stretches=3)
         assert alone.stretches == explained.stretches
-        for name in ("times_s", "slots", "slot_attention", "frame_attention", "changes"):
+        assert alone.change_when_grey == pytest.approx(explained.change_when_grey, abs=1e-5)
+        for name in (
+            "times_s", "slots", "slot_attention", "frame_attention", "patch_attention", "changes",
+        ):  # fmt: skip
             torch.testing.assert_close(
                 getattr(alone, name), getattr(explained, name), atol=1e-5, rtol=1e-4
             )
         assert (alone.frames == explained.frames).all()
+
+
+def test_a_grey_film_is_the_same_when_grey():
+    batch = random_batch((5, 3))
+    grey = replace(batch, frames=torch.full_like(batch.frames, 128))
+    for explained in explain(backbone(), grey, ANSWERS, stretches=2):
+        assert explained.change_when_grey == pytest.approx(0, abs=1e-5)
+        assert not any("times" in sentence for sentence in findings(explained))
+    (unhidden,) = explain(backbone(), random_batch((4,)), ["comedy"], stretches=0)
+    assert unhidden.change_when_grey is None
 
 
 def test_hiding_nothing_changes_nothing():
@@ -154,6 +201,8 @@ def test_hiding_the_only_stretch_that_shows_the_answer_makes_it_less_probable():
     assert changes.argmin(dim=1).tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
     # in the dark the two colours share what there is, so one of them has lost half of it at least
     assert (changes.min(dim=1).values.view(4, 2).min(dim=1).values < -0.6).all()
+    grey = torch.tensor([e.change_when_grey for e in explained])
+    assert (grey.view(4, 2).min(dim=1).values < -0.6).all()
 
 
 def test_a_model_of_cached_features_is_explained_without_frames():
@@ -163,6 +212,7 @@ def test_a_model_of_cached_features_is_explained_without_frames():
     cached = replace(batch, frames=None, features=features)
     seen, told = (explain(model, b, ANSWERS, stretches=2)[0] for b in (batch, cached))
     assert told.frames is None
+    assert told.change_when_grey is None
     torch.testing.assert_close(told.frame_attention, seen.frame_attention)
 
 
@@ -171,6 +221,8 @@ def test_an_explanation_becomes_plain_values_without_its_frames():
     told = explained.as_dict()
     assert "frames" not in told
     assert told["stretches"] == ((0, 2), (2, 4))
+    assert told["patch_grid"] == {"first": 0, "rows": 4, "columns": 4}
+    assert json.loads(json.dumps(told))["patch_attention"] == told["patch_attention"]
     assert torch.equal(torch.tensor(told["slots"]), explained.slots)
 
 

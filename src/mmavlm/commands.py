@@ -41,7 +41,7 @@ COMMANDS: Mapping[str, Command] = {
             "predictions=outputs/<run>",
             "'compare=[outputs/<run>,outputs/<other>]'",
         ),
-        ("score", "train"),
+        ("score", "evaluate"),
     ),
     "predict": Command(
         "Ask a model about one film, and on request what its answer rests on.",

@@ -7,7 +7,9 @@ model, `predictions=…` scores a run's predictions again and `compare=[runA,run
 
 from __future__ import annotations
 
+import json
 import sys
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -24,25 +26,36 @@ from mmavlm.cli import (
     run_on_checkpoint,
 )
 from mmavlm.errors import ConfigError
+from mmavlm.metrics_file import finite
 from mmavlm.rescore import score
 
 WITHOUT_MODEL = {"predictions", "compare"}
 
 
 def evaluate(config: DictConfig) -> None:
-    """Test the checkpoint on the test split and write what training writes after its test."""
+    """Test the checkpoint, write what training writes after its test, and print the scores.
+
+    With `format=json` their one line is all that goes to stdout.
+    """
     check_config(config)
     announce(config, "loading the model")
     # Imported here, since scores of what was answered before need no model.
     from mmavlm.run import Run
 
-    run = Run(config, list(HydraConfig.get().overrides.task), splits=["test"])
-    if config.checkpoint is None:
-        run.take_untrained()
-    else:
-        run.load(config.checkpoint)
-    run.test()
-    run.write()
+    check_format(config.format)
+    as_json = config.format == "json"
+    # what else is printed would stand between a reader and the one line
+    with redirect_stdout(sys.stderr) if as_json else nullcontext():
+        run = Run(config, list(HydraConfig.get().overrides.task), splits=["test"])
+        if config.checkpoint is None:
+            run.take_untrained()
+        else:
+            run.load(config.checkpoint)
+        run.test()
+        run.write()
+        run.tell()
+    if as_json and run.trainer.is_global_zero:
+        print(json.dumps(finite(run.metrics)))
 
 
 def score_predictions(config: DictConfig) -> None:
@@ -64,7 +77,7 @@ def main() -> None:
     if without_model:
         run_command(score_predictions, "score")
     else:
-        run_on_checkpoint(evaluate, "train")
+        run_on_checkpoint(evaluate, "evaluate")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ with cross-attention, R stretches.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,10 +18,12 @@ from torch import Tensor
 from mmavlm.backbone import VideoLanguageModel, Watched
 from mmavlm.batch import VideoTextBatch
 from mmavlm.errors import ConfigError, VideoError
+from mmavlm.interfaces import PatchGrid
 from mmavlm.memory import frame_shares
 from mmavlm.temporal import last_look
 
 STRETCHES = 8
+GREY = 128  # of 0 to 255, halfway between black and white
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,10 +39,14 @@ class Explanation:
     `slot_attention` (C,K,S) is the attention of the query tokens at the last frame, the mean over
     heads; `frame_attention` (C,K,T) is the same handed on to the frames that the slots are means
     of. Both add up to 1 for every query. What a fusion behind the Q-Former looks at is not in it.
+    `patch_attention` (T,P) is the same of the frames' tokens, the mean over layers and queries,
+    and adds up to 1; `patch_grid` says where in a frame these tokens lie, None where it is unknown.
 
     `log_prob` is the answer's log-probability given the whole film; `stretches` are R spans of
     frames (first, stop), and `changes` (R,) by how much the log-probability changes when the model
     is not shown them. A negative change says that the stretch speaks for the answer.
+    `change_when_grey` is the same for a film as long whose every frame is plain grey, None where
+    nothing was hidden or there is no encoder to see grey with, as for cached features.
     """
 
     task: str
@@ -53,14 +59,19 @@ class Explanation:
     slots: Tensor
     slot_attention: Tensor
     frame_attention: Tensor
+    patch_attention: Tensor
+    patch_grid: PatchGrid | None
     log_prob: float
     stretches: tuple[tuple[int, int], ...]
     changes: Tensor
+    change_when_grey: float | None
 
     def as_dict(self) -> dict[str, Any]:
         """Everything but the frames as plain values, ready for JSON."""
         told = {name: value for name, value in vars(self).items() if name != "frames"}
-        return {n: v.tolist() if isinstance(v, Tensor) else v for n, v in told.items()}
+        grid = None if self.patch_grid is None else asdict(self.patch_grid)
+        plain = {n: v.tolist() if isinstance(v, Tensor) else v for n, v in told.items()}
+        return {**plain, "patch_grid": grid}
 
 
 @torch.no_grad()
@@ -74,10 +85,12 @@ def explain(
     """Explain one answer to each row of `batch`, given by a model in eval mode.
 
     Each film is cut into so many stretches of about the same number of frames, which are left out
-    one at a time; with 0 nothing is left out. Takes a pass through memory and LLM for each.
+    one at a time, and then shown as grey throughout (occlusion: Zeiler and Fergus, 2014); with 0
+    nothing is left out. Takes a pass through memory and LLM for each.
 
     Raises:
-        ConfigError: if an answer is empty, or a film cannot be cut into so many stretches.
+        ConfigError: if an answer is empty, a film cannot be cut into so many stretches, or the
+            encoder's grid does not fit its tokens.
         VideoError: if a film has no frames.
         ValueError: if there is not one answer a row.
     """
@@ -91,19 +104,30 @@ def explain(
     stretch = stretch_of_frames(batch.frame_mask, stretches)
     hidden = [torch.zeros_like(batch.frame_mask), *(stretch == r for r in range(stretches))]
     scores = log_probs_without(backbone, watched, batch.prompt, answers, torch.stack(hidden))
-    found = _Found(state.visual_bank.counts, shares, look, stretch, scores)
+    grey = None
+    if stretches and batch.frames is not None:
+        nothing_hidden = hidden[0][None]
+        film = backbone.watch(_grey(backbone, batch))
+        grey = log_probs_without(backbone, film, batch.prompt, answers, nothing_hidden)[0]
+    grid = _grid_of(backbone, watched.frame_tokens.shape[2])
+    found = _Found(state.visual_bank.counts, shares, look, stretch, scores, grey, grid)
     return [_explained(batch, row, answer, found) for row, answer in enumerate(answers)]
 
 
 @dataclass(frozen=True)
 class _Found:
-    """What was seen of all rows: counts (B,S,P), shares (B,S,P,T), look, stretch (B,T), scores."""
+    """What was seen of all rows: counts (B,S,P), shares (B,S,P,T), look, stretch (B,T), scores.
+
+    Scores (1+R,B) are of the whole film and without each stretch, `grey` (B,) of a grey film.
+    """
 
     counts: Tensor
     shares: Tensor
     look: Tensor
     stretch: Tensor
     scores: Tensor
+    grey: Tensor | None
+    grid: PatchGrid | None
 
 
 def _explained(batch: VideoTextBatch, row: int, answer: str, found: _Found) -> Explanation:
@@ -126,10 +150,34 @@ def _explained(batch: VideoTextBatch, row: int, answer: str, found: _Found) -> E
         slots=held.mean(dim=1).cpu(),
         slot_attention=attention.sum(dim=-1).cpu(),
         frame_attention=torch.einsum("cksp,spt->ckt", attention, part).cpu(),
+        patch_attention=torch.einsum("sp,spt->tp", attention.mean(dim=(0, 1)), part).cpu(),
+        patch_grid=found.grid,
         log_prob=float(found.scores[0, row]),
         stretches=tuple((first, first + length) for first, length in spans),
         changes=(found.scores[1:, row] - found.scores[0, row]).float().cpu(),
+        change_when_grey=None
+        if found.grey is None
+        else float(found.grey[row] - found.scores[0, row]),
     )
+
+
+def _grey(backbone: VideoLanguageModel, batch: VideoTextBatch) -> VideoTextBatch:
+    """The same questions about films of as many frames, all of them grey; one is encoded."""
+    assert batch.frames is not None  # asked for only then
+    rows, frames = batch.frames.shape[:2]
+    seen = backbone.encoder(torch.full_like(batch.frames[0, :1], GREY))
+    return replace(batch, frames=None, features=seen[None].expand(rows, frames, -1, -1))
+
+
+def _grid_of(backbone: VideoLanguageModel, num_tokens: int) -> PatchGrid | None:
+    """The grid of the encoder's patches; none where it says none, as for cached features."""
+    grid: PatchGrid | None = getattr(backbone.encoder, "patch_grid", None)
+    if grid is not None and not 0 < grid.stop <= num_tokens:
+        raise ConfigError(
+            f"{type(backbone.encoder).__name__}.patch_grid is {grid}, which does not fit the "
+            f"{num_tokens} tokens of a frame; mend it, or set it to None"
+        )
+    return grid
 
 
 def stretches_of(frames: int, at_most: int = STRETCHES) -> int:

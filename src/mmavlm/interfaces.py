@@ -56,9 +56,26 @@ class Memory(Protocol):
         """Tokens (B,S,N,D) and the mask (B,S) of the slots that hold something."""
 
 
+@dataclass(frozen=True)
+class PatchGrid:
+    """Which of P frame tokens are patches of the picture: from `first` on, row by row."""
+
+    first: int
+    rows: int
+    columns: int
+
+    @property
+    def stop(self) -> int:
+        """The token behind the last patch."""
+        return self.first + self.rows * self.columns
+
+
 @runtime_checkable
 class VisualEncoder(Protocol):
-    """A frozen image encoder, in eval mode whatever its parents are set to."""
+    """A frozen image encoder, in eval mode whatever its parents are set to.
+
+    One whose tokens are patches may say where these lie, as `patch_grid` (PatchGrid or None).
+    """
 
     image_size: int
     num_tokens: int

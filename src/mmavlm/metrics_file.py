@@ -16,11 +16,15 @@ log = logging.getLogger(__name__)
 
 def write_metrics(path: Path, metrics: Mapping[str, float]) -> None:
     """Write metrics sorted by name, atomically; what is not finite becomes null and is named."""
-    broken = sorted(name for name, value in metrics.items() if not math.isfinite(value))
-    if broken:
+    plain = finite(metrics)
+    if broken := [name for name, value in plain.items() if value is None]:
         log.warning("not finite, written as null in %s: %s", path, ", ".join(broken))
-    plain = {name: None if name in broken else metrics[name] for name in sorted(metrics)}
     write_text(path, json.dumps(plain, indent=2) + "\n")
+
+
+def finite(metrics: Mapping[str, float]) -> dict[str, float | None]:
+    """Metrics sorted by name, None in place of what JSON has no number for."""
+    return {name: v if math.isfinite(v) else None for name, v in sorted(metrics.items())}
 
 
 def read_metrics(path: Path) -> dict[str, float]:

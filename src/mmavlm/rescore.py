@@ -24,7 +24,9 @@ from mmavlm.metrics import (
     predictions_path,
     read_predictions,
 )
-from mmavlm.metrics_file import read_metrics, write_metrics
+from mmavlm.metrics.headline import headline
+from mmavlm.metrics.table import score_table
+from mmavlm.metrics_file import finite, read_metrics, write_metrics
 from mmavlm.settings import seed_given
 
 if TYPE_CHECKING:  # torch, and what the metrics need, are imported when predictions have been read
@@ -59,9 +61,9 @@ def rescore(config: DictConfig, folder: Path) -> None:
     values = {f"test/{name}": value for name, value in score_predictions(predictions).items()}
     write_metrics(folder / "metrics.json", values)
     if config.format == "json":
-        print(json.dumps(values))
+        print(json.dumps(finite(values)))
     else:
-        Console().print(scores_table(str(path), values))
+        Console().print(score_table(str(path), headline(values, predictions)))
 
 
 def compare(config: DictConfig, folder: Path) -> None:
@@ -85,19 +87,6 @@ def compare(config: DictConfig, folder: Path) -> None:
         print(json.dumps(told | asdict(found)))
     else:
         Console().print(comparison_table(found, *map(str, runs)))
-
-
-def scores_table(title: str, values: dict[str, float]) -> Table:
-    """Each score with its interval, counts as whole numbers."""
-    table = Table("score", "value", "95 % interval", title=escape(title), title_justify="left")
-    for name, value in values.items():
-        if name.endswith(("_low", "_high")) and name.rpartition("_")[0] in values:
-            continue
-        low, high = values.get(f"{name}_low"), values.get(f"{name}_high")
-        span = "" if low is None or high is None else f"{low:.4f} to {high:.4f}"
-        shown = f"{value:.0f}" if name.endswith("count") else f"{value:.4f}"
-        table.add_row(escape(name.removeprefix("test/")), shown, span)
-    return table
 
 
 def comparison_table(found: Comparison, a: str, b: str) -> Table:

@@ -56,7 +56,7 @@ def train(config: DictConfig) -> float | None:
 
 
 def complete(run: Run, earlier: Sequence[Run] = ()) -> None:
-    """Train, test and write, or with `resume=auto` take what is there of all that."""
+    """Train, test and write, or with `resume=auto` take what is there; print the scores."""
     from mmavlm.run.resume import is_finished, recall
 
     if is_finished(run.config):
@@ -64,6 +64,7 @@ def complete(run: Run, earlier: Sequence[Run] = ()) -> None:
     else:
         run.fit()
         run.write(earlier)
+    run.tell()
 
 
 def first_run(config: DictConfig, overrides: list[str]) -> Run:

@@ -26,7 +26,7 @@ def test_a_logger_without_its_package_names_the_command_that_installs_it(
     monkeypatch, loggers, package
 ):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    expected = rf"logger={package} needs .* pip install -e '\.\[{package}\]'"
+    expected = rf"logger={package} needs .* pip install 'mmavlm\[{package}\]'"
     with pytest.raises(ConfigError, match=expected):
         check_loggers(loggers)
 

@@ -141,7 +141,7 @@ def test_adapters_without_a_place_are_refused(llama):
 
 def test_lora_without_peft_says_what_to_install(llama, monkeypatch):
     monkeypatch.setitem(sys.modules, "peft", None)
-    with pytest.raises(ConfigError, match=r"llm.lora needs peft; .*pip install -e '\.\[lora\]'"):
+    with pytest.raises(ConfigError, match=r"llm.lora needs peft, .*pip install 'mmavlm\[lora\]'"):
         HFLanguageModel(llama, lora={})
 
 

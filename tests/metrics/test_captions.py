@@ -146,7 +146,7 @@ def test_without_java_the_published_scores_are_left_out_and_the_word_says_what_t
 def test_without_the_library_no_caption_is_scored_and_the_word_says_what_to_install(monkeypatch):
     monkeypatch.setattr(module, "library", lambda: None)
     assert score_captions(CAPTIONS, REFERENCES) == {}
-    assert "pip install -e '.[captions]'" in left_out()
+    assert "pip install 'mmavlm[captions]'" in left_out()
     with pytest.raises(ConfigError, match=r"stage\.monitor=val/cider_plain cannot be computed"):
         check_monitor("val/cider_plain")
 

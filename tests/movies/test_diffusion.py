@@ -72,7 +72,7 @@ def test_the_style_stands_before_every_prompt(images):
 
 def test_without_the_package_the_extra_is_named(monkeypatch, tmp_path):
     monkeypatch.setattr(diffusion, "find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r"pip install -e '\.\[diffusers\]'"):
+    with pytest.raises(ConfigError, match=r"pip install 'mmavlm\[diffusers\]'"):
         DiffusionImages(str(tmp_path))
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from mmavlm.explain import Explanation
+from mmavlm.interfaces import PatchGrid
 
 
 def explanation(frames=6, slots=3, stretches=3, **changes):
@@ -17,6 +18,8 @@ def explanation(frames=6, slots=3, stretches=3, **changes):
         "frames": np.random.default_rng(0).integers(0, 255, (frames, 48, 64, 3), np.uint8),
         "slots": torch.rand(slots, frames), "slot_attention": torch.rand(2, 4, slots),
         "frame_attention": torch.rand(2, 4, frames), "log_prob": -0.5,
+        "patch_attention": torch.rand(frames, 13).softmax(-1) / frames,
+        "patch_grid": PatchGrid(1, 3, 4), "change_when_grey": -1.5,
         "stretches": tuple(itertools.pairwise(edges)), "changes": torch.randn(stretches),
     }  # fmt: skip
     return Explanation(**{**settings, **changes})

@@ -8,20 +8,35 @@ from explanations import explanation
 from PIL import Image
 
 from mmavlm.errors import ConfigError
+from mmavlm.interfaces import PatchGrid
 from mmavlm.report import draw_explanation, save_explanation
-from mmavlm.report.explanation import frame_edges
+from mmavlm.report.explanation import frame_edges, picture
+from mmavlm.report.findings import findings
+from mmavlm.report.places import heat_map, looked_at
 
 
 def texts(svg):
     return {e.text.strip() for e in ElementTree.fromstring(svg).iter() if e.tag.endswith("text")}
 
 
-def test_a_picture_tells_question_answer_and_seconds_in_the_colours_of_the_page():
+def saved(explained, tmp_path):
+    """The texts of the picture as a file."""
+    save_explanation(explained, tmp_path / "why.svg")
+    return texts((tmp_path / "why.svg").read_text())
+
+
+def test_a_picture_in_a_file_tells_question_answer_and_what_was_found(tmp_path):
+    told = saved(explanation(change_when_grey=0.004), tmp_path)
+    assert {"what is the genre?", "time in the film (s)", "memory slot", "query token"} <= told
+    assert any("comedy (p = 0.607, truth: comedy)" in text for text in told)
+    assert any("Nearly the same without the film" in text for text in told)
+
+
+def test_a_picture_of_a_page_has_its_colours_and_leaves_words_to_the_page():
     svg = draw_explanation(explanation())
-    assert {"what is the genre?", "time in the film (s)", "memory slot", "query token"} <= texts(
-        svg
-    )
-    assert any("comedy (p = 0.607, truth: comedy)" in text for text in texts(svg))
+    assert {"time in the film (s)", "memory slot", "query token"} <= texts(svg)
+    assert not any("genre" in text or "comedy" in text for text in texts(svg))
+    assert "what is the genre?" in texts(draw_explanation(explanation(), title=True))
     assert "#010203" not in svg
     assert "currentColor" in svg
 
@@ -30,11 +45,91 @@ def test_equal_explanations_give_equal_pictures():
     assert draw_explanation(explanation()) == draw_explanation(explanation())
 
 
-def test_texts_of_a_picture_are_escaped():
+def test_texts_of_a_picture_are_escaped(tmp_path):
     evil = "<script>alert('x')</script> & $\\frac{1$"
-    svg = draw_explanation(explanation(prompt=evil, answer=evil, truth=evil))
-    assert "<script" not in svg
-    assert evil in texts(svg)
+    assert evil in saved(explanation(prompt=evil, answer=evil, truth=evil), tmp_path)
+    assert "<script" not in (tmp_path / "why.svg").read_text()
+
+
+@pytest.mark.parametrize(("changes", "reach"), [(0.008, 0.5), (0.3, 0.5), (2.0, 2.3)])
+def test_the_axis_of_changes_reaches_half_a_nat_or_to_the_largest(changes, reach):
+    explained = explanation(changes=changes * torch.tensor([1.0, -0.5, 0.2]))
+    (axes,) = [a for a in picture(explained).axes if "nats" in a.get_ylabel()]
+    assert axes.get_ylim() == pytest.approx((-reach, reach))
+
+
+def test_places_are_drawn_over_the_frames_of_the_most_looked_at_slots():
+    slots = torch.tensor([[1.0, 1, 0, 0, 0, 0], [0, 0, 1, 1, 0, 0], [0, 0, 0, 0, 1, 1]])
+    patches = torch.full((6, 13), 0.001)
+    patches[3, 1 + 4 * 2 + 1] = 0.6  # row 2, column 1 of the grid behind one class token
+    patches[0, 0] = 0.3
+    attention = torch.stack([patches[2 * s : 2 * s + 2].sum() for s in range(3)])
+    planted = replace(
+        explanation(),
+        slots=slots,
+        slot_attention=attention.expand(2, 4, 3),
+        patch_attention=patches,
+    )
+    assert [frame for _, frame in looked_at(planted)][:2] == [3, 0]
+    assert [slot for slot, _ in looked_at(planted)][:2] == [1, 0]
+    heat = heat_map(planted, 3)
+    assert heat.shape == (3, 4)
+    assert np.unravel_index(heat.argmax(), heat.shape) == (2, 1)
+    assert heat.max() == pytest.approx(0.6 * patches.numel())  # in shares of even attention
+    assert heat_map(planted, 0).max() < 1, "the class token lies nowhere in the picture"
+    assert any("slot 2" in text and "at 1.5 s" in text for text in _texts_of(planted))
+
+
+def test_even_attention_is_drawn_pale():
+    patches = torch.full((6, 13), 1 / 78)
+    figure = picture(explanation(patch_attention=patches))
+    heats = [
+        image for axes in figure.axes for image in axes.images if image.get_cmap().name == "heat"
+    ]
+    assert heats
+    assert all(float(image.norm(image.get_array()).max()) <= 0.25 + 1e-6 for image in heats)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"patch_grid": None}, "the encoder does not say how the 13 tokens"),
+        ({"frames": None}, "it read cached features"),
+    ],
+)
+def test_where_no_place_is_known_it_is_said_and_nothing_drawn(changes, said):
+    unknown = replace(explanation(), **changes)
+    assert any(said in sentence for sentence in findings(unknown))
+    assert not any("slot 1 (" in text or "× even" in text for text in _texts_of(unknown))
+
+
+def _texts_of(explained):
+    return texts(draw_explanation(explained))
+
+
+@pytest.mark.parametrize(
+    ("grey", "stretch", "said"),
+    [
+        (0.004, 0.008, ["Nearly the same without the film", "No stretch matters by itself"]),
+        (-0.0999, 0.2, ["Nearly the same without the film"]),
+        (-0.1001, 0.2, ["1.11 times less probable"]),
+        (1.5, 0.2, ["4.48 times more probable"]),
+        (None, 0.2, []),
+        (-1.5, 0.05, ["times less probable", "No stretch matters by itself"]),
+    ],
+)
+def test_the_film_is_said_to_matter_where_a_grey_one_gives_another_probability(grey, stretch, said):
+    changes = torch.tensor([0.0, -stretch, 0.01])
+    told = findings(
+        explanation(
+            change_when_grey=grey,
+            changes=changes,
+            patch_attention=torch.ones(6, 12),
+            patch_grid=PatchGrid(0, 3, 4),
+        )
+    )
+    assert len(told) == len(said)
+    assert all(part in sentence for part, sentence in zip(said, told, strict=True))
 
 
 @pytest.mark.parametrize(
@@ -58,7 +153,7 @@ def test_a_picture_is_drawn_of_what_there_is(changes):
 
 def test_a_single_picture_is_a_film_of_one_frame():
     one = explanation(frames=1, slots=1, stretches=1, changes=torch.zeros(0))
-    one = replace(one, stretches=())
+    one = replace(one, stretches=(), change_when_grey=None)
     assert "memory slot" in texts(draw_explanation(one))
 
 

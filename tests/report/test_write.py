@@ -1,5 +1,6 @@
 import base64
 import io
+import itertools
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -10,6 +11,7 @@ import torch
 from explanations import explanation
 from PIL import Image
 
+from mmavlm.metrics.headline import Score
 from mmavlm.report import Confusion, Curve, Report, SampleAnswer, Table, write_report
 
 EVIL = "<script>alert('x')</script> & \"y\" $\\frac{1$"
@@ -54,7 +56,8 @@ def sample(**changes):
 def full_report(text="text"):
     return Report(
         title=text,
-        summary={text: "61.0% (52.0% to 70.0%)"},
+        scores=[Score(f"{text}/top1", 0.61, 0.52, 0.70, 100, 0.25)],
+        facts={"command": text, text: text},
         curves=[Curve(f"{text} loss", [0, 1], [1.0, 0.5], text)],
         confusions=[Confusion(text, [text, "b"], torch.tensor([[3, 1, 0], [0, 0, 0]]))],
         samples=[sample(task=text, video_id=text, prompt=text, answers=[text, ""], truth=text)],
@@ -92,7 +95,7 @@ def test_the_page_fetches_nothing(tmp_path):
 
 
 def test_a_report_that_cannot_be_written_leaves_the_earlier_one(tmp_path, monkeypatch):
-    earlier = written(tmp_path, Report(title="earlier", summary={}))
+    earlier = written(tmp_path, Report(title="earlier"))
 
     def full_disk(self, text, encoding):
         self.write_bytes(text.encode(encoding)[:100])
@@ -101,12 +104,12 @@ def test_a_report_that_cannot_be_written_leaves_the_earlier_one(tmp_path, monkey
     with monkeypatch.context() as patched:
         patched.setattr("pathlib.Path.write_text", full_disk)
         with pytest.raises(OSError, match="No space left"):
-            write_report(tmp_path / "report.html", Report(title="later", summary={}))
+            write_report(tmp_path / "report.html", Report(title="later"))
     assert (tmp_path / "report.html").read_text(encoding="utf-8") == earlier
 
 
 def test_frames_come_back_out_of_the_page(tmp_path):
-    page = Page(written(tmp_path, Report(title="t", summary={}, samples=[sample()])))
+    page = Page(written(tmp_path, Report(title="t", samples=[sample()])))
     uris = [value for tag, name, value in page.attributes if (tag, name) == ("img", "src")]
     shades = []
     for uri in uris:
@@ -118,7 +121,7 @@ def test_frames_come_back_out_of_the_page(tmp_path):
 
 def test_large_frames_are_made_small(tmp_path):
     frame = np.zeros((720, 1280, 3), np.uint8)
-    page = Page(written(tmp_path, Report(title="t", summary={}, samples=[sample(frames=[frame])])))
+    page = Page(written(tmp_path, Report(title="t", samples=[sample(frames=[frame])])))
     (uri,) = [value for tag, name, value in page.attributes if (tag, name) == ("img", "src")]
     image = Image.open(io.BytesIO(base64.b64decode(uri.split(",", 1)[1])))
     assert image.size == (224, 126)
@@ -136,21 +139,21 @@ def test_an_answer_is_right_by_the_rule_it_is_measured_by(tmp_path, compare, ver
 )
 def test_the_verdict_compares_the_first_answer_as_the_metrics_do(tmp_path, answer, verdict):
     answered = sample(answers=[answer, "horror"])
-    page = Page(written(tmp_path, Report(title="t", summary={}, samples=[answered])))
+    page = Page(written(tmp_path, Report(title="t", samples=[answered])))
     assert [text for text in page.texts if text.startswith(("✓", "✗"))] == [verdict]
 
 
 def test_an_item_without_an_answer_gets_no_verdict(tmp_path):
     silent = sample(answers=[], probabilities=[], frames=[])
-    page = Page(written(tmp_path, Report(title="t", summary={}, samples=[silent])))
+    page = Page(written(tmp_path, Report(title="t", samples=[silent])))
     assert "horror" in page.texts
     assert not any("✓" in text or "✗" in text for text in page.texts)
 
 
 def test_the_headline_sets_number_and_interval_apart(tmp_path):
     page = Page(written(tmp_path, full_report()))
-    assert "61.0%" in page.texts
-    assert "52.0% to 70.0%" in page.texts
+    assert "61.0 %" in page.texts
+    assert "95 %: 52.0 to 70.0" in page.texts
 
 
 def test_a_confusion_shows_counts_recall_and_classes_without_items(tmp_path):
@@ -160,14 +163,14 @@ def test_a_confusion_shows_counts_recall_and_classes_without_items(tmp_path):
 
 
 def test_an_empty_report_is_a_page_with_its_title(tmp_path):
-    page = Page(written(tmp_path, Report(title="nothing yet", summary={})))
+    page = Page(written(tmp_path, Report(title="nothing yet")))
     assert "nothing yet" in page.texts
     assert "h2" not in page.tags
 
 
 def test_no_id_occurs_twice(tmp_path):
     curves = [Curve(name, [0, 1], [1.0, 0.5]) for name in ("loss", "lr")]
-    page = Page(written(tmp_path, Report(title="t", summary={}, curves=curves)))
+    page = Page(written(tmp_path, Report(title="t", curves=curves)))
     ids = [value for _, name, value in page.attributes if name == "id"]
     assert ids
     assert len(ids) == len(set(ids))
@@ -176,14 +179,14 @@ def test_no_id_occurs_twice(tmp_path):
 def test_curves_of_one_name_share_axes(tmp_path):
     curves = [Curve("loss", [0, 1], [1.0, 0.5], split) for split in ("train", "val")]
     curves.append(Curve("lr", [0, 1], [1.0, 0.5]))
-    page = Page(written(tmp_path, Report(title="t", summary={}, curves=curves)))
+    page = Page(written(tmp_path, Report(title="t", curves=curves)))
     assert page.tags.count("svg") == 2
 
 
 def test_details_and_settings_are_folded_under_the_main_curves(tmp_path):
-    names = {"loss": "train", "genre/top1": "val", "genre/top5": "val", "lr-AdamW": ""}
+    names = {"loss": "train", "genre/top1": "val", "stage 2: wait": "train", "lr-AdamW": ""}
     curves = [Curve(name, [0, 1], [1.0, 0.5], split) for name, split in names.items()]
-    html = written(tmp_path, Report(title="t", summary={}, curves=curves))
+    html = written(tmp_path, Report(title="t", curves=curves))
     assert "3 more curves" in Page(html).texts
     main, folded = html.split("<details>")
     assert main.count("<svg") == 1
@@ -216,3 +219,51 @@ def test_items_without_a_row_in_the_matrix_are_told_of(tmp_path):
     assert said not in written(tmp_path, report)
     short = Confusion("a", ["b"], torch.zeros(1, 2), left_out=7)
     assert f"7 {said}" in written(tmp_path, replace(report, confusions=[short]))
+
+
+def test_the_first_sentence_says_what_was_learnt_and_how_sure(tmp_path):
+    page = Page(
+        written(
+            tmp_path, Report(title="t", scores=[Score("genre/top1", 0.82, 0.761, 0.867, 200, 0.25)])
+        )
+    )
+    said = (
+        "\u2068Genre\u2069: 82.0 % of 200 test items right, 95 % interval 76.1 to 86.7; the most "
+        "common answer alone would give 25.0 %."
+    )
+    texts = [text for text in page.texts if text]
+    assert texts.index(said) == texts.index("t", 1) + 1, "right below the title"
+
+
+def test_what_a_name_means_is_told_beside_the_numbers(tmp_path):
+    shown = Report(title="t", scores=[Score("genre/rank_top1", 0.5, 0.4, 0.6, 100, 0.25)])
+    page = Page(written(tmp_path, shown))
+    assert "rank_top1" in page.texts
+    assert any(text.startswith("right answers, ranked. Ranked: the model") for text in page.texts)
+    (tip,) = [value for _, name, value in page.attributes if name == "title"]
+    assert "test/genre/rank_top1" in tip
+
+
+def test_wrong_answers_come_first_on_request_without_a_script(tmp_path):
+    both = [sample(), sample(video_id="other", answers=["comedy"], probabilities=[1.0])]
+    html = written(tmp_path, Report(title="t", samples=both))
+    page = Page(html)
+    assert ("input", "id", "wrong-first") in page.attributes
+    cards = [v for tag, name, v in page.attributes if (tag, name) == ("article", "class")]
+    assert cards == ["card sample", "card sample mistaken"]
+    assert "#wrong-first:checked ~ .samples .mistaken { order: -1; }" in html
+    alike = Page(written(tmp_path, Report(title="t", samples=both[:1])))
+    assert "input" not in alike.tags, "nothing to choose"
+
+
+def test_texts_from_right_to_left_turn_nothing_around_them(tmp_path):
+    hebrew = "סרט (1)"
+    html = written(tmp_path, full_report(hebrew))
+    body = html[html.index("<body") :]
+    parts = re.split(re.escape(hebrew), body)
+    for before, after in itertools.pairwise(parts):
+        opened = re.search(r"<(\w+)([^<>]*)>[^<>]*$", before)
+        in_attribute = before.rfind("<") > before.rfind(">")
+        # a label of a picture stands alone
+        isolated = opened and (opened[1] in ("bdi", "text") or " dir=" in opened[2])
+        assert in_attribute or isolated or before.endswith("\u2068"), (before[-80:], after[:20])

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import lightning as L
 from lightning.pytorch.trainer.states import TrainerFn
 from rich.console import Console
-from rich.table import Table
 from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
 
 from mmavlm.errors import ConfigError
 from mmavlm.interfaces import VideoItem
 from mmavlm.metrics.benchmarks import Benchmark
+from mmavlm.metrics.headline import every_score
+from mmavlm.metrics.table import score_table
 
 TEST = "test"
 
@@ -44,7 +45,8 @@ class BenchmarkScores(L.Callback):
         values = scores.compute()
         pl_module.log_dict({f"{TEST}/{name}": v for name, v in values.items()}, sync_dist=True)
         if values and trainer.is_global_zero:
-            Console().print(table_of(scores.name, values))
+            named = {name.removeprefix(f"{scores.name}/"): v for name, v in values.items()}
+            Console().print(score_table(scores.name, every_score(named)))
 
 
 class HallucinationProbe(L.Callback):
@@ -119,20 +121,6 @@ class HallucinationProbe(L.Callback):
             num_workers=loader.num_workers,
             collate_fn=loader.collate_fn,
         )
-
-
-def table_of(name: str, values: Mapping[str, float]) -> Table:
-    """A benchmark's numbers, a row each, with their 95 % intervals."""
-    table = Table("metric", "value", "95 % interval", title=name)
-    for key, value in values.items():
-        if key.endswith(("_low", "_high")):
-            continue
-        low, high = values.get(f"{key}_low"), values.get(f"{key}_high")
-        span = "" if low is None or high is None else f"{low:.3f} to {high:.3f}"
-        whole = key.endswith(("count", "items", "incomplete", "mentions", "parsed_of"))
-        shown = f"{value:.0f}" if whole else f"{value:.3f}"
-        table.add_row(key.removeprefix(f"{name}/"), shown, span)
-    return table
 
 
 def _take(scores: Benchmark, items: Sequence[VideoItem], answered: Any) -> None:

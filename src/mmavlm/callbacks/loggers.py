@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mmavlm.errors import ConfigError
+from mmavlm.extras import needs_extra
 
 # By the last part of `_target_`: the package a logger needs, which is also the extra's name.
 PACKAGES = {"WandbLogger": "wandb", "TensorBoardLogger": "tensorboard"}
@@ -25,10 +26,7 @@ def check_loggers(loggers: Mapping[str, Any]) -> None:
         if package is None:
             continue
         if importlib.util.find_spec(package) is None:
-            raise ConfigError(
-                f"logger={package} needs the package {package}, which is not installed: "
-                f"pip install -e '.[{package}]'"
-            )
+            raise ConfigError(needs_extra(f"logger={package}", package, package))
         if package == "wandb" and not _has_wandb_key():
             os.environ.setdefault("WANDB_MODE", "offline")
 

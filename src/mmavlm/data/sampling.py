@@ -113,7 +113,7 @@ def frame_times(
         raise VideoError(
             f"{source.path} lasts {duration_s:.3f} s, but item {item.item_id!r} goes on to "
             f"{times_s[-1]:g} s by the annotation's {key}={grid_frames}; get the whole film, or "
-            "correct the annotation's count (scripts/prepare.py --write-counts)"
+            "correct the annotation's count (scripts/prepare.py of the repository, --write-counts)"
         )
     return times_s
 

@@ -238,5 +238,5 @@ def _read_jpeg(folder: Path, number: int, to_tensor: ToTensor) -> Tensor:
 def _missing(path: Path, there: int) -> VideoError:
     return VideoError(
         f"{path} is missing; the folder holds {there} frames. Extract them again, or correct the "
-        "annotation's count (scripts/prepare.py --write-counts)"
+        "annotation's count (scripts/prepare.py of the repository, --write-counts)"
     )

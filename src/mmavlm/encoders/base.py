@@ -13,18 +13,21 @@ from typing_extensions import Self
 
 from mmavlm.compiling import compiled
 from mmavlm.errors import ConfigError
+from mmavlm.interfaces import PatchGrid
 
 
 class FrozenEncoder(nn.Module, ABC):
     """A visual encoder that never learns: no gradients, and eval mode whatever its parents do.
 
-    A subclass builds its modules, calls `freeze`, and writes `tokens`. At most `chunk_size` frames
+    A subclass builds its modules, calls `freeze`, and writes `tokens`; if they are patches it sets
+    `patch_grid`. At most `chunk_size` frames
     are encoded at a time, which bounds memory and changes no result. `mean` and `std` are those
     of the channels in the range 0–1. `compile_backend` (such as inductor) compiles the encoder.
     """
 
     mean: Tensor
     std: Tensor
+    patch_grid: PatchGrid | None = None
 
     def __init__(
         self,

@@ -12,6 +12,7 @@ from transformers import InstructBlipVisionConfig, InstructBlipVisionModel
 
 from mmavlm.encoders.base import FrozenEncoder
 from mmavlm.errors import CheckpointError, ConfigError
+from mmavlm.interfaces import PatchGrid
 from mmavlm.weights import PretrainedFolder, as_dtype, load_strict, require_kind
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -63,6 +64,7 @@ class InstructBlipEncoder(FrozenEncoder):
             chunk_size=chunk_size,
             compile_backend=compile_backend,
         )
+        self.patch_grid = PatchGrid(1, side, side)
         self._folder = folder
         with nullcontext() if folder is None else torch.device("meta"):
             model: Any = InstructBlipVisionModel(vision_config)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from mmavlm.encoders.base import FrozenEncoder
 from mmavlm.errors import CheckpointError, ConfigError, first_line
+from mmavlm.interfaces import PatchGrid
 from mmavlm.weights import as_dtype, load_strict
 
 
@@ -59,6 +60,7 @@ class TimmEncoder(FrozenEncoder):
             chunk_size=chunk_size,
             compile_backend=compile_backend,
         )
+        self.patch_grid = _grid(model, shape[1])
         self.model = model.to(weights_dtype)
         self.freeze()
 
@@ -137,3 +139,13 @@ def _shape_of_tokens(name: str, model: nn.Module, size: int) -> tuple[int, ...]:
             "choose a Vision Transformer, such as vit_base_patch16_clip_224.openai"
         )
     return tuple(tokens.shape)
+
+
+def _grid(model: nn.Module, num_tokens: int) -> PatchGrid | None:
+    """Where the patches stand behind class and register tokens, if timm says so and it fits."""
+    first = getattr(model, "num_prefix_tokens", 0)
+    size = getattr(getattr(model, "patch_embed", None), "grid_size", None)
+    if not isinstance(first, int) or not isinstance(size, tuple):
+        return None
+    grid = PatchGrid(first, *size)
+    return grid if grid.stop == num_tokens else None

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mmavlm.encoders.base import FrozenEncoder
 from mmavlm.errors import ConfigError
+from mmavlm.interfaces import PatchGrid
 
 
 class TinyEncoder(FrozenEncoder):
@@ -54,6 +55,7 @@ class TinyEncoder(FrozenEncoder):
             chunk_size=chunk_size,
             compile_backend=compile_backend,
         )
+        self.patch_grid = PatchGrid(0, side, side)
         self.patches = nn.Conv2d(3, width, patch_size, stride=patch_size)
         self.neighbours = nn.Conv2d(width, width, 3, padding=1, groups=width, bias=False)
         self.mixing = nn.Conv2d(width, width, 1)

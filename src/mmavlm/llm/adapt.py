@@ -11,6 +11,7 @@ import torch
 from transformers import BitsAndBytesConfig
 
 from mmavlm.errors import ConfigError
+from mmavlm.extras import needs_extra
 from mmavlm.llm.layout import Model
 
 Quantization = Literal["8bit", "4bit"]
@@ -36,7 +37,7 @@ def add_lora(model: Model, settings: LoraSettings) -> None:
         ConfigError: if peft is not installed, or has no place for adapters in this model.
     """
     if importlib.util.find_spec("peft") is None:
-        raise ConfigError("llm.lora needs peft; install it with: pip install -e '.[lora]'")
+        raise ConfigError(needs_extra("llm.lora", "peft", "lora"))
     from peft import LoraConfig
 
     targets = settings.target_modules
@@ -70,10 +71,8 @@ def quantization_config(kind: Quantization | None, dtype: torch.dtype) -> BitsAn
     if kind not in ("8bit", "4bit"):
         raise ConfigError(f"llm.quantization is {kind!r}; choose null, '8bit' or '4bit'")
     if any(importlib.util.find_spec(name) is None for name in ("bitsandbytes", "accelerate")):
-        raise ConfigError(
-            f"llm.quantization={kind} needs bitsandbytes and accelerate; install them with: "
-            "pip install -e '.[quant]'"
-        )
+        packages = "bitsandbytes and accelerate"
+        raise ConfigError(needs_extra(f"llm.quantization={kind}", packages, "quant"))
     if kind == "8bit":
         return BitsAndBytesConfig(load_in_8bit=True)
     return BitsAndBytesConfig(

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from mmavlm.metrics.resampling import Paired, paired_difference
     from mmavlm.metrics.rescoring import Kind, score_predictions
     from mmavlm.metrics.retrieval import RetrievalRecall, retrieval_recall
-    from mmavlm.metrics.rules import Compare, Rule, normalise_answer
+    from mmavlm.metrics.rules import Compare, Rule, is_right, normalise_answer
     from mmavlm.metrics.sah import SAHRatio
     from mmavlm.metrics.scoring import TaskScores
     from mmavlm.metrics.unparsed import UnparsedRate
@@ -66,6 +66,7 @@ __all__ = [
     "check_monitor",
     "check_rule",
     "compare_predictions",
+    "is_right",
     "left_out",
     "missing_rows",
     "normalise_answer",

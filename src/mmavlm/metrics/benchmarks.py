@@ -61,7 +61,7 @@ class Benchmark(nn.Module):
                 part.feed(part.metric, *map(list, zip(*taken, strict=True)))
 
     def compute(self) -> dict[str, float]:
-        """`<name>`, the headline, with its bounds, and `<name>/<part>/<value>` of every part.
+        """`<name>`, the headline, with bounds and count; `<name>/<part>/<value>` of every part.
 
         Every process must call it; parts that no process saw an item of are left out.
         """
@@ -71,8 +71,10 @@ class Benchmark(nn.Module):
             if any(told.get(name) for name in ("count", "incomplete", "parsed_of")):
                 values |= {f"{part.name}/{name}": value for name, value in told.items()}
         ends = [end for end in ("", "_low", "_high") if self.headline + end in values]
+        count = f"{self.headline.rpartition('/')[0]}/count"
         return {
             **{self.name + end: values[self.headline + end] for end in ends},
+            **({f"{self.name}_count": values[count]} if ends else {}),
             **{f"{self.name}/{name}": value for name, value in values.items()},
         }
 

@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from mmavlm.errors import ConfigError
+from mmavlm.extras import needs_extra
 from mmavlm.metrics import caption_statistics as coco
 from mmavlm.metrics.caption_statistics import Scored
 from mmavlm.metrics.caption_words import JavaError, java, library, plain_words, ptb_words
@@ -24,14 +25,13 @@ COUNTED = {"cider": coco.cider, "bleu4": coco.bleu4, "rouge_l": coco.rouge_l}
 PLAIN = {f"{name}_plain": score for name, score in COUNTED.items()}
 BY_JAVA = ("cider", "meteor", "bleu4", "rouge_l")
 CHOOSING = "cider_plain"  # the score that is there with and without Java
-INSTALL = "pip install -e '.[captions]'"
 INSTALL_JAVA = "install Java 8 or newer (such as apt install default-jre-headless)"
 
 
 def left_out() -> str | None:
     """What to install, where some scores of captions cannot be computed; None if all can."""
     if library() is None:
-        return f"no caption is scored, because pycocoevalcap is not installed: {INSTALL}"
+        return needs_extra("scoring captions", "pycocoevalcap", "captions")
     if java() is None:
         return (
             f"{', '.join(BY_JAVA)} are left out, because there is no `java` command: "

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 from mmavlm.errors import ConfigError, DataError
 from mmavlm.files import written_whole
 from mmavlm.interfaces import Answer
-from mmavlm.metrics.rules import Rule
+from mmavlm.metrics.rules import Rule, is_right
 
 if TYPE_CHECKING:
     from mmavlm.batch import VideoTextBatch
@@ -40,6 +40,12 @@ class Prediction:
     references: list[str]
     compare: Rule = "whole"
     said: list[str] = field(default_factory=list)
+
+    @property
+    def right(self) -> bool | None:
+        """Whether the best answer is right, a generated one before a ranked one; see `is_right`."""
+        answers = [answer.text for answer in self.answers or self.ranking]
+        return is_right(answers, self.truth, self.references, self.compare)
 
     @classmethod
     def of(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mmavlm.explain import Explanation
 from mmavlm.metrics import Rule
+from mmavlm.metrics.headline import Score
 
 
 @dataclass(frozen=True)
@@ -125,13 +126,14 @@ class Table:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """A whole report. `summary` holds the headline: name → number as text, e.g. "61% (52 to 70)".
+    """A whole report: what a test gave (`scores`, the first of each task first), and all the rest.
 
-    What stands in the brackets is set small, as the interval of what stands before them.
+    `facts` are what there is to know of the run (when, which command), name → text.
     """
 
     title: str
-    summary: Mapping[str, str]
+    scores: Sequence[Score] = ()
+    facts: Mapping[str, str] = field(default_factory=dict)
     curves: Sequence[Curve] = ()
     confusions: Sequence[Confusion] = ()
     samples: Sequence[SampleAnswer] = ()

@@ -20,23 +20,32 @@ from mmavlm.errors import ConfigError
 from mmavlm.explain import Explanation
 from mmavlm.files import write_whole
 from mmavlm.report.drawing import INK, as_svg, style
+from mmavlm.report.findings import findings
+from mmavlm.report.places import draw_places, drawable
 
 Numbers = NDArray[np.float64]
 
 WIDTH_IN = 9.0
 FRAMES_IN = 6.6  # what of it is left for the film's time, and so for frames side by side
 MOST_FRAMES = 9
-HEIGHTS_IN = {"frames": 0.75, "slots": 1.3, "attention": 1.3, "changes": 1.2}
+HEIGHTS_IN = {"frames": 0.75, "slots": 1.3, "attention": 1.3, "changes": 1.2, "places": 2.0}
+LINE_IN = 0.2  # of a title
+# The axis of changes reaches at least so far up and down, or differences of no weight would fill
+# it. Half a nat is a factor of 1.6, from an even choice to 62 in 100.
+LEAST_REACH_NATS = 0.5
 BLUE = (0.18, 0.44, 0.70)
 ORANGE = "#e07b39"
 # from nothing, so that the page's own colour is the ground
 SHADES = LinearSegmentedColormap.from_list("shades", [(*BLUE, 0.0), (*BLUE, 1.0)])
 
 
-def draw_explanation(explanation: Explanation) -> str:
-    """The picture as an svg element in the page's colours."""
+def draw_explanation(explanation: Explanation, *, title: bool = False) -> str:
+    """The picture as an svg element in the page's colours.
+
+    With `title` it has question, answer and what was found above it, which a page says itself.
+    """
     with style(f"{explanation.video_id} {explanation.prompt} {explanation.answer}"):
-        return as_svg(picture(explanation))
+        return as_svg(picture(explanation, _title(explanation) if title else ""))
 
 
 def save_explanation(explanation: Explanation, path: Path) -> None:
@@ -47,7 +56,7 @@ def save_explanation(explanation: Explanation, path: Path) -> None:
     """
     kind = path.suffix.removeprefix(".").lower()
     with style(path.stem):
-        figure, out = picture(explanation), io.BytesIO()
+        figure, out = picture(explanation, _title(explanation)), io.BytesIO()
         kinds = figure.canvas.get_supported_filetypes()
         if kind not in kinds:
             raise ConfigError(
@@ -57,40 +66,48 @@ def save_explanation(explanation: Explanation, path: Path) -> None:
     write_whole(path, out.getvalue())
 
 
-def picture(explanation: Explanation) -> Figure:
-    """Up to four drawings over one axis of time.
+def picture(explanation: Explanation, title: str = "") -> Figure:
+    """Up to four drawings over one axis of time, and below them some frames.
 
     From above: some frames; which of them each memory slot holds, and beside it how much it is
     attended to; the attention of each query token over the frames, the mean over layers; how the
-    answer's log-probability changes when a stretch of the film is hidden.
+    answer's log-probability changes when a stretch of the film is hidden; and where in the
+    picture the attention is, if that is known.
     """
     shown = {
         "frames": explanation.frames is not None,
         "slots": True,
         "attention": True,
         "changes": bool(explanation.stretches),
+        "places": drawable(explanation),
     }
     heights = {name: height for name, height in HEIGHTS_IN.items() if shown[name]}
-    figure = Figure(figsize=(WIDTH_IN, sum(heights.values()) + 2.0), layout="constrained")
+    lines = title.count("\n") + 1 if title else 0
+    size = WIDTH_IN, sum(heights.values()) + 1.6 + LINE_IN * lines
+    figure = Figure(figsize=size, layout="constrained")
+    if title:
+        figure.suptitle(title, x=0.01, ha="left", fontsize=10)
     grid = figure.add_gridspec(
         len(heights), 2, height_ratios=list(heights.values()), width_ratios=[7, 1]
     )
-    figure.suptitle(_title(explanation), x=0.01, ha="left", fontsize=10)
+    rows = {name: grid[number, :] for number, name in enumerate(heights)}
+    if drawable(explanation):
+        draw_places(rows.pop("places"), explanation)
     edges = frame_edges(explanation.times_s.double().numpy())
-    rows: dict[str, Axes] = {}
-    for number, name in enumerate(heights):
-        rows[name] = figure.add_subplot(grid[number, 0])
-        rows[name].set_xlim(edges[0], edges[-1])
-        rows[name].tick_params(labelbottom=number == len(heights) - 1)
+    over_time: dict[str, Axes] = {}
+    for number, name in enumerate(rows):
+        over_time[name] = axes = figure.add_subplot(grid[number, 0])
+        axes.set_xlim(edges[0], edges[-1])
+        axes.tick_params(labelbottom=number == len(rows) - 1)
+    axes.set_xlabel("time in the film (s)")
     if explanation.frames is not None:
-        _frames(rows["frames"], explanation.frames, explanation.times_s.double().numpy())
-    beside = figure.add_subplot(grid[list(heights).index("slots"), 1], sharey=rows["slots"])
-    _slots(rows["slots"], beside, explanation, edges)
-    scale = figure.add_subplot(grid[list(heights).index("attention"), 1])
-    _attention(rows["attention"], scale, explanation, edges)
+        _frames(over_time["frames"], explanation.frames, explanation.times_s.double().numpy())
+    beside = figure.add_subplot(grid[list(rows).index("slots"), 1], sharey=over_time["slots"])
+    _slots(over_time["slots"], beside, explanation, edges)
+    scale = figure.add_subplot(grid[list(rows).index("attention"), 1])
+    _attention(over_time["attention"], scale, explanation, edges)
     if explanation.stretches:
-        _changes(rows["changes"], explanation, edges)
-    rows[list(heights)[-1]].set_xlabel("time in the film (s)")
+        _changes(over_time["changes"], explanation, edges)
     return figure
 
 
@@ -110,7 +127,9 @@ def _title(explanation: Explanation) -> str:
     probability = f"p = {math.exp(explanation.log_prob):.3g}"
     truth = f", truth: {explanation.truth}" if explanation.truth else ""
     lines = (explanation.prompt, f"→ {explanation.answer} ({probability}{truth})")
-    return "\n".join(textwrap.shorten(line, 110, placeholder=" …") for line in lines)
+    shortened = [textwrap.shorten(line, 110, placeholder=" …") for line in lines]
+    found = [textwrap.fill(sentence, 110) for sentence in findings(explanation)]
+    return "\n".join([*shortened, *found])
 
 
 def _heading(axes: Axes, text: str) -> None:
@@ -174,7 +193,8 @@ def _changes(axes: Axes, explanation: Explanation, edges: Numbers) -> None:
     gap = 0.004 * (edges[-1] - edges[0])
     axes.bar(left + gap, changes, right - left - 2 * gap, align="edge", color=colours)
     axes.axhline(0, color=INK, linewidth=0.8)
-    axes.margins(y=0.15)
+    reach = max(LEAST_REACH_NATS, 1.15 * float(np.abs(changes).max()))
+    axes.set_ylim(-reach, reach)
     axes.yaxis.set_major_locator(MaxNLocator(4))
     axes.set_ylabel("Δ log p (nats)")
     _heading(axes, "What hiding a stretch does to the answer (down: the stretch speaks for it)")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,11 +15,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 from PIL import Image
 
-from mmavlm.metrics import normalise_answer
+from mmavlm.metrics import is_right
 from mmavlm.report.contents import Confusion, Curve, Report, SampleAnswer
 from mmavlm.report.curves import draw
 from mmavlm.report.explanation import draw_explanation
+from mmavlm.report.findings import findings
+from mmavlm.report.lead import against_guess, label, lead
 
+ASIDE = {"wait"}  # of how the machine fares, not of what is learnt
 FRAME_SIZE = 224  # longest side in pixels of a frame in the page
 
 
@@ -34,21 +38,20 @@ def write_report(path: Path, report: Report) -> None:
     plots, more_plots = _plots(report.curves)
     page = environment.get_template("report.html.j2").render(
         report=report,
-        headline=[(name, *_split_interval(text)) for name, text in report.summary.items()],
+        lead=lead(report.scores),
+        tiles=[(score, label(score), against_guess(score)) for score in report.scores],
+        glossary={score.kind: score.meaning for score in report.scores},
         plots=plots,
         more_plots=more_plots,
         confusions=[_heat_map(confusion) for confusion in report.confusions],
         samples=[_film_strip(sample) for sample in report.samples],
-        explanations=[(e, draw_explanation(e)) for e in report.explanations],
+        explanations=[
+            (e, draw_explanation(e), math.exp(e.log_prob), findings(e)) for e in report.explanations
+        ],
     )
     partial = path.with_name(path.name + ".partial")
     partial.write_text(page, encoding="utf-8")
     os.replace(partial, path)
-
-
-def _split_interval(text: str) -> tuple[str, str]:
-    number, _, interval = text.partition(" (")
-    return number, interval.removesuffix(")")
 
 
 def _plots(curves: Sequence[Curve]) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
@@ -59,7 +62,8 @@ def _plots(curves: Sequence[Curve]) -> tuple[list[tuple[str, str]], list[tuple[s
     first: list[tuple[str, str]] = []
     rest: list[tuple[str, str]] = []
     for name, group in by_name.items():
-        shown = "/" not in name and any(curve.split for curve in group)
+        measured = name.rpartition(" ")[2]
+        shown = "/" not in name and measured not in ASIDE and any(curve.split for curve in group)
         (first if shown else rest).append((name, draw(group)))
     return first, rest
 
@@ -84,19 +88,10 @@ def _heat_map(confusion: Confusion) -> dict[str, Any]:
 def _film_strip(sample: SampleAnswer) -> dict[str, Any]:
     return {
         "sample": sample,
-        "right": _right(sample),
+        "right": is_right(sample.answers, sample.truth, sample.references, sample.compare),
         "answers": list(zip(sample.answers, sample.probabilities, strict=True)),
         "frames": [_data_uri(frame) for frame in sample.frames],
     }
-
-
-def _right(sample: SampleAnswer) -> bool | None:
-    """Whether the best answer is right; None for captions, which are better or worse."""
-    if sample.compare == "caption":
-        return None
-    first = sample.answers[0] if sample.answers else ""
-    right = map(normalise_answer, (sample.truth, *sample.references))
-    return normalise_answer(first, sample.compare) in right
 
 
 def _data_uri(frame: NDArray[np.uint8]) -> str:

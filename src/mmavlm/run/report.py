@@ -12,14 +12,19 @@ from omegaconf import OmegaConf
 from mmavlm.callbacks import ExplainAnswers
 from mmavlm.explain import Explanation
 from mmavlm.metrics import Prediction
-from mmavlm.metrics.captions import BY_JAVA, PLAIN
 from mmavlm.metrics.confusion import confusion, unlike
+from mmavlm.metrics.headline import headline
+from mmavlm.metrics.words import meaning
+from mmavlm.redaction import redacted
 from mmavlm.report import Confusion, Curve, Report, SampleAnswer, Table, read_csv_curves
+from mmavlm.run.facts import facts
 from mmavlm.stages import FineTune
 from mmavlm.stages.predictions import PredictionLog
 
 if TYPE_CHECKING:
     from mmavlm.run.run import Run
+
+STAGES = {"SemanticAlignment": "stage 1", "FineTune": "stage 2"}
 
 
 def describe(run: Run, earlier: Sequence[Run]) -> Report:
@@ -27,42 +32,22 @@ def describe(run: Run, earlier: Sequence[Run]) -> Report:
     stage = run.stage
     log = stage.predictions if isinstance(stage, FineTune) else PredictionLog()
     classes = stage.classes if isinstance(stage, FineTune) else {}
+    rows = list(log.rows.values())
     return Report(
         title=" · ".join(str(o) for o in run.stage.run["overrides"] if "experiment=" in str(o))
         or "mmavlm",
-        summary=headline(run.metrics),
+        scores=[
+            *headline(run.metrics, rows),
+            *(score for part in earlier for score in headline(part.metrics)),
+        ],
+        facts=facts(run, earlier),
         curves=[curve for part in (*earlier, run) for curve in curves(part)],
-        confusions=confusions(list(log.rows.values()), classes),
+        confusions=confusions(rows, classes),
         samples=samples(log),
         explanations=explanations(run),
         tables=[metrics_table(part) for part in (*earlier, run)],
-        config_yaml=OmegaConf.to_yaml(run.config, resolve=True),
+        config_yaml=OmegaConf.to_yaml(redacted(OmegaConf.to_container(run.config, resolve=True))),
     )
-
-
-def headline(metrics: Mapping[str, float]) -> dict[str, str]:
-    """The few test numbers a reader looks for first, with their intervals.
-
-    Accuracies are shares; scores of captions are shown times 100, as they are published.
-    """
-    shown = {}
-    published = any(name.endswith("/cider") for name in metrics)
-    captions = tuple(f"/{score}" for score in (BY_JAVA if published else PLAIN))
-    for name, value in metrics.items():
-        if not name.startswith("test/"):
-            continue
-        label = name.removeprefix("test/")
-        low, high = (metrics.get(f"{name}_{end}", math.nan) for end in ("low", "high"))
-        bounded = low <= high
-        benchmark = "/" not in label and bounded
-        if benchmark or label.endswith(("/top1", "/top5", "/rank_top1", "/video_top1")):
-            shown[label] = f"{value:.1%}" + (f" ({low:.1%} to {high:.1%})" if bounded else "")
-        elif bounded and label.endswith(captions):
-            shown[label] = f"{100 * value:.1f} ({100 * low:.1f} to {100 * high:.1f})"
-        elif label.endswith(("joint/v2t_r1", "joint/t2v_r1")):
-            chance = metrics.get(name.rsplit("/", 1)[0] + "/chance_r1")
-            shown[label] = f"{value:.1%}" + (f" (chance {chance:.1%})" if chance else "")
-    return shown
 
 
 def curves(run: Run) -> list[Curve]:
@@ -74,7 +59,7 @@ def curves(run: Run) -> list[Curve]:
     path = run.folder / "csv" / "metrics.csv"
     if not path.is_file():
         return []
-    found = read_csv_curves(path, prefix=f"{run.stage.run['stage']} ")
+    found = read_csv_curves(path, prefix=f"{stage_name(run)}:")
     return [
         curve
         for curve in found
@@ -129,7 +114,24 @@ def explanations(run: Run) -> list[Explanation]:
 
 def metrics_table(run: Run) -> Table:
     """Every metric of a run, a row each."""
-    rows = [[name, f"{value:.4g}"] for name, value in sorted(run.metrics.items())]
-    return Table(
-        title=f"Metrics of {run.stage.run['stage']}", columns=["metric", "value"], rows=rows
-    )
+    rows = [
+        [name, f"{value:.4g}", _words(name, run.metrics)]
+        for name, value in sorted(run.metrics.items())
+    ]
+    columns = ["metric", "value", "in words"]
+    return Table(title=f"Every number of {stage_name(run)}", columns=columns, rows=rows)
+
+
+def stage_name(run: Run) -> str:
+    """How a page calls the stage of a run."""
+    kind = str(run.stage.run["stage"])
+    return STAGES.get(kind, kind)
+
+
+def _words(name: str, metrics: Mapping[str, float]) -> str:
+    last = name.rpartition("/")[2]
+    for end, words in (("_low", "lower"), ("_high", "upper")):
+        if name.removesuffix(end) in metrics and name.endswith(end):
+            return f"{words} bound of the 95 % interval of {last.removesuffix(end)}"
+    known = meaning(name)
+    return known.short if known.long else ""

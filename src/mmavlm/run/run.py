@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_class, instantiate
 from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig, OmegaConf, open_dict
+from rich.console import Console
 from torch import nn
 
 from mmavlm.allocation import allocation_limit
@@ -26,6 +29,8 @@ from mmavlm.data.mix import MixedDataModule
 from mmavlm.data.readers.annotations import SPLITS
 from mmavlm.errors import CheckpointError, ConfigError
 from mmavlm.given_files import AUTO
+from mmavlm.metrics.headline import headline
+from mmavlm.metrics.table import score_table
 from mmavlm.metrics_file import write_metrics, write_text
 from mmavlm.report import write_report
 from mmavlm.run.features import build_encoder, take_features
@@ -63,6 +68,8 @@ class Run:
         check_loggers(config.logger)
         seed_given("", config.seed)
         self.config = config
+        self.started_s = time.monotonic()
+        self.resumed = False
         self.folder = Path(config.paths.run)
         leave_mix(config)
         L.seed_everything(config.seed, workers=True, verbose=False)
@@ -78,6 +85,7 @@ class Run:
         """Train, from another stage's or this run's own checkpoint if given, then test."""
         config = self.config
         path, step = checkpoint_to_resume(config) or (None, 0)
+        self.resumed = path is not None
         if path is not None:
             go_on_logging(self.trainer, step)
         elif config.init.alignment is not None:
@@ -137,7 +145,33 @@ class Run:
         write_report(self.folder / "report.html", describe(self, earlier))
         # last, since it says that all the rest is there (see `run.resume.is_finished`)
         write_text(self.folder / "config.yaml", OmegaConf.to_yaml(self.config, resolve=True))
+
+    def tell(self) -> None:
+        """Print the test's scores and, last, where the report lies (first process only)."""
+        if not self.trainer.is_global_zero:
+            return
+        predictions = getattr(self.stage, "predictions", None)
+        rows = [] if predictions is None else list(predictions.rows.values())
+        if scores := headline(self.metrics, rows):
+            Console().print(score_table(f"{self.folder}, test", scores))
         log.info("report: %s", self.folder / "report.html")
+
+    @property
+    def duration_s(self) -> float:
+        """How long ago this run was begun, by this process."""
+        return time.monotonic() - self.started_s
+
+    @property
+    def job(self) -> str:
+        """The command that made this run: train, evaluate."""
+        return HydraConfig.get().job.name if HydraConfig.initialized() else "train"
+
+    @property
+    def command_line(self) -> list[str]:
+        """The settings it was given, those of Hydra's own among them."""
+        own = HydraConfig.get().overrides.hydra if HydraConfig.initialized() else []
+        shown = [o for o in own if o.startswith("hydra.run.") or o.startswith("hydra.sweep.")]
+        return [*map(str, self.stage.run["overrides"]), *shown]
 
     @property
     def best_checkpoint(self) -> Path | None:

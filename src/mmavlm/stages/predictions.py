@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,16 +13,21 @@ from numpy.typing import NDArray
 from mmavlm.batch import VideoTextBatch
 from mmavlm.metrics import Prediction, write_predictions
 
-SAMPLE_ITEMS = 12
+SAMPLE_ITEMS = 4  # of each task, and so many more that were answered wrong
+MOST_ITEMS = 32
 SAMPLE_FRAMES = 6
 
 
 class PredictionLog:
-    """All predictions of a test, and the frames of the first few items of each task."""
+    """All predictions of a test, and the frames of a few items of each task.
+
+    These are the first ones, and the first that were answered wrong beside them.
+    """
 
     def __init__(self) -> None:
         self.rows: dict[str, Prediction] = {}
         self.frames: dict[str, list[NDArray[np.uint8]]] = {}
+        self._kept: Counter[tuple[str, bool]] = Counter()  # by task, and whether first or wrong
 
     def extend(self, predictions: Iterable[Prediction], batch: VideoTextBatch) -> None:
         """Add predictions, one for each row of `batch`; an item seen before is not added again."""
@@ -29,10 +35,20 @@ class PredictionLog:
             if prediction.item_id in self.rows:
                 continue
             self.rows[prediction.item_id] = prediction
-            if batch.frames is not None and len(self.frames) < SAMPLE_ITEMS:
+            if batch.frames is not None and self._is_sample(prediction):
                 self.frames[prediction.item_id] = _thumbnails(
                     batch.frames[row], batch.frame_mask[row]
                 )
+
+    def _is_sample(self, prediction: Prediction) -> bool:
+        """Whether one more item of this kind is to be looked at; if so it is counted."""
+        for is_first in (True, False):
+            kind = prediction.task, is_first
+            wanted = is_first or prediction.right is False
+            if wanted and self._kept[kind] < SAMPLE_ITEMS and len(self.frames) < MOST_ITEMS:
+                self._kept[kind] += 1
+                return True
+        return False
 
     def gather(self) -> None:
         """Bring the rows of all processes together; every process then holds all of them."""

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from mmavlm.errors import ConfigError
+from mmavlm.extras import needs_extra
 from mmavlm.movies.frames import FrameSpec, Picture
 from mmavlm.movies.vocabulary import Style
 
@@ -52,8 +53,8 @@ class DiffusionImages:
     ) -> None:
         if find_spec("diffusers") is None:
             raise ConfigError(
-                "image=diffusers needs the package diffusers: pip install -e '.[diffusers]'; "
-                "image=procedural draws without it"
+                needs_extra("image=diffusers", "diffusers", "diffusers")
+                + "; image=procedural draws without it"
             )
         if not (Path(folder) / "model_index.json").is_file():
             raise ConfigError(f"image_model={folder} holds no model_index.json of a pipeline")

@@ -1,0 +1,63 @@
+"""What an explanation says, in sentences, and what it cannot say."""
+
+from __future__ import annotations
+
+import math
+
+from mmavlm.explain import Explanation
+
+# A change in log-probability below this is told as none: it changes the probability by a tenth.
+SAME_NATS = 0.1
+
+
+def findings(explanation: Explanation) -> list[str]:
+    """Sentences about whether the film matters to the answer, and where the model looked.
+
+    "Nearly the same" is said of changes below `SAME_NATS` alone.
+    """
+    return [*_of_film(explanation), *_of_places(explanation)]
+
+
+def _of_film(explanation: Explanation) -> list[str]:
+    if not explanation.stretches:
+        return []
+    change = explanation.change_when_grey
+    largest = float(explanation.changes.abs().max())
+    sentences = []
+    if change is not None:
+        nats = f"{change:+.3f} nats".replace("-", "−")
+        if abs(change) < SAME_NATS:
+            sentences.append(
+                f"Nearly the same without the film: with every frame grey the answer's "
+                f"log-probability changes by {nats}. It does not rest on what this film shows."
+            )
+        else:
+            way = "less" if change < 0 else "more"
+            times = math.exp(min(abs(change), 700))
+            sentences.append(
+                f"With every frame grey the answer is {times:.3g} times {way} probable ({nats})."
+            )
+    if largest < SAME_NATS:
+        sentences.append(
+            f"No stretch matters by itself: hiding one changes the log-probability by "
+            f"{largest:.3f} nats at most."
+        )
+    return sentences
+
+
+def _of_places(explanation: Explanation) -> list[str]:
+    grid, tokens = explanation.patch_grid, explanation.patch_attention.shape[1]
+    if explanation.frames is None:
+        return [
+            "Where in the picture the model looked is not drawn: it read cached features, so there "
+            "are no frames to draw on."
+        ]
+    if grid is None:
+        return [
+            "Where in the picture the model looked is not drawn: the encoder does not say how the "
+            f"{tokens} tokens of a frame lie in it."
+        ]
+    placed = float(explanation.patch_attention[:, grid.first : grid.stop].sum())
+    if grid.stop - grid.first == tokens:
+        return []
+    return [f"{1 - placed:.0%} of the attention is on tokens of no place, such as a class token."]

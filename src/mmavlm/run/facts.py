@@ -1,0 +1,57 @@
+"""When, how long, by which command and from which code a run was made."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from mmavlm.redaction import redacted_argument
+
+if TYPE_CHECKING:
+    from mmavlm.run.run import Run
+
+GIT_TIMEOUT_S = 5
+
+
+def facts(run: Run, earlier: Sequence[Run] = ()) -> dict[str, str]:
+    """What a report tells of a run and of those before it; the command is without secrets."""
+    command = ["python", "-m", f"mmavlm.{run.job}", *map(redacted_argument, run.command_line)]
+    since = " since it was resumed" if run.resumed else ""
+    told = {
+        "written": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
+        "took": shown_duration(max(r.duration_s for r in (run, *earlier))) + since,
+        "command": shlex.join(command),
+        "seed": str(run.config.seed),
+        "commit": commit(Path.cwd()),
+        "mmavlm": version("mmavlm"),
+        "torch": f"{torch.__version__}, Python {platform.python_version()}, {sys.platform}",
+    }
+    return {name: text for name, text in told.items() if text}
+
+
+def shown_duration(seconds: float) -> str:
+    """Seconds as 42 s, 3 min 5 s, 2 h 7 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def commit(folder: Path) -> str:
+    """The commit of the git repository a folder lies in, with + if files were changed, or ""."""
+    git = ["git", "-C", str(folder), "describe", "--always", "--dirty=+", "--exclude=*"]
+    try:
+        found = subprocess.run(git, capture_output=True, text=True, timeout=GIT_TIMEOUT_S)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""  # no git, or a repository too large to be asked
+    return found.stdout.strip() if found.returncode == 0 else ""
