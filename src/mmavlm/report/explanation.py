@@ -92,7 +92,7 @@ def picture(explanation: Explanation, title: str = "") -> Figure:
     )
     rows = {name: grid[number, :] for number, name in enumerate(heights)}
     if drawable(explanation):
-        draw_places(rows.pop("places"), explanation)
+        draw_places(figure, rows.pop("places"), explanation)
     edges = frame_edges(explanation.times_s.double().numpy())
     over_time: dict[str, Axes] = {}
     for number, name in enumerate(rows):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
 from numpy.typing import NDArray
 from PIL import Image
@@ -50,7 +51,7 @@ def heat_map(explanation: Explanation, frame: int) -> NDArray[np.float64]:
     return patches * attention.size
 
 
-def draw_places(row: SubplotSpec, explanation: Explanation) -> None:
+def draw_places(figure: Figure, row: SubplotSpec, explanation: Explanation) -> None:
     """The frames of the most looked-at slots side by side, with the attention laid over them."""
     assert explanation.frames is not None  # see `drawable`
     shown = looked_at(explanation)
@@ -58,7 +59,6 @@ def draw_places(row: SubplotSpec, explanation: Explanation) -> None:
     peak = max(LEAST_PEAK, *(float(heat.max()) for heat in maps))
     share = explanation.slot_attention.mean(dim=(0, 1)).tolist()
     grid = row.subgridspec(1, MOST_PLACES + 1, width_ratios=[*[1] * MOST_PLACES, 0.06])
-    figure = row.get_gridspec().figure
     for column, (slot, frame) in enumerate(shown):
         axes = figure.add_subplot(grid[0, column])
         picture = Image.fromarray(explanation.frames[frame]).convert("L")
