@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from mmavlm.data.broken import BrokenBudget
 from mmavlm.data.dataset import VideoDataset, refuse_augmentation
@@ -21,14 +21,6 @@ from mmavlm.metrics import normalise_answer
 from mmavlm.settings import above_zero, at_least, shares, whole_at_least
 
 log = logging.getLogger(__name__)
-
-
-@runtime_checkable
-class TellsSkipped(Protocol):
-    """A reader that leaves out entries it cannot use, and tells of them."""
-
-    def skipped(self, root: Path, split: str, task: str | Sequence[str] | None) -> dict[str, str]:
-        """Entry → reason, for those of a split that were left out."""
 
 
 class VideoDataModule(SplitLoaders):

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from mmavlm.data.readers.annotations import listed, read_rows
 from mmavlm.data.readers.benchmark import QUESTION, BenchmarkReader, yes_or_no
 from mmavlm.data.readers.json_files import require
 from mmavlm.data.readers.rows import Row
+from mmavlm.data.readers.values import absent
 from mmavlm.data.sources import film_at
+from mmavlm.errors import DataError
 from mmavlm.interfaces import VideoItem
 from mmavlm.metrics.benchmarks import Benchmark, elv_halluc
 from mmavlm.metrics.sah import KINDS
@@ -56,14 +60,14 @@ class ELVHallucReader(BenchmarkReader):
             triplet = rows[start : start + len(KINDS)]
             self._check_film(triplet)
             for row in triplet:
-                aspect = "_".join(str(row.values.get("aspect", "")).split())
-                if not tasks or aspect in tasks:
+                aspect = _aspect(row)
+                if not tasks or aspect in (*tasks, ""):
                     values = {**row.values, "triplet": f"triplet {number}"}
-                    yield aspect, Row(row.path, row.place, values)
+                    yield aspect, replace(row, values=values)
 
     def items(self, root: Path, task: str, row: Row) -> list[VideoItem]:
         """The question of a row."""
-        row.need("aspect")
+        row.text("aspect")
         kind = row.text("caption_type")
         if kind not in KINDS:
             raise row.error(f"'caption_type' must be one of {', '.join(KINDS)}, got {kind!r}")
@@ -88,8 +92,11 @@ class ELVHallucReader(BenchmarkReader):
 
     def _check_film(self, triplet: Sequence[Row]) -> None:
         """Refuse rows about several films: where a row is lost all triplets behind it are wrong."""
-        named = (self._present(row, self.video_key) for row in triplet)
-        films = {str(row.values[key]) for row, key in zip(triplet, named, strict=True) if key}
+        films: set[str] = set()
+        for row in triplet:
+            if key := self._present(row, self.video_key):
+                with suppress(DataError):  # told where the row is read
+                    films.add(row.text(key))
         if len(films) > 1:
             raise triplet[0].error(
                 f"three rows from here on are a triplet, but are about {', '.join(sorted(films))}; "
@@ -98,7 +105,7 @@ class ELVHallucReader(BenchmarkReader):
 
     @staticmethod
     def _present(row: Row, keys: Sequence[str]) -> str | None:
-        return next((key for key in keys if row.values.get(key)), None)
+        return next((key for key in keys if not absent(row.values.get(key))), None)
 
     def _key(self, row: Row, keys: Sequence[str], setting: str) -> str:
         if key := self._present(row, keys):
@@ -108,3 +115,10 @@ class ELVHallucReader(BenchmarkReader):
             f"none of the keys {', '.join(keys)} is there; the row has {there}. Name the right one "
             f"with data.reader.{setting}=[…]"
         )
+
+
+def _aspect(row: Row) -> str:
+    """The aspect of a row as a task, "" if it names none, which is told where the row is read."""
+    with suppress(DataError):
+        return "_".join(row.text("aspect").split())
+    return ""
