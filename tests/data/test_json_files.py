@@ -88,7 +88,9 @@ def test_an_object_without_the_list_asked_for_is_refused(tmp_path):
 def test_a_file_that_is_not_utf_8_is_refused(tmp_path):
     path = tmp_path / "a.json"
     path.write_bytes(b'{"a": "\xff"}')
-    with pytest.raises(DataError, match=r"a\.json cannot be read: 'utf-8' codec .* save it as UTF-8"):
+    with pytest.raises(
+        DataError, match=r"a\.json cannot be read: 'utf-8' codec .* save it as UTF-8"
+    ):
         list(entries(path))
 
 

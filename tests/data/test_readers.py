@@ -288,7 +288,9 @@ def test_an_end_before_the_start_is_named(tmp_path):
 
 def test_an_annotation_of_another_kind_is_named(tmp_path):
     (tmp_path / "rows.txt").touch()
-    with pytest.raises(DataError, match=r"rows\.txt is neither \.jsonl, \.csv, \.tsv nor \.json; write"):
+    with pytest.raises(
+        DataError, match=r"rows\.txt is neither \.jsonl, \.csv, \.tsv nor \.json; write"
+    ):
         OwnReader(train="rows.txt")(tmp_path, "train", None)
 
 

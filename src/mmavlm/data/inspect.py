@@ -90,7 +90,8 @@ class Inspection:
             for line in split.skipped_lines():
                 console.print(f"{name}: {line}", markup=False, soft_wrap=True)
             if split.problem and split.problem not in split.skipped.values():
-                console.print(f"{name}: {split.problem}", markup=False, soft_wrap=True, style="red")
+                first = split.problem.partition(":\n")[0]  # the rows are listed above
+                console.print(f"{name}: {first}", markup=False, soft_wrap=True, style="red")
             for video, reason in split.broken.items():
                 console.print(
                     f"{name}: broken {video}: {reason}", markup=False, soft_wrap=True, style="red"
@@ -129,11 +130,11 @@ def inspect(
 
     Raises:
         ConfigError: if the root is no folder or a task is unknown.
-        DataError: if no split at all can be read.
+        DataError: if no split has any entry, be it a broken one.
     """
     root = require_root(Path(root))
     found = {split: _inspect_split(reader, root, split, task, decode) for split in splits}
-    if all(split.problem for split in found.values()):
+    if not any(split.items or split.skipped for split in found.values()):
         raise DataError(next(split.problem for split in found.values() if split.problem))
     tasks = listed(task)
     return Inspection(str(root), tasks, found)

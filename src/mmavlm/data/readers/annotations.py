@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain, islice
 from pathlib import Path
 
 from typing_extensions import TypedDict
@@ -107,13 +108,11 @@ class SplitFiles:
         """
         path = self.path(root, split)
         others: Counter[str] = Counter()
-        checked = found = False
-        for row in read_rows(path):
-            if self.keys and row.broken is None:
-                row = replace(row, values={self.keys.get(k, k): v for k, v in row.values.items()})
-            if not checked and row.broken is None:
-                refuse_other_files(row, self.layout)
-                checked = True
+        found = False
+        rows = map(self._renamed, read_rows(path)) if self.keys else read_rows(path)
+        head = list(islice(rows, 2))
+        refuse_other_files(head, self.layout)
+        for row in chain(head, rows):
             if absent(value := row.values.get("split")) or (of := split_of(value)) == split:
                 found = True
                 yield row
@@ -131,6 +130,9 @@ class SplitFiles:
                 if there
                 else f"{path} holds no rows"
             )
+
+    def _renamed(self, row: Row) -> Row:
+        return replace(row, values={self.keys.get(k, k): v for k, v in row.values.items()})
 
     def path(self, root: Path, split: str) -> Path:
         """The file of a split.
@@ -158,7 +160,10 @@ def read_rows(path: Path) -> Iterator[Row]:
     """
     readers = {".jsonl": _lines, ".csv": table_rows, ".tsv": table_rows, ".json": _of_one_value}
     if path.suffix.lower() not in readers:
-        raise DataError(f"{path} is neither {', '.join(SUFFIXES[:-1])} nor {SUFFIXES[-1]}; write one JSON object a line")
+        raise DataError(
+            f"{path} is neither {', '.join(SUFFIXES[:-1])} nor {SUFFIXES[-1]}; "
+            "write one JSON object a line"
+        )
     encoding = json_files.encoding_of(path)
     try:
         # a byte that is no UTF-8 becomes a sign that no text may hold, and is refused by its key

@@ -58,7 +58,7 @@ class CaptionReader(StrictReader):
         video = row.text("video")
         start_s, end_s = row.stretch_s()
         caption = row.words("caption", self.max_words)
-        with row.placed():
+        with row.placed("video"):
             film = source(video)
         return VideoItem(
             item_id=row.name("id", f"{video}, {row.place}"),
@@ -80,9 +80,10 @@ class WebVidReader(SkippingReader):
         self,
         folder: str = ".",
         max_words: int = 50,
+        keys: Mapping[str, str] | None = None,
         **named: Unpack[SplitNames],
     ) -> None:
-        self.files = SplitFiles(folder, WEBVID, **named)
+        self.files = SplitFiles(folder, WEBVID, keys=keys, **named)
         self.max_words = max_words
 
     def classes(self, root: Path, task: str | Sequence[str] | None) -> dict[str, list[str]]:
@@ -110,7 +111,7 @@ class WebVidReader(SkippingReader):
         return VideoItem(
             item_id=video_id,
             video_id=video_id,
-            source=film_at(row.below(videos, f"{page}/{video_id}")),
+            source=film_at(row.below(videos, f"{page}/{video_id}", "page_dir")),
             prompt=PROMPT,
             target=caption,
             task="caption",

@@ -11,7 +11,7 @@ from mmavlm.data.readers.annotations import listed, read_rows
 from mmavlm.data.readers.benchmark import QUESTION, BenchmarkReader, yes_or_no
 from mmavlm.data.readers.json_files import require
 from mmavlm.data.readers.rows import Row
-from mmavlm.data.readers.values import absent
+from mmavlm.data.readers.values import absent, shown
 from mmavlm.data.sources import film_at
 from mmavlm.errors import DataError
 from mmavlm.interfaces import VideoItem
@@ -71,7 +71,8 @@ class ELVHallucReader(BenchmarkReader):
         kind = row.text("caption_type")
         if kind not in KINDS:
             raise row.error(f"'caption_type' must be one of {', '.join(KINDS)}, got {kind!r}")
-        video = row.text(self._key(row, self.video_key, "video_key"))
+        video_key = self._key(row, self.video_key, "video_key")
+        video = row.text(video_key)
         key = self._key(row, self.question_key, "question_key")
         question = row.text(key)
         if key == "caption":
@@ -81,7 +82,7 @@ class ELVHallucReader(BenchmarkReader):
             VideoItem(
                 item_id=f"{row.values['triplet']}, {kind}",
                 video_id=video,
-                source=film_at(row.below(root / self.videos, video)),
+                source=film_at(row.below(root / self.videos, video, video_key)),
                 prompt=self.ask(question),
                 target=truth,
                 task=task,
@@ -92,14 +93,16 @@ class ELVHallucReader(BenchmarkReader):
 
     def _check_film(self, triplet: Sequence[Row]) -> None:
         """Refuse rows about several films: where a row is lost all triplets behind it are wrong."""
-        films: set[str] = set()
+        films: dict[str, str] = {}  # and under which key it is named
         for row in triplet:
             if key := self._present(row, self.video_key):
                 with suppress(DataError):  # told where the row is read
-                    films.add(row.text(key))
+                    films.setdefault(row.text(key), key)
         if len(films) > 1:
+            named = ", ".join(sorted({repr(key) for key in films.values()}))
+            about = ", ".join(map(shown, sorted(films)))
             raise triplet[0].error(
-                f"three rows from here on are a triplet, but are about {', '.join(sorted(films))}; "
+                f"three rows from here on are a triplet, but are about {about} by {named}; "
                 "a row before is missing or out of its place: get the file anew"
             )
 

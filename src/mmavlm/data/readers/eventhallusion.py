@@ -45,7 +45,7 @@ class EventHallusionReader(BenchmarkReader):
         """The questions about a film."""
         video = row.text("id")
         rows = row.each("questions", "question")
-        source = film_at(row.below(root / "videos" / task, video))
+        source = film_at(row.below(root / "videos" / task, video, "id"))
         truths = [yes_or_no(one, "answer") for one in rows]
         return [
             VideoItem(

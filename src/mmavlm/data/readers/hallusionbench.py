@@ -42,10 +42,8 @@ class HallusionBenchReader(BenchmarkReader):
     def entries(self, root: Path, tasks: Sequence[str]) -> Iterator[tuple[str, Row]]:
         """The rows about videos."""
         path = root / "HallusionBench.json"
-        rows = [(row.values.get("subcategory"), row) for row in read_list(path)]
-        # of a row that does not say what it is about, it is said that it cannot be used
-        found = [row for of, row in rows if of == SUBCATEGORY or not isinstance(of, str)]
-        if not any(of == SUBCATEGORY for of, _ in rows):
+        found = [row for row in read_list(path) if _subcategory(row) in (SUBCATEGORY, None)]
+        if not any(map(_subcategory, found)):
             raise DataError(
                 f"{path} has no rows of subcategory {SUBCATEGORY!r}; the first releases had none, "
                 "get the current file"
@@ -72,7 +70,7 @@ class HallusionBenchReader(BenchmarkReader):
         if row.text("visual_input") == "0":
             raise row.error("'visual_input' is 0: a question without a picture")
         group, figure, question = _names(row)
-        picture = row.below(root, row.text("filename"))
+        picture = row.below(root, row.text("filename"), "filename")
         frames = picture.with_suffix("")
         return [
             VideoItem(
@@ -90,6 +88,13 @@ class HallusionBenchReader(BenchmarkReader):
                 },
             )
         ]
+
+
+def _subcategory(row: Row) -> str | None:
+    """What a row is about, None if it does not say, which is told where the row is read."""
+    with suppress(DataError):
+        return row.text("subcategory")
+    return None
 
 
 def _names(row: Row) -> tuple[str, str, str]:

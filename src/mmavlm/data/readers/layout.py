@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cached_property, lru_cache
 
 from mmavlm.data.readers.rows import CLOCK_KEYS, Row
+from mmavlm.data.readers.values import shown
 from mmavlm.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -89,37 +90,38 @@ def tell_once(level: int, message: str) -> None:
     log.log(level, "%s", message)
 
 
-def refuse_other_files(first: Row, layout: Layout) -> None:
-    """Refuse, by its first row, a file that has its keys under other names, or none of them.
+def refuse_other_files(head: Sequence[Row], layout: Layout) -> None:
+    """Refuse, by its first rows, a file that has its keys under other names, or none of them.
 
     Raises:
         DataError: saying what the file looks like, and what reads it.
     """
+    whole = [row for row in head if row.broken is None]
+    if not whole or any(row.values.keys() >= {*layout.needed} for row in whole):
+        return
+    first = whole[0]
     values = first.values
     lacking = [key for key in layout.needed if key not in values]
-    if not lacking:
-        return
     if turns := next((key for key in TURNS if isinstance(values.get(key), list)), None):
         raise DataError(
-            f"{first.path} holds {turns!r}, as sets for chat models do; here a row is a question "
-            f"and its answer: {_row_of(layout)}. docs/own_videos.md has the lines that write them"
+            f"{first.path} holds {turns!r} (see {first.place}), as sets for chat models do; here a "
+            f"row is a question and its answer: {_row_of(layout)}. docs/own_videos.md has the "
+            "lines that write them"
         )
     found = {key: _stand_in(key, values, layout) for key in lacking}
     if all(found.values()):
         named = ", ".join(f"{theirs!r} in place of {ours!r}" for ours, theirs in found.items())
         setting = ",".join(f"{ours}:{theirs}" for ours, theirs in found.items())
         raise DataError(
-            f"{first.path} has {named}; rename them, or set 'data.reader.keys={{{setting}}}'"
+            f"{first.path} has {named}, by its {first.place}; rename them, or set "
+            f"'data.reader.keys={{{setting}}}'"
         )
     if len(lacking) == len(layout.needed):
+        table = first.path.suffix.lower() in (".csv", ".tsv")
+        remedy = "name the columns in its first line" if table else f"rows are {_row_of(layout)}"
         raise DataError(
             f"{first.path} has none of the keys {', '.join(layout.needed)}, by its {first.place}, "
-            f"which has {sorted(map(str, values))}; "
-            + (
-                "name the columns in its first line"
-                if first.path.suffix in (".csv", ".tsv")
-                else f"rows are {_row_of(layout)}"
-            )
+            f"which has {shown(sorted(map(str, values)))}; {remedy}"
         )
 
 

@@ -78,7 +78,7 @@ class EntryReader(SkippingReader):
     ) -> VideoItem:
         frames = row.whole(self.count_key)
         video = self.film(key, row)
-        with row.placed():
+        with row.placed("video" if "video" in row.values else None):
             source = where(video)
         return VideoItem(
             item_id=key,

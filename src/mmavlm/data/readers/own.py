@@ -120,7 +120,7 @@ class OwnReader(StrictReader):
         if choices is not None:
             options, right = row.options(choices, self.style, answer)
             prompt, answer = options.ask(prompt), options.answers[right]
-        with row.placed():
+        with row.placed("video"):
             film = source(video)
         return VideoItem(
             item_id=row.name("id", f"{video}, {row.place}"),

@@ -232,26 +232,26 @@ class Row:
             row.check()
         return rows
 
-    def below(self, root: Path, name: str) -> Path:
-        """`root / name`, a name of the row's (see `sources.inside`).
+    def below(self, root: Path, name: str, key: str) -> Path:
+        """`root / name`, a name that stands under a key (see `sources.inside`).
 
         Raises:
-            DataError: naming file, row and name, if it leads out or no file can have it.
+            DataError: naming file, row, key and name, if it leads out or no file can have it.
         """
-        with self.placed():
+        with self.placed(key):
             return inside(root, name)
 
     @contextmanager
-    def placed(self) -> Iterator[None]:
-        """DataErrors from within say where the row stands.
+    def placed(self, key: str | None = None) -> Iterator[None]:
+        """DataErrors from within say where the row stands, and of which key they are.
 
         Raises:
-            DataError: naming file and row.
+            DataError: naming file, row and key.
         """
         try:
             yield
         except DataError as error:
-            raise self.error(str(error)) from None
+            raise self.error(f"{key!r}: {error}" if key else str(error)) from None
 
     def error(self, what: str) -> DataError:
         """A DataError that says where the row stands."""

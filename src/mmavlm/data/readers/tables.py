@@ -40,8 +40,9 @@ def table_rows(path: Path, file: Iterable[str]) -> Iterator[Row]:
         try:
             cells = next(reader, None)
         except csv.Error as error:
+            end = f"line {before + reader.line_num}"
             why = (
-                f"is not CSV: {error} (up to line {before + reader.line_num}); see that each "
+                f"is not CSV: {error}{'' if end == place else f' (up to {end})'}; see that each "
                 "quotation mark closes, and write those within quotes twice"
             )
             if names is None:

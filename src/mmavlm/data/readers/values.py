@@ -63,9 +63,10 @@ def as_text(value: Any, *, marks: bool = False) -> str:
         return value
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
-    if isinstance(value, float) and value % 1 and "e" not in (digits := repr(value)):
-        return digits
     if isinstance(value, float) and math.isfinite(value):
+        # 3.0 may stand for 3, as in a table with gaps, and 1e22 for a text of 23 digits
+        if value % 1 and "e" not in (digits := repr(value)):
+            return digits
         raise ValueError(
             f"must be a text, got the number {value!r}; put it in quotes as it is meant"
         )

@@ -124,5 +124,5 @@ def _of_clip(row: Row, clip: str) -> Row:
 
 
 def _locate(root: Path, folder: str, clip: str, row: Row) -> Path:
-    paths = [film_at(row.below(root / place.format(folder), clip)) for place in PLACES]
+    paths = [film_at(row.below(root / place.format(folder), clip, "video")) for place in PLACES]
     return next((path for path in paths if path.is_file()), paths[0])
