@@ -1,4 +1,5 @@
 import json
+import math
 import multiprocessing
 import resource
 
@@ -66,8 +67,7 @@ def test_a_file_that_is_cut_off_is_refused(path, content, cut, chunk):
         ("[]", "must hold a JSON object, got a list"),
         ("7", "must hold a JSON object, got a single value"),
         ("", "must hold a JSON object, got nothing"),
-        ('{"a": ' + "[" * 100_000, "is not JSON"),
-        ('{"a": ' + "1" * 5000 + "}", "is not JSON"),
+        ('{"a":\n' + "[" * 100_000, "is not JSON: brackets are nested too deep in line 2"),
     ],
 )
 def test_what_is_wrong_with_a_file_is_said_with_its_line(tmp_path, text, said):
@@ -88,7 +88,9 @@ def test_an_object_without_the_list_asked_for_is_refused(tmp_path):
 def test_a_file_that_is_not_utf_8_is_refused(tmp_path):
     path = tmp_path / "a.json"
     path.write_bytes(b'{"a": "\xff"}')
-    with pytest.raises(DataError, match=r"a\.json is not JSON: 'utf-8' codec"):
+    with pytest.raises(
+        DataError, match=r"a\.json cannot be read: 'utf-8' codec .* save it as UTF-8"
+    ):
         list(entries(path))
 
 
@@ -126,3 +128,14 @@ def test_halves_of_characters_become_a_sign_that_texts_can_hold(path):
     written(path, whole | half, None)
     assert dict(entries(path)) == whole | {"b\ufffd": [{"\ufffd": "\ufffd!"}]}
     assert json_files.read_json(path) == dict(entries(path))
+
+
+def test_a_number_beyond_all_that_are_used_is_infinite(path):
+    path.write_text('{"a": ' + "1" * 5000 + ', "b": -12}')
+    assert dict(entries(path)) == {"a": math.inf, "b": -12}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+def test_other_encodings_of_unicode_are_read(path, encoding):
+    path.write_text('{"a": "é"}', encoding=encoding)
+    assert dict(entries(path)) == {"a": "é"}

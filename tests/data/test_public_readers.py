@@ -418,12 +418,12 @@ def test_check_counts_what_is_skipped_and_what_is_asked(root, capsys):
 def test_check_tells_of_every_skipped_entry_also_where_none_is_left(root):
     for split in SPLITS[1:]:
         path = root / f"msvd/annotation/qa_{split}.json"
-        write_json(path, {str(i): {"video": "a"} for i in range(30)})
+        write_json(path, {str(i): {"video": "a"} for i in range(210)})
     val = inspect(reader_of("msvd_qa"), root, None).splits["val"]
-    assert (val.items, val.skipped_entries, len(val.skipped)) == (0, 30, 30)
+    assert (val.items, val.skipped_entries, len(val.skipped)) == (0, 210, 210)
     assert "no entry can be used" in val.problem
     lines = val.skipped_lines()
-    assert (len(lines), lines[-1]) == (21, "skipped: 10 more, which format=json lists")
+    assert (len(lines), lines[-1]) == (201, "skipped: 10 more, which format=json lists")
 
 
 @pytest.mark.real_data

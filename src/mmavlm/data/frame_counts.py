@@ -78,6 +78,7 @@ class FrameCounts:
         unusable = {}
         for key, row in read_object(path):
             try:
+                row.check()
                 film, said = self.reader.film(key, row), row.whole(self.reader.count_key)
                 there = self._count(film)
             except DataError as error:

@@ -15,25 +15,29 @@ from rich.table import Table
 
 from mmavlm.data.items import asked_once
 from mmavlm.data.readers.annotations import SPLITS, listed
+from mmavlm.data.readers.entries import Found, SkippingReader
 from mmavlm.data.readers.json_files import require_root
 from mmavlm.data.sources import FrameSource
 from mmavlm.errors import DataError, VideoError
-from mmavlm.interfaces import Reader, TellsSkipped, VideoItem
+from mmavlm.interfaces import Reader, VideoItem
 
 if TYPE_CHECKING:
     import torch
 
     from mmavlm.data.video import Picture
 
-LISTED = 20
+LISTED = 20  # videos
+LISTED_ROWS = 200
+SHOWN = 5
 
 
 @dataclass(frozen=True)
 class SplitInspection:
-    """Counts of one split; `missing` and `broken` list videos, `problem` what stops the reader.
+    """Counts of one split; `missing` and `broken` list videos, `problem` says what stops a run.
 
     `asked` counts the items that evaluation asks, fewer than `items` where many captions describe
-    one video. `skipped` tells of every entry that cannot be used, and why.
+    one video. `skipped` tells of every entry that cannot be used, and why; `notes` say what else is
+    to be known of the files, such as keys that nothing reads.
     """
 
     items: int = 0
@@ -46,11 +50,13 @@ class SplitInspection:
     classes: dict[str, dict[str, int]] = field(default_factory=dict)
     skipped_entries: int = 0
     skipped: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
     problem: str | None = None
 
     def skipped_lines(self) -> list[str]:
         """The first entries left out, with the reason of each, and how many there are beyond."""
-        lines = [f"skipped: {reason}" for reason in list(self.skipped.values())[:LISTED]]
+        reasons = list(self.skipped.values())[:LISTED_ROWS]
+        lines = [f"skipped: {reason}" for reason in reasons]
         if more := self.skipped_entries - len(lines):
             lines.append(f"skipped: {more} more, which format=json lists")
         return lines
@@ -86,17 +92,33 @@ class Inspection:
                 console.print(f"{name}: evaluation asks {split.asked} questions of these items")
             for line in split.skipped_lines():
                 console.print(f"{name}: {line}", markup=False, soft_wrap=True)
-            if split.problem:
-                console.print(f"{name}: {split.problem}", markup=False, soft_wrap=True, style="red")
-            if split.missing:
-                shown = ", ".join(split.missing[:5])
-                console.print(
-                    f"{name}: missing videos, such as {shown}", markup=False, soft_wrap=True
-                )
+            if split.problem and split.problem not in split.skipped.values():
+                first = split.problem.partition(":\n")[0]  # the rows are listed above
+                console.print(f"{name}: {first}", markup=False, soft_wrap=True, style="red")
             for video, reason in split.broken.items():
                 console.print(
                     f"{name}: broken {video}: {reason}", markup=False, soft_wrap=True, style="red"
                 )
+        for line in self.shared_lines():
+            console.print(line, markup=False, soft_wrap=True)
+
+    def shared_lines(self) -> list[str]:
+        """Notes and missing videos, each once with the splits it is of."""
+        notes: dict[str, list[str]] = {}
+        missing: dict[str, list[str]] = {}
+        for name, split in self.splits.items():
+            for note in split.notes:
+                notes.setdefault(note, []).append(name)
+            for video in split.missing:
+                missing.setdefault(video, []).append(name)
+        lines = [f"{', '.join(names)}: {note}" for note, names in notes.items()]
+        together: dict[str, list[str]] = {}
+        for video, names in missing.items():
+            together.setdefault(", ".join(names), []).append(video)
+        for splits, videos in together.items():
+            more = ", …" if len(videos) > SHOWN else ""
+            lines.append(f"{splits}: missing videos, such as {', '.join(videos[:SHOWN])}{more}")
+        return lines
 
 
 def inspect(
@@ -111,11 +133,11 @@ def inspect(
 
     Raises:
         ConfigError: if the root is no folder or a task is unknown.
-        DataError: if no split at all can be read.
+        DataError: if no split has any entry, be it a broken one.
     """
     root = require_root(Path(root))
     found = {split: _inspect_split(reader, root, split, task, decode) for split in splits}
-    if all(split.problem for split in found.values()):
+    if not any(split.items or split.skipped for split in found.values()):
         raise DataError(next(split.problem for split in found.values() if split.problem))
     tasks = listed(task)
     return Inspection(str(root), tasks, found)
@@ -124,13 +146,19 @@ def inspect(
 def _inspect_split(
     reader: Reader, root: Path, split: str, task: Any, decode: bool
 ) -> SplitInspection:
-    skipped: dict[str, str] = {}
+    found, problem = Found([], {}), None
     try:
-        if isinstance(reader, TellsSkipped):
-            skipped = reader.skipped(root, split, task)
-        items = reader(root, split, task)
+        if isinstance(reader, SkippingReader):
+            found = reader.read(root, split, task)
+            problem = reader.refusal(found)
+        else:
+            found = Found(reader(root, split, task), {})
     except DataError as error:
-        return SplitInspection(problem=str(error), skipped_entries=len(skipped), skipped=skipped)
+        problem = str(error)
+    items = found.items
+    if not items and problem is None:
+        of_task = f" of task {', '.join(listed(task))}" if task else ""
+        problem = f"the annotation of the {split} split has no entries{of_task}"
     sources = {item.video_id: item.source for item in items}
     present = {name: source for name, source in sources.items() if source.exists()}
     missing = [name for name in sources if name not in present]
@@ -144,8 +172,10 @@ def _inspect_split(
         broken_videos=len(broken),
         broken=broken,
         classes=_balance(items),
-        skipped_entries=len(skipped),
-        skipped=skipped,
+        skipped_entries=len(found.skipped),
+        skipped=found.skipped,
+        notes=[note for _, note in found.notes],
+        problem=problem,
     )
 
 

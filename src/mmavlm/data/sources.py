@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,10 +45,9 @@ def locate(root: Path, name: str, kind: str = "auto") -> Path:
             f"data.reader.source={kind!r} is unknown; choose one of {', '.join(KINDS)}"
         )
     folder = inside(root / "frames", name)
-    written = (folder.with_name(form) for form in _forms(folder.name))
-    if kind != "video" and (there := next((path for path in written if path.is_dir()), None)):
-        return there
-    return folder if kind == "frames" else film_at(inside(root / "videos", name))
+    if kind == "frames" or (kind == "auto" and folder.is_dir()):
+        return folder
+    return film_at(inside(root / "videos", name))
 
 
 def film_at(path: Path) -> Path:
@@ -61,20 +60,46 @@ def film_at(path: Path) -> Path:
     usual = path if whole else path.with_name(path.name + VIDEO_SUFFIXES[0])
     if usual.is_file():
         return usual
-    try:
-        there = _films(path.parent, path.parent.stat().st_mtime_ns)
-    except (FileNotFoundError, NotADirectoryError):
-        return usual
+    there = _held(path.parent).films
     names = [path.name] if whole else []
     found = (there.get(_plain(name)) for name in names + [path.name + s for s in VIDEO_SUFFIXES])
     return next((path.with_name(name) for name in found if name is not None), usual)
 
 
+def written_film(root: Path, name: str) -> Path:
+    """`root / name`, a film or a folder of frames; of a film as `film_at` finds it.
+
+    Raises:
+        DataError: if the name leads out of the root.
+    """
+    path = inside(root, name)
+    if path.exists():
+        return path
+    found = film_at(path)
+    return found if found.exists() else path
+
+
+class _Held(NamedTuple):
+    """Names in a folder: all by their composed form, and those of films by their plain one."""
+
+    composed: dict[str, str]
+    films: dict[str, str]
+
+
+def _held(folder: Path) -> _Held:
+    """What a folder holds; nothing if there is no such folder."""
+    try:
+        return _listed(folder, folder.stat().st_mtime_ns)
+    except (FileNotFoundError, NotADirectoryError):
+        return _Held({}, {})
+
+
 @lru_cache(maxsize=64)
-def _films(folder: Path, changed: int) -> dict[str, str]:
-    """The files of a folder that may be films, by their plain names; `changed` is when it was."""
+def _listed(folder: Path, changed: int) -> _Held:
+    """What a folder holds; `changed` is when it was."""
     names = sorted(entry.name for entry in os.scandir(folder))
-    return {_plain(name): name for name in names if Path(name).suffix.lower() in VIDEO_SUFFIXES}
+    films = {_plain(name): name for name in names if Path(name).suffix.lower() in VIDEO_SUFFIXES}
+    return _Held({unicodedata.normalize("NFC", name): name for name in names}, films)
 
 
 def _plain(name: str) -> str:
@@ -83,14 +108,11 @@ def _plain(name: str) -> str:
     return stem + dot + suffix.lower()
 
 
-def _forms(name: str) -> list[str]:
-    """A name as it is, and with its letters composed and not."""
-    composed, apart = unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name)
-    return list(dict.fromkeys([name, composed, apart]))
-
-
 def inside(root: Path, name: str) -> Path:
     """`root / name`, refusing names from an annotation that lead out of the root.
+
+    Letters with accents are taken composed or not, as they are there, and backslashes for slashes
+    where no file has them in its name.
 
     Only the name is judged: links the owner of the data laid below the root may lead anywhere. A
     name must lead nowhere else on any system, so neither a drive nor `..` between backslashes is
@@ -105,7 +127,20 @@ def inside(root: Path, name: str) -> Path:
     back = os.pardir in windows.parts and "\\" in name
     if plain.is_absolute() or plain.parts[:1] == (os.pardir,) or windows.anchor or back:
         raise DataError(f"{name!r} leads out of {root}; names in an annotation stay below it")
-    return root / plain
+    if not plain.parts:
+        raise DataError(f"{name!r} names the folder {root} itself; name a film below it")
+    path = root / plain
+    if (name.isascii() and "\\" not in name) or path.exists():
+        return path
+    return _as_written(root, PurePosixPath(*windows.parts) if "\\" in name else plain)
+
+
+def _as_written(root: Path, plain: PurePosixPath) -> Path:
+    """`root / plain`, each part with its letters composed or not, as it is there."""
+    path = root
+    for part in plain.parts:
+        path /= _held(path).composed.get(unicodedata.normalize("NFC", part), part)
+    return path
 
 
 def _possible(name: str) -> bool:

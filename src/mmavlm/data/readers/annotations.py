@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any
 
 from typing_extensions import TypedDict
 
 from mmavlm.data.readers import json_files
-from mmavlm.data.readers.rows import Row, as_object
+from mmavlm.data.readers.layout import Layout, refuse_other_files
+from mmavlm.data.readers.rows import Row
+from mmavlm.data.readers.tables import table_rows
+from mmavlm.data.readers.values import absent, shown
 from mmavlm.errors import ConfigError, DataError
-from mmavlm.interfaces import VideoItem
 
-SUFFIXES = (".jsonl", ".csv")
+USUAL = (".jsonl", ".csv")
+SUFFIXES = (*USUAL, ".tsv", ".json")  # the others are taken where there are no usual ones
 SPLITS = ("train", "val", "test")
+# How files that hold all splits name them, in any case.
+SPLIT_NAMES = {name: name for name in SPLITS} | {
+    "training": "train",
+    "validation": "val",
+    "valid": "val",
+    "dev": "val",
+    "eval": "val",
+    "testing": "test",
+}
+
+
+def split_of(value: object) -> str | None:
+    """The split that a value names, whatever its case; None if it names none that is known."""
+    return SPLIT_NAMES.get(value.strip().lower()) if isinstance(value, str) else None
 
 
 def listed(values: str | Sequence[str] | None) -> list[str]:
@@ -54,32 +71,68 @@ class SplitNames(TypedDict, total=False):
 
 
 class SplitFiles:
-    """The annotation files `{train,val,test}.jsonl` (or .csv) of a set in a folder below its root.
+    """The annotation files `{train,val,test}.jsonl` (.csv, .tsv, .json) of a set below its root.
 
     `train`, `val` and `test` name other files instead; two splits may name the same one. Rows with
-    a `split` of their own belong to that split alone, so that one file may serve all.
+    a `split` of their own belong to that split alone, so that one file may serve all. `layout` says
+    which keys the rows have, and `keys` which of them have other names in the files.
+
+    Raises:
+        ConfigError: if `keys` gives a name to a key that rows do not have.
     """
 
     def __init__(
         self,
         folder: str,
+        layout: Layout,
         *,
+        keys: Mapping[str, str] | None = None,
         train: str | None = None,
         val: str | None = None,
         test: str | None = None,
     ) -> None:
         self.folder = folder
+        self.layout = layout
+        self.keys = {str(theirs): str(ours) for ours, theirs in (keys or {}).items()}
+        if unknown := sorted(set(self.keys.values()) - layout.known):
+            raise ConfigError(
+                f"data.reader.keys names {unknown}; rows have {', '.join(sorted(layout.known))}"
+            )
         self.named = {"train": train, "val": val, "test": test}
 
     def rows(self, root: Path, split: str) -> Iterator[Row]:
-        """The rows of a split.
+        """The rows of a split, and those that are broken or say of no known split they are of.
 
         Raises:
-            DataError: naming file and row of what cannot be used.
+            DataError: if the file cannot be read, is laid out otherwise, or has none of the split.
         """
-        for row in read_rows(self.path(root, split)):
-            if row.values.get("split") in (None, "", split):
+        path = self.path(root, split)
+        others: Counter[str] = Counter()
+        found = False
+        rows = map(self._renamed, read_rows(path)) if self.keys else read_rows(path)
+        head = list(islice(rows, 2))
+        refuse_other_files(head, self.layout)
+        for row in chain(head, rows):
+            if absent(value := row.values.get("split")) or (of := split_of(value)) == split:
+                found = True
                 yield row
+            elif of is None:
+                known = ", ".join(SPLIT_NAMES)
+                why = f"'split' must be one of {known}, got {shown(value)}"
+                found = True
+                yield replace(row, values={}, broken=why)
+            else:
+                others[of] += 1
+        if not found:
+            there = ", ".join(f"{count} of {name}" for name, count in others.items())
+            raise DataError(
+                f"{path} has no rows of the {split} split, but {there}"
+                if there
+                else f"{path} holds no rows"
+            )
+
+    def _renamed(self, row: Row) -> Row:
+        return replace(row, values={self.keys.get(k, k): v for k, v in row.values.items()})
 
     def path(self, root: Path, split: str) -> Path:
         """The file of a split.
@@ -91,7 +144,7 @@ class SplitFiles:
         if name := self.named[known_split(split)]:
             return json_files.require(folder / name)
         there = [path for suffix in SUFFIXES if (path := folder / f"{split}{suffix}").is_file()]
-        if len(there) > 1:
+        if len([path for path in there if path.suffix in USUAL]) > 1:
             raise DataError(
                 f"{folder} holds both {split}.jsonl and {split}.csv; "
                 f"say which with data.reader.{split}="
@@ -100,40 +153,63 @@ class SplitFiles:
 
 
 def read_rows(path: Path) -> Iterator[Row]:
-    """The rows of a .jsonl or .csv file, read one at a time.
+    """The rows of a .jsonl, .csv, .tsv or .json file, read one at a time, broken ones among them.
 
     Raises:
-        DataError: if the file is of another kind, not UTF-8, or a row is broken.
+        DataError: if the file is of another kind, or cannot be read at all.
     """
-    if path.suffix not in SUFFIXES:
-        raise DataError(f"{path} is neither .jsonl nor .csv; write one JSON object a line")
+    readers = {".jsonl": _lines, ".csv": table_rows, ".tsv": table_rows, ".json": _of_one_value}
+    if path.suffix.lower() not in readers:
+        raise DataError(
+            f"{path} is neither {', '.join(SUFFIXES[:-1])} nor {SUFFIXES[-1]}; "
+            "write one JSON object a line"
+        )
+    encoding = json_files.encoding_of(path)
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            yield from (_csv_rows if path.suffix == ".csv" else _json_rows)(path, file)
-    except (UnicodeDecodeError, csv.Error) as error:
+        # a byte that is no UTF-8 becomes a sign that no text may hold, and is refused by its key
+        with path.open(newline="", encoding=encoding, errors="surrogateescape") as file:
+            yield from readers[path.suffix.lower()](path, file)
+    except UnicodeDecodeError as error:
         raise DataError(f"{path} cannot be read: {error}; save it as UTF-8 text") from error
 
 
-def _csv_rows(path: Path, file: Iterable[str]) -> Iterator[Row]:
-    reader: csv.DictReader[Any] = csv.DictReader(file)
-    for values in reader:
-        row = Row(path, f"line {reader.line_num}", values)
-        if surplus := values.pop(None, None):
-            raise row.error(f"{len(surplus)} columns too many; put texts with commas in quotes")
-        values.pop("", None)  # the numbers of the rows, as pandas writes them
-        yield row
-
-
-def _json_rows(path: Path, file: Iterable[str]) -> Iterator[Row]:
+def _lines(path: Path, file: Iterable[str]) -> Iterator[Row]:
+    first = True
     for number, line in enumerate(file, start=1):
-        if not line.strip():
+        if line.isspace():
             continue
+        if first and (begin := line.strip())[:1] == "[":
+            yield from read_list(path)
+            return
+        if first and begin == "{":
+            raise DataError(
+                f"{path}: JSON over several lines, but a .jsonl has one object a line: write it so "
+                f"with `jq -c . {path.name}`, or name it {path.stem}.json if it is a single value"
+            )
+        first = False
         place = f"line {number}"
         try:
             values = json_files.loads(line)
         except json_files.NOT_JSON as error:
-            raise DataError(f"{path}, {place} is not JSON: {error}") from None
-        yield Row(path, place, as_object(path, place, values))
+            yield Row(path, place, {}, f"is not JSON: {error}")
+        else:
+            yield Row.of(path, place, values)
+
+
+def _of_one_value(path: Path, file: Iterable[str]) -> Iterator[Row]:
+    """The rows of a .json file: a list of them, or an object that has each under its id."""
+    begin = next((line for line in file if line.strip()), "").lstrip()[:1]
+    if begin != "{":
+        yield from read_list(path)
+        return
+    for number, (key, row) in enumerate(read_object(path)):
+        if number == 0 and row.broken is not None:
+            raise DataError(
+                f"{path} must hold a list of rows, or an object with each row under its id; but "
+                f"{key!r} {row.broken}. If the rows are a list under it, write that list alone: "
+                f"`jq '.[\"{key}\"]' {path.name}`"
+            )
+        yield row
 
 
 def read_object(path: Path) -> Iterator[tuple[str, Row]]:
@@ -143,8 +219,8 @@ def read_object(path: Path) -> Iterator[tuple[str, Row]]:
         DataError: if the file is missing, broken, or holds something else.
     """
     for key, values in json_files.entries(path):
-        place = f"entry {key!r}"
-        yield key, Row(path, place, as_object(path, place, values))
+        row = Row.of(path, f"entry {shown(key)}", values)
+        yield key, row if key.strip() else replace(row, values={}, broken="the key is blank")
 
 
 def read_list(path: Path) -> Iterator[Row]:
@@ -154,19 +230,4 @@ def read_list(path: Path) -> Iterator[Row]:
         DataError: if the file is missing, broken, or holds something else.
     """
     for number, values in enumerate(json_files.elements(path)):
-        place = f"entry {number}"
-        yield Row(path, place, as_object(path, place, values))
-
-
-def distinct(items: list[VideoItem], path: Path) -> list[VideoItem]:
-    """The same items, if no two have the same id.
-
-    Raises:
-        DataError: naming file and id.
-    """
-    for name, count in Counter(item.item_id for item in items).most_common(1):
-        if count > 1:
-            raise DataError(
-                f"{path}: id {name!r} occurs {count} times; give each row an id of its own"
-            )
-    return items
+        yield Row.of(path, f"entry {number}", values)

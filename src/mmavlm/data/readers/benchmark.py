@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from mmavlm.data.readers.annotations import listed
-from mmavlm.data.readers.entries import Items, SkippingReader, refuse_none_left, told, usable
+from mmavlm.data.readers.entries import Found, SkippingReader, usable
 from mmavlm.data.readers.rows import Row
 from mmavlm.errors import ConfigError, DataError
 from mmavlm.interfaces import VideoItem
@@ -18,8 +17,6 @@ from mmavlm.metrics.parsing import UNPARSED, YES
 
 if TYPE_CHECKING:
     from mmavlm.metrics.benchmarks import Benchmark
-
-log = logging.getLogger(__name__)
 
 QUESTION = "{question}"  # where a prompt takes the question
 
@@ -45,23 +42,6 @@ class BenchmarkReader(SkippingReader):
         self.prompt = prompt
         self.parsing = parsing
 
-    def __call__(self, root: Path, split: str, task: str | Sequence[str] | None) -> list[VideoItem]:
-        """The questions of the given parts; what was left out is logged.
-
-        Raises:
-            ConfigError: if a part is unknown.
-            DataError: if another split is asked for, or nothing of the annotation can be used.
-        """
-        items, skipped = self.read(root, split, task)
-        refuse_none_left(len(items), skipped)
-        if skipped:
-            log.warning(
-                "%s: %s; `python -m mmavlm.check data=…` lists all",
-                self.name,
-                told(skipped, len(items)),
-            )
-        return items
-
     def classes(self, root: Path, task: str | Sequence[str] | None) -> dict[str, list[str]]:
         """Answers are generated, so that what they say can be read as the benchmark does."""
         return {}
@@ -86,7 +66,7 @@ class BenchmarkReader(SkippingReader):
         """A question as it is put to the model."""
         return self.prompt.replace(QUESTION, question)
 
-    def read(self, root: Path, split: str, task: str | Sequence[str] | None) -> Items:
+    def read(self, root: Path, split: str, task: str | Sequence[str] | None) -> Found:
         """The questions of the given parts, and entry → reason of what was left out."""
         if split != "test":
             raise DataError(

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
 from pathlib import Path
 
 from typing_extensions import Unpack
 
-from mmavlm.data.readers.annotations import SplitFiles, SplitNames, distinct, refuse_task
-from mmavlm.data.readers.entries import Items, SkippingReader, usable
+from mmavlm.data.readers.annotations import SplitFiles, SplitNames, refuse_task
+from mmavlm.data.readers.entries import Found, SkippingReader, StrictReader, usable
+from mmavlm.data.readers.layout import Layout
+from mmavlm.data.readers.own import OWN_ID
 from mmavlm.data.readers.rows import Row
-from mmavlm.data.sources import film_at
+from mmavlm.data.sources import film_at, written_film
 from mmavlm.interfaces import VideoItem
 
 PROMPT = "what does the video describe?"
+LAYOUT = Layout(("video", "caption"), ("id", "start_s", "end_s", "split"), foreign=False)
+WEBVID = Layout(("videoid", "name", "page_dir"), ("split",))
 
 
-class CaptionReader:
+class CaptionReader(StrictReader):
     """Rows `{"video", "caption"}` of `<root>/<folder>/{train,val,test}.jsonl` (or .csv).
 
     `video` is a path below the root; `id`, `start_s` and `end_s` may be given. See `SplitFiles` for
@@ -27,34 +32,38 @@ class CaptionReader:
         self,
         folder: str = "captions",
         max_words: int = 50,
+        keys: Mapping[str, str] | None = None,
         **named: Unpack[SplitNames],
     ) -> None:
-        self.files = SplitFiles(folder, **named)
+        self.files = SplitFiles(folder, LAYOUT, keys=keys, **named)
         self.max_words = max_words
 
-    def __call__(self, root: Path, split: str, task: str | Sequence[str] | None) -> list[VideoItem]:
-        """One item a row.
+    def read(self, root: Path, split: str, task: str | Sequence[str] | None) -> Found:
+        """One item a row, and broken rows.
 
         Raises:
             ConfigError: if a task is given.
-            DataError: naming file, row and key of what cannot be used.
+            DataError: if the file cannot be read.
         """
         refuse_task(task, "captions")
-        rows = self.files.rows(Path(root), split)
-        return distinct([self._item(Path(root), row) for row in rows], self.files.path(root, split))
+        source = cache(partial(written_film, Path(root)))
+        rows = ((row.place, row) for row in self.files.rows(Path(root), split))
+        return usable(rows, lambda _, row: [self._item(source, row)], layout=LAYOUT, again=OWN_ID)
 
     def classes(self, root: Path, task: str | Sequence[str] | None) -> dict[str, list[str]]:
         """Captions are open: no classes."""
         return {}
 
-    def _item(self, root: Path, row: Row) -> VideoItem:
-        video = str(row.need("video"))
+    def _item(self, source: Callable[[str], Path], row: Row) -> VideoItem:
+        video = row.text("video")
         start_s, end_s = row.stretch_s()
         caption = row.words("caption", self.max_words)
+        with row.placed("video"):
+            film = source(video)
         return VideoItem(
             item_id=row.name("id", f"{video}, {row.place}"),
             video_id=video,
-            source=row.below(root, video),
+            source=film,
             prompt=PROMPT,
             target=caption,
             task="caption",
@@ -71,16 +80,17 @@ class WebVidReader(SkippingReader):
         self,
         folder: str = ".",
         max_words: int = 50,
+        keys: Mapping[str, str] | None = None,
         **named: Unpack[SplitNames],
     ) -> None:
-        self.files = SplitFiles(folder, **named)
+        self.files = SplitFiles(folder, WEBVID, keys=keys, **named)
         self.max_words = max_words
 
     def classes(self, root: Path, task: str | Sequence[str] | None) -> dict[str, list[str]]:
         """Captions are open: no classes."""
         return {}
 
-    def read(self, root: Path, split: str, task: str | Sequence[str] | None) -> Items:
+    def read(self, root: Path, split: str, task: str | Sequence[str] | None) -> Found:
         """One item a row, and row → reason of what was left out.
 
         Raises:
@@ -92,6 +102,7 @@ class WebVidReader(SkippingReader):
         return usable(
             ((row.place, row) for row in self.files.rows(Path(root), split)),
             lambda _, row: [self._item(videos, row)],
+            layout=WEBVID,
         )
 
     def _item(self, videos: Path, row: Row) -> VideoItem:
@@ -100,7 +111,7 @@ class WebVidReader(SkippingReader):
         return VideoItem(
             item_id=video_id,
             video_id=video_id,
-            source=film_at(row.below(videos, f"{page}/{video_id}")),
+            source=film_at(row.below(videos, f"{page}/{video_id}", "page_dir")),
             prompt=PROMPT,
             target=caption,
             task="caption",

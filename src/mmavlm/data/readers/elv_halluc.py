@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +12,9 @@ from mmavlm.data.readers.annotations import listed, read_rows
 from mmavlm.data.readers.benchmark import QUESTION, BenchmarkReader, yes_or_no
 from mmavlm.data.readers.json_files import require
 from mmavlm.data.readers.rows import Row
+from mmavlm.data.readers.values import absent, shown
 from mmavlm.data.sources import film_at
+from mmavlm.errors import DataError
 from mmavlm.interfaces import VideoItem
 from mmavlm.metrics.parsing import KINDS
 
@@ -61,18 +65,19 @@ class ELVHallucReader(BenchmarkReader):
             triplet = rows[start : start + len(KINDS)]
             self._check_film(triplet)
             for row in triplet:
-                aspect = "_".join(str(row.values.get("aspect", "")).split())
-                if not tasks or aspect in tasks:
+                aspect = _aspect(row)
+                if not tasks or aspect in (*tasks, ""):
                     values = {**row.values, "triplet": f"triplet {number}"}
-                    yield aspect, Row(row.path, row.place, values)
+                    yield aspect, replace(row, values=values)
 
     def items(self, root: Path, task: str, row: Row) -> list[VideoItem]:
         """The question of a row."""
-        row.need("aspect")
+        row.text("aspect")
         kind = row.text("caption_type")
         if kind not in KINDS:
             raise row.error(f"'caption_type' must be one of {', '.join(KINDS)}, got {kind!r}")
-        video = row.text(self._key(row, self.video_key, "video_key"))
+        video_key = self._key(row, self.video_key, "video_key")
+        video = row.text(video_key)
         key = self._key(row, self.question_key, "question_key")
         question = row.text(key)
         if key == "caption":
@@ -82,7 +87,7 @@ class ELVHallucReader(BenchmarkReader):
             VideoItem(
                 item_id=f"{row.values['triplet']}, {kind}",
                 video_id=video,
-                source=film_at(row.below(root / self.videos, video)),
+                source=film_at(row.below(root / self.videos, video, video_key)),
                 prompt=self.ask(question),
                 target=truth,
                 task=task,
@@ -93,17 +98,22 @@ class ELVHallucReader(BenchmarkReader):
 
     def _check_film(self, triplet: Sequence[Row]) -> None:
         """Refuse rows about several films: where a row is lost all triplets behind it are wrong."""
-        named = (self._present(row, self.video_key) for row in triplet)
-        films = {str(row.values[key]) for row, key in zip(triplet, named, strict=True) if key}
+        films: dict[str, str] = {}  # and under which key it is named
+        for row in triplet:
+            if key := self._present(row, self.video_key):
+                with suppress(DataError):  # told where the row is read
+                    films.setdefault(row.text(key), key)
         if len(films) > 1:
+            named = ", ".join(sorted({repr(key) for key in films.values()}))
+            about = ", ".join(map(shown, sorted(films)))
             raise triplet[0].error(
-                f"three rows from here on are a triplet, but are about {', '.join(sorted(films))}; "
+                f"three rows from here on are a triplet, but are about {about} by {named}; "
                 "a row before is missing or out of its place: get the file anew"
             )
 
     @staticmethod
     def _present(row: Row, keys: Sequence[str]) -> str | None:
-        return next((key for key in keys if row.values.get(key)), None)
+        return next((key for key in keys if not absent(row.values.get(key))), None)
 
     def _key(self, row: Row, keys: Sequence[str], setting: str) -> str:
         if key := self._present(row, keys):
@@ -113,3 +123,10 @@ class ELVHallucReader(BenchmarkReader):
             f"none of the keys {', '.join(keys)} is there; the row has {there}. Name the right one "
             f"with data.reader.{setting}=[…]"
         )
+
+
+def _aspect(row: Row) -> str:
+    """The aspect of a row as a task, "" if it names none, which is told where the row is read."""
+    with suppress(DataError):
+        return "_".join(row.text("aspect").split())
+    return ""

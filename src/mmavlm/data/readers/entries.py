@@ -6,25 +6,39 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from typing_extensions import Unpack
 
-from mmavlm.data.readers.annotations import SPLITS, SplitNames, known_split, read_object
+from mmavlm.data.readers.annotations import (
+    SPLIT_NAMES,
+    SplitNames,
+    known_split,
+    read_object,
+    split_of,
+)
 from mmavlm.data.readers.json_files import require
+from mmavlm.data.readers.layout import KeyWatch, Layout, tell_once
 from mmavlm.data.readers.rows import Row
+from mmavlm.data.readers.values import shown
 from mmavlm.errors import DataError
 from mmavlm.interfaces import VideoItem
 
 log = logging.getLogger(__name__)
 
-# How files that hold all splits name them.
-SUBSETS = {name: name for name in SPLITS} | {
-    "training": "train",
-    "validation": "val",
-    "testing": "test",
-}
+LISTED = 10
+ANY = Layout()  # of files in which no key is mistaken for another
 
-Items = tuple[list[VideoItem], dict[str, str]]  # and entry → reason of those left out
+
+class Found(NamedTuple):
+    """What a reader finds: items, entry → reason of those left out, and what else is to be said.
+
+    A note has its level in the log.
+    """
+
+    items: list[VideoItem]
+    skipped: dict[str, str]
+    notes: tuple[tuple[int, str], ...] = ()
 
 
 class SkippingReader(ABC):
@@ -37,51 +51,85 @@ class SkippingReader(ABC):
             ConfigError: if the task or the split is unknown.
             DataError: if the annotation is missing or broken, or none of its entries can be used.
         """
-        items, skipped = self.read(Path(root), split, task)
-        refuse_none_left(len(items), skipped)
-        if skipped:
+        found = self.read(Path(root), split, task)
+        for level, note in found.notes:
+            tell_once(level, note)
+        if refusal := self.refusal(found):
+            raise DataError(refusal)
+        if found.skipped:
             log.warning(
                 "%s split: %s; `python -m mmavlm.check data=…` lists all",
                 split,
-                told(skipped, len(items)),
+                told(found.skipped, len(found.items)),
             )
-        return items
+        return found.items
 
     def skipped(self, root: Path, split: str, task: str | Sequence[str] | None) -> dict[str, str]:
         """Entry → reason, for those of a split that cannot be used."""
-        return self.read(Path(root), split, task)[1]
+        return self.read(Path(root), split, task).skipped
 
     @abstractmethod
-    def read(self, root: Path, split: str, task: str | Sequence[str] | None) -> Items:
-        """The items of a split, and entry → reason of what was left out."""
+    def read(self, root: Path, split: str, task: str | Sequence[str] | None) -> Found:
+        """The items of a split, and what was left out."""
+
+    def refusal(self, found: Found) -> str | None:
+        """Why a run cannot use what was found, None if it can."""
+        if found.skipped and not found.items:
+            return f"no entry can be used; {told(found.skipped, 0)}"
+        return None
+
+
+class StrictReader(SkippingReader):
+    """A reader of one's own files: rows that cannot be used stop a run, since one can mend them."""
+
+    def refusal(self, found: Found) -> str | None:
+        """The rows that cannot be used."""
+        reasons = list(found.skipped.values())
+        if len(reasons) < 2:
+            return reasons[0] if reasons else None
+        more = f"\n  and {len(reasons) - LISTED} more" if len(reasons) > LISTED else ""
+        return (
+            f"{len(reasons)} rows cannot be used; mend or remove them (`python -m mmavlm.check "
+            "data=…` lists all):\n  " + "\n  ".join(reasons[:LISTED]) + more
+        )
 
 
 def usable(
     entries: Iterable[tuple[str, Row]],
     items_of: Callable[[str, Row], list[VideoItem]],
     name_of: Callable[[str, Row], str] = lambda key, row: key,
-) -> Items:
+    *,
+    layout: Layout = ANY,
+    again: str = "and the first is kept",
+) -> Found:
     """The items of entries, and name → reason of those that cannot be used.
 
     An entry one of whose ids was there before cannot: nobody can mend a published file, so the
-    first is kept.
+    first is kept (`again` says what else is to be done). Keys that `layout` does not know are noted
+    once a file.
     """
     items: list[VideoItem] = []
     skipped: dict[str, str] = {}
     seen: set[str] = set()
+    watches: dict[Path, KeyWatch] = {}
     for key, row in entries:
+        if (watch := watches.get(row.path)) is None:
+            watch = watches[row.path] = KeyWatch(layout)
+        watch.see(row)
         try:
+            row.check()
             found = items_of(key, row)
-            ids = [item.item_id for item in found]
-            if again := next((i for i in ids if i in seen), None):
-                raise row.error(f"id {again!r} was there before, and the first is kept")
+            if twice := next((i.item_id for i in found if i.item_id in seen), None):
+                raise row.error(f"id {shown(twice)} was there before, {again}")
         except DataError as error:
             name = name_of(key, row)
-            skipped[name if name not in skipped else f"{name}, again"] = str(error)
+            skipped[name if name not in skipped else f"{name}, again ({len(skipped)})"] = str(error)
         else:
-            seen.update(ids)
+            seen.update(item.item_id for item in found)
             items += found
-    return items, skipped
+    said = {path: watch.note() for path, watch in watches.items()}
+    notes = ((note[0], f"{path}: {note[1]}") for path, note in said.items() if note)
+    return Found(items, skipped, tuple(notes))
 
 
 class EntryFiles:
@@ -167,9 +215,8 @@ class EntryFiles:
         """
         shared = (self.shared, counted_copy(Path(self.shared)).name) if self.shared else ()
         if row.path.name in shared and subset(row) is None:
-            raise row.error(
-                f"'subset' must be one of {', '.join(SUBSETS)}, got {row.values.get('subset')!r}"
-            )
+            came = shown(row.values.get("subset"))
+            raise row.error(f"'subset' must be one of {', '.join(SPLIT_NAMES)}, got {came}")
 
     def _name(self, split: str) -> str:
         return str(self.named.get(known_split(split)) or f"{self.prefix}{split}.json")
@@ -189,7 +236,7 @@ class EntryFiles:
 
 def subset(row: Row) -> str | None:
     """The split an entry says it belongs to, None if it names none that is known."""
-    return SUBSETS.get(str(row.values.get("subset")).lower())
+    return split_of(row.values.get("subset"))
 
 
 def counted_copy(path: Path) -> Path:
@@ -201,13 +248,3 @@ def told(skipped: dict[str, str], items: int) -> str:
     """How many of a file's entries cannot be used, beside items of others, and why, in one line."""
     first = next(iter(skipped.values()))
     return f"{len(skipped)} entries left out beside {items} items; the first: {first}"
-
-
-def refuse_none_left(items: int, skipped: dict[str, str]) -> None:
-    """Refuse a split in which nothing is left.
-
-    Raises:
-        DataError: with the first reason.
-    """
-    if skipped and not items:
-        raise DataError(f"no entry can be used; {told(skipped, 0)}")

@@ -49,11 +49,8 @@ class EventHallusionReader(BenchmarkReader):
     def items(self, root: Path, task: str, row: Row) -> list[VideoItem]:
         """The questions about a film."""
         video = row.text("id")
-        asked = row.need("questions")
-        if not isinstance(asked, list) or not all(isinstance(one, dict) for one in asked):
-            raise row.error(f"'questions' must be a list of objects, got {asked!r}")
-        source = film_at(row.below(root / "videos" / task, video))
-        rows = [Row(row.path, f"{row.place}, question {i}", one) for i, one in enumerate(asked)]
+        rows = row.each("questions", "question")
+        source = film_at(row.below(root / "videos" / task, video, "id"))
         truths = [yes_or_no(one, "answer") for one in rows]
         return [
             VideoItem(

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from mmavlm.data.readers.annotations import read_list
 from mmavlm.data.readers.benchmark import BenchmarkReader
-from mmavlm.data.readers.entries import Items
+from mmavlm.data.readers.entries import Found
 from mmavlm.data.readers.rows import Row
+from mmavlm.data.readers.values import shown
 from mmavlm.errors import DataError
 from mmavlm.interfaces import VideoItem
 
@@ -45,34 +46,35 @@ class HallusionBenchReader(BenchmarkReader):
     def entries(self, root: Path, tasks: Sequence[str]) -> Iterator[tuple[str, Row]]:
         """The rows about videos."""
         path = root / "HallusionBench.json"
-        found = [r for r in read_list(path) if r.values.get("subcategory") == SUBCATEGORY]
-        if not found:
+        found = [row for row in read_list(path) if _subcategory(row) in (SUBCATEGORY, None)]
+        if not any(map(_subcategory, found)):
             raise DataError(
                 f"{path} has no rows of subcategory {SUBCATEGORY!r}; the first releases had none, "
                 "get the current file"
             )
         yield from ((SUBCATEGORY, row) for row in found)
 
-    def read(self, root: Path, split: str, task: str | Sequence[str] | None) -> Items:
+    def read(self, root: Path, split: str, task: str | Sequence[str] | None) -> Found:
         """The questions, each with the sizes of its figure and pair, and what was left out."""
-        items, skipped = super().read(root, split, task)
+        found = super().read(root, split, task)
         members: dict[str, set[str]] = defaultdict(set)
         for _, row in self.entries(Path(root) / self.folder, ()):
             with suppress(DataError):  # told where the rows are read
                 group, figure, question = _names(row)
                 members[f"{group}_{figure}"].add(question)
                 members[f"{group}, {question}"].add(figure)
-        return [replace(item, meta=_with_sizes(item.meta, members)) for item in items], skipped
+        sized = [replace(item, meta=_with_sizes(item.meta, members)) for item in found.items]
+        return found._replace(items=sized)
 
     def items(self, root: Path, task: str, row: Row) -> list[VideoItem]:
         """The question of a row."""
         truth = TRUTHS.get(row.text("gt_answer"))
         if truth is None:
-            raise row.error(f"'gt_answer' must be 0 or 1, got {row.values['gt_answer']!r}")
+            raise row.error(f"'gt_answer' must be 0 or 1, got {shown(row.values['gt_answer'])}")
         if row.text("visual_input") == "0":
             raise row.error("'visual_input' is 0: a question without a picture")
         group, figure, question = _names(row)
-        picture = row.below(root, row.text("filename"))
+        picture = row.below(root, row.text("filename"), "filename")
         frames = picture.with_suffix("")
         return [
             VideoItem(
@@ -90,6 +92,13 @@ class HallusionBenchReader(BenchmarkReader):
                 },
             )
         ]
+
+
+def _subcategory(row: Row) -> str | None:
+    """What a row is about, None if it does not say, which is told where the row is read."""
+    with suppress(DataError):
+        return row.text("subcategory")
+    return None
 
 
 def _names(row: Row) -> tuple[str, str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ SPACE = re.compile(r"[ \t\n\r]*")
 # An escape may stand for half of a character, such as an emoji that was cut off.
 HALF_ESCAPED = re.compile(r"\\u[dD][89a-fA-F]")
 HALF = re.compile("[\ud800-\udfff]")
+MOST_DIGITS = 4000  # Python takes no whole number of many more
 # What has been read of a number may be one, and another than the whole: 1 of 1.5, 1 of 1e3.
 MAY_GO_ON = re.compile(r"[-+.\w]*\Z")
 
@@ -78,6 +80,17 @@ def read_json(path: Path) -> Any:
         raise DataError(f"{path} is not JSON: {error}") from None
 
 
+def encoding_of(path: Path) -> str:
+    """The encoding of a text file: UTF-8 with or without a mark, or UTF-16, as Excel saves it."""
+    with path.open("rb") as file:
+        head = file.read(4)
+    if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return "utf-16"
+    if len(head) == 4 and (not any(head[1::2]) or not any(head[::2])):
+        return "utf-16-be" if head[0] == 0 else "utf-16-le"
+    return "utf-8-sig"
+
+
 def require_root(root: Path) -> Path:
     """The folder that holds the data.
 
@@ -115,8 +128,53 @@ def loads(text: str) -> Any:
         ValueError: if it is not JSON.
         RecursionError: if it is nested thousands deep.
     """
-    value = json.loads(text)
+    value = _decoded(text)
     return whole_characters(value) if HALF_ESCAPED.search(text) else value
+
+
+class Doubled(dict[str, Any]):
+    """An object that has a key twice, of which JSON would keep the last without a word."""
+
+    again: str
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) == len(pairs):
+        return found
+    doubled = Doubled(found)
+    keys = [key for key, _ in pairs]
+    doubled.again = next(key for at, key in enumerate(keys) if key in keys[:at])
+    return doubled
+
+
+def _whole(digits: str) -> int | float:
+    """A whole number; one beyond all that are used is infinite, and refused by its key."""
+    return int(digits) if len(digits) <= MOST_DIGITS else math.inf
+
+
+_DECODERS = (
+    json.JSONDecoder(object_pairs_hook=_object),
+    json.JSONDecoder(object_pairs_hook=_object, parse_int=_whole),  # slower
+)
+
+
+def _decoded(text: str, at: int | None = None) -> Any:
+    """What a JSON text holds, or what the value `at` a place holds, and where that ends.
+
+    Raises:
+        ValueError: if it is not JSON, or nested thousands deep.
+    """
+    for decoder in _DECODERS:
+        try:
+            return decoder.decode(text) if at is None else decoder.raw_decode(text, at)
+        except json.JSONDecodeError:
+            raise
+        except RecursionError:
+            raise ValueError("brackets are nested too deep") from None
+        except ValueError:  # a number of thousands of digits
+            continue
+    raise AssertionError("all numbers can be read")
 
 
 def whole_characters(value: Any) -> Any:
@@ -133,8 +191,10 @@ def whole_characters(value: Any) -> Any:
 @contextmanager
 def _opened(path: Path) -> Iterator[_Text]:
     try:
-        with require(path).open(encoding="utf-8-sig") as file:
+        with require(path).open(encoding=encoding_of(path)) as file:
             yield _Text(path, file)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} cannot be read: {error}; save it as UTF-8 text") from None
     except NOT_JSON as error:
         raise DataError(f"{path} is not JSON: {error}") from None
 
@@ -148,7 +208,6 @@ class _Text:
         self.rest = ""
         self.at = 0  # where `rest` is not yet parsed
         self.lines = 1  # up to the beginning of `rest`
-        self.decode = json.JSONDecoder().raw_decode
 
     def each_key(self) -> Iterator[str]:
         """The keys of the object that begins here; each one's value is taken before the next."""
@@ -173,10 +232,12 @@ class _Text:
         self._peek()
         while True:
             try:
-                value, end = self.decode(self.rest, self.at)
+                value, end = _decoded(self.rest, self.at)
             except json.JSONDecodeError as error:
                 if not self._refill():
                     raise ValueError(f"{error.msg} in line {self._line(error.pos)}") from None
+            except ValueError as error:
+                raise ValueError(f"{error} in line {self._line(self.at)}") from None
             else:
                 if not (MAY_GO_ON.match(self.rest, end) and self._refill()):
                     halves = HALF_ESCAPED.search(self.rest, self.at, end)

@@ -7,8 +7,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from mmavlm.data.readers.annotations import listed
-from mmavlm.data.readers.entries import EntryFiles, Items, SkippingReader, usable
-from mmavlm.data.readers.rows import Row, absent
+from mmavlm.data.readers.entries import EntryFiles, Found, SkippingReader, usable
+from mmavlm.data.readers.layout import Layout
+from mmavlm.data.readers.rows import Row
+from mmavlm.data.readers.values import absent
 from mmavlm.data.sampling import lvu_windows
 from mmavlm.data.sources import locate
 from mmavlm.errors import ConfigError, DataError
@@ -16,6 +18,7 @@ from mmavlm.interfaces import VideoItem
 from mmavlm.settings import whole_at_least
 
 TASKS = ("director", "genre", "relationship", "scene", "way_speaking", "writer", "year")
+LAYOUT = Layout(("duration", "num_frames"), ("subset", *TASKS))
 PROMPT = "what is the {task} of the movie?"
 
 
@@ -46,7 +49,7 @@ class LVUReader(SkippingReader):
         self.stride_s = stride_s
         self.source = source
 
-    def read(self, root: Path, split: str, task: str | Sequence[str] | None) -> Items:
+    def read(self, root: Path, split: str, task: str | Sequence[str] | None) -> Found:
         """One item a window of every film that has the task, and what was left out.
 
         Raises:
@@ -83,7 +86,7 @@ class LVUReader(SkippingReader):
                 for start_s, end_s in lvu_windows(duration_s, self.history_s, self.stride_s)
             ]
 
-        return usable(self.files.entries(Path(root), split), of_film)
+        return usable(self.files.entries(Path(root), split), of_film, layout=LAYOUT)
 
     def classes(self, root: Path, task: str | Sequence[str] | None) -> dict[str, list[str]]:
         """Task → its labels in the training split, sorted."""

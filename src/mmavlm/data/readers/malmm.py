@@ -12,8 +12,9 @@ from pathlib import Path
 from typing_extensions import Unpack
 
 from mmavlm.data.readers.annotations import SplitNames, listed, refuse_task
-from mmavlm.data.readers.entries import EntryFiles, Items, SkippingReader, usable
+from mmavlm.data.readers.entries import EntryFiles, Found, SkippingReader, usable
 from mmavlm.data.readers.json_files import elements
+from mmavlm.data.readers.layout import Layout
 from mmavlm.data.readers.rows import Row
 from mmavlm.data.sources import locate
 from mmavlm.errors import ConfigError, DataError
@@ -23,6 +24,7 @@ from mmavlm.options import Style, check_style
 log = logging.getLogger(__name__)
 
 Where = Callable[[str], Path]  # film → where it lies
+COUNT = "frame_length"
 QUESTION = "{question}"  # where a prompt takes the question
 
 
@@ -31,11 +33,14 @@ class EntryReader(SkippingReader):
 
     Films lie in `<root>/<folder>/frames/<video>/` or `<root>/<folder>/videos/<video>.mp4`
     (`source`: auto, video, frames); `count_key` is the key of the number of frames extracted of a
-    film, on which frames are chosen.
+    film, on which frames are chosen. `layout` says which keys entries have.
     """
 
-    def __init__(self, files: EntryFiles, *, prompt: str, source: str, count_key: str) -> None:
+    def __init__(
+        self, files: EntryFiles, layout: Layout, *, prompt: str, source: str, count_key: str
+    ) -> None:
         self.files = files
+        self.layout = layout
         self.prompt = prompt
         self.source = source
         self.count_key = count_key
@@ -48,7 +53,7 @@ class EntryReader(SkippingReader):
         """The name of an entry's film."""
         return row.text("video")
 
-    def read(self, root: Path, split: str, task: str | Sequence[str] | None) -> Items:
+    def read(self, root: Path, split: str, task: str | Sequence[str] | None) -> Found:
         """The items of a split, and entry → reason of what was left out."""
         refuse_task(task, f"the entries of {self.files.folder}")
         # entries of one film stand beside each other, and looking for it takes long
@@ -58,7 +63,7 @@ class EntryReader(SkippingReader):
             self.files.check_subset(row)
             return [self.item(where, key, row)]
 
-        return usable(self.files.entries(root, split), of_entry)
+        return usable(self.files.entries(root, split), of_entry, layout=self.layout)
 
     @abstractmethod
     def item(self, where: Where, key: str, row: Row) -> VideoItem:
@@ -73,7 +78,7 @@ class EntryReader(SkippingReader):
     ) -> VideoItem:
         frames = row.whole(self.count_key)
         video = self.film(key, row)
-        with row.placed():
+        with row.placed("video" if "video" in row.values else None):
             source = where(video)
         return VideoItem(
             item_id=key,
@@ -108,7 +113,8 @@ class LabelReader(EntryReader):
         **named: Unpack[SplitNames],
     ) -> None:
         files = EntryFiles(folder, held_out=True, shared=shared, counted=counted, **named)
-        super().__init__(files, prompt=prompt, source=source, count_key=count_key)
+        layout = Layout((label, count_key), ("subset",))
+        super().__init__(files, layout, prompt=prompt, source=source, count_key=count_key)
         self.name = name
         self.label = label
         self.skip = frozenset(listed(skip))
@@ -119,14 +125,15 @@ class LabelReader(EntryReader):
 
     def classes(self, root: Path, task: str | Sequence[str] | None) -> dict[str, list[str]]:
         """The task → its labels in the training split, sorted."""
-        items, _ = super().read(Path(root), "train", task)
-        return {self.name: sorted({item.target for item in items})}
+        found = super().read(Path(root), "train", task)
+        return {self.name: sorted({item.target for item in found.items})}
 
-    def read(self, root: Path, split: str, task: str | Sequence[str] | None) -> Items:
+    def read(self, root: Path, split: str, task: str | Sequence[str] | None) -> Found:
         """The items of a split with the indices of their classes, and what was left out."""
         known = {name: i for i, name in enumerate(self.classes(root, task)[self.name])}
-        items, skipped = super().read(root, split, task)
-        return [replace(item, label=known.get(item.target)) for item in items], skipped
+        found = super().read(root, split, task)
+        labelled = [replace(item, label=known.get(item.target)) for item in found.items]
+        return found._replace(items=labelled)
 
     def item(self, where: Where, key: str, row: Row) -> VideoItem:
         """The item of a film."""
@@ -161,17 +168,21 @@ class QuestionReader(EntryReader):
         if QUESTION not in prompt:
             raise ConfigError(f"data.reader.prompt={prompt!r} has no {QUESTION} to fill in")
         files = EntryFiles(folder, "qa_", counted=counted, **named)
-        super().__init__(files, prompt=prompt, source=source, count_key="frame_length")
+        layout = Layout(("question", "answer", "video", COUNT), ("options",))
+        super().__init__(files, layout, prompt=prompt, source=source, count_key=COUNT)
 
     def item(self, where: Where, key: str, row: Row) -> VideoItem:
         """The item of a question."""
-        question, answer = row.words("question"), row.words("answer")
-        chosen = row.options("options", self.style, row.text("answer"))
-        if chosen is not None:
-            question, answer = chosen[0].ask(question), chosen[0].answers[chosen[1]]
+        question, choices, options = row.words("question"), row.choices("options"), None
+        if choices is None:
+            answer = row.words("answer")
+        else:
+            right = row.text("answer", choices)
+            options, at = row.options(choices, self.style, right)
+            question, answer = options.ask(question), options.answers[at]
         prompt = self.prompt.replace(QUESTION, question)
         item = self._item(where, key, row, prompt=prompt, target=answer, task="qa")
-        return item if chosen is None else replace(item, options=chosen[0])
+        return item if options is None else replace(item, options=options)
 
 
 class ReferenceReader(EntryReader):
@@ -192,14 +203,18 @@ class ReferenceReader(EntryReader):
         **named: Unpack[SplitNames],
     ) -> None:
         files = EntryFiles(folder, "cap_", counted=counted, **named)
-        super().__init__(files, prompt=prompt, source=source, count_key="frame_length")
+        layout = Layout(
+            ("caption", "video", COUNT), ("segment", "start_time", "end_time", "duration")
+        )
+        super().__init__(files, layout, prompt=prompt, source=source, count_key=COUNT)
         self.max_words = max_words
 
-    def read(self, root: Path, split: str, task: str | Sequence[str] | None) -> Items:
+    def read(self, root: Path, split: str, task: str | Sequence[str] | None) -> Found:
         """The items of a split with their references, and what was left out."""
-        items, skipped = super().read(root, split, task)
+        found = super().read(root, split, task)
+        items, skipped = found.items, found.skipped
         if split == "train":
-            return items, skipped
+            return found
         known: dict[str, list[str]] = {}
         for item in items:
             known.setdefault(_described(item), []).append(item.target)
@@ -215,7 +230,8 @@ class ReferenceReader(EntryReader):
                 )  # fmt: skip
             known |= published
         shared = {name: tuple(captions) for name, captions in known.items()}
-        return [replace(item, references=shared[_described(item)]) for item in items], skipped
+        items = [replace(item, references=shared[_described(item)]) for item in items]
+        return found._replace(items=items, skipped=skipped)
 
     def item(self, where: Where, key: str, row: Row) -> VideoItem:
         """The item of a caption."""
@@ -245,7 +261,8 @@ def read_references(path: Path) -> tuple[dict[str, list[str]], dict[str, str]]:
         for number, values in enumerate(elements(path, under="annotations")):
             place = f"annotation {number}"
             try:
-                row = Row(path, place, values if isinstance(values, dict) else {})
+                row = Row.of(path, place, values)
+                row.check()
                 captions.setdefault(row.text("image_id"), []).append(row.text("caption"))
             except DataError as error:
                 unusable[f"{path.name}, {place}"] = str(error)

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmavlm.data.readers.annotations import listed
+from mmavlm.data.readers.entries import Found, SkippingReader
 from mmavlm.data.readers.lvu import TASKS, LVUReader
 from mmavlm.data.readers.own import OwnReader
 from mmavlm.errors import ConfigError
-from mmavlm.interfaces import VideoItem
 from mmavlm.movies.cuts import TASK
 from mmavlm.movies.labels import RELATIONSHIP
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 LIKE = "relationship"  # the task that is asked of the parts, and taught on whole films
 
 
-class MovieReader:
+class MovieReader(SkippingReader):
     """LVU's seven tasks as `LVUReader` reads them, and `cuts`, the test films cut short.
 
     `<root>/cuts/test.jsonl` asks what the relationship is in parts of films that show less than the
@@ -35,21 +35,21 @@ class MovieReader:
         self.lvu = LVUReader(history_s=history_s, stride_s=stride_s, source=source)
         self.cuts = OwnReader(folder=TASK)
 
-    def __call__(self, root: Path, split: str, task: str | Sequence[str] | None) -> list[VideoItem]:
-        """One item a window of every film, and of the test films two parts.
+    def read(self, root: Path, split: str, task: str | Sequence[str] | None) -> Found:
+        """One item a window of every film, and of the test films two parts; what was left out.
 
         Raises:
             ConfigError: if a task is unknown.
-            DataError: if the annotation is missing or a row lacks a key.
+            DataError: if the annotation is missing or broken.
         """
         of_lvu, cut = _split(task)
-        items = self.lvu(root, split, of_lvu) if of_lvu else []
-        return items + (self.cuts(root, split, TASK) if cut and split == "test" else [])
-
-    def skipped(self, root: Path, split: str, task: str | Sequence[str] | None) -> dict[str, str]:
-        """Entry → reason, for those of a split that cannot be used."""
-        of_lvu, _ = _split(task)
-        return self.lvu.skipped(root, split, of_lvu) if of_lvu else {}
+        found = self.lvu.read(root, split, of_lvu) if of_lvu else Found([], {})
+        if not (cut and split == "test"):
+            return found
+        parts = self.cuts.read(root, split, TASK)
+        return Found(
+            found.items + parts.items, found.skipped | parts.skipped, found.notes + parts.notes
+        )
 
     def classes(self, root: Path, task: str | Sequence[str] | None) -> dict[str, list[str]]:
         """Task → its labels in the training split, sorted; parts have those of whole films."""

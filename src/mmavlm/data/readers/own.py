@@ -2,32 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext, suppress
+from functools import cache
 from pathlib import Path
 
 from typing_extensions import Unpack
 
-from mmavlm.data.readers.annotations import SplitFiles, SplitNames, distinct, listed
+from mmavlm.data.readers.annotations import SplitFiles, SplitNames, listed
+from mmavlm.data.readers.entries import Found, StrictReader, usable
+from mmavlm.data.readers.layout import Layout
 from mmavlm.data.readers.rows import Row
+from mmavlm.data.sources import written_film
 from mmavlm.errors import DataError
 from mmavlm.interfaces import VideoItem
 from mmavlm.options import Style, check_style
 
 OPEN = "open"  # the task of rows that name none
+LAYOUT = Layout(
+    needed=("video", "prompt", "answer"),
+    optional=("id", "start_s", "end_s", "task", "references", "options", "split"),
+    foreign=False,
+)
+OWN_ID = "give each row an id of its own"
 
 
-class OwnReader:
+class OwnReader(StrictReader):
     """Rows `{"video", "prompt", "answer"}` of `<root>/<folder>/{train,val,test}.jsonl` (or .csv).
 
     `video` is a path below the root, to a file or a folder of frames. May be given: `id`,
     `start_s`, `end_s`, `task`, `references` (other right answers; in a csv, with | in between),
     `options` (what there is to choose from, likewise; the answer is the text, letter or number of
-    one). See `SplitFiles` for other names of the files, and for one file with a `split` column.
-    `closed` lists the tasks whose answers are classes, to be ranked; `options` says whether options
-    are answered by letters, numbers or texts.
+    one). Of a list of answers the first is the target, and all are right. See `SplitFiles` for
+    other names of files and keys, and for one file with a `split` column. `closed` lists the tasks
+    whose answers are classes, to be ranked; `options` says whether options are answered by letters,
+    numbers or texts.
 
     Raises:
-        ConfigError: if there is no such way to answer options.
+        ConfigError: if there is no such way to answer options, or no such key.
     """
 
     def __init__(
@@ -35,73 +47,91 @@ class OwnReader:
         folder: str = ".",
         closed: str | Sequence[str] = (),
         options: Style = "letters",
+        keys: Mapping[str, str] | None = None,
         **named: Unpack[SplitNames],
     ) -> None:
-        self.files = SplitFiles(folder, **named)
+        self.files = SplitFiles(folder, LAYOUT, keys=keys, **named)
         self.closed = tuple(listed(closed))
         self.style = check_style(options, "data.reader.options")
 
-    def __call__(self, root: Path, split: str, task: str | Sequence[str] | None) -> list[VideoItem]:
-        """One item a row of the split, of the given task or tasks if any.
+    def read(self, root: Path, split: str, task: str | Sequence[str] | None) -> Found:
+        """One item a row of the split, of the given task or tasks if any, and broken rows.
 
         Raises:
-            DataError: naming file, row and key of what cannot be used, or the tasks that there
-                are if none of them is asked for.
+            DataError: if the file cannot be read, or naming the tasks that there are if none of
+                them is asked for.
         """
         root = Path(root)
         tasks = listed(task)
-        classes = self.classes(root, task)
-        rows = [(_task(row), row) for row in self.files.rows(root, split)]
-        items = [
-            self._item(root, row, of_task, classes.get(of_task, []))
-            for of_task, row in rows
-            if of_task in tasks or not tasks
-        ]
-        path = self.files.path(root, split)
-        if rows and not items:
-            there = ", ".join(sorted({of_task for of_task, _ in rows}))
-            raise DataError(f"{path} has no rows of data.task={tasks}; its tasks are {there}")
-        return distinct(items, path)
+        classes = self._labels(root, task, lenient=True)
+        there: set[str] = set()
+        source = cache(lambda video: written_film(root, video))
+
+        def of_row(_: str, row: Row) -> list[VideoItem]:
+            of_task = row.name("task", OPEN)
+            there.add(of_task)
+            if tasks and of_task not in tasks:
+                return []
+            return [self._item(source, row, of_task, classes.get(of_task, []))]
+
+        rows = ((row.place, row) for row in self.files.rows(root, split))
+        found = usable(rows, of_row, layout=LAYOUT, again=OWN_ID)
+        if there and not found.items and not found.skipped:
+            raise DataError(
+                f"{self.files.path(root, split)} has no rows of data.task={tasks}; its tasks are "
+                f"{', '.join(sorted(there))}"
+            )
+        return found
 
     def classes(self, root: Path, task: str | Sequence[str] | None) -> dict[str, list[str]]:
-        """Closed task → its answers in the training split, sorted."""
+        """Closed task → its answers in the training split, sorted.
+
+        Raises:
+            DataError: naming file, row and key of what cannot be used.
+        """
+        return self._labels(Path(root), task, lenient=False)
+
+    def _labels(
+        self, root: Path, task: str | Sequence[str] | None, *, lenient: bool
+    ) -> dict[str, list[str]]:
         tasks = listed(task or self.closed)
         labels: dict[str, set[str]] = {name: set() for name in self.closed if name in tasks}
-        if labels:
-            for row in self.files.rows(Path(root), "train"):
-                if (name := _task(row)) in labels:
-                    labels[name].add(str(row.need("answer")))
+        for row in self.files.rows(root, "train") if labels else ():
+            with suppress(DataError) if lenient else nullcontext():  # told where rows are read
+                row.check()
+                if (name := row.name("task", OPEN)) in labels:
+                    labels[name].add(self._answers(row)[0])
         return {name: sorted(found) for name, found in labels.items()}
 
-    def _item(self, root: Path, row: Row, task: str, classes: list[str]) -> VideoItem:
-        video, answer, prompt = (str(row.need(key)) for key in ("video", "answer", "prompt"))
+    def _answers(self, row: Row, choices: Sequence[str] = ()) -> list[str]:
+        """The answer, and others that are given in a list with it."""
+        if choices:
+            return [row.text("answer", choices)]
+        return row.texts("answer") or [row.text("answer")]
+
+    def _item(
+        self, source: Callable[[str], Path], row: Row, task: str, classes: list[str]
+    ) -> VideoItem:
+        video, choices = row.text("video"), row.choices("options")
+        answer, *others = self._answers(row, choices or ())
+        prompt = row.text("prompt")
         start_s, end_s = row.stretch_s()
-        chosen = row.options("options", self.style, answer)
-        if chosen is not None:
-            prompt, answer = chosen[0].ask(prompt), chosen[0].answers[chosen[1]]
+        options = None
+        if choices is not None:
+            options, right = row.options(choices, self.style, answer)
+            prompt, answer = options.ask(prompt), options.answers[right]
+        with row.placed("video"):
+            film = source(video)
         return VideoItem(
             item_id=row.name("id", f"{video}, {row.place}"),
             video_id=video,
-            source=row.below(root, video),
+            source=film,
             prompt=prompt,
             target=answer,
             task=task,
             start_s=start_s,
             end_s=end_s,
-            references=(answer, *_references(row)),
+            references=(answer, *others, *(row.texts("references", split="|") or ())),
             label=classes.index(answer) if answer in classes else None,
-            options=None if chosen is None else chosen[0],
+            options=options,
         )
-
-
-def _task(row: Row) -> str:
-    return row.name("task", OPEN)
-
-
-def _references(row: Row) -> list[str]:
-    references = row.values.get("references") or ()
-    if isinstance(references, str):
-        references = [text for text in references.split("|") if text]
-    if not isinstance(references, list | tuple):
-        raise row.error(f"'references' must be a list of texts, got {references!r}")
-    return [str(text) for text in references]

@@ -61,7 +61,7 @@ class PopeReader(BenchmarkReader):
             VideoItem(
                 item_id=f"{task}, {row.text('question_id')}",
                 video_id=video,
-                source=row.below(root, video),
+                source=row.below(root, video, "video"),
                 prompt=self.ask(row.text("text")),
                 target=truth,
                 task=task,

@@ -2,29 +2,64 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mmavlm.clean_up import clean_caption
+from mmavlm.data.readers.json_files import Doubled
+from mmavlm.data.readers.values import (
+    MOST,
+    absent,
+    as_list,
+    as_number,
+    as_seconds,
+    as_text,
+    is_clock_time,
+    shown,
+)
 from mmavlm.data.sources import inside
 from mmavlm.errors import DataError
 from mmavlm.options import Options, Style, read_options
 
-# Frames or seconds of a film; a day at 60 frames a second is half of it.
-MOST = 10_000_000
+# Other names of the bounds of a stretch. What they hold has no unit, unless it is a clock time.
+CLOCK_KEYS = {"start_s": ("start", "start_time"), "end_s": ("end", "end_time")}
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row of an annotation file and where it stands."""
+    """One row of an annotation file and where it stands.
+
+    Values are taken out by the methods below, which refuse what is of another type, so that no
+    value becomes the text of its Python form. `broken` says why a row has no values.
+    """
 
     path: Path
     place: str
     values: Mapping[str, Any]
+    broken: str | None = None
+
+    @classmethod
+    def of(cls, path: Path, place: str, values: Any) -> Row:
+        """The row of what a file holds at a place, broken if that is no object of distinct keys."""
+        if type(values) is dict:
+            return cls(path, place, values)
+        if isinstance(values, Doubled):
+            return cls(path, place, {}, f"key {values.again!r} is there twice; leave one")
+        return cls(path, place, {}, f"must be a JSON object, got {type(values).__name__}")
+
+    def check(self) -> None:
+        """Refuse a row that has no values.
+
+        Raises:
+            DataError: naming file, row and the reason.
+        """
+        if self.broken is not None:
+            # "line 3 is not JSON" and "entry 5 must be …" go on; a reason of its own is set apart
+            goes_on = self.broken.startswith(("is ", "must "))
+            raise DataError(f"{self.path}, {self.place}{' ' if goes_on else ': '}{self.broken}")
 
     def need(self, key: str) -> Any:
         """The value of a key that must be there.
@@ -34,23 +69,42 @@ class Row:
         """
         value = self.values.get(key)
         if absent(value):
+            self.check()
             raise self.error(
                 f"key {key!r} is missing or empty; the row has {sorted(map(str, self.values))}"
             )
         return value
 
     def number(self, key: str) -> float | None:
-        """A number of at least 0, or None where the key is absent or empty.
+        """A number from 0 to `MOST`, or None where the key is absent or empty.
 
         Raises:
             DataError: naming file, row, key and what came.
         """
         value = self.values.get(key)
-        if value is None or value == "":
+        if absent(value):
             return None
-        number = _as_number(value)
-        if not 0 <= number < math.inf:
-            raise self.error(f"{key!r} must be a number of at least 0, got {value!r}")
+        if not 0 <= (number := as_number(value)) <= MOST:
+            raise self.error(f"{key!r} must be a number of at least 0, got {shown(value)}")
+        return number
+
+    def seconds(self, key: str) -> float | None:
+        """Seconds, as a number or a clock time such as 1:02:03.5, or None where there are none.
+
+        Raises:
+            DataError: naming file, row, key and what came.
+        """
+        value = self.values.get(key)
+        if value is None:
+            others = CLOCK_KEYS.get(key, ())
+            value = next((v for k in others if is_clock_time(v := self.values.get(k))), None)
+        if absent(value):
+            return None
+        if not 0 <= (number := as_seconds(value)) <= MOST:
+            raise self.error(
+                f"{key!r} must be a number of at least 0, got {shown(value)}: seconds, or a clock "
+                "time such as 1:02:03.5"
+            )
         return number
 
     def whole(self, key: str, *, cut: bool = False) -> int:
@@ -60,29 +114,51 @@ class Row:
             DataError: naming file, row, key and what came.
         """
         value = self.need(key)
-        number = _as_number(value)
+        number = as_number(value)
         if not 1 <= number <= MOST or (number != int(number) and not cut):
             whole = "number" if cut else "whole number"
             raise self.error(
-                f"{key!r} must be a {whole} of at least 1, got {value!r} (at most {MOST})"
+                f"{key!r} must be a {whole} of at least 1, got {shown(value)} (at most {MOST})"
             )
         return int(number)
 
-    def text(self, key: str) -> str:
-        """A text, as it stands; a number is taken for one.
+    def text(self, key: str, real: Sequence[str] = ()) -> str:
+        """A text, as it stands; a whole number, or a decimal one, is taken for its digits.
+
+        Those of `real` are texts, whatever they say: a choice may be "None".
 
         Raises:
             DataError: naming file, row, key and what came.
         """
         value = self.need(key)
-        if not isinstance(value, str | int | float) or isinstance(value, bool):
-            raise self.error(f"{key!r} must be a text, got {value!r}")
-        return str(value)
+        return value if real and value in real else self._text(key, value)
+
+    def texts(self, key: str, *, split: str | None = None) -> list[str] | None:
+        """A list of texts, of which one may be given alone; None where the key is absent or empty.
+
+        A list written as one text is taken for the list. With `split` other texts are lists with
+        that sign in between, as a csv has them.
+
+        Raises:
+            DataError: naming file, row, key and what came.
+        """
+        value = self.values.get(key)
+        if absent(value) or value == []:
+            return None
+        found = as_list(value, split)
+        if not isinstance(found, list):
+            texts = "a list of texts" if split else "a text, or a list of texts"
+            raise self.error(f"{key!r} must be {texts}, got {shown(value)}")
+        return [self._text(key, one) for one in found]
 
     def name(self, key: str, other: str) -> str:
-        """A text, or `other` where the key is absent or empty; 0 is a name."""
+        """A text, or `other` where the key is absent or empty; 0 is a name.
+
+        Raises:
+            DataError: naming file, row, key and what came.
+        """
         value = self.values.get(key)
-        return other if absent(value) else str(value)
+        return other if absent(value) else self._text(key, value)
 
     def words(self, key: str, max_words: int = 50) -> str:
         """A text as MA-LMM cleans it up (see `clean_caption`).
@@ -93,24 +169,32 @@ class Row:
         raw = self.text(key)
         if cleaned := clean_caption(raw, max_words):
             return cleaned
-        raise self.error(f"{key!r} holds no words: {raw!r}; write some, or remove the row")
+        raise self.error(f"{key!r} holds no words: {shown(raw)}; write some, or remove the row")
 
-    def options(self, key: str, style: Style, right: str) -> tuple[Options, int] | None:
-        """What there is to choose from, and which of it is right; None where the key is absent.
+    def choices(self, key: str) -> list[str] | None:
+        """The texts there are to choose from, None where the key is absent; "None" may be one.
 
         In a csv the texts have | in between.
 
         Raises:
-            DataError: naming file, row and what came.
+            DataError: naming file, row, key and what came.
         """
         value = self.values.get(key)
-        if value is None or value == "":
+        if absent(value):
             return None
-        texts = value.split("|") if isinstance(value, str) else value
-        if not isinstance(texts, list) or not all(isinstance(t, str | int | float) for t in texts):
-            raise self.error(f"{key!r} must be a list of texts, got {value!r}")
+        found = as_list(value, "|")
+        if not isinstance(found, list):
+            raise self.error(f"{key!r} must be a list of texts, got {shown(value)}")
+        return [self._text(key, one, marks=True).strip() for one in found]
+
+    def options(self, texts: Sequence[str], style: Style, right: str) -> tuple[Options, int]:
+        """The `choices` as they are asked, and which of them is right.
+
+        Raises:
+            DataError: naming file, row and what came.
+        """
         with self.placed():
-            return read_options([str(text).strip() for text in texts], style, right)
+            return read_options(texts, style, right)
 
     def stretch_s(self, start: str = "start_s", end: str = "end_s") -> tuple[float, float | None]:
         """The seconds under `start` (0 where absent) and `end` (None where absent), in order.
@@ -118,7 +202,7 @@ class Row:
         Raises:
             DataError: naming file, row and what came.
         """
-        start_s, end_s = self.number(start) or 0.0, self.number(end)
+        start_s, end_s = self.seconds(start) or 0.0, self.seconds(end)
         if end_s is not None and end_s <= start_s:
             raise self.error(f"{end} must be after {start}, got {start_s:g} to {end_s:g}")
         return start_s, end_s
@@ -129,54 +213,52 @@ class Row:
         Raises:
             DataError: naming file, row, key and what came.
         """
-        place = f"{self.place}, {key!r}"
-        return Row(self.path, place, as_object(self.path, place, self.need(key)))
+        inner = Row.of(self.path, f"{self.place}, {key!r}", self.need(key))
+        inner.check()
+        return inner
 
-    def below(self, root: Path, name: str) -> Path:
-        """`root / name`, a name of the row's (see `sources.inside`).
+    def each(self, key: str, kind: str) -> list[Row]:
+        """The objects of the list under a key, as rows whose places count them as a `kind`.
 
         Raises:
-            DataError: naming file, row and name, if it leads out or no file can have it.
+            DataError: naming file, row, key and what came.
         """
-        with self.placed():
+        values = self.need(key)
+        if not isinstance(values, list) or not all(isinstance(one, dict) for one in values):
+            raise self.error(f"{key!r} must be a list of objects, got {shown(values)}")
+        places = (f"{self.place}, {kind} {number}" for number in range(len(values)))
+        rows = [Row.of(self.path, place, one) for place, one in zip(places, values, strict=True)]
+        for row in rows:
+            row.check()
+        return rows
+
+    def below(self, root: Path, name: str, key: str) -> Path:
+        """`root / name`, a name that stands under a key (see `sources.inside`).
+
+        Raises:
+            DataError: naming file, row, key and name, if it leads out or no file can have it.
+        """
+        with self.placed(key):
             return inside(root, name)
 
     @contextmanager
-    def placed(self) -> Iterator[None]:
-        """DataErrors from within say where the row stands.
+    def placed(self, key: str | None = None) -> Iterator[None]:
+        """DataErrors from within say where the row stands, and of which key they are.
 
         Raises:
-            DataError: naming file and row.
+            DataError: naming file, row and key.
         """
         try:
             yield
         except DataError as error:
-            raise self.error(str(error)) from None
+            raise self.error(f"{key!r}: {error}" if key else str(error)) from None
 
     def error(self, what: str) -> DataError:
         """A DataError that says where the row stands."""
         return DataError(f"{self.path}, {self.place}: {what}")
 
-
-def absent(value: Any) -> bool:
-    """Whether a value stands for none: null, the empty text, or NaN, as tables have them."""
-    return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
-
-
-def _as_number(value: Any) -> float:
-    """The number a value is or spells, NaN if none."""
-    try:
-        return math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError, OverflowError):
-        return math.nan
-
-
-def as_object(path: Path, place: str, values: Any) -> dict[str, Any]:
-    """The values of a row, if they are keys with values.
-
-    Raises:
-        DataError: naming file, place and what came.
-    """
-    if not isinstance(values, dict):
-        raise DataError(f"{path}, {place} must be a JSON object, got {type(values).__name__}")
-    return values
+    def _text(self, key: str, value: Any, *, marks: bool = False) -> str:
+        try:
+            return as_text(value, marks=marks)
+        except ValueError as error:
+            raise self.error(f"{key!r} {error}") from None

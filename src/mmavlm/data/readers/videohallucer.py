@@ -51,7 +51,7 @@ class VideoHallucerReader(BenchmarkReader):
         return VideoItem(
             item_id=f"{pair}, {side}",
             video_id=f"{task}/{video}",
-            source=row.below(folder / "videos", video),
+            source=row.below(folder / "videos", video, "video"),
             prompt=self.ask(row.text("question")),
             target=answer,
             task=task,

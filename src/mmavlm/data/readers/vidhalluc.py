@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmavlm.data.readers.benchmark import BenchmarkReader, yes_or_no
 from mmavlm.data.readers.json_files import entries
 from mmavlm.data.readers.rows import Row
+from mmavlm.data.readers.values import shown
 from mmavlm.data.sources import film_at
 from mmavlm.interfaces import VideoItem
 from mmavlm.metrics.parsing import ORDERS
@@ -85,7 +87,7 @@ class VidHallucReader(BenchmarkReader):
         if not right or not set(right) <= choices.keys():
             raise row.error(
                 f"'Correct Answer' must be letters of {sorted(choices)}, got "
-                f"{row.values['Correct Answer']!r}"
+                f"{shown(row.values['Correct Answer'])}"
             )
         options = "\n".join(f"{letter}. {text}" for letter, text in choices.items())
         question = f"{row.text('Question')}\n{options}"
@@ -108,18 +110,23 @@ class VidHallucReader(BenchmarkReader):
 
 def _rows(task: str, path: Path, key: str, value: Any) -> Iterator[Row]:
     """The rows below a key of a file; where one is not as published, a row that says so."""
-    place = f"entry {key!r}"
+    place = f"entry {shown(key)}"
     if task == "ach_binaryqa" and isinstance(value, list):
         for number, one in enumerate(value):
-            yield Row(path, f"{place}, question {number}", one if isinstance(one, dict) else {})
-    elif task == "ach_mcq" and isinstance(value, dict):
+            yield Row.of(path, f"{place}, question {number}", one)
+    elif task == "ach_mcq" and type(value) is dict:
         for clip, one in value.items():
-            inner = one if isinstance(one, dict) else {}
-            yield Row(path, f"{place}, {clip!r}", {**inner, "clip": clip})
+            yield _of_clip(Row.of(path, f"{place}, {shown(clip)}", one), clip)
+    elif task == "ach_binaryqa":
+        yield Row(path, place, {}, f"must be a list of questions, got {type(value).__name__}")
     else:
-        yield Row(path, place, {**value, "clip": key} if isinstance(value, dict) else {})
+        yield _of_clip(Row.of(path, place, value), key)
+
+
+def _of_clip(row: Row, clip: str) -> Row:
+    return row if row.broken else replace(row, values={**row.values, "clip": clip})
 
 
 def _locate(root: Path, folder: str, clip: str, row: Row) -> Path:
-    paths = [film_at(row.below(root / place.format(folder), clip)) for place in PLACES]
+    paths = [film_at(row.below(root / place.format(folder), clip, "video")) for place in PLACES]
     return next((path for path in paths if path.is_file()), paths[0])
