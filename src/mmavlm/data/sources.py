@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from mmavlm.data.probe import MAX_PIXELS, VideoInfo, probe
+from mmavlm.data.containers import MAX_PIXELS
+from mmavlm.data.probe import VideoInfo, probe
 from mmavlm.data.probe_index import ProbeIndex
 from mmavlm.data.video import ToTensor, decode_threads, read_frames
 from mmavlm.errors import ConfigError, DataError, VideoError
