@@ -135,7 +135,8 @@ def _tell_all(packets: Sequence[Packet], stream: Any, *, leaps: bool) -> bool:
 
 
 def _dts_steps(packets: Sequence[Packet]) -> Ticks:
-    return np.diff(np.array([p.dts for p in packets if p.dts is not None], np.int64))
+    dts: Ticks = np.array([p.dts for p in packets if p.dts is not None], np.int64)
+    return dts[1:] - dts[:-1]
 
 
 def _by_packets(header: Mapping[str, Any], packets: Sequence[Packet]) -> VideoInfo:
@@ -206,8 +207,9 @@ def _refuse_cut_off(path: Path, container: Any, stream: Any, packets: Sequence[P
     end_s = max((p.pts + p.duration for p in shown), default=0) * tick_s
     end_s -= min(container.start_time or 0, 0) / av.time_base
     if counted:  # an edit list leaves out whole groups of pictures
-        length_s = (stream.duration or 0) * tick_s
-        enough_s = SHARE_THAT_MUST_COME * length_s if length_s else np.inf
+        length_s = stream.duration * tick_s if stream.duration else np.inf
+        slack_s = HEADER_SLACK_S if len(shown) < len(packets) else 0.0
+        enough_s = min(SHARE_THAT_MUST_COME * length_s, length_s - slack_s)
     else:
         slots = container_name == "avi"  # AVI counts slots for frames, some of them empty
         length_s = stream.frames * tick_s if slots else (container.duration or 0) / av.time_base

@@ -97,8 +97,14 @@ def _guessed(told: Sequence[Told]) -> list[int | None]:
     wrong. FFmpeg guesses by the same rule (`best_effort_timestamp`), but frame by frame.
     """
     by_pts = [dts if pts is None else pts for pts, dts, _ in told]
-    by_dts = [pts if dts is None else dts for pts, dts, _ in told]
-    # the last frames have no decoding time of their own
+    by_dts: list[int | None] = []
+    for pts, dts, duration in told:
+        last = by_dts[-1] if by_dts else None
+        if dts is None and last is not None:  # as the last frames, which no packet follows
+            counted = last + duration
+            by_dts.append(counted if pts is None else min(counted, pts))
+        else:
+            by_dts.append(dts)
     known = [i for i, frame in enumerate(told) if frame.dts is not None]
     wrong_pts, wrong_dts = (
         int((np.diff(np.array([of[i] for i in known], np.int64)) <= 0).sum())
