@@ -13,6 +13,7 @@ from av.stream import Disposition
 from conftest import clip_picture
 from mmavlm.data.containers import opened
 from mmavlm.data.cursor import Cursor
+from mmavlm.data.orientation import orientation
 from mmavlm.data.probe import probe
 from mmavlm.data.video import read_frames, shown_pictures
 from mmavlm.errors import VideoError
@@ -71,6 +72,22 @@ def test_a_display_matrix_is_followed_whole(make_clip, matrix, turned):
     path = make_clip("clip.mov", 4)
     _, upright = shown(path)
     assert_shows(set_matrix(path, *matrix), [turned(picture) for picture in upright])
+
+
+@pytest.mark.parametrize(
+    ("degrees", "turned"),
+    [(0, lambda p: p), (90, np.rot90), (-90, lambda p: np.rot90(p, -1)), (-(2**31), lambda p: p)],
+)
+def test_beside_side_data_that_pyav_does_not_know_the_angle_counts(degrees, turned):
+    class Frame:
+        rotation = degrees
+
+        @property
+        def side_data(self):
+            raise ValueError("31 is not a valid Type")
+
+    picture = clip_picture("any", 0)
+    np.testing.assert_array_equal(orientation(Frame(), "a").shown(picture), turned(picture))
 
 
 def test_a_slanted_film_is_turned_to_the_nearest_quarter_which_is_said_once(make_clip, caplog):

@@ -36,10 +36,12 @@ UPRIGHT = Orientation(False, 0, 0.0)
 
 def orientation(frame: Any, path: Path) -> Orientation:
     """How a frame is to be shown: by the nearest quarter turn, which is said once of each file."""
-    matrix = frame.side_data.get(Type.DISPLAYMATRIX)
-    if matrix is None:
-        return UPRIGHT
-    found = from_matrix(MATRIX.unpack_from(matrix))
+    try:
+        matrix = frame.side_data.get(Type.DISPLAYMATRIX)
+    except ValueError:  # PyAV gives none where one is of a kind that it does not know
+        found = from_angle(frame.rotation)
+    else:
+        found = UPRIGHT if matrix is None else from_matrix(MATRIX.unpack_from(matrix))
     if abs(found.slant_deg) > SLANT_DEG:
         _say_once(path, round(found.slant_deg))
     return found
@@ -62,6 +64,14 @@ def from_matrix(matrix: tuple[int, ...]) -> Orientation:
     angle = math.degrees(math.atan2(-down, -right) if mirrored else math.atan2(down, right))
     quarters = round(angle / 90)
     return Orientation(mirrored, -quarters % 4, angle - 90 * quarters)
+
+
+def from_angle(degrees: int) -> Orientation:
+    """The orientation of a counterclockwise angle; what is no angle, as of zeros, says nothing."""
+    if abs(degrees) > 180:
+        return UPRIGHT
+    quarters = round(degrees / 90)
+    return Orientation(False, quarters % 4, 90.0 * quarters - degrees)
 
 
 @lru_cache
