@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,7 +64,9 @@ def _container(path: Path) -> Any:
             metadata_errors="replace",
             container_options={"format_whitelist": CONTAINERS, "protocol_whitelist": "file"},
         )
-    except av.ArgumentError as error:
+    except av.FFmpegError as error:
+        if error.errno != errno.EINVAL:
+            raise
         raise VideoError(
             f"{path} cannot be decoded: it is a sound file, a playlist, or of another container "
             f"that is not read here; {REMEDY}"

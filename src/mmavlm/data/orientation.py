@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from av.sidedata.sidedata import Type
+from av.sidedata.sidedata import SideDataContainer, Type
 from numpy.typing import NDArray
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,8 @@ UPRIGHT = Orientation(False, 0, 0.0)
 def orientation(frame: Any, path: Path) -> Orientation:
     """How a frame is to be shown: by the nearest quarter turn, which is said once of each file."""
     try:
-        matrix = frame.side_data.get(Type.DISPLAYMATRIX)
+        # frame.side_data would keep the frame, which keeps it, until the garbage collector comes
+        matrix = SideDataContainer(frame).get(Type.DISPLAYMATRIX)
     except ValueError:  # PyAV gives none where one is of a kind that it does not know
         found = from_angle(frame.rotation)
     else:
