@@ -33,6 +33,8 @@ from rich.console import Console
 from rich.table import Table
 
 from machine import machine
+from mmavlm.data.containers import opened
+from mmavlm.data.orientation import orientation
 from mmavlm.data.probe import VideoInfo, last_not_after, probe
 from mmavlm.data.readers import LVUReader, QuestionReader, ReferenceReader
 from mmavlm.data.video import ONE_THREAD, SAME_TIME_S, shown_pictures
@@ -111,17 +113,13 @@ def looked_up(path: Path, number: int) -> tuple[VideoInfo, list[tuple[float, flo
 def in_order(info: VideoInfo) -> list[tuple[int, str]]:
     """Times and pictures of all frames that decode one after the other, whatever fails between."""
     found: list[tuple[int | None, str]] = []
-    with av.open(str(info.path), metadata_errors="replace") as file:
-        stream = file.streams.video[0]
-        stream.thread_type = "NONE"
-        with suppress(av.FFmpegError, EOFError):
-            for packet in file.demux(stream):
-                with suppress(av.FFmpegError, EOFError):
-                    for frame in packet.decode():
-                        picture = frame.to_ndarray(format="rgb24", **ONE_THREAD)
-                        if frame.rotation:
-                            picture = np.rot90(picture, round(frame.rotation / 90))
-                        found.append((frame.pts, digest(picture)))
+    with opened(info.path) as (file, stream), suppress(av.FFmpegError, EOFError):
+        for packet in file.demux(stream):
+            with suppress(av.FFmpegError, EOFError):
+                for frame in packet.decode():
+                    picture = frame.to_ndarray(format="rgb24", **ONE_THREAD)
+                    upright = orientation(frame, info.path).shown(picture)
+                    found.append((frame.pts, digest(upright)))
     if info.in_order:
         last = len(info.frame_pts) - 1
         return [(int(info.frame_pts[min(i, last)]), shown) for i, (_, shown) in enumerate(found)]

@@ -119,6 +119,59 @@ def atoms(content: bytearray) -> list[tuple[int, int]]:
     return found
 
 
+def display_matrix(content: bytearray, random: np.random.Generator) -> bytearray:
+    """The track is turned, mirrored, or has a matrix of zeros or noise; elsewhere bits flip."""
+    headers = [start for start, _ in atoms(content) if content[start + 4 : start + 8] == b"tkhd"]
+    if not headers:
+        return flip_bits(content, random)
+    turns = [(1, 0, 0, 1), (0, 1, -1, 0), (-1, 0, 0, -1), (0, -1, 1, 0)]
+    mirrored = [(-1, 0, 0, 1), (1, 0, 0, -1), (0, 1, 1, 0), (0, -1, -1, 0)]
+    kinds = [*turns, *mirrored, (0, 0, 0, 0), tuple(random.normal(size=4))]
+    a, b, c, d = (int(value * 0x10000) for value in kinds[random.integers(1, len(kinds))])
+    start = headers[random.integers(len(headers))]
+    version = content[start + 8]  # 64-bit times in version 1
+    at = start + (60 if version == 1 else 48)
+    struct.pack_into(">9i", content, at, a, b, 0, c, d, 0, 0, 0, 0x40000000)
+    return content
+
+
+def edit_list(content: bytearray, random: np.random.Generator) -> bytearray:
+    """One to three parts of the track are shown, perhaps behind a pause; elsewhere a piece goes."""
+    found = {bytes(content[start + 4 : start + 8]): (start, stop) for start, stop in atoms(content)}
+    if not {b"moov", b"mvhd", b"trak", b"tkhd", b"mdhd", b"mdat"} <= found.keys():
+        return drop_piece(content, random)
+    if found[b"moov"] < found[b"mdat"]:  # what follows would move, and the table of chunks lie
+        return hostile_number(content, random)
+    movie_rate, track_rate = (
+        struct.unpack_from(">I", content, found[name][0] + 20)[0] for name in (b"mvhd", b"mdhd")
+    )
+    movie_ticks = struct.unpack_from(">I", content, found[b"mvhd"][0] + 24)[0]
+    length_s = movie_ticks / max(1, movie_rate)
+    entries = [(random.uniform(0, 1), -1)] if random.random() < 0.2 else []
+    for _ in range(random.integers(1, 4)):
+        start_s = random.uniform(-0.1, length_s)
+        entries.append((random.uniform(0, length_s - start_s + 0.5), int(start_s * track_rate)))
+    body = struct.pack(">II", 0, len(entries)) + b"".join(
+        struct.pack(">IiI", int(shown_s * movie_rate), start, 0x10000) for shown_s, start in entries
+    )
+    box = struct.pack(">I4sI4s", 16 + len(body), b"edts", 8 + len(body), b"elst") + body
+    at, old = found[b"tkhd"][1], found.get(b"edts", (0, 0))
+    for name in (b"moov", b"trak"):
+        start, stop = found[name]
+        struct.pack_into(">I", content, start, stop - start + len(box) - (old[1] - old[0]))
+    if old[1]:
+        del content[old[0] : old[1]]
+        at -= (old[1] - old[0]) if old[0] < at else 0
+    content[at:at] = box
+    return content
+
+
+def joined(content: bytearray, random: np.random.Generator) -> bytearray:
+    """The file follows itself, from its start or from somewhere on."""
+    start = 0 if random.random() < 0.5 else int(random.integers(0, len(content)))
+    return content + content[start:]
+
+
 def hostile_value(content: bytearray, random: np.random.Generator) -> bytearray:
     """A value of an annotation, itself an object or list perhaps, is something else."""
     entries = json.loads(content)
@@ -143,7 +196,7 @@ def hostile_key(content: bytearray, random: np.random.Generator) -> bytearray:
 
 OF_FILMS: tuple[Mutation, ...] = (
     flip_bits, flip_header_bits, cut_off, drop_piece, blank_piece, swap_pieces, wrong_header,
-    swap_atoms, hostile_number,
+    swap_atoms, hostile_number, display_matrix, edit_list, joined,
 )  # fmt: skip
 OF_ANNOTATIONS: tuple[Mutation, ...] = (
     flip_bits, cut_off, drop_piece, blank_piece, swap_pieces, hostile_value, hostile_value,

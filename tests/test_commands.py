@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 from mmavlm import check, evaluate, predict, train
 from mmavlm.callbacks.sweep import finish
+from mmavlm.data.extraction import Extraction, extract
 from mmavlm.metrics import left_out
 from support import SMALL
 
@@ -219,6 +220,16 @@ def test_predict_answers_along_a_film_and_at_its_end(run, trained, films, capsys
     assert [moment["at_s"] for moment in moments] == [1.0, 2.5, 3.5]
     answers = [moment["answers"] for moment in moments]
     assert answers[0] != answers[-1]
+
+
+def test_predict_answers_along_a_folder_of_frames(run, trained, films, tmp_path, capsys):
+    extract(next((films / "lvu/videos").glob("*.mp4")), tmp_path / "frames", Extraction())
+    code = run(predict, f"checkpoint={trained / 'checkpoints/best.ckpt'}",
+               f"video={tmp_path / 'frames'}", "prompt=what", "candidates=[comedy,action]",
+               "format=json", "stream_fps=2", "every_s=1.5")  # fmt: skip
+    moments = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert code == 0
+    assert [moment["at_s"] for moment in moments] == [1.0, 2.5, 3.5]
 
 
 def test_predict_explains_its_best_answer_or_another_in_a_picture_and_numbers(

@@ -1,14 +1,17 @@
+import json
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from rich.console import Console
 
-from mmavlm.data.extraction import Extraction, extract, extract_all, plan
+from mmavlm.data.extraction import SETTINGS_NAME, Extraction, extract, extract_all, plan
 from mmavlm.data.probe import probe
 from mmavlm.data.sources import FrameSource
 from mmavlm.data.video import read_frames
 from mmavlm.errors import ConfigError, VideoError
+from mp4_boxes import set_edits
 
 
 def whole(picture):
@@ -123,6 +126,24 @@ def test_a_folder_without_films_is_named(tmp_path):
         plan(tmp_path / "none", tmp_path, Extraction())
     with pytest.raises(ConfigError, match=r"--videos .* holds no films \(\.mp4, \.mkv, "):
         plan(tmp_path, tmp_path, Extraction())
+
+
+def test_folders_of_an_earlier_version_are_taken_and_named(make_clip, tmp_path, caplog):
+    film = make_clip("films/a.mp4", frames=2)
+    extract(film, tmp_path / "frames/a", Extraction())
+    assert plan(tmp_path / "films", tmp_path / "frames", Extraction()) == ({}, 1)
+    assert not caplog.records
+    written = tmp_path / "frames/a" / SETTINGS_NAME
+    told = json.loads(written.read_text())
+    del told["decoding_version"]
+    written.write_text(json.dumps(told))
+    assert plan(tmp_path / "films", tmp_path / "frames", Extraction()) == ({}, 1)
+    assert "frames/a and 0 more were extracted by a version that showed mirrored" in caplog.text
+
+
+def test_a_film_with_edits_gives_the_pictures_that_it_shows(make_clip, tmp_path):
+    film = set_edits(make_clip("clip.mov", 40), (2.0, 1.3))
+    assert extract(film, tmp_path / "out", Extraction()) == 20
 
 
 def test_films_that_would_share_a_folder_are_named(tmp_path):

@@ -11,6 +11,7 @@ import pytest
 from mmavlm.data.probe import VideoInfo, probe
 from mmavlm.data.probe_index import ProbeIndex
 from mmavlm.errors import VideoError
+from mp4_boxes import set_edits
 
 
 @pytest.fixture
@@ -41,6 +42,15 @@ def replace_unseen(path):
 def test_what_is_kept_is_what_probing_finds(make_clip, index, name, settings):
     path = make_clip(name, 30, **settings)
     expected = probe(path)
+    assert_same(index.look_up(path), expected)
+    assert_same(index.look_up(path), expected)
+
+
+@pytest.mark.parametrize("edits", [[(2.0, 1.3)], [(1.0, 1.7), (0.5, 0.2)]])
+def test_what_an_edit_list_hides_is_kept_too(make_clip, index, edits):
+    path = set_edits(make_clip("clip.mov", 40), *edits)
+    expected = probe(path)
+    assert expected.in_order or len(expected.hidden_pts)
     assert_same(index.look_up(path), expected)
     assert_same(index.look_up(path), expected)
 
@@ -81,7 +91,8 @@ def test_films_elsewhere_are_kept_by_their_whole_path(make_clip, tmp_path):
 def objects(told):
     """An archive as numpy writes it for Python objects: pickled."""
     buffer = io.BytesIO()
-    np.savez(buffer, told=np.array([{"format": "x"}], dtype=object), steps=told, keyframes=told)
+    header = np.array([{"format": "x"}], dtype=object)
+    np.savez(buffer, told=header, steps=told, keyframes=told, hidden=told)
     return buffer.getvalue()
 
 

@@ -4,7 +4,7 @@ import unicodedata
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 
 from mmavlm.data.sources import FrameSource, count_frames, inside, locate
 from mmavlm.data.video import read_frames
@@ -40,6 +40,59 @@ def test_a_folder_lasts_as_long_as_its_grid_says(jpegs):
     assert source.duration_s == pytest.approx(3.0)
     np.testing.assert_allclose(source.times_s, np.arange(30) / 10)
     assert FrameSource(jpegs, 5.0).duration_s == pytest.approx(6.0)
+
+
+EXIF_TURNS = {
+    1: lambda p: p,
+    2: lambda p: p[:, ::-1],
+    3: lambda p: p[::-1, ::-1],
+    4: lambda p: p[::-1],
+    5: lambda p: p.transpose(1, 0, 2),
+    6: lambda p: np.rot90(p, -1),
+    7: lambda p: p[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda p: np.rot90(p),
+    99: lambda p: p,
+}
+
+
+@pytest.mark.parametrize("orientation", EXIF_TURNS)
+def test_a_jpeg_is_turned_as_its_exif_data_say(tmp_path, orientation):
+    path = tmp_path / "frame000001.jpg"
+    picture = np.zeros((16, 32, 3), np.uint8)
+    picture[:8, :16, 0] = picture[8:, :16, 1] = picture[:8, 16:, 2] = 200
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    Image.fromarray(picture).save(path, quality=100, subsampling=0, exif=exif)
+    frames, _ = FrameSource(tmp_path).read([0.0], whole)
+    expected = EXIF_TURNS[orientation](picture).astype(int)
+    assert np.abs(frames[0].permute(1, 2, 0).numpy() - expected).max() < 12
+
+
+@pytest.mark.filterwarnings("ignore:.*(Tag data|EXIF|corrupt)")
+def test_broken_exif_data_are_no_obstacle(tmp_path):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation], exif[ExifTags.Base.ImageDescription] = 1, "a film"
+    Image.new("RGB", (8, 8)).save(tmp_path / "frame000001.jpg", exif=exif)
+    content = (tmp_path / "frame000001.jpg").read_bytes()
+    random = np.random.default_rng(0)
+    for _ in range(50):
+        damaged = bytearray(content)
+        for at in content.index(b"Exif") + random.integers(6, len(exif.tobytes()), 4):
+            damaged[at] = random.integers(256)
+        (tmp_path / "frame000001.jpg").write_bytes(damaged)
+        FrameSource(tmp_path).read([0.0], whole)
+
+
+def test_pictures_come_one_by_one_as_they_are_read_at_once(make_clip, jpegs):
+    for source in (FrameSource(jpegs), FrameSource(make_clip(frames=20))):
+        times_s = [0.0, 0.5, 1.1]
+        frames, _ = source.read(times_s, whole)
+        assert torch.equal(torch.stack([whole(p) for p in source.pictures(times_s)]), frames)
+
+
+def test_between_and_behind_the_pictures_of_a_folder_the_last_one_is_shown(jpegs):
+    levels = [round(p.mean() / 8) for p in FrameSource(jpegs).pictures([0.0, 0.39, 2.97, 9.0])]
+    assert levels == [0, 3, 29, 29]
 
 
 def test_a_film_is_read_as_by_read_frames(make_clip):

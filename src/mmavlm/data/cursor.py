@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import av
 import numpy as np
 
+from mmavlm.data.containers import REMEDY, reason
 from mmavlm.data.probe import VideoInfo, last_not_after
 from mmavlm.errors import VideoError
 
@@ -37,8 +38,12 @@ class BrokenOffError(VideoError):
     """A file that cannot be decoded any further."""
 
 
-def undamaged(frames: Iterable[Any], stream: Any) -> Generator[Any, None, None]:
+def undamaged(
+    frames: Iterable[Any], stream: Any, *, ascending: bool = True
+) -> Generator[Any, None, None]:
     """The frames, each when those it may refer to have come too, and none of them is damaged.
+
+    Where times are not `ascending`, one that steps back is no sign of damage.
 
     Raises:
         DamageFoundError: if one is.
@@ -48,7 +53,7 @@ def undamaged(frames: Iterable[Any], stream: Any) -> Generator[Any, None, None]:
     # a decoder of HEVC may go on writing into a damaged frame that it has given, so none is held
     most = REORDERED if context.name == "h264" and context.has_b_frames else 0
     for frame in frames:
-        if frame.is_corrupt or (held and _shown_before(frame, held[-1])):
+        if frame.is_corrupt or (ascending and held and _shown_before(frame, held[-1])):
             raise DamageFoundError
         held.append(frame)
         if len(held) > most:
@@ -97,7 +102,7 @@ class Cursor:
             self.shortcut = None
             self._seek(keyframe)
         decoded = self.coming or self.shown
-        if keyframe > (self.info.start_pts if decoded is None else decoded[0]):
+        if keyframe > (self.info.keyframe_pts[0] if decoded is None else decoded[0]):
             self._seek(keyframe)
         while self.shown is None or self.shown[0] < pts:
             self.coming = self.coming or next(self.frames, None)
@@ -139,34 +144,47 @@ class Cursor:
         latest = self.info.start_pts
         try:
             with closing(self.container.decode(self.stream)) as decoded:
-                frames = decoded if self.whole else undamaged(decoded, self.stream)
-                for index, frame in enumerate(frames):
-                    if self.info.in_order:
+                in_order = self.info.in_order
+                clean = undamaged(decoded, self.stream, ascending=not in_order)
+                for index, frame in enumerate(decoded if self.whole else clean):
+                    if in_order:
                         yield int(self.info.frame_pts[min(index, last)]), frame
                     elif frame.pts is not None and frame.pts >= self.info.start_pts:
                         if frame.pts < latest and self.whole:
-                            raise VideoError(f"{self.info.path} is damaged: frames come late")
+                            raise VideoError(
+                                f"{self.info.path} ({self.info.codec}) is damaged: the frame of "
+                                f"{self._second(frame.pts)} s comes after that of "
+                                f"{self._second(latest)} s; copy or download it again, or {REMEDY}"
+                            )
                         latest = frame.pts
                         yield frame.pts, frame
         except (av.FFmpegError, EOFError) as error:
-            self._break_off(str(error))
+            self._break_off(reason(error))
 
     def _seek(self, keyframe: int) -> None:
         self.stream.codec_context.skip_frame = "DEFAULT"
-        self.container.seek(keyframe, stream=self.stream)
+        try:
+            self.container.seek(keyframe, stream=self.stream)
+        except av.FFmpegError as error:  # some containers can be read from their start alone
+            raise DamageFoundError from error
         self.frames = self._decoded()
         self.shown, self.coming = None, next(self.frames, None)
         if self.coming is not None and not self._may_enter_at(*self.coming):
             raise DamageFoundError
-        if self.coming is None or self.coming[0] > keyframe:
+        first_shown = self.info.frame_pts[np.searchsorted(self.info.frame_pts, keyframe)]
+        if self.coming is None or self.coming[0] > first_shown:
             # Some containers have no exact index; then all frames from the first are decoded.
-            self.container.seek(self.info.start_pts, stream=self.stream)
+            self.container.seek(int(self.info.keyframe_pts[0]), stream=self.stream)
             self.frames = self._decoded()
             self.coming = None
 
     def _may_enter_at(self, pts: int, frame: Any) -> bool:
-        """Whether a frame is where decoding may begin; AVI may count other times after a seek."""
-        return bool(frame.key_frame) and pts in self.info.frame_pts
+        """Whether a frame is where decoding may begin; AVI may count other times after a seek.
+
+        Behind a hidden key frame the first that is shown may be of any kind.
+        """
+        hides = len(self.info.hidden_pts) > 0
+        return bool(frame.key_frame or hides) and pts in self.info.frame_pts
 
     def _second(self, pts: int) -> str:
         return f"{self.info.seconds(pts):.3f}"
@@ -191,9 +209,9 @@ class Shortcut:
     def __init__(self, container: Any, stream: Any, info: VideoInfo, wanted: Sequence[int]) -> None:
         self.container = container
         self.stream = stream
-        self.frame_pts = info.frame_pts
-        self.usual = float(np.median(np.diff(info.frame_pts))) if len(info.frame_pts) > 1 else 0.0
-        self.at = info.start_pts  # the key frame of the group whose frames are coming
+        self.decoded_pts = np.union1d(info.frame_pts, info.hidden_pts)
+        self.usual = float(np.median(np.diff(self.decoded_pts))) if len(self.decoded_pts) > 1 else 0
+        self.at = int(info.keyframe_pts[0])  # that of the group whose frames are coming
         groups = last_not_after(np.asarray(wanted), info.keyframe_pts).tolist()
         self.wanted: dict[int, set[int]] = {keyframe: set() for keyframe in groups}
         for pts, keyframe in zip(wanted, groups, strict=True):
@@ -219,8 +237,8 @@ class Shortcut:
 
     def _lacks_frames(self, pts: int, keyframe: int) -> bool:
         """Whether there may be gaps: what fills them depends on all that was decoded before."""
-        first, last = np.searchsorted(self.frame_pts, (keyframe, pts))
-        needed = self.frame_pts[first : last + 1 + REORDERED]
+        first, last = np.searchsorted(self.decoded_pts, (keyframe, pts))
+        needed = self.decoded_pts[first : last + 1 + REORDERED]
         return bool((np.diff(needed) > GAP * self.usual).any())
 
     def _decoded(self, keyframe: int) -> Generator[Any, None, None]:

@@ -8,6 +8,7 @@ appears when it is complete, so that an interrupted extraction goes on where it 
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import shutil
@@ -26,10 +27,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from mmavlm.data.probe import VideoInfo, probe
 from mmavlm.data.sources import FRAME_NAME, VIDEO_SUFFIXES
-from mmavlm.data.video import Picture, shown_pictures
+from mmavlm.data.video import DECODING_VERSION, Picture, shown_pictures
 from mmavlm.errors import ConfigError, VideoError
 
+log = logging.getLogger(__name__)
+
 SETTINGS_NAME = "extraction.json"
+VERSION_KEY = "decoding_version"
 # A duration is a sum of rounded times: one this little above a multiple of 1/fps is that multiple.
 ROUNDING = 1e-3
 # A frame that is shown for longer is one whose time is broken: its folder would have millions of
@@ -89,15 +93,23 @@ def _require_alike(folders: Sequence[Path], settings: Extraction) -> None:
     """Refuse complete folders of other settings; what does not say how it was made is taken."""
     written = [path for folder in folders if (path := folder / SETTINGS_NAME).is_file()]
     wanted = asdict(settings)
-    for path in written:
-        found = _read_settings(path)
+    told = {path: _read_settings(path) for path in written}
+    old = [path for path, found in told.items() if found.pop(VERSION_KEY, 1) < DECODING_VERSION]
+    for path, found in told.items():
         if found != wanted:
-            others = sum(_read_settings(p) != wanted for p in written)
+            others = sum(other != wanted for other in told.values())
             raise ConfigError(
                 f"{path.parent} was extracted with {_told(found)}, but {_told(wanted)} is asked "
                 f"for ({others} folders differ); give the settings it was extracted with, another "
                 "--frames folder, or remove the folders to extract them anew"
             )
+    if old:
+        log.warning(
+            "%s and %d more were extracted by a version that showed mirrored, trimmed and joined "
+            "films differently; remove the folders of such films to extract them again",
+            old[0].parent,
+            len(old) - 1,
+        )
 
 
 def _read_settings(path: Path) -> dict[str, float]:
@@ -165,7 +177,7 @@ def extract(film: Path, folder: Path, settings: Extraction) -> int:
         pictures = (picture for _, picture in shown_pictures(info, times_s))
         for number, small in enumerate(_shrunk(pictures, settings.short_side), start=1):
             small.save(unfinished / FRAME_NAME.format(number), quality=settings.quality)
-        text = json.dumps(asdict(settings)) + "\n"
+        text = json.dumps({**asdict(settings), VERSION_KEY: DECODING_VERSION}) + "\n"
         (unfinished / SETTINGS_NAME).write_text(text, encoding="utf-8")
         os.replace(unfinished, folder)
     finally:

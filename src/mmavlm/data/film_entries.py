@@ -17,10 +17,11 @@ from torch import Tensor
 from mmavlm.data.sampling import GRID_KEYS, frame_times, grid_times
 from mmavlm.data.sources import FrameSource
 from mmavlm.data.transforms import ClipTransform
+from mmavlm.data.video import DECODING_VERSION
 from mmavlm.errors import VideoError
 from mmavlm.interfaces import VideoItem
 
-# Counts up when decoding, sampling or resizing give other frames for the same settings.
+# Counts up when sampling or resizing give other frames for the same settings.
 FRAMES_VERSION = 1
 # Windows of one film share a file up to so many frames, which a process must hold at once.
 MAX_FRAMES = 512
@@ -109,7 +110,8 @@ class FilmPlan:
         for (video_id, source), choices in films.items():
             film = [video_id, *_identity(source)]
             for group in _groups(sorted(choices), sampling):
-                told = [FRAMES_VERSION, film, sampling.num_frames, sampling.frame_fps, group]
+                versions = [FRAMES_VERSION, DECODING_VERSION]
+                told = [versions, film, sampling.num_frames, sampling.frame_fps, group]
                 key = hashlib.sha256(json.dumps(told).encode()).hexdigest()
                 entry = FilmEntry(tuple(choices[c] for c in group), sampling, key)
                 self.entries.append(entry)

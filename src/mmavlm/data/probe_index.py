@@ -15,12 +15,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mmavlm.data.probe import Ticks, VideoInfo, probe
+from mmavlm.data.probe import VideoInfo, probe
+from mmavlm.data.timeline import Ticks
 from mmavlm.files import write_whole
 
 log = logging.getLogger(__name__)
 
-FORMAT = "mmavlm probe 2"  # counts up when probing gives other tables
+FORMAT = "mmavlm probe 3"  # counts up when probing gives other tables
 TOLD = ("codec", "width", "height", "duration_s", "tick_s", "in_order")
 MAX_BYTES = 1 << 26  # an hour at 60 fps takes less than one
 DAMAGE = (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error)
@@ -70,12 +71,14 @@ class ProbeIndex:
 
 def _pack(info: VideoInfo, key: str) -> bytes:
     told = {"format": FORMAT, "key": key, **{name: getattr(info, name) for name in TOLD}}
+    decoded = np.union1d(info.frame_pts, info.hidden_pts)
     buffer = io.BytesIO()
     np.savez_compressed(
         buffer,
         told=np.frombuffer(json.dumps(told).encode(), np.uint8),
-        steps=np.diff(info.frame_pts, prepend=0),  # mostly the same one, so a kilobyte
-        keyframes=np.searchsorted(info.frame_pts, info.keyframe_pts),
+        steps=np.diff(decoded, prepend=0),  # mostly the same one, so a kilobyte
+        keyframes=np.searchsorted(decoded, info.keyframe_pts),
+        hidden=np.searchsorted(decoded, info.hidden_pts),
     )
     return buffer.getvalue()
 
@@ -83,16 +86,23 @@ def _pack(info: VideoInfo, key: str) -> bytes:
 def _unpack(path: Path, content: bytes, key: str) -> VideoInfo:
     with np.load(io.BytesIO(content), allow_pickle=False) as parts:
         told = json.loads(parts["told"].tobytes())
-        steps, keyframes = _ticks(parts["steps"]), _ticks(parts["keyframes"])
+        steps, *parts_of = (_ticks(parts[name]) for name in ("steps", "keyframes", "hidden"))
     if (told["format"], told["key"]) != (FORMAT, key):
         raise ValueError("its header differs")
-    if not len(keyframes) or (steps[1:] < 0).any() or (np.diff(keyframes) < 0).any():
+    if (steps[1:] < 0).any() or any((np.diff(numbers) < 0).any() for numbers in parts_of):
         raise ValueError("its times do not ascend")
-    if keyframes[0] < 0 or keyframes[-1] >= len(steps):
+    if any(len(n) and (n[0] < 0 or n[-1] >= len(steps)) for n in parts_of):
         raise ValueError("it names frames it does not have")
-    frames: Ticks = steps.cumsum()
+    keyframes, hidden = parts_of
+    decoded: Ticks = steps.cumsum()
+    frames = np.delete(decoded, hidden)
+    if not len(keyframes) or not len(frames):
+        raise ValueError("it holds no frames")
     settings = {name: told[name] for name in TOLD}
-    return VideoInfo(path=path, frame_pts=frames, keyframe_pts=frames[keyframes], **settings)
+    return VideoInfo(
+        path=path, frame_pts=frames, hidden_pts=decoded[hidden], keyframe_pts=decoded[keyframes],
+        **settings,
+    )  # fmt: skip
 
 
 def _ticks(part: NDArray[np.int64]) -> Ticks:

@@ -5,25 +5,42 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import ExifTags, Image
 
-from mmavlm.data.probe import MAX_PIXELS, VideoInfo, probe
+from mmavlm.data.containers import MAX_PIXELS
+from mmavlm.data.probe import VideoInfo, probe
 from mmavlm.data.probe_index import ProbeIndex
 from mmavlm.errors import ConfigError, DataError, VideoError
 
 if TYPE_CHECKING:  # readers of annotations, which look for films alone, wait for no torch
     from torch import Tensor
 
-    from mmavlm.data.video import ToTensor
+    from mmavlm.data.video import Picture, ToTensor
 
-VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".flv", ".ts")
+# The first of these is taken where a folder has several films of one name.
+VIDEO_SUFFIXES = (
+    ".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".flv", ".ts", ".m2ts",
+    ".mts", ".vob", ".wmv", ".asf", ".3gp", ".3g2", ".ogv", ".gif", ".m2v", ".m1v", ".mxf", ".dv",
+    ".nut", ".y4m", ".ivf", ".obu", ".rm", ".rmvb", ".f4v", ".apng", ".mjpeg", ".h264", ".264",
+    ".h265", ".265", ".hevc",
+)  # fmt: skip
+EXIF_TURNS: dict[Any, Image.Transpose] = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+GRID_FPS = 10.0  # at which MA-LMM extracted frames
 FRAME_NAME = "frame{:06d}.jpg"  # counted from 1
 OTHER_SUFFIXES = (".jpeg", ".JPG", ".JPEG")  # that others may have given frames
 LONGEST_PART, LONGEST_NAME = 250, 2000  # file systems take parts of 255 bytes, paths of 4096
@@ -163,7 +180,7 @@ class FrameSource:
     def __init__(
         self,
         path: Path,
-        grid_fps: float,
+        grid_fps: float = GRID_FPS,
         *,
         index: ProbeIndex | None = None,
         threads: int | None = None,
@@ -195,10 +212,33 @@ class FrameSource:
         """
         if self.path.is_dir():
             return _read_jpegs(self.path, times_s, to_tensor, self.grid_fps)
-        from mmavlm.data.video import decode_threads, read_frames
+        from mmavlm.data.video import read_frames
 
-        threads = decode_threads() if self.threads is None else self.threads
-        return read_frames(self.path, times_s, to_tensor, info=self._info, threads=threads)
+        return read_frames(
+            self.path, times_s, to_tensor, info=self._info, threads=self._decode_threads
+        )
+
+    def pictures(self, times_s: Sequence[float]) -> Iterator[Picture]:
+        """One by one, in constant memory, the pictures (H,W,3) shown at ascending times.
+
+        Raises:
+            VideoError: naming the file and the reason.
+        """
+        from mmavlm.data.video import SAME_TIME_S, shown_pictures
+
+        if not self.path.is_dir():
+            shown = shown_pictures(self._info, times_s, threads=self._decode_threads)
+            yield from (picture for _, picture in shown)
+            return
+        last = count_frames(self.path) - 1
+        for at_s in times_s:
+            yield _open_jpeg(self.path, min(int(at_s * self.grid_fps + SAME_TIME_S), last))
+
+    @property
+    def _decode_threads(self) -> int:
+        from mmavlm.data.video import decode_threads
+
+        return decode_threads() if self.threads is None else self.threads
 
     @property
     def _info(self) -> VideoInfo:
@@ -250,6 +290,11 @@ def _read_jpegs(
 
 
 def _read_jpeg(folder: Path, number: int, to_tensor: ToTensor) -> Tensor:
+    return to_tensor(_open_jpeg(folder, number))
+
+
+def _open_jpeg(folder: Path, number: int) -> Picture:
+    """A picture of a folder, turned as its EXIF data say."""
     path = folder / FRAME_NAME.format(number + 1)
     if not path.exists():
         others = (path.with_suffix(suffix) for suffix in OTHER_SUFFIXES)
@@ -262,12 +307,18 @@ def _read_jpeg(folder: Path, number: int, to_tensor: ToTensor) -> Tensor:
                     "extract the frames again"
                 )
             # copied, as what Pillow lends cannot be written to, and torch warns of that
-            return to_tensor(np.array(image.convert("RGB")))
+            return np.array(_upright(image).convert("RGB"))
     except FileNotFoundError:
         raise _missing(path, count_frames(folder)) from None
     # what Pillow raises for pictures that it does not know, that are cut off, broken, or huge
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise VideoError(f"{path} cannot be read: {error}; extract the frames again") from error
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """The picture as its EXIF data say; ImageOps.exif_transpose fails where others are broken."""
+    turn = EXIF_TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
+    return image if turn is None else image.transpose(turn)
 
 
 def _missing(path: Path, there: int) -> VideoError:

@@ -16,13 +16,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
+from mmavlm.data.containers import opened
 from mmavlm.data.cursor import Cursor, DamageFoundError
-from mmavlm.data.probe import VideoInfo, last_not_after, opened, probe
+from mmavlm.data.orientation import orientation
+from mmavlm.data.probe import VideoInfo, last_not_after, probe
 
 log = logging.getLogger(__name__)
 
 Picture = NDArray[np.uint8]  # (H,W,3)
 ToTensor = Callable[[Picture], Tensor]  # (H,W,3) → uint8 (3,S,S)
+
+# Counts up when films give other pictures, or the same ones at other times.
+DECODING_VERSION = 2
 
 # A time computed from a frame's own, rounded by container or float, must find that frame.
 SAME_TIME_S = 5e-4
@@ -82,8 +87,8 @@ def shown_pictures(
 
     Shown at t (in seconds) is the frame with the greatest presentation time not after t, counted
     from the first frame; before it the first, after the last the last. While it does not change the
-    same array is given again. A rotation in the header is applied, so that films of phones stand
-    upright.
+    same array is given again. It is turned and mirrored as the file says (`orientation`), so that
+    films of phones stand upright.
 
     Raises:
         VideoError: naming path, codec and time, if the file breaks off or cannot be decoded.
@@ -100,7 +105,7 @@ def shown_pictures(
             yield shown
             given += 1
     except DamageFoundError:
-        log.info("%s is damaged; decoded whole", info.path)
+        log.info("%s is damaged, or can be read from its start alone; decoded whole", info.path)
         yield from _pictures(info, wanted[given:], 1, whole=True)
 
 
@@ -118,8 +123,7 @@ def _pictures(
                     at, frame = cursor.move_to(pts)
                     rgb = reformatter.reformat(frame, format="rgb24", **ONE_THREAD)
                     picture = rgb.to_ndarray().view(np.uint8)
-                    if frame.rotation:
-                        picture = np.rot90(picture, round(frame.rotation / 90))
+                    picture = orientation(frame, info.path).shown(picture)
                     before = pts
                 yield info.seconds(at), picture
             if whole:

@@ -19,9 +19,8 @@ from mmavlm.backbone import VideoLanguageModel
 from mmavlm.batch import VideoTextBatch
 from mmavlm.data.collate import collate
 from mmavlm.data.dataset import VideoDataset
-from mmavlm.data.probe import probe
+from mmavlm.data.sources import FrameSource
 from mmavlm.data.transforms import ClipTransform
-from mmavlm.data.video import shown_pictures
 from mmavlm.errors import ConfigError, VideoError
 from mmavlm.explain import explain, stretches_of
 from mmavlm.files import write_whole
@@ -75,12 +74,12 @@ def moments(config: DictConfig, backbone: VideoLanguageModel) -> Iterator[tuple[
     Raises:
         VideoError: if the video is missing or cannot be decoded.
     """
-    info = probe(Path(config.video))
+    source = FrameSource(Path(config.video))
     times_s = [
-        k / config.stream_fps for k in range(max(1, ceil(info.duration_s * config.stream_fps)))
+        k / config.stream_fps for k in range(max(1, ceil(source.duration_s * config.stream_fps)))
     ]
     transform = ClipTransform(backbone.encoder.image_size, None)
-    frames = (transform(picture)[None] for _, picture in shown_pictures(info, times_s))
+    frames = (transform(picture)[None] for picture in source.pictures(times_s))
     last = len(times_s) - 1
     for t, state in enumerate(backbone.stream(frames, [config.prompt])):
         asked = config.every_s is not None and (
