@@ -37,8 +37,9 @@ def evaluate(config: DictConfig) -> None:
         run.take_untrained()
     else:
         run.load(config.checkpoint)
-    run.test()
-    run.write()
+    with run.claim():
+        run.test()
+        run.write()
 
 
 def score_predictions(config: DictConfig) -> None:

@@ -48,11 +48,12 @@ def train(config: DictConfig) -> float | None:
 
 def complete(run: Run, earlier: Sequence[Run] = ()) -> None:
     """Train, test and write, or with `resume=auto` take what is there of all that."""
-    if is_finished(run.config):
-        run.metrics = recall(run.config, run.trainer)
-    else:
-        run.fit()
-        run.write(earlier)
+    with run.claim():
+        if is_finished(run.config):
+            run.metrics = recall(run.config, run.trainer)
+        else:
+            run.fit()
+            run.write(earlier)
 
 
 def first_run(config: DictConfig, overrides: list[str]) -> Run:

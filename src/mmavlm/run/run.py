@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from mmavlm.callbacks import (
 from mmavlm.data.mix import MixedDataModule
 from mmavlm.data.readers.annotations import SPLITS
 from mmavlm.errors import CheckpointError, ConfigError
+from mmavlm.files import claimed
 from mmavlm.metrics_file import write_metrics, write_text
 from mmavlm.report import write_report
 from mmavlm.run.features import build_encoder, take_features
@@ -71,6 +73,10 @@ class Run:
         self.stage = self._build_stage(list(overrides), used if splits is None else splits)
         self.trainer = self._build_trainer()
         self.metrics: dict[str, float] = {}
+
+    def claim(self) -> AbstractContextManager[None]:
+        """Keep the run's folder for this run; of several processes the first does it for all."""
+        return claimed(self.folder) if self.trainer.is_global_zero else nullcontext()
 
     def fit(self) -> None:
         """Train, from another stage's or this run's own checkpoint if given, then test."""
