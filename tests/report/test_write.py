@@ -79,6 +79,15 @@ def test_every_text_is_escaped(tmp_path):
     assert EVIL not in html
 
 
+def test_texts_from_right_to_left_turn_nothing_around_them(tmp_path):
+    turned = '\u202eكلب يجري "<b>'
+    page = written(tmp_path, full_report(turned))
+    escaped = "\u202eكلب يجري &#34;&lt;b&gt;"
+    body = page.partition("<h2>Sample answers</h2>")[2].partition("</section>")[0]
+    shown = re.sub(r"<img[^>]*>", "", body)  # a picture's name is read aloud, not laid out
+    assert shown.count(escaped) == shown.count(f"<bdi>{escaped}</bdi>") >= 3
+
+
 def test_the_page_fetches_nothing(tmp_path):
     html = written(tmp_path, full_report())
     page = Page(html)

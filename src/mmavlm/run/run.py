@@ -31,6 +31,7 @@ from mmavlm.report import write_report
 from mmavlm.run.features import build_encoder, take_features
 from mmavlm.run.report import describe
 from mmavlm.run.resume import checkpoint_to_resume, go_on_logging
+from mmavlm.run.secrets import refuse_secrets
 from mmavlm.settings import seed_given
 from mmavlm.stages import FineTune
 from mmavlm.stages.base import Stage
@@ -62,6 +63,7 @@ class Run:
         check_trainer(config.trainer)
         check_loggers(config.logger)
         seed_given("", config.seed)
+        refuse_secrets(OmegaConf.to_container(config, resolve=True))
         self.config = config
         self.folder = Path(config.paths.run)
         leave_mix(config)
