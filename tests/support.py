@@ -3,6 +3,7 @@
 import signal
 from copy import deepcopy
 from functools import cache
+from pathlib import Path
 
 import lightning as L
 import torch
@@ -113,3 +114,18 @@ class StopAtBatch(L.Callback):
             if self.signal is None:
                 raise KeyboardInterrupt
             signal.raise_signal(self.signal)
+
+
+class ReplaceByFile(L.Callback):
+    """Put a file in the place of a folder when a batch begins: it can be written to no more."""
+
+    def __init__(self, batch, folder):
+        self.batch = batch
+        self.folder = Path(folder)
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if trainer.fit_loop.total_batch_idx == self.batch:
+            if self.folder.is_dir():
+                self.folder.rename(self.folder.with_name("moved"))
+            self.folder.parent.mkdir(parents=True, exist_ok=True)
+            self.folder.touch()

@@ -34,6 +34,13 @@ log = logging.getLogger(__name__)
 
 FORMATS = ("table", "json")
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# What gloo and NCCL say of a process that is gone.
+LOST = re.compile(
+    r"gloo.*(?:closed|reset) by peer|remote process exited|Timed out waiting .*recv", re.S
+)
+NO_ACCESS = (
+    errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ENOTDIR, errno.EEXIST,
+)  # fmt: skip
 
 
 def run_command(task: Callable[[DictConfig], Any], config_name: str) -> None:
@@ -156,6 +163,17 @@ def user_message(error: BaseException) -> str | None:
             return (
                 f"{cause.filename or 'a file'} cannot be written: {cause.strerror}; make room or "
                 "raise the quota, and go on with resume=auto and the same hydra.run.dir"
+            )
+        if isinstance(cause, RuntimeError) and LOST.search(str(cause)):
+            return (
+                "another process of this run has ended, or cannot be reached any more; its log, or "
+                "the system's (such as of memory), says why. All processes end; go on with "
+                f"resume=auto and the same hydra.run.dir ({str(cause).partition('. ')[0]})"
+            )
+        if isinstance(cause, OSError) and cause.errno in NO_ACCESS and cause.filename:
+            return (
+                f"{cause.filename} cannot be read or written: {cause.strerror}; mend that, and go "
+                "on with resume=auto and the same hydra.run.dir"
             )
     if isinstance(error, InstantiationException) and not os.environ.get("HYDRA_FULL_ERROR"):
         return _not_built(error)

@@ -51,8 +51,9 @@ def evaluate(config: DictConfig) -> None:
             run.take_untrained()
         else:
             run.load(config.checkpoint)
-        run.test()
-        run.write()
+        with run.claim():
+            run.test()
+            run.write()
         run.tell()
     if as_json and run.trainer.is_global_zero:
         print(json.dumps(finite(run.metrics)))

@@ -41,7 +41,7 @@ def redacted(value: Any, name: str = "") -> Any:
     if value and is_secret(name):
         return HIDDEN
     text = KNOWN.sub(HIDDEN, IN_ADDRESS.sub(HIDDEN, str(value)))
-    for secret in _of_environment():
+    for secret in sorted(secrets_of_environment().values(), key=len, reverse=True):
         text = text.replace(secret, HIDDEN)
     return text
 
@@ -52,6 +52,10 @@ def redacted_argument(argument: str) -> str:
     return f"{key}={redacted(value, key)}" if given else str(redacted(argument))
 
 
-def _of_environment() -> list[str]:
-    found = [v for name, v in os.environ.items() if is_secret(name) and len(v) >= SHORTEST]
-    return sorted(found, key=len, reverse=True)
+def secrets_of_environment() -> dict[str, str]:
+    """The environment's variables whose names say that their values are secrets."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if (is_secret(name) or name.upper().endswith("KEY")) and len(value) >= SHORTEST
+    }

@@ -59,11 +59,12 @@ def complete(run: Run, earlier: Sequence[Run] = ()) -> None:
     """Train, test and write, or with `resume=auto` take what is there; print the scores."""
     from mmavlm.run.resume import is_finished, recall
 
-    if is_finished(run.config):
-        run.metrics = recall(run.config, run.trainer)
-    else:
-        run.fit()
-        run.write(earlier)
+    with run.claim():
+        if is_finished(run.config):
+            run.metrics = recall(run.config, run.trainer)
+        else:
+            run.fit()
+            run.write(earlier)
     run.tell()
 
 

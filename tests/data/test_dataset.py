@@ -94,6 +94,22 @@ def test_a_film_that_vanishes_while_training_is_named(make_clip, tmp_path, index
     assert data[1, 0].reason == f"{path} does not exist"
 
 
+@pytest.mark.parametrize("indexed", [False, True])
+@pytest.mark.parametrize("frames", [12, 45])
+def test_a_film_replaced_by_one_of_another_length_is_read_as_it_is_now(
+    make_clip, tmp_path, indexed, frames
+):
+    path = make_clip("a.mp4", 30)
+    index = ProbeIndex(tmp_path / "index", tmp_path) if indexed else None
+    data = dataset(item(path), index=index)
+    before = data[0].timestamps_s
+    make_clip("a.mp4", frames)
+    (now,) = dataset(item(path))
+    assert torch.equal(data[0].frames, now.frames)
+    assert torch.equal(data[0].timestamps_s, now.timestamps_s)
+    assert float(now.timestamps_s[-1]) != float(before[-1])
+
+
 def test_a_mistake_in_the_code_is_not_taken_for_a_broken_film(make_clip):
     data = dataset(item(make_clip(frames=5)), num_frames="many")
     with pytest.raises(TypeError):

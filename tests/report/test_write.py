@@ -257,7 +257,7 @@ def test_wrong_answers_come_first_on_request_without_a_script(tmp_path):
 
 
 def test_texts_from_right_to_left_turn_nothing_around_them(tmp_path):
-    hebrew = "סרט (1)"
+    hebrew = "\u202eסרט (1)"
     html = written(tmp_path, full_report(hebrew))
     body = html[html.index("<body") :]
     parts = re.split(re.escape(hebrew), body)

@@ -58,8 +58,8 @@ def _not_written(path: Path, checkpoint: dict[str, Any], error: OSError) -> str:
     return (
         f"checkpoint {path} cannot be written: {error.strerror or error}; it needs about {needed} "
         f"bytes ({needed / MIB:.1f} MiB), and {free} ({free / MIB:.1f} MiB) are free on its disk. "
-        f"Earlier checkpoints in {path.parent} are as they were: make room or raise "
-        "the quota, and go on with resume=auto and the same hydra.run.dir"
+        f"Earlier checkpoints in {path.parent} are as they were: make room, raise the quota or let "
+        "the folder be written, and go on with resume=auto and the same hydra.run.dir"
     )
 
 

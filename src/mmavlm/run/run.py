@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from mmavlm.callbacks import (
 from mmavlm.data.mix import MixedDataModule
 from mmavlm.data.readers.annotations import SPLITS
 from mmavlm.errors import CheckpointError, ConfigError
+from mmavlm.files import claimed
 from mmavlm.given_files import AUTO
 from mmavlm.metrics.headline import headline
 from mmavlm.metrics.table import score_table
@@ -36,6 +38,7 @@ from mmavlm.report import write_report
 from mmavlm.run.features import build_encoder, take_features
 from mmavlm.run.report import describe
 from mmavlm.run.resume import checkpoint_to_resume, go_on_logging
+from mmavlm.run.secrets import refuse_secrets
 from mmavlm.settings import seed_given
 from mmavlm.stages import FineTune
 from mmavlm.stages.base import Stage
@@ -67,6 +70,7 @@ class Run:
         check_trainer(config.trainer)
         check_loggers(config.logger)
         seed_given("", config.seed)
+        refuse_secrets(OmegaConf.to_container(config, resolve=True))
         self.config = config
         self.started_s = time.monotonic()
         self.resumed = False
@@ -80,6 +84,10 @@ class Run:
         self.stage = self._build_stage(list(overrides), used if splits is None else splits)
         self.trainer = self._build_trainer()
         self.metrics: dict[str, float] = {}
+
+    def claim(self) -> AbstractContextManager[None]:
+        """Keep the run's folder for this run; of several processes the first does it for all."""
+        return claimed(self.folder) if self.trainer.is_global_zero else nullcontext()
 
     def fit(self) -> None:
         """Train, from another stage's or this run's own checkpoint if given, then test."""
