@@ -22,7 +22,8 @@ from mmavlm.llm.causal import CausalLayout
 from mmavlm.llm.chat import PROMPT_FIELD
 from mmavlm.llm.layout import Asked, Candidates, Layout, Model
 from mmavlm.llm.seq2seq import Seq2SeqLayout
-from mmavlm.llm.texts import Texts, padded
+from mmavlm.llm.texts import Texts
+from mmavlm.text import padded
 
 
 class PromptSettings(TypedDict, total=False):
