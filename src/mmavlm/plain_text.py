@@ -27,7 +27,7 @@ class PlainTokenizer:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, marks: Sequence[str] = ()) -> None:
         self.tokenizer = tokenizer
-        self.num_rows = 1 + max(tokenizer.get_vocab().values())
+        self.num_rows = num_rows(tokenizer)
         ids = _control_tokens(tokenizer)
         self._names = {text: f"{MARK}{i}{MARK}" for i, text in enumerate([*ids, *marks])}
         self._backend = _backend(tokenizer, {text: self._names[text] for text in ids})
@@ -108,6 +108,11 @@ class PlainTokenizer:
                 "cannot read it as plain text; take it out"
             )
         return ids["input_ids"]
+
+
+def num_rows(tokenizer: PreTrainedTokenizerBase) -> int:
+    """How many rows a table of token embeddings needs; ids may have gaps."""
+    return 1 + int(max(tokenizer.get_vocab().values()))
 
 
 def _backend(tokenizer: PreTrainedTokenizerBase, names: dict[str, str]) -> Tokenizer | None:

@@ -105,6 +105,11 @@ class Texts:
         at = ids.index(self._video_id)
         return Prompt([*ids[:at], *ids[at + 1 :]], at)
 
+    @property
+    def longest_prompt(self) -> int:
+        """How many tokens a prompt has at most, with the template around it."""
+        return self.max_prompt_tokens + (len(self.prompt("")) if self.frame else 0)
+
     def answer(self, text: str) -> list[int]:
         """Ids of an answer and its end; an answer that is cut has no end."""
         return [*self._answer(text), self.end_id][: self.max_answer_tokens]
