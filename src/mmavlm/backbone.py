@@ -79,21 +79,13 @@ class VideoLanguageModel(nn.Module):
         self.visual_norm = nn.LayerNorm(encoder.width, eps=visual_norm_eps)
         self.frame_positions = FramePositions(max_num_frames, encoder.width, position_init)
         self.temporal = temporal(visual_width=encoder.width, vocab_size=prompt_tokenizer.vocab_size)
-        self._check_prompts()
+        table = self.temporal.qformer.embeddings.position_embeddings
+        prompt_tokenizer.check_positions(table.num_embeddings)
         widths = {"visual_width": encoder.width, "query_width": self.temporal.width}
         self.fusion = fusion(**widths)
         self.alignment = alignment(**widths) if alignment is not None else None
         self.llm = llm
         self.projector = nn.Linear(self.temporal.width, llm.width) if llm is not None else None
-
-    def _check_prompts(self) -> None:
-        table = self.temporal.qformer.embeddings.position_embeddings.num_embeddings
-        if self.prompt_tokenizer.max_length > table:
-            raise ConfigError(
-                f"prompt_tokenizer.max_length is {self.prompt_tokenizer.max_length}, but the "
-                f"Q-Former has {table} positions; set it to {table} or less, or raise "
-                "qformer.max_text_tokens if it is not pretrained"
-            )
 
     def watch(self, batch: VideoTextBatch, num_frames: int | None = None) -> Watched:
         """Encode the first `num_frames` frames (all by default) and fuse the prompt into them.

@@ -63,6 +63,19 @@ class PromptTokenizer:
         """How many rows a table of token embeddings needs."""
         return self._plain.num_rows
 
+    def check_positions(self, positions: int) -> None:
+        """Refuse to give a Q-Former longer prompts than it has positions for.
+
+        Raises:
+            ConfigError: naming both numbers.
+        """
+        if self.max_length > positions:
+            raise ConfigError(
+                f"prompt_tokenizer.max_length is {self.max_length}, but the Q-Former has "
+                f"{positions} positions; set it to {positions} or less, or raise "
+                "qformer.max_text_tokens if it is not pretrained"
+            )
+
     def encode(self, texts: Sequence[str], device: torch.device | str | None = None) -> TextTokens:
         """B texts → ids (B,L) and mask (B,L), L being the longest of them."""
         front, end = self._plain.affixes

@@ -68,7 +68,9 @@ class Stage(L.LightningModule):
             ConfigError: naming both numbers.
         """
         datamodule = getattr(self.trainer, "datamodule", None)
-        self.backbone.check_frames(getattr(datamodule, "settings", {}).get("num_frames", 1))
+        num_frames = getattr(datamodule, "settings", {}).get("num_frames")
+        if num_frames is not None:
+            self.backbone.check_frames(num_frames)
 
     def configure_optimizers(self) -> Any:
         """AdamW and its schedule, counted in optimizer steps."""
