@@ -12,7 +12,7 @@ from tokenizers import (
     processors,
     trainers,
 )
-from transformers import PreTrainedTokenizerFast
+from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 
 from mmavlm.text import load_tokenizer
 
@@ -96,6 +96,7 @@ KINDS = {
     "merged": merged,
     "unigram": unigram,
     "wordpiece": wordpiece,
+    "python": ByT5Tokenizer,  # bytes, without a backend of the library tokenizers
     "built-in": lambda: load_tokenizer(None),
 }
 

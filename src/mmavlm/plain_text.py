@@ -89,11 +89,15 @@ class PlainTokenizer:
 
     def _in_sections(self, text: str) -> list[int]:
         """As the tokenizers written in Python do it: what is between control tokens, by itself."""
-        ids, start = [], 0
+        ids, start, added = [], 0, self.tokenizer.added_tokens_decoder
         for found in self._named.finditer(text):
-            ids += self._split(text[start : found.start()], "text")
-            ids.append(self._ids[found[0]])
-            start = found.end()
+            control = self._ids[found[0]]
+            section, start = text[start : found.start()], found.end()
+            if control in added and added[control].lstrip:  # it takes the spaces on its left
+                section = section.rstrip()
+            if control in added and added[control].rstrip:
+                start += len(text[start:]) - len(text[start:].lstrip())
+            ids += [*self._split(section, "text"), control]
         return ids + self._split(text[start:], "text")
 
     def _split(self, text: str, kind: str) -> list[int]:
