@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -24,7 +23,7 @@ from mmavlm.config_files import config_dir
 from mmavlm.encoders import InstructBlipEncoder
 from mmavlm.llm import LoraSettings, PromptedLanguageModel
 from mmavlm.llm.adapt import add_lora
-from mmavlm.text import load_tokenizer
+from mmavlm.text import PromptTokenizer, load_tokenizer
 
 GIB, MIB = 2**30, 2**20
 VOCABULARY = 30523  # of InstructBLIP's Q-Former: BERT's words and one more
@@ -47,6 +46,12 @@ class BertSizes(nn.Module):
         self.width = 768
 
 
+class BertWords(PromptTokenizer):
+    """A tokenizer that takes as many embeddings as BERT's."""
+
+    vocab_size = VOCABULARY
+
+
 def full_model(kind: str, *overrides: str) -> nn.Module:
     """The model of `experiment=lvu_genre` with a 7B LLM, on the meta device.
 
@@ -65,7 +70,7 @@ def full_model(kind: str, *overrides: str) -> nn.Module:
         return instantiate(
             config.backbone,
             encoder=InstructBlipEncoder(config={}, dtype="float16"),
-            prompt_tokenizer=SimpleNamespace(vocab_size=VOCABULARY),
+            prompt_tokenizer=BertWords(),
             llm=PromptedLanguageModel(llm, load_tokenizer(None)),
             alignment=instantiate(config.alignment, text_encoder=BertSizes()),
         )

@@ -5,7 +5,7 @@ import torch
 from transformers import InstructBlipForConditionalGeneration
 
 import small_instructblip
-from mmavlm.errors import CheckpointError
+from mmavlm.errors import CheckpointError, ConfigError
 from mmavlm.run import build_backbone
 from support import composed, random_batch, rows_of
 
@@ -59,3 +59,14 @@ def test_a_whole_model_trains_and_answers(folder):
 def test_another_number_of_queries_names_the_setting(folder):
     with pytest.raises(CheckpointError, match=r"query_tokens have shape .* set qformer_queries=4"):
         build(folder, "qformer_queries=5")
+
+
+def test_a_q_former_with_spare_rows_is_taken_and_one_with_too_few_is_refused(tmp_path):
+    save = small_instructblip.save
+    words, other = save(tmp_path / "words"), save(tmp_path / "larger", vocabulary=20)
+    of_words = ["prompt_tokenizer.pretrained", "llm.tokenizer"]
+    padded = build(other, *(f"{key}={words}" for key in of_words))
+    assert padded.temporal.qformer.embeddings.word_embeddings.num_embeddings == 20
+    assert padded(random_batch())["text"].isfinite()
+    with pytest.raises(ConfigError, match=r"the Q-Former .* has 20 tokens, but its embedding 11"):
+        build(words, f"prompt_tokenizer.pretrained={other}")

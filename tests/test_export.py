@@ -8,17 +8,19 @@ import torch
 from huggingface_hub import ModelCard
 from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
+from transformers import LlamaConfig, LlamaForCausalLM
 
 import lavis_model
 import small_instructblip
 from mmavlm import evaluate, export, predict, train
 from mmavlm.convert import convert
-from mmavlm.errors import CheckpointError
+from mmavlm.errors import CheckpointError, ConfigError
 from mmavlm.hub import from_pretrained
 from mmavlm.run import build_backbone
 from mmavlm.run.export import of_the_model
 from mmavlm.stages import FineTune, OptimizerRecipe, SemanticAlignment
 from mmavlm.text import load_tokenizer
+from mmavlm.untrained import allow_untrained
 from support import SMALL, composed, random_batch, tiny_backbone
 
 PROMPT = "prompt='what is the genre of the movie?'"
@@ -251,3 +253,28 @@ def test_training_cannot_be_resumed_from_an_export(run, exported, films, capsys)
 def test_places_of_the_sets_of_a_mix_stay_behind():
     told = ["experiment=mix", "data.sets.lvu.root=/home/me", "data.sets.lvu.task=genre"]
     assert of_the_model(told) == ["experiment=mix", "data.sets.lvu.task=genre"]
+
+
+@pytest.mark.parametrize("lora", ["null", "{rank: 2}"])
+def test_new_rows_of_an_embedding_go_along_and_come_back(run, tmp_path, lora):
+    if lora != "null":
+        pytest.importorskip("peft", reason="needs the lora extra")
+    folder, words = tmp_path / "llama", load_tokenizer(None)
+    sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1}
+    config = LlamaConfig(vocab_size=len(words), num_attention_heads=2, **sizes)
+    LlamaForCausalLM(config).save_pretrained(folder)
+    words.add_tokens(["zebra-token"])
+    words.save_pretrained(folder)
+    overrides = ["llm=causal", f"llm.pretrained={folder}", "llm.dtype=float32",
+                 f"llm.lora={lora}", "llm.resize_embeddings=true",
+                 f"data.root={tmp_path}"]  # fmt: skip
+    model = checkpoint_of(FineTune, overrides, tmp_path / "a.ckpt", tasks=["open"])
+    saved = torch.load(tmp_path / "a.ckpt", weights_only=True)["state_dict"]
+    new = {name: t for name, t in saved.items() if ".new_rows." in name}
+    assert {t.shape for t in new.values()} == {(1, 32)}
+    assert not any(".old." in name for name in saved)
+    assert run(export, "checkpoint=a.ckpt", "to=model") == 0
+    found = from_pretrained(tmp_path / "model").state_dict()
+    assert all(torch.equal(found[name], t) for name, t in model.state_dict().items())
+    with pytest.raises(ConfigError, match=r"nothing was loaded into .*new rows of llm.resize"):
+        allow_untrained(composed(*overrides), model)

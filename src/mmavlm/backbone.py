@@ -34,7 +34,10 @@ from mmavlm.fusion.base import Fusion
 from mmavlm.interfaces import Answer, LanguageModel, TextTokens, VisualEncoder
 from mmavlm.temporal import MemoryQFormer, State
 from mmavlm.text import PromptTokenizer
+from mmavlm.token_tables import check_rows, rows_named
 from mmavlm.weights import InstructBlipParts, load_strict
+
+WORDS = "embeddings.word_embeddings.weight"  # of a Q-Former
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,9 @@ class VideoLanguageModel(nn.Module):
     `temporal`, `fusion` and `alignment` are given without their widths, which follow from the
     encoder. Without `llm` the model can only be aligned (stage 1); without `alignment` only
     trained on answers. `max_num_frames` and `position_init` are of the `FramePositions`.
+
+    Raises:
+        ConfigError: if the tokenizer admits longer prompts than the Q-Former has positions for.
     """
 
     def __init__(
@@ -73,6 +79,8 @@ class VideoLanguageModel(nn.Module):
         self.visual_norm = nn.LayerNorm(encoder.width, eps=visual_norm_eps)
         self.frame_positions = FramePositions(max_num_frames, encoder.width, position_init)
         self.temporal = temporal(visual_width=encoder.width, vocab_size=prompt_tokenizer.vocab_size)
+        table = self.temporal.qformer.embeddings.position_embeddings
+        prompt_tokenizer.check_positions(table.num_embeddings)
         widths = {"visual_width": encoder.width, "query_width": self.temporal.width}
         self.fusion = fusion(**widths)
         self.alignment = alignment(**widths) if alignment is not None else None
@@ -114,6 +122,15 @@ class VideoLanguageModel(nn.Module):
         Raises:
             CheckpointError: naming the keys that do not fit.
         """
+        if (words := parts.qformer.get(WORDS)) is not None:
+            check_rows(
+                self.prompt_tokenizer.vocab_size,
+                len(words),
+                "the Q-Former (prompt_tokenizer)",
+                "give the one beside these weights: prompt_tokenizer.pretrained=${pretrained}, "
+                "prompt_tokenizer.subfolder=qformer_tokenizer",
+            )
+            self.temporal.qformer.embeddings.take_vocabulary(len(words))
         load_strict(self.temporal.qformer, parts.qformer, "InstructBLIP's Q-Former")
         load_strict(self.visual_norm, parts.norm, "InstructBLIP's LayerNorm behind the ViT")
         query_tokens = self.temporal.query_tokens
@@ -163,13 +180,38 @@ class VideoLanguageModel(nn.Module):
         watched = self.watch(batch, None if answer else self._frames_to_align(batch))
         if answer:
             state = self.remember(watched)
-            llm = self._require_llm()
-            losses["text"] = llm.loss(self.video_tokens(state), batch.prompt, batch.target)
+            losses["text"] = self.answer_loss(self.video_tokens(state), batch)
         if align and self.alignment is not None:
             inputs = self.alignment_inputs(watched, state)
             for level, loss in self.alignment(*inputs, _texts(batch)).items():
                 losses[f"align_{level}"] = loss
         return losses
+
+    def answer_loss(self, video_tokens: Tensor, batch: VideoTextBatch) -> Tensor:
+        """Mean cross-entropy of a batch's answers, given its video tokens (B,K,Dl).
+
+        Raises:
+            TooLongError: naming an item for which the LLM has too few positions.
+        """
+        with rows_named(batch.item_id):
+            return self._require_llm().loss(video_tokens, batch.prompt, batch.target)
+
+    def check_lengths(self, max_new_tokens: int) -> str | None:
+        """Whether all rows fit into the LLM, in words (see `LanguageModel.check_lengths`)."""
+        return self._require_llm().check_lengths(
+            self.temporal.query_tokens.shape[1], max_new_tokens
+        )
+
+    def check_frames(self, num_frames: int) -> None:
+        """Refuse films of so many frames if the table of frame positions is too short for them.
+
+        Raises:
+            ConfigError: naming both numbers; the alignment alone reads no more than its frames.
+        """
+        aligned = self.alignment.frames if self.alignment is not None else None
+        if self.llm is None and aligned is not None and not aligned.uses_last:
+            num_frames = aligned.prefix(num_frames)
+        self.frame_positions.first(num_frames)
 
     def aligned_features(self, batch: VideoTextBatch, chunk: int | None = None) -> Features:
         """Level → unit-norm features of videos and texts, each (B,E), for retrieval and losses.
@@ -213,12 +255,14 @@ class VideoLanguageModel(nn.Module):
     def generate(self, batch: VideoTextBatch, **settings: Any) -> list[list[Answer]]:
         """The best answers of each row, best first; settings as in `LanguageModel.generate`."""
         tokens = self.video_tokens(self.remember(self.watch(batch)))
-        return self._require_llm().generate(tokens, batch.prompt, **settings)
+        with rows_named(batch.item_id):
+            return self._require_llm().generate(tokens, batch.prompt, **settings)
 
     def rank(self, batch: VideoTextBatch, candidates: Sequence[str]) -> Tensor:
         """Log-probability of every candidate answer for every row, (B,C)."""
         tokens = self.video_tokens(self.remember(self.watch(batch)))
-        return self._require_llm().rank(tokens, batch.prompt, candidates)
+        with rows_named(batch.item_id):
+            return self._require_llm().rank(tokens, batch.prompt, candidates)
 
     def activation_bytes(
         self,

@@ -172,6 +172,12 @@ class LanguageModel(Protocol):
     def answer_length(self, text: str) -> int:
         """How many tokens `text` takes as an answer, eos included."""
 
+    def check_lengths(self, video_tokens: int, max_new_tokens: int) -> str | None:
+        """The longest rows that the settings admit, and the limit, in words; None without one.
+
+        Raises ConfigError where rows may be longer than the model can read.
+        """
+
     def phases(self, rows: int, video_tokens: int, prompt: int, answer: int) -> list[Phase]:
         """What `loss` holds in memory for `rows` of so many tokens each, part by part."""
 

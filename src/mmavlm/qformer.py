@@ -104,6 +104,14 @@ class QFormerEmbeddings(nn.Module):
         self.layernorm = nn.LayerNorm(width, eps=eps)
         self.dropout = nn.Dropout(dropout)
 
+    def take_vocabulary(self, rows: int) -> None:
+        """Have as many word embeddings as weights that are to be loaded, which may have spare ones.
+
+        Their values are new if the number is.
+        """
+        if rows != self.word_embeddings.num_embeddings:
+            self.word_embeddings = nn.Embedding(rows, self.word_embeddings.embedding_dim)
+
     def forward(self, queries: Tensor | None, text: TextTokens | None) -> tuple[Tensor, Tensor]:
         """(B,K,D) and L tokens → hidden (B,K+L,D) before dropout, and its mask (B,K+L).
 

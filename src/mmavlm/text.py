@@ -9,10 +9,12 @@ from typing import Literal
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from mmavlm.errors import CheckpointError, ConfigError, first_line
 from mmavlm.interfaces import TextTokens
+from mmavlm.plain_text import PlainTokenizer
 
 Side = Literal["left", "right"]
 
@@ -45,7 +47,8 @@ class PromptTokenizer:
         truncation_side: Side = "left",
     ) -> None:
         self.tokenizer = load_tokenizer(pretrained, subfolder, truncation_side=truncation_side)
-        special = self.tokenizer.num_special_tokens_to_add()
+        self._plain = PlainTokenizer(self.tokenizer)
+        special = sum(map(len, self._plain.affixes))
         if max_length <= special:
             raise ConfigError(
                 f"prompt_tokenizer.max_length is {max_length}, but {special} of them are special "
@@ -56,20 +59,47 @@ class PromptTokenizer:
     @property
     def vocab_size(self) -> int:
         """How many rows a table of token embeddings needs."""
-        return len(self.tokenizer)
+        return self._plain.num_rows
+
+    def check_positions(self, positions: int) -> None:
+        """Refuse to give a Q-Former longer prompts than it has positions for.
+
+        Raises:
+            ConfigError: naming both numbers.
+        """
+        if self.max_length > positions:
+            raise ConfigError(
+                f"prompt_tokenizer.max_length is {self.max_length}, but the Q-Former has "
+                f"{positions} positions; set it to {positions} or less, or raise "
+                "qformer.max_text_tokens if it is not pretrained"
+            )
 
     def encode(self, texts: Sequence[str], device: torch.device | str | None = None) -> TextTokens:
         """B texts → ids (B,L) and mask (B,L), L being the longest of them."""
-        encoded = self.tokenizer(
-            list(texts),
-            padding=True,
-            truncation=True,
-            max_length=self.max_length,
-            return_tensors="pt",
-        )
-        return TextTokens(
-            ids=encoded["input_ids"].to(device), mask=encoded["attention_mask"].bool().to(device)
-        )
+        front, end = self._plain.affixes
+        room = self.max_length - len(front) - len(end)
+        side = self.tokenizer.truncation_side
+        rows = [[*front, *cut(ids, room, side), *end] for ids in self._plain.batch(texts)]
+        ids, mask = padded(rows, device, self.tokenizer.pad_token_id)
+        return TextTokens(ids=ids, mask=mask)
+
+
+def cut(ids: list[int], room: int, side: Side) -> list[int]:
+    """At most `room` ids: the last where the side "left" is cut, else the first."""
+    return ids[:room] if side == "right" or len(ids) <= room else ids[len(ids) - room :]
+
+
+def padded(
+    rows: Sequence[Sequence[int]], device: torch.device | str | None, pad_id: int = 0
+) -> tuple[Tensor, Tensor]:
+    """Rows of ids → ids (N,L) and mask (N,L), padded on the right."""
+    length = max(map(len, rows), default=0)
+    ids = torch.tensor(
+        [[*row, *[pad_id] * (length - len(row))] for row in rows], dtype=torch.int64
+    ).view(len(rows), length)
+    lengths = torch.tensor([len(row) for row in rows])
+    mask = torch.arange(length) < lengths[:, None]
+    return ids.to(device), mask.to(device)
 
 
 def load_tokenizer(

@@ -15,6 +15,7 @@ log = logging.getLogger(__name__)
 OF_INSTRUCTBLIP = ("visual_norm", "temporal.query_tokens", "temporal.qformer", "projector")
 # Its initial values say nothing, or sines and cosines: they are never random.
 CONSTANT = "frame_positions"
+NEW_ROWS = "the new rows of llm.resize_embeddings"
 ALIGNMENT = "alignment"  # takes no part in answers
 
 
@@ -22,6 +23,7 @@ def random_parts(config: DictConfig, model: nn.Module) -> list[str]:
     """The parts of a model that nothing was loaded into, in the order of `PARTS`.
 
     An encoder or LLM has weights if its settings say where from: `pretrained`, `checkpoint_path`.
+    Rows added to an embedding come last; none but training fills them.
     """
     loaded = {CONSTANT}
     if config.pretrained is not None:
@@ -31,8 +33,9 @@ def random_parts(config: DictConfig, model: nn.Module) -> list[str]:
             loaded.add(part)
     if config.init.weights is not None:
         loaded |= {*WeightFile(config.init.weights).parts}
+    new = [NEW_ROWS] if any(".new_rows." in name for name in model.state_dict()) else []
     held = {part_of(name) for name in model.state_dict()}
-    return [part for part in PARTS if part in held - loaded]
+    return [part for part in PARTS if part in held - loaded] + new
 
 
 def allow_untrained(config: DictConfig, model: nn.Module, *, answers: bool = True) -> None:

@@ -88,3 +88,18 @@ def test_missing_weights_are_never_made_up(bert, tmp_path):
 def test_an_unknown_pooling_is_refused(bert):
     with pytest.raises(ConfigError, match=r"text_encoder.pooling is 'max'; choose 'mean' or 'cls'"):
         HFTextEncoder(bert, pooling="max")
+
+
+def test_longer_texts_than_the_encoder_has_positions_are_refused_when_it_is_built(bert):
+    assert HFTextEncoder(bert, max_length=512)([" movie" * 600]).isfinite().all()
+    with pytest.raises(ConfigError, match=r"max_length is 513, but the text encoder has 512"):
+        HFTextEncoder(bert, max_length=513)
+
+
+def test_a_tokenizer_with_more_tokens_than_the_encoder_has_rows_is_refused(bert, tmp_path):
+    BertModel.from_pretrained(bert).save_pretrained(tmp_path)
+    tokenizer = load_tokenizer(None)
+    tokenizer.add_tokens(["zebra-token"])
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(ConfigError, match=r"of the text encoder has 2754 tokens, .* 2753 rows"):
+        HFTextEncoder(str(tmp_path))

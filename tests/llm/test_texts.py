@@ -6,8 +6,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from mmavlm.errors import ConfigError
-from mmavlm.llm.texts import Texts, padded
-from mmavlm.text import load_tokenizer
+from mmavlm.llm.texts import Texts
+from mmavlm.text import load_tokenizer, padded
 
 
 def texts(tokenizer=None, *, continues=True, template="{prompt}", prompt=128, answer=256):

@@ -82,6 +82,8 @@ class ModelOverview(L.Callback):
         console = Console()
         console.print(table)
         console.print(f"memory estimate: {estimate}; {shown_bytes(free)} free")
+        if (lengths := getattr(pl_module, "lengths", None)) is not None:
+            console.print(f"language model: {lengths}")
         if estimate.total - resident_bytes(backbone, device) > free:
             console.print(
                 "this may not fit: lower data.batch_size, freeze or quantise more, or use "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Literal
 
@@ -12,7 +13,10 @@ from transformers import AutoModel
 from mmavlm.errors import ConfigError
 from mmavlm.interfaces import TextTokens
 from mmavlm.text import PromptTokenizer
+from mmavlm.token_tables import check_rows, positions
 from mmavlm.weights import PretrainedFolder, load_transformer
+
+log = logging.getLogger(__name__)
 
 Pooling = Literal["mean", "cls"]
 
@@ -66,7 +70,8 @@ class HFTextEncoder(nn.Module):
     pooling head is left out, since nothing would train it. Long texts lose their beginning.
 
     Raises:
-        ConfigError: if `pooling` is unknown.
+        ConfigError: if `pooling` is unknown, the tokenizer has more tokens than there are
+            embeddings, or `max_length` is above the positions the encoder has.
         CheckpointError: if weights or tokenizer are missing, damaged, or do not fit.
     """
 
@@ -86,6 +91,7 @@ class HFTextEncoder(nn.Module):
             self.model = self.model.get_encoder()
         if hasattr(self.model, "pooler"):
             self.model.pooler = None
+        self._check_tables()
         self.width = int(self.model.config.hidden_size)
         # transformers loads in eval mode, and Lightning leaves modes as they are; this one learns.
         self.model.train()
@@ -95,6 +101,28 @@ class HFTextEncoder(nn.Module):
         tokens = self.tokenizer.encode(texts, device=self.model.device)
         hidden = self.model(input_ids=tokens.ids, attention_mask=tokens.mask).last_hidden_state
         return hidden[:, 0] if self.pooling == "cls" else mean_of_tokens(hidden, tokens)
+
+    def _check_tables(self) -> None:
+        check_rows(
+            self.tokenizer.vocab_size,
+            self.model.get_input_embeddings().num_embeddings,
+            "the text encoder",
+            "put the tokenizer of these weights beside them (text_encoder.pretrained)",
+        )
+        found, longest = positions(self.model), self.tokenizer.max_length
+        if found is None or longest <= found.most:
+            return
+        if found.table:
+            raise ConfigError(
+                f"text_encoder.max_length is {longest}, but the text encoder has {found.most} "
+                f"positions; set it to {found.most} or less"
+            )
+        log.warning(
+            "text_encoder.max_length is %d, but the text encoder was trained with %d positions: "
+            "beyond them its features get worse",
+            longest,
+            found.most,
+        )
 
 
 def mean_of_tokens(hidden: Tensor, tokens: TextTokens) -> Tensor:

@@ -61,6 +61,12 @@ def plain_frame(prompt_template: str) -> Frame:
     return _checked(Frame(before, behind), "llm.prompt_template")
 
 
+def bare(prompt_template: str) -> tuple[str, str]:
+    """What a prompt template without a place for the video writes around the prompt."""
+    before, behind = prompt_template.split(PROMPT_FIELD, maxsplit=1)
+    return before, behind
+
+
 def chat_frame(tokenizer: PreTrainedTokenizerBase, template: str, prompt_template: str) -> Frame:
     """The frame that a chat template puts around a user's turn with the video and the prompt.
 

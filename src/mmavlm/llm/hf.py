@@ -15,7 +15,9 @@ from typing_extensions import Unpack
 from mmavlm.errors import CheckpointError, ConfigError
 from mmavlm.llm.adapt import LoraSettings, Quantization, add_lora, quantization_config
 from mmavlm.llm.layout import Model
+from mmavlm.llm.new_rows import add_rows
 from mmavlm.llm.prompted import PromptedLanguageModel, PromptSettings
+from mmavlm.plain_text import num_rows
 from mmavlm.text import load_tokenizer
 from mmavlm.weights import PretrainedFolder, as_dtype, load_transformer, raise_if_different
 
@@ -28,10 +30,12 @@ class HFLanguageModel(PromptedLanguageModel):
     `pretrained` is its folder or hub name, or with `part="language_model"` that of an InstructBLIP
     whose language model is read alone. The tokenizer lies there too, unless `tokenizer` names
     another place. `trainable` trains everything, `lora` adapters alone; `quantization` holds the
-    weights in 8 or 4 bit. What remains of the settings is described at `PromptSettings`.
+    weights in 8 or 4 bit. `resize_embeddings` gives tokens beyond the embedding rows of their own,
+    which learn. What remains of the settings is described at `PromptSettings`.
 
     Raises:
-        ConfigError: on settings that exclude each other or need a package that is missing.
+        ConfigError: on settings that exclude each other or need a package that is missing, or a
+            tokenizer with more tokens than the embedding has rows.
         CheckpointError: if weights or tokenizer are missing, damaged, or do not fit.
     """
 
@@ -45,6 +49,7 @@ class HFLanguageModel(PromptedLanguageModel):
         trainable: bool = False,
         lora: LoraSettings | Mapping[str, Any] | None = None,
         quantization: Quantization | None = None,
+        resize_embeddings: bool = False,
         **settings: Unpack[PromptSettings],
     ) -> None:
         if trainable and (lora is not None or quantization is not None):
@@ -62,7 +67,10 @@ class HFLanguageModel(PromptedLanguageModel):
         model.requires_grad_(trainable)
         if lora is not None:
             add_lora(model, lora if isinstance(lora, LoraSettings) else LoraSettings(**dict(lora)))
-        super().__init__(model, load_tokenizer(tokenizer or str(folder.path)), **settings)
+        words = load_tokenizer(tokenizer or str(folder.path))
+        if resize_embeddings:
+            add_rows(model, num_rows(words))  # behind peft, which freezes what is not its own
+        super().__init__(model, words, **settings)
 
 
 def _load(folder: PretrainedFolder, how: Mapping[str, Any]) -> Model:

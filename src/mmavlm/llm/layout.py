@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessorList
 
-from mmavlm.llm.texts import Prompt, padded
+from mmavlm.llm.texts import Prompt
+from mmavlm.text import padded
 
 Model = Any  # a transformers model that generates; its classes have no typed base in common
 Rows = Sequence[Sequence[int]]

@@ -21,8 +21,11 @@ from mmavlm.interfaces import Answer
 from mmavlm.llm.causal import CausalLayout
 from mmavlm.llm.chat import PROMPT_FIELD
 from mmavlm.llm.layout import Asked, Candidates, Layout, Model
+from mmavlm.llm.room import Room
 from mmavlm.llm.seq2seq import Seq2SeqLayout
-from mmavlm.llm.texts import Texts, padded
+from mmavlm.llm.texts import Texts
+from mmavlm.text import padded
+from mmavlm.token_tables import check_rows, positions
 
 
 class PromptSettings(TypedDict, total=False):
@@ -43,7 +46,8 @@ class PromptedLanguageModel(nn.Module):
     eval mode whatever its parents are set to; gradients pass through it to the video tokens.
 
     Raises:
-        ConfigError: on settings out of range, or a tokenizer without end-of-text token.
+        ConfigError: on settings out of range, or a tokenizer without end-of-text token or with more
+            tokens than there are embeddings.
     """
 
     def __init__(
@@ -69,7 +73,16 @@ class PromptedLanguageModel(nn.Module):
         self.rank_chunk = settings.get("rank_chunk", 64)
         if self.rank_chunk < 1:
             raise ConfigError(f"llm.rank_chunk is {self.rank_chunk}; give 1 sequence or more")
-        self.width = int(model.get_input_embeddings().embedding_dim)
+        embedding = model.get_input_embeddings()
+        check_rows(
+            self.texts.num_rows,
+            embedding.num_embeddings,
+            "the language model",
+            "give the tokenizer of these weights (llm.tokenizer), or add rows, which learn, with "
+            "llm.resize_embeddings=true",
+        )
+        self.width = int(embedding.embedding_dim)
+        self.room = Room(positions(model), together=not seq2seq)
         self.learns = any(p.requires_grad for p in model.parameters())
         self._checkpointed: list[nn.Module] = []
         if settings.get("gradient_checkpointing", False):
@@ -90,9 +103,14 @@ class PromptedLanguageModel(nn.Module):
         return self
 
     def loss(self, video_tokens: Tensor, prompts: Sequence[str], targets: Sequence[str]) -> Tensor:
-        """Mean cross-entropy over the answer tokens and their ends of the batch, a scalar."""
+        """Mean cross-entropy over the answer tokens and their ends of the batch, a scalar.
+
+        Raises:
+            TooLongError: if a row needs more positions than the model has.
+        """
         answers = [self.texts.answer(text) for text in targets]
-        return -self.layout.answer_log_probs(self._asked(video_tokens, prompts), answers).mean()
+        asked = self._asked(video_tokens, prompts, list(map(len, answers)))
+        return -self.layout.answer_log_probs(asked, answers).mean()
 
     @torch.no_grad()
     def generate(
@@ -116,8 +134,8 @@ class PromptedLanguageModel(nn.Module):
 
         Raises:
             ConfigError: if there are more answers than beams, fewer than one of anything, the
-                shortest answer is longer than the longest, or the repetition penalty is not
-                above 0.
+                shortest answer is longer than the longest, the repetition penalty is not
+                above 0, or a row needs more positions than the model has.
         """
         if repetition_penalty <= 0:
             raise ConfigError(
@@ -149,7 +167,7 @@ class PromptedLanguageModel(nn.Module):
         processors = LogitsProcessorList()
         if repetition_penalty != 1:
             processors.append(RepetitionPenaltyLogitsProcessor(float(repetition_penalty)))
-        asked = self._asked(video_tokens, prompts)
+        asked = self._asked(video_tokens, prompts, [max_new_tokens] * len(prompts))
         with self._scoring():
             generated = self.layout.generate(asked, config, processors)
             answers = [self.texts.until_end(ids) for ids in generated.tolist()]
@@ -165,25 +183,42 @@ class PromptedLanguageModel(nn.Module):
         """Log-probability, end-of-text included, of every candidate for every row, (B,C).
 
         Raises:
-            ConfigError: if there are no candidates.
+            ConfigError: if there are no candidates, or a row needs more positions than there are.
         """
         if not candidates:
             raise ConfigError("there is nothing to rank; give at least one candidate answer")
         answers = [self.texts.answer(text) for text in candidates]
+        asked = self._asked(video_tokens, prompts, [max(map(len, answers))] * len(prompts))
         with self._scoring():
-            return self._score(self._asked(video_tokens, prompts), answers, per_row=None)
+            return self._score(asked, answers, per_row=None)
 
     def answer_length(self, text: str) -> int:
         """How many tokens `text` takes as an answer, end-of-text included."""
         return len(self.texts.answer(text))
 
+    def check_lengths(self, video_tokens: int, max_new_tokens: int) -> str | None:
+        """How many positions the longest texts that the settings admit take, of how many.
+
+        None where there is no limit. Beyond what rotary positions were trained with, a warning.
+
+        Raises:
+            ConfigError: if they may need more than a table of positions has.
+        """
+        prompt = self.texts.longest_prompt
+        return self.room.check(video_tokens, prompt, self.texts.max_answer_tokens, max_new_tokens)
+
     def phases(self, rows: int, video_tokens: int, prompt: int, answer: int) -> list[Phase]:
-        """What `loss` holds for `rows` of so many tokens each, part by part (see `footprint`)."""
-        model, item = self.model, self.model.dtype.itemsize
-        parts = {model: video_tokens + prompt + answer}
+        """What `loss` holds for `rows` of so many tokens each, part by part (see `footprint`).
+
+        No row is longer than the model's table of positions.
+        """
+        model, item, most = self.model, self.model.dtype.itemsize, self.room.at_most
+        parts = {model: most(video_tokens + prompt + answer)}
         if model.config.is_encoder_decoder:
-            parts = {model.get_encoder(): video_tokens + prompt, model.get_decoder(): answer}
+            parts = {model.get_encoder(): most(video_tokens + prompt)}
+            parts[model.get_decoder()] = answer = most(answer)
         head = model.get_output_embeddings()
+        head = getattr(head, "old", head)
         phases = []
         for part, length in parts.items():
             phase = layers_phase(part, rows * length, item, without=head)
@@ -193,8 +228,11 @@ class PromptedLanguageModel(nn.Module):
             phases.append(phase)
         return [*phases, logits_phase(rows, answer, model.config.vocab_size, item)]
 
-    def _asked(self, video_tokens: Tensor, prompts: Sequence[str]) -> Asked:
-        return Asked(self.model, video_tokens, [self.texts.prompt(text) for text in prompts])
+    def _asked(self, video_tokens: Tensor, prompts: Sequence[str], answers: Sequence[int]) -> Asked:
+        """What is asked, if there are positions for it and answers of so many tokens."""
+        read = [self.texts.prompt(text) for text in prompts]
+        self.room.check_rows(video_tokens.shape[1], list(map(len, read)), answers)
+        return Asked(self.model, video_tokens, read)
 
     def _score(self, asked: Asked, answers: list[list[int]], per_row: int | None) -> Tensor:
         """Scores (B,C) of answers: `per_row` own ones of each row, or the same for all rows."""

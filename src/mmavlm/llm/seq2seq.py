@@ -10,7 +10,7 @@ from transformers import GenerationConfig, LogitsProcessorList
 from transformers.modeling_outputs import BaseModelOutput
 
 from mmavlm.llm.layout import Asked, Candidates, Model, Rows, token_log_probs
-from mmavlm.llm.texts import padded
+from mmavlm.text import padded
 
 
 class Seq2SeqLayout:

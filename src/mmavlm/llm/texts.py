@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-from tokenizers import AddedToken
-from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from mmavlm.errors import ConfigError
@@ -17,10 +13,13 @@ from mmavlm.llm.chat import (
     VIDEO,
     VIDEO_FIELD,
     Frame,
+    bare,
     chat_frame,
     chat_template,
     plain_frame,
 )
+from mmavlm.plain_text import PlainTokenizer
+from mmavlm.text import cut
 
 
 @dataclass(frozen=True)
@@ -45,6 +44,9 @@ class Texts:
     model `continues` the prompt, answers are read with the space that would precede them; a
     decoder's own text has the special tokens that the tokenizer puts in front of one.
 
+    Prompts and answers are plain text, whatever control tokens they spell (`PlainTokenizer`);
+    those of a template are control tokens.
+
     Raises:
         ConfigError: if a template cannot be used, a length is below 1, or the tokenizer has
             no end-of-text token.
@@ -62,23 +64,27 @@ class Texts:
     ) -> None:
         _refuse_what_cannot_be(tokenizer, template, min(max_prompt_tokens, max_answer_tokens))
         self.tokenizer = tokenizer
-        self.tokenizer.truncation_side = "left"
-        self.template = template
+        self._plain = PlainTokenizer(tokenizer, [VIDEO])
+        self._video_id = self._plain.mark_ids[VIDEO]
+        self.num_rows = self._plain.num_rows  # that a table of token embeddings needs
         self.max_prompt_tokens = max_prompt_tokens
         self.max_answer_tokens = max_answer_tokens
         self.continues = continues
         self.eos_id = int(tokenizer.eos_token_id)
         self.pad_id = self.eos_id if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id)
         self.end_id = self.eos_id  # what an answer ends with
-        self.frame: Frame | None = None
         self._space = " " if continues and self._tells_spaces() else ""
         self._anchor = ""
         self._anchor_ids: list[int] = []
         self.chats = (jinja := chat_template(chat, tokenizer)) is not None
+        self.frame: Frame | None = None
         if jinja is not None:
-            self._take_frame(chat_frame(tokenizer, jinja, template))
+            self.frame = chat_frame(tokenizer, jinja, template)
+            self._take_turns(self.frame)
         elif VIDEO_FIELD in template:
-            self._take_frame(plain_frame(template))
+            self.frame = plain_frame(template)
+        around = (self.frame.before, self.frame.behind) if self.frame else bare(template)
+        self._before, self._behind = map(self._plain.named, around)
 
     def prompt(self, text: str) -> Prompt:
         """Ids of a prompt, with what the tokenizer or the chat template puts around it.
@@ -86,18 +92,23 @@ class Texts:
         Raises:
             ConfigError: if the text holds the character that stands for the video.
         """
+        front, end = ([], []) if self.chats else self._plain.affixes
         if self.frame is None:
-            whole = self.template.replace(PROMPT_FIELD, text)
-            cut = self.tokenizer(whole, truncation=True, max_length=self.max_prompt_tokens)
-            return Prompt(cut["input_ids"])
-        ids = self._framed(self.frame.around(self._cut(text)))
-        if ids.count(self._video_id) != 1:
+            room = max(0, self.max_prompt_tokens - len(front) - len(end))
+            return Prompt([*front, *cut(self._around(text), room, "left"), *end])
+        if VIDEO in text:
             raise ConfigError(
                 f"the prompt {text!r} holds U+{ord(VIDEO):X}, which stands for the video here; "
                 "take it out"
             )
+        ids = [*front, *self._around(self._cut(text)), *end]
         at = ids.index(self._video_id)
         return Prompt([*ids[:at], *ids[at + 1 :]], at)
+
+    @property
+    def longest_prompt(self) -> int:
+        """How many tokens a prompt has at most, with the template around it."""
+        return self.max_prompt_tokens + (len(self.prompt("")) if self.frame else 0)
 
     def answer(self, text: str) -> list[int]:
         """Ids of an answer and its end; an answer that is cut has no end."""
@@ -119,31 +130,23 @@ class Texts:
         kept = [i for i in ids if i not in self.end_ids]
         return str(self.tokenizer.decode(kept, skip_special_tokens=True)).strip()
 
-    def _take_frame(self, frame: Frame) -> None:
-        self.frame = frame
-        self._marked = copy.deepcopy(self.tokenizer)
-        self._marked.add_tokens([AddedToken(VIDEO, special=True, normalized=False)])
-        self._video_id: int = self._marked.get_added_vocab()[VIDEO]
-        if not self.chats:
-            return
-        ends = self._framed(frame.end)[:1]
-        if self.continues and ends and ends[0] in self._marked.added_tokens_decoder:
+    def _take_turns(self, frame: Frame) -> None:
+        """Let answers be written as a chat template writes the assistant's turn."""
+        ends = self._plain.ids("", before=self._plain.named(frame.end))[:1]
+        if self.continues and ends and ends[0] in self.tokenizer.added_tokens_decoder:
             self.end_id = ends[0]
         self._space = frame.space
-        self._anchor = frame.behind
-        self._anchor_ids = self._framed(self._anchor)
+        self._anchor = self._plain.named(frame.behind)
+        self._anchor_ids = self._plain.ids("", before=self._anchor)
 
-    def _framed(self, text: str) -> list[int]:
-        """Ids of a text with the video's mark; a chat template writes its special tokens itself."""
-        if self.chats:
-            return self._marked(text, add_special_tokens=False, split_special_tokens=False)[
-                "input_ids"
-            ]
-        return self._marked(text, split_special_tokens=False)["input_ids"]
+    def _around(self, text: str) -> list[int]:
+        """Ids of a prompt within its template, which may write control tokens itself."""
+        behind = self._behind.replace(PROMPT_FIELD, text)
+        return self._plain.ids(text, before=self._before, behind=behind)
 
     def _cut(self, text: str) -> str:
         """A prompt without its beginning, if it is too long."""
-        ids = self._plain(text)
+        ids = self._plain.ids(text)
         if len(ids) <= self.max_prompt_tokens:
             return text
         # A character of several bytes may have lost the first of them.
@@ -152,23 +155,20 @@ class Texts:
     def _answer(self, text: str) -> list[int]:
         """Ids of an answer as it follows the template, or else the space; of a decoder's, whole."""
         if not self.continues:
-            ids = self.tokenizer(text_target=text)["input_ids"]
+            ids = self._plain.target(text)
             return ids[:-1] if ids[-1:] == [self.eos_id] else ids
         if not text:
             return []
         if self._anchor_ids:
-            ids = self._framed(self._anchor + self._space + text)
+            ids = self._plain.ids(self._space + text, before=self._anchor)
             if ids[: len(self._anchor_ids)] == self._anchor_ids:
                 return ids[len(self._anchor_ids) :]
-        return self._plain(self._space + text)
-
-    def _plain(self, text: str) -> list[int]:
-        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return self._plain.ids(self._space + text)
 
     def _tells_spaces(self) -> bool:
         """Whether a word alone has other ids than the same word behind another."""
-        alone = self._plain("is")
-        return self._plain("it is")[-len(alone) :] != alone
+        alone = self._plain.ids("is")
+        return self._plain.ids("it is")[-len(alone) :] != alone
 
 
 def _refuse_what_cannot_be(
@@ -182,14 +182,3 @@ def _refuse_what_cannot_be(
         )
     if tokenizer.eos_token_id is None:
         raise ConfigError("the LLM's tokenizer has no end-of-text token; choose llm.tokenizer")
-
-
-def padded(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Rows of ids → ids (N,L) and mask (N,L), padded on the right with id 0."""
-    length = max(map(len, rows), default=0)
-    ids = torch.tensor(
-        [[*row, *[0] * (length - len(row))] for row in rows], dtype=torch.int64
-    ).view(len(rows), length)
-    lengths = torch.tensor([len(row) for row in rows])
-    mask = torch.arange(length) < lengths[:, None]
-    return ids.to(device), mask.to(device)

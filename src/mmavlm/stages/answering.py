@@ -12,6 +12,7 @@ from torch import Tensor
 from mmavlm.batch import VideoTextBatch
 from mmavlm.errors import ConfigError
 from mmavlm.interfaces import Answer, LanguageModel
+from mmavlm.token_tables import rows_named
 
 AnswerBy = Literal["both", "generate", "rank"]
 
@@ -59,6 +60,9 @@ def answer_batch(
     A row chooses among the options its question brings, else among the classes of its task. Rows
     with nothing to choose from are generated whatever `by` says; `settings` are those of
     `LanguageModel.generate`. A generated answer becomes the option it names, or nothing.
+
+    Raises:
+        TooLongError: naming an item for which the LLM has too few positions.
     """
     answered = [Answered() for _ in batch.prompt]
     together: dict[tuple[str, ...], list[int]] = defaultdict(list)
@@ -66,13 +70,16 @@ def answer_batch(
         together[candidates(batch, row, classes)].append(row)
     free = [row for c, rows in together.items() if by != "rank" or not c for row in rows]
     if free:
-        found = llm.generate(video_tokens[free], [batch.prompt[row] for row in free], **settings)
+        prompts = [batch.prompt[row] for row in free]
+        with rows_named([batch.item_id[row] for row in free]):
+            found = llm.generate(video_tokens[free], prompts, **settings)
         for row, answers in zip(free, found, strict=True):
             answered[row] = _chosen(batch, row, answers)
     for texts, rows in together.items():
         if by == "generate" or not texts:
             continue
-        scores = llm.rank(video_tokens[rows], [batch.prompt[row] for row in rows], texts)
+        with rows_named([batch.item_id[row] for row in rows]):
+            scores = llm.rank(video_tokens[rows], [batch.prompt[row] for row in rows], texts)
         for row, best_first in zip(rows, _sorted(texts, scores), strict=True):
             answered[row].ranked = best_first
     return answered

@@ -62,6 +62,17 @@ class Stage(L.LightningModule):
         self._learnt = False  # whether a batch of the coming optimizer step could be read
         self.run = sealed({"stage": type(self).__name__, **(run or {})})
 
+    def setup(self, stage: str) -> None:
+        """Refuse films of more frames than the model has positions for, before any is read.
+
+        Raises:
+            ConfigError: naming both numbers.
+        """
+        datamodule = getattr(self.trainer, "datamodule", None)
+        num_frames = getattr(datamodule, "settings", {}).get("num_frames")
+        if num_frames is not None:
+            self.backbone.check_frames(num_frames)
+
     def configure_optimizers(self) -> Any:
         """AdamW and its schedule, counted in optimizer steps."""
         self.trainer.fit_loop.setup_data()  # or a training without end would know no epoch
@@ -83,7 +94,7 @@ class Stage(L.LightningModule):
         one has too many broken videos.
         """
         if self._skip_alike(batch):
-            return self._nothing() if _distributed() else None
+            return self._nothing() if distributed() else None
         self._learnt = True
         losses = self.losses(batch)
         self._log_losses("train", losses, batch)
@@ -134,7 +145,7 @@ class Stage(L.LightningModule):
         for name in self.sets:
             metric = self._set_loss(split, name)
             seen = metric.update_called
-            mean = metric.compute() if seen or _distributed() else None
+            mean = metric.compute() if seen or distributed() else None
             metric.reset()
             if mean is not None and not bool(mean.isnan()):
                 self._log_metrics({f"{split}/{name}/{term}": mean})
@@ -223,5 +234,6 @@ class Stage(L.LightningModule):
             loader.load_state_dict(resumed[PLACE_KEY])
 
 
-def _distributed() -> bool:
+def distributed() -> bool:
+    """Whether several processes train together."""
     return torch.distributed.is_available() and torch.distributed.is_initialized()

@@ -36,8 +36,8 @@ class FineTune(Stage):
 
     Raises:
         ConfigError: if the backbone has no LLM, a number is none or too small, more answers are
-            asked for than beams, captions are to be chosen by accuracy, or a comparison, what it is
-            for, or the way to answer is unknown.
+            asked for than beams, captions are to be chosen by accuracy, a comparison, what it is
+            for, or the way to answer is unknown, or texts may need more positions than the LLM has.
     """
 
     def __init__(
@@ -92,6 +92,7 @@ class FineTune(Stage):
             log.warning("%s", problem)
         self.max_new_tokens = self._fit_classes(max_new_tokens)
         self.run["max_new_tokens"] = self.max_new_tokens
+        self.lengths = backbone.check_lengths(self.max_new_tokens)
         self.monitor = monitor
         if monitor == "val/accuracy" and {*self.rules.values()} == {"caption"}:
             raise ConfigError(
@@ -144,7 +145,7 @@ class FineTune(Stage):
         llm = self.backbone.llm
         assert llm is not None  # checked at construction
         tokens = self.backbone.video_tokens(self.backbone.remember(self.backbone.watch(batch)))
-        loss = llm.loss(tokens, batch.prompt, batch.target)
+        loss = self.backbone.answer_loss(tokens, batch)
         settings = {**self.answering, "max_new_tokens": self.max_new_tokens}
         answered = answer_batch(llm, tokens, batch, self.classes, by, **settings)
         return loss, [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -12,8 +13,10 @@ from mmavlm.backbone import VideoLanguageModel
 from mmavlm.batch import VideoTextBatch
 from mmavlm.errors import ConfigError
 from mmavlm.metrics import RetrievalRecall
-from mmavlm.stages.base import EVALUATED, Stage
+from mmavlm.stages.base import EVALUATED, Stage, distributed
 from mmavlm.stages.optim import OptimizerRecipe
+
+log = logging.getLogger(__name__)
 
 JOINT = "joint"  # both levels' features side by side: their similarities averaged
 
@@ -52,6 +55,7 @@ class SemanticAlignment(Stage):
             )
         self.grad_cache_chunk = grad_cache_chunk
         self.monitor = monitor
+        self._told_of_one = False
         self.levels = [*backbone.alignment.levels, JOINT]
         self.recall = torch.nn.ModuleDict(
             {
@@ -64,6 +68,14 @@ class SemanticAlignment(Stage):
 
     def losses(self, batch: VideoTextBatch) -> dict[str, Tensor]:
         """The loss of each level and L_multi."""
+        if self.training and len(batch) == 1 and not (self._told_of_one or distributed()):
+            self._told_of_one = True
+            log.warning(
+                "item %s is a batch of its own: stage 1 compares the rows of a batch with each "
+                "other, so nothing can be learned from it; raise data.batch_size, or give more "
+                "items",
+                batch.item_id[0],
+            )
         terms = self.backbone(batch, answer=False, chunk=self.grad_cache_chunk)
         return {**terms, "loss": torch.stack(list(terms.values())).sum()}
 
