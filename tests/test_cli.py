@@ -96,8 +96,31 @@ def test_what_cannot_be_read_is_named_with_a_way_to_write_it():
         given_keys(["candidates=[it's]"])
 
 
+PRINTED = st.characters(exclude_categories=["Cs", "Cc"])
+
+
+@settings(max_examples=200)
+@given(
+    st.text(st.sampled_from("\\${}:'\" ab,.e"), min_size=1)
+    | st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1)
+)
+def test_texts_are_never_resolved(text):
+    argument = f"prompt={text}"
+    with pytest.MonkeyPatch.context() as patch:
+        value = read(patch, argument, texts=("prompt",))["prompt"]
+    is_quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
+    if text != "null" and not is_quoted and not text.startswith("~/"):
+        assert OmegaConf.create({"prompt": value, "a": "other", "b": "other"}).prompt == text
+
+
+@pytest.mark.parametrize("text", ["'${oc.env:HOME}'", '"a ${x}"'])
+def test_a_text_in_quotes_is_not_resolved_either(monkeypatch, text):
+    value = read(monkeypatch, f"prompt={text}", texts=("prompt",))["prompt"]
+    assert OmegaConf.create({"prompt": value, "x": "other"}).prompt == text[1:-1]
+
+
 @settings(max_examples=50)
-@given(st.text(st.characters(exclude_categories=["Cs", "Cc"])))
+@given(st.text(PRINTED))
 def test_quoted_values_are_read_back(text):
     (override,) = OverridesParser.create().parse_overrides([f"x={quoted(text)}"])
     assert override.value() == text

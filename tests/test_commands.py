@@ -279,6 +279,8 @@ def test_the_report_of_a_test_explains_as_many_answers_of_each_task_as_asked(
         (["candidates=comedy"], "candidates takes a list: candidates=[comedy,…]"),
         (["format=xml"], "format='xml' is unknown; choose table or json"),
         (["prompt="], "prompt is empty; ask something"),
+        (["prompt=null"], "prompt is empty; ask something"),
+        (["video=null"], "video is null; give the path of a video file"),
     ],
 )
 def test_what_predict_cannot_do_is_a_mistake(run, trained, films, capsys, settings, message):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -11,9 +12,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import OverrideParseException
 
 from mmavlm.errors import ConfigError
-from mmavlm.quoting import quoted
+from mmavlm.quoting import literal, quoted
 
 QUOTES = ("'", '"')
+REFERENCE, ESCAPED = re.compile(r"(?<!\\)\$\{"), r"\\${"  # to another setting, and as text
 NESTED = ("[", "{")  # how lists and dicts begin
 SWEEP = ("-m", "--multirun")
 ABOUT_HYDRA = {"--hydra-help", "--shell-completion", "-sc"}
@@ -42,8 +44,8 @@ def _meant(argument: str, as_they_stand: Collection[str]) -> str:
         value = str(Path(value).expanduser())
         argument = f"{key}={value}"
     is_quoted = len(value) > 1 and value[0] == value[-1] and value[0] in QUOTES
-    if key in as_they_stand and not is_quoted and value != "null":
-        return f"{key}={quoted(value)}"
+    if key in as_they_stand and value != "null":
+        return f"{key}={REFERENCE.sub(ESCAPED, value) if is_quoted else literal(value)}"
     if value[0] not in NESTED and not _is_readable(argument):
         return f"{key}={quoted(value)}"
     return argument

@@ -35,8 +35,8 @@ def check_request(config: DictConfig) -> None:
 
     Raises:
         ConfigError: if `stream_fps` or `every_s` is not above 0 or `every_s` stands alone, a stream
-            is to be explained, the prompt is missing, candidates are no list, or the format is
-            unknown.
+            is to be explained, prompt or video are missing, candidates are no list, or the format
+            is unknown.
         VideoError: if the video is missing.
     """
     check_format(config.format)
@@ -50,8 +50,10 @@ def check_request(config: DictConfig) -> None:
         raise ConfigError("explain=true looks at a film as a whole; leave out stream_fps")
     if isinstance(config.candidates, str):
         raise ConfigError(f"candidates takes a list: candidates=[{config.candidates},…]")
-    if not str(config.prompt).strip():
+    if config.prompt is None or not str(config.prompt).strip():
         raise ConfigError('prompt is empty; ask something: prompt="what happens?"')
+    if config.video is None:
+        raise ConfigError("video is null; give the path of a video file: video=film.mp4")
     if not Path(config.video).exists():
         raise VideoError(f"video {config.video} does not exist; give the path of a video file")
 

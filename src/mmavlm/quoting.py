@@ -10,6 +10,11 @@ def quoted(value: str) -> str:
     return "'" + re.sub(r"(\\*)('|$)", _escaped, value) + "'"
 
 
+def literal(value: str) -> str:
+    r"""The value in quotes, as `quoted`, with `${…}` in it as text: OmegaConf resolves nothing."""
+    return quoted(re.sub(r"(\\*)\$\{", r"\1\1\\${", value))
+
+
 def _escaped(found: re.Match[str]) -> str:
     backslashes, quote = found.groups()
     return 2 * backslashes + ("\\'" if quote else "")

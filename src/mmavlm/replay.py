@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from mmavlm.arguments import parsed
 from mmavlm.errors import ConfigError
-from mmavlm.quoting import quoted
+from mmavlm.quoting import literal
 from mmavlm.settings import names
 from mmavlm.trust import Fence
 
@@ -65,5 +65,5 @@ def laid_over_checkpoint(arguments: Sequence[str]) -> list[str]:
         arguments = [a for a in arguments if not a.startswith("experiment=")]
         kept.append(f"experiment=[{','.join(dict.fromkeys(experiments))}]")
     inside = checkpoint.get(INSIDE_KEY, {}).items()
-    kept += [f"++{k}={quoted(v)}" for k, v in inside if not {k, k.split(".")[0]} & given.keys()]
+    kept += [f"++{k}={literal(v)}" for k, v in inside if not {k, k.split(".")[0]} & given.keys()]
     return [*kept, *arguments]
