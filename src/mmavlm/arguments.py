@@ -43,7 +43,9 @@ def _meant(argument: str, as_they_stand: Collection[str]) -> str:
     if value.startswith("~/"):
         value = str(Path(value).expanduser())
         argument = f"{key}={value}"
-    is_quoted = len(value) > 1 and value[0] == value[-1] and value[0] in QUOTES
+    is_quoted = (
+        len(value) > 1 and value[0] == value[-1] and value[0] in QUOTES and _is_readable(argument)
+    )
     if key in as_they_stand and value != "null":
         return f"{key}={REFERENCE.sub(ESCAPED, value) if is_quoted else literal(value)}"
     if value[0] not in NESTED and not _is_readable(argument):

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -208,6 +209,8 @@ class Run:
 
     def _build_stage(self, overrides: list[str], splits: Sequence[str]) -> Stage:
         config = self.config
+        stage_class = get_class(config.stage._target_)
+        require_settings_of(stage_class, config.stage)
         cached = self.data.cache is not None
         backbone = build_backbone(
             config, take_features(config, self.data, splits) if cached else None
@@ -219,7 +222,7 @@ class Run:
             "optimizer": instantiate(config.optimizer),
             "run": {"config": OmegaConf.to_container(config, resolve=True), "overrides": overrides},
         }
-        if config.stage._target_.endswith(FineTune.__name__):
+        if issubclass(stage_class, FineTune):
             settings |= {
                 "tasks": self.data.tasks(splits),
                 "tasks_with_options": self.data.tasks_with_options(splits),
@@ -237,6 +240,21 @@ class Run:
             callbacks=[instantiate(c) for c in config.callbacks.values() if c is not None],
             logger=[instantiate(c) for c in config.logger.values() if c is not None],
             plugins=[*(config.trainer.get("plugins") or ()), WholeCheckpoints()],
+        )
+
+
+def require_settings_of(stage_class: type[Stage], given: DictConfig) -> None:
+    """Refuse settings that a stage does not take, as of an experiment made for the other stage.
+
+    Raises:
+        ConfigError: naming them.
+    """
+    taken = signature(stage_class).parameters
+    foreign = [key for key in map(str, given) if not key.startswith("_") and key not in taken]
+    if foreign:
+        raise ConfigError(
+            f"stage {stage_class.__name__} takes no {', '.join(foreign)}: the experiment is made "
+            f"for another stage; choose one of this stage, or leave out stage=… and these settings"
         )
 
 
