@@ -10,7 +10,7 @@ from support import composed
 
 def test_settings_of_an_experiment_for_another_stage_are_named():
     stage = composed("experiment=own_videos", "stage=semantic_alignment").stage
-    with pytest.raises(ConfigError, match="SemanticAlignment takes no .*max_new_tokens"):
+    with pytest.raises(ConfigError, match=r"SemanticAlignment takes no .*max_new_tokens"):
         require_settings_of(get_class(stage._target_), stage)
 
 
