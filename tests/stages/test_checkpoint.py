@@ -1,11 +1,13 @@
 import logging
 import os
+import zipfile
 
 import pytest
 import torch
 from torch import nn
 
 from damage import flip
+from mmavlm.callbacks import WholeCheckpoints
 from mmavlm.errors import CheckpointError
 from mmavlm.stages.checkpoint import (
     GATHERING_KEY,
@@ -66,6 +68,22 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
     (tmp_path / "bad.ckpt").write_bytes(b"not a checkpoint")
     with pytest.raises(CheckpointError, match=r"bad.ckpt cannot be read"):
         read_checkpoint(tmp_path / "bad.ckpt")
+
+
+def test_a_checkpoint_of_a_gpu_is_read_on_a_cpu(tmp_path):
+    path = tmp_path / "a.ckpt"
+    torch.save({RUN_KEY: {}, "state_dict": {"a": torch.arange(5.0)}}, path)
+    with zipfile.ZipFile(path) as archive:
+        records = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in records.items():
+            # where torch notes the device that a storage was on
+            archive.writestr(name, content.replace(b"\3\0\0\0cpu", b"\6\0\0\0cuda:7"))
+    for read in (read_checkpoint, WholeCheckpoints().load_checkpoint):
+        assert torch.equal(read(path)["state_dict"]["a"], torch.arange(5.0))
+    if torch.cuda.device_count() < 8:
+        with pytest.raises(RuntimeError, match="CUDA"):
+            torch.load(path, weights_only=True)
 
 
 class Malicious:

@@ -71,7 +71,6 @@ class Run:
         check_trainer(config.trainer)
         check_loggers(config.logger)
         seed_given("", config.seed)
-        refuse_secrets(OmegaConf.to_container(config, resolve=True))
         self.config = config
         self.started_s = time.monotonic()
         self.resumed = False
@@ -81,6 +80,8 @@ class Run:
         if config.prepare is not None:
             instantiate(config.prepare)
         self.data = instantiate(config.data)
+        # behind the data, which say what is not set
+        refuse_secrets(OmegaConf.to_container(config, resolve=True))
         used = SPLITS if config.test else SPLITS[:2]
         self.stage = self._build_stage(list(overrides), used if splits is None else splits)
         self.trainer = self._build_trainer()
