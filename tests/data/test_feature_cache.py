@@ -140,6 +140,13 @@ def test_a_long_film_is_cut_into_files_a_process_can_hold(tmp_path):
         assert entry.items[row] == w
 
 
+def test_frames_of_another_way_to_decode_are_encoded_again(tmp_path, make_clip, monkeypatch):
+    film = make_clip("a.mp4", 20)
+    cache, _, _ = filled(tmp_path / "cache", item(film))
+    monkeypatch.setattr("mmavlm.data.film_entries.DECODING_VERSION", 1)
+    assert len(CacheFiller(cache, plan_of(item(film)).entries).missing) == 1
+
+
 def test_a_film_that_changes_is_encoded_anew(tmp_path, make_clip):
     film = make_clip("a.mp4", 20)
     cache, _, _ = filled(tmp_path / "cache", item(film))
