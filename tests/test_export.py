@@ -104,15 +104,17 @@ def test_the_tokenizers_in_the_folder_read_as_the_models_own(exported, text):
 
 
 def test_a_hub_name_serves_as_well(exported, monkeypatch):
-    asked = []
+    asked, wanted = [], set()
 
     def fetch(name, *, revision, allow_patterns):
         asked.append((name, revision))
+        wanted.update(allow_patterns)
         return str(exported)
 
     monkeypatch.setattr("mmavlm.weights.snapshot_download", fetch)
     model = from_pretrained("someone/a-model", revision="v1")
     assert set(asked) == {("someone/a-model", "v1")}
+    assert {"*.json", "*.jinja", "model.safetensors"} <= wanted
     norm = load_file(exported / "model.safetensors")["visual_norm.weight"]
     assert torch.equal(model.visual_norm.weight, norm)
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-SMALL_FILES = ("*.json", "*.txt", "*.model")  # configs, tokenizers, indices of shards
+SMALL_FILES = ("*.json", "*.jinja", "*.txt", "*.model")  # configs, tokenizers, indices of shards
 FORMATS = ("model.safetensors", "pytorch_model.bin")  # in order of preference
 # Buffers that older versions saved and newer ones compute.
 COMPUTED = ("position_ids", "rotary_emb.inv_freq")
