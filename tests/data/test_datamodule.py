@@ -180,9 +180,11 @@ def test_lvu_films_are_sampled_on_their_grid(tmp_path, make_clip):
 
 def test_an_empty_split_is_named(root):
     (root / "val.jsonl").write_text("")
+    with pytest.raises(DataError, match=r"val\.jsonl holds no rows"):
+        module(root).setup()
     message = r"the val split below .* has no items; `python -m mmavlm\.check data=…` shows what"
     with pytest.raises(DataError, match=message):
-        module(root).setup()
+        VideoDataModule(lambda root, split, task: [], root).items("val")
 
 
 def test_a_split_without_items_of_the_task_is_named(root):

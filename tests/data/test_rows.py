@@ -157,6 +157,7 @@ def test_check_lists_every_broken_row_with_the_line_where_it_begins(tmp_path, ca
     assert train.splits["train"].items == 2
     train.print()
     shown = capsys.readouterr().out
+    assert "line 1" not in shown
     assert [shown.count(f"line {number}") for number in broken[1:]] == [1] * len(broken[1:])
     assert f"train: {len(broken)} rows cannot be used" in shown
     with pytest.raises(DataError, match=rf"{len(broken)} rows cannot be used; mend or remove"):
@@ -223,7 +224,7 @@ def test_an_object_of_rows_is_read_from_json(tmp_path):
         (json.dumps({"data": [OWN, OWN]}), "train.json", "`jq '.[\"data\"]' train.json`"),
         (json.dumps(OWN, indent=2), "train.jsonl", "`jq -c . train.jsonl`"),
         (json.dumps({"id": 1, "video": "a", "conversations": []}), "train.jsonl",
-         "holds 'conversations' (see line 1), as sets for chat models do; here a row is a question"),
+         "holds 'conversations' (see line 1), as sets for chat models do; here a row is"),
         (json.dumps({"video": "a", "question": "q", "response": "r"}), "train.jsonl",
          "has 'question' in place of 'prompt', 'response' in place of 'answer', by its line 1; "
          "rename them, or set 'data.reader.keys={prompt:question,answer:response}'"),

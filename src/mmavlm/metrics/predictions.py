@@ -211,7 +211,7 @@ def _answers(values: Any, key: str) -> list[Answer]:
     answers = []
     for value in values:
         log_prob = value.get("log_prob") if isinstance(value, dict) else None
-        if not isinstance(log_prob, float | int):
+        if not isinstance(log_prob, float | int) or isinstance(log_prob, bool):
             raise _RowError(f"{key!r} must hold text and log_prob, got {value!r}")
         try:
             number = float(log_prob)

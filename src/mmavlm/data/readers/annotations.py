@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain, islice
+from json import JSONDecodeError
 from pathlib import Path
 
 from typing_extensions import TypedDict
@@ -190,6 +191,8 @@ def _lines(path: Path, file: Iterable[str]) -> Iterator[Row]:
         place = f"line {number}"
         try:
             values = json_files.loads(line)
+        except JSONDecodeError as error:  # whose own line is always 1
+            yield Row(path, place, {}, f"is not JSON: {error.msg} at column {error.colno}")
         except json_files.NOT_JSON as error:
             yield Row(path, place, {}, f"is not JSON: {error}")
         else:

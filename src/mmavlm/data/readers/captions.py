@@ -111,7 +111,7 @@ class WebVidReader(SkippingReader):
         return VideoItem(
             item_id=video_id,
             video_id=video_id,
-            source=film_at(row.below(videos, f"{page}/{video_id}", "page_dir")),
+            source=film_at(row.below(row.below(videos, page, "page_dir"), video_id, "videoid")),
             prompt=PROMPT,
             target=caption,
             task="caption",

@@ -119,13 +119,15 @@ def usable(
         try:
             row.check()
             found = items_of(key, row)
-            if twice := next((i.item_id for i in found if i.item_id in seen), None):
+            ids = [item.item_id for item in found]
+            if not seen.isdisjoint(ids):
+                twice = next(name for name in ids if name in seen)
                 raise row.error(f"id {shown(twice)} was there before, {again}")
         except DataError as error:
             name = name_of(key, row)
             skipped[name if name not in skipped else f"{name}, again ({len(skipped)})"] = str(error)
         else:
-            seen.update(item.item_id for item in found)
+            seen.update(ids)
             items += found
     said = {path: watch.note() for path, watch in watches.items()}
     notes = ((note[0], f"{path}: {note[1]}") for path, note in said.items() if note)

@@ -66,8 +66,10 @@ class LVUReader(SkippingReader):
                 return []
             duration_s = row.whole("duration", cut=True)
             num_frames = row.whole(self.count_key)
-            with row.placed():
+            try:
                 source = locate(folder, video_id, self.source)
+            except DataError as error:
+                raise row.misplaced(error) from None
             return [
                 VideoItem(
                     item_id=f"{video_id}/{name}/{start_s}",

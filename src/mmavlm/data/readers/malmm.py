@@ -78,8 +78,10 @@ class EntryReader(SkippingReader):
     ) -> VideoItem:
         frames = row.whole(self.count_key)
         video = self.film(key, row)
-        with row.placed("video" if "video" in row.values else None):
+        try:
             source = where(video)
+        except DataError as error:
+            raise row.misplaced(error, "video" if "video" in row.values else None) from None
         return VideoItem(
             item_id=key,
             video_id=video,

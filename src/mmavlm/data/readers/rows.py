@@ -113,8 +113,10 @@ class Row:
         Raises:
             DataError: naming file, row, key and what came.
         """
-        value = self.need(key)
-        number = as_number(value)
+        value = self.values.get(key)
+        if type(value) is int and 1 <= value <= MOST:  # as in most files
+            return value
+        number = as_number(self.need(key))
         if not 1 <= number <= MOST or (number != int(number) and not cut):
             whole = "number" if cut else "whole number"
             raise self.error(
@@ -130,7 +132,9 @@ class Row:
         Raises:
             DataError: naming file, row, key and what came.
         """
-        value = self.need(key)
+        value = self.values.get(key)
+        if not value or type(value) is not str:  # most are texts, and need no other look
+            value = self.need(key)
         return value if real and value in real else self._text(key, value)
 
     def texts(self, key: str, *, split: str | None = None) -> list[str] | None:
@@ -251,7 +255,11 @@ class Row:
         try:
             yield
         except DataError as error:
-            raise self.error(f"{key!r}: {error}" if key else str(error)) from None
+            raise self.misplaced(error, key) from None
+
+    def misplaced(self, error: DataError, key: str | None = None) -> DataError:
+        """The error with where the row stands, and of which key it is."""
+        return self.error(f"{key!r}: {error}" if key else str(error))
 
     def error(self, what: str) -> DataError:
         """A DataError that says where the row stands."""

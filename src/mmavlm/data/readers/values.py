@@ -36,7 +36,7 @@ _short.maxstring = _short.maxother = _short.maxlong = 80
 
 def shown(value: Any) -> str:
     """A value as messages show it, cut where it is long."""
-    return _short.repr(value)
+    return repr(value) if type(value) is str and len(value) < 80 else _short.repr(value)
 
 
 def absent(value: Any) -> bool:
