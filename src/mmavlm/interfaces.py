@@ -217,11 +217,3 @@ class Reader(Protocol):
 
     def classes(self, root: Path, task: str | Sequence[str] | None) -> dict[str, list[str]]:
         """Task → class names; tasks with open answers are absent."""
-
-
-@runtime_checkable
-class TellsSkipped(Protocol):
-    """A reader that leaves out entries it cannot use, and tells of them."""
-
-    def skipped(self, root: Path, split: str, task: str | Sequence[str] | None) -> dict[str, str]:
-        """Entry → reason, for those of a split that were left out."""
