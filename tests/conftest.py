@@ -2,16 +2,14 @@
 
 import json
 import sys
-import zlib
 from fractions import Fraction
 from pathlib import Path
 
 import av
-import numpy as np
 import pytest
 from hypothesis import settings
-from PIL import Image
 
+from clips import clip_picture
 from mmavlm.movies import ensure_movie_set
 from public_sets import write_public_sets
 
@@ -35,13 +33,6 @@ def real_data():
     if not REAL_DATA.is_dir():
         pytest.skip("the real annotation files and films are not beside the project")
     return REAL_DATA
-
-
-def clip_picture(name, number, width=64, height=48):
-    """A picture unlike any other: coarse noise, so that every codec keeps the frames apart."""
-    noise = np.random.default_rng([zlib.crc32(name.encode()), number])
-    coarse = noise.integers(0, 256, (6, 8, 3), dtype=np.uint8)
-    return np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BILINEAR))
 
 
 @pytest.fixture

@@ -77,7 +77,7 @@ def test_a_run_from_a_full_cache_builds_no_encoder_and_writes_nothing_there(
     assert run(train, *common, "hydra.run.dir=run") == 0
     assert built() == 0
     checkpoint = tmp_path / "run/checkpoints/best.ckpt"
-    assert run(evaluate, f"checkpoint={checkpoint}", "hydra.run.dir=again") == 0
+    assert run(evaluate, f"checkpoint={checkpoint}", "trust=support", "hydra.run.dir=again") == 0
     assert built() == 0
     assert contents(full_cache) == before
     assert contents(films) == before_data
@@ -171,7 +171,7 @@ def test_predict_asks_of_a_new_film_with_the_encoder_itself(
     assert run(train, *common, "hydra.run.dir=run") == 0
     video = next((films / "lvu/videos").glob("*.mp4"))
     arguments = [f"checkpoint={tmp_path}/run/checkpoints/last.ckpt", f"video={video}"]
-    assert run(predict, *arguments, "prompt=what", "format=json") == 0
+    assert run(predict, *arguments, "prompt=what", "format=json", "trust=support") == 0
     assert built() == 1
 
 

@@ -151,6 +151,7 @@ def test_chance_is_measured_when_it_is_asked_for(run, films, tmp_path):
 
 @pytest.mark.parametrize("start", ["init.alignment=a.ckpt", "init.experiment=demo_alignment"])
 def test_where_training_would_start_is_no_place_to_evaluate_from(run, settings, capsys, start):
+    Path("a.ckpt").touch()
     assert run(evaluate, "experiment=zero_shot_msvd_qa", *settings, start) == 1
     assert "is where training starts; without a checkpoint nothing is trained" in (
         capsys.readouterr().err

@@ -39,7 +39,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_says_what_is_needed(tmp_path
     told = FORKSERVER.Queue()
     child = FORKSERVER.Process(target=write_on_a_full_disk, args=(path, told))
     child.start()
-    message = told.get(timeout=60)
+    message = told.get(timeout=300)
     child.join()
     assert re.search(
         rf"{path} cannot be written: File too large; it needs about {4 * NUMBERS} bytes .*"

@@ -12,7 +12,7 @@ import pytest
 import torch
 from av.stream import Disposition
 
-from conftest import clip_picture
+from clips import clip_picture
 from mmavlm.data.containers import opened
 from mmavlm.data.cursor import Cursor
 from mmavlm.data.orientation import orientation
@@ -84,7 +84,7 @@ def test_beside_side_data_that_pyav_does_not_know_the_angle_counts(monkeypatch, 
     def unknown(frame):
         raise ValueError("31 is not a valid Type")
 
-    monkeypatch.setattr("mmavlm.data.orientation.SideDataContainer", unknown)
+    monkeypatch.setattr("mmavlm.data.orientation.SIDE_DATA", unknown)
     frame = SimpleNamespace(rotation=degrees)
     picture = clip_picture("any", 0)
     np.testing.assert_array_equal(orientation(frame, "a").shown(picture), turned(picture))

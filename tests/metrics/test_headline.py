@@ -7,7 +7,7 @@ import pytest
 from predicted import predicted
 from rich.console import Console
 
-from mmavlm.metrics import TaskScores
+from mmavlm.metrics import score_predictions
 from mmavlm.metrics.headline import Score, best_constant, every_score, headline
 from mmavlm.metrics.table import score_table
 
@@ -16,7 +16,7 @@ SEVEN = (*FOUR, "a", "b", "c")
 
 
 def scored(rows):
-    return {f"test/{name}": value for name, value in TaskScores.of(rows).compute().items()}
+    return {f"test/{name}": value for name, value in score_predictions(rows).items()}
 
 
 def told(rows, **more):
@@ -73,7 +73,7 @@ def test_guessing_equals_what_a_run_that_says_it_always_scores():
     rows = [alone(n, "b", truth=truth) for n, truth in enumerate(truths)]
     text, share = best_constant(rows)
     always = [alone(n, text, truth=truth) for n, truth in enumerate(truths)]
-    assert TaskScores.of(always).compute()["qa/top1"] == share
+    assert score_predictions(always)["qa/top1"] == share
 
 
 def test_tasks_and_sets_of_a_mix_are_told_each_and_means_of_several():

@@ -148,7 +148,7 @@ def test_a_run_refuses_and_then_accepts_another_batch_size(run, trained, films, 
     assert steps >= 2 * before["global_step"] - 1
     assert after["lr_schedulers"][0]["base_lrs"] == [0.01, 0.01]
     assert run(train, *arguments, "resume.accept=[data]") == 1
-    assert "write resume_accept=[data.batch_size]" in capsys.readouterr().err
+    assert "did you mean resume_accept=[data]" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("seed", ["null", "-1", "1.5", str(2**32), "data.seed"])

@@ -18,12 +18,12 @@ from mmavlm.metrics.caption_words import JavaError, java, library, plain_words, 
 from mmavlm.metrics.intervals import bootstrap_interval
 from mmavlm.metrics.resampling import group_sums
 from mmavlm.metrics.rows import first_of_each
+from mmavlm.metrics.words import BY_JAVA, WITHOUT_JAVA
 
 log = logging.getLogger(__name__)
 
 COUNTED = {"cider": coco.cider, "bleu4": coco.bleu4, "rouge_l": coco.rouge_l}
-PLAIN = {f"{name}_plain": score for name, score in COUNTED.items()}
-BY_JAVA = ("cider", "meteor", "bleu4", "rouge_l")
+PLAIN = dict(zip(WITHOUT_JAVA, COUNTED.values(), strict=True))
 CHOOSING = "cider_plain"  # the score that is there with and without Java
 INSTALL_JAVA = "install Java 8 or newer (such as apt install default-jre-headless)"
 

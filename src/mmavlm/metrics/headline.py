@@ -7,17 +7,24 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mmavlm.metrics.captions import BY_JAVA, PLAIN
 from mmavlm.metrics.predictions import Prediction
 from mmavlm.metrics.rules import normalise_answer
-from mmavlm.metrics.words import COUNTS, LOWER_IS_BETTER, SIGNED, Meaning, meaning
+from mmavlm.metrics.words import (
+    BY_JAVA,
+    COUNTS,
+    LOWER_IS_BETTER,
+    SIGNED,
+    WITHOUT_JAVA,
+    Meaning,
+    meaning,
+)
 
 TEST = "test/"
 MANY = 5  # of so many answers or fewer, one is always right
 # In the order in which a task's are told. The first is of generated answers.
 OF_ANSWERS = ("top1", "rank_top1", "top5", "rank_top5", "video_top1")
 OF_RETRIEVAL = ("v2t_r1", "t2v_r1")
-CAPTION_SCORES = {*BY_JAVA, *PLAIN}
+CAPTION_SCORES = {*BY_JAVA, *WITHOUT_JAVA}
 
 
 @dataclass(frozen=True)
@@ -140,7 +147,7 @@ def _of_task(task: str, tested: Mapping[str, float], rows: Sequence[Prediction])
         if f"{task}/{kind}" in tested and task.rpartition("/")[2] == "joint"
     ]
     published = f"{task}/cider" in tested
-    captions = [f"{task}/{kind}" for kind in (BY_JAVA if published else PLAIN)]
+    captions = [f"{task}/{kind}" for kind in (BY_JAVA if published else WITHOUT_JAVA)]
     scores += [_score(name, tested) for name in captions if name in tested]
     if tested.get(f"{task}/unparsed"):
         scores.append(_score(f"{task}/unparsed", tested))

@@ -13,6 +13,8 @@ class Meaning(NamedTuple):
 
 
 RANKED = "Ranked: the model scores every class or option, and the most probable one is its answer."
+BY_JAVA = ("cider", "meteor", "bleu4", "rouge_l")  # the scores of captions, as COCO's code has them
+WITHOUT_JAVA = ("cider_plain", "bleu4_plain", "rouge_l_plain")
 CAPTIONS = "Captions are compared with all references; times 100, as papers print it."
 
 # By the last part of a metric's name.
