@@ -105,7 +105,7 @@ def test_clock_times_under_near_keys_are_read_and_the_keys_are_named_once(tmp_pa
     items = read(tmp_path)
     assert [(item.start_s, item.end_s) for item in items] == [(1, 3), (1, 3), (0, None)]
     (told,) = [r.getMessage() for r in caplog.records if "not read" in r.getMessage()]
-    assert "'start', unless it is a clock time (the nearest is 'start_s'" in told
+    assert "'start', which has no unit where it is a number ('start_s' is in seconds)" in told
     assert "'licence'" in told
     assert inspect(OwnReader(), tmp_path, None, splits=["train"]).splits["train"].notes == [told]
 

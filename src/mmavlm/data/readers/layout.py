@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from functools import cached_property, lru_cache
 
 from mmavlm.data.readers.rows import CLOCK_KEYS, Row
-from mmavlm.data.readers.values import shown
+from mmavlm.data.readers.values import is_clock_time, shown
 from mmavlm.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -27,6 +27,7 @@ STAND_INS = {
     "videoid": ("video_id", "video", "id"),
     "name": ("caption", "text", "description"),
 }  # fmt: skip
+CLOCK_NAMES = {name for names in CLOCK_KEYS.values() for name in names}
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,11 @@ class KeyWatch:
 
     def see(self, row: Row) -> None:
         """Take note of a row."""
-        keys = tuple(row.values)
+        keys, values = tuple(row.values), row.values
+        if CLOCK_NAMES & values.keys():  # read where they hold clock times
+            keys = tuple(
+                k for k in keys if k not in CLOCK_NAMES or not is_clock_time(row.values[k])
+            )
         if keys in self._seen or len(self.unread) > LISTED:
             return
         self._seen.add(keys)
@@ -80,7 +85,7 @@ class KeyWatch:
     def _said(self, key: str) -> str:
         near = self.unread[key]
         if key in CLOCK_KEYS.get(near, ()):
-            return f"{key!r}, unless it is a clock time (the nearest is {near!r}, in seconds)"
+            return f"{key!r}, which has no unit where it is a number ({near!r} is in seconds)"
         return f"{key!r} (the nearest is {near!r})" if near else repr(key)
 
 
