@@ -30,10 +30,6 @@ def laid_over_checkpoint(arguments: Sequence[str]) -> list[str]:
         CheckpointError: if the checkpoint cannot be read, or says more than a stored setting may
             (see `mmavlm.trust`).
     """
-    # Imported here, since commands that run no model need no stage.
-    from mmavlm.stages.checkpoint import RUN_KEY, read_checkpoint
-    from mmavlm.stages.exported import INSIDE_KEY
-
     given = {str(override.key_or_group): override.value() for override in parsed(arguments)}
     if not given.get("checkpoint"):
         if given.get("experiment"):
@@ -42,6 +38,10 @@ def laid_over_checkpoint(arguments: Sequence[str]) -> list[str]:
             "no checkpoint is given; say checkpoint=outputs/<run>/checkpoints/last.ckpt, or "
             "experiment=zero_shot_msvd_qa (or another) to ask pretrained weights as they are"
         )
+    # Imported here, since without a checkpoint nothing waits for torch.
+    from mmavlm.stages.checkpoint import RUN_KEY, read_checkpoint
+    from mmavlm.stages.exported import INSIDE_KEY
+
     checkpoint = read_checkpoint(str(given["checkpoint"]))
     fence = Fence.around(
         checkpoint[RUN_KEY], f"checkpoint {given['checkpoint']}", names(given.get("trust"))
