@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import re
 import sys
@@ -29,8 +28,6 @@ from mmavlm.given_files import require_checkpoint
 from mmavlm.help import command_help
 from mmavlm.mistakes import refuse_mistakes
 from mmavlm.replay import laid_over_checkpoint
-
-log = logging.getLogger(__name__)
 
 FORMATS = ("table", "json")
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -115,7 +112,8 @@ def announce(config: DictConfig, doing: str) -> None:
     about = f"experiment {experiment}" if experiment else f"data {of.runtime.choices.get('data')}"
     if config.checkpoint is not None:
         about = f"checkpoint {config.checkpoint}"
-    log.info("%s: %s, %s …", of.job.name, about, doing)
+    # not logged: a log would leave a file in the folder where `check` was started
+    print(f"{of.job.name}: {about}, {doing} …", file=sys.stderr, flush=True)
 
 
 @contextmanager
