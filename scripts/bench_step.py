@@ -105,8 +105,9 @@ def step(backbone: Any, batch: VideoTextBatch, optimizer: Any, timer: Timer) -> 
         terms.append(backbone.llm.loss(tokens, batch.prompt, batch.target))
     if backbone.alignment is not None:
         with timer.part("alignment"):
-            texts = [f"{p} {t}" for p, t in zip(batch.prompt, batch.target, strict=True)]
-            terms += backbone.alignment(*backbone.alignment_inputs(watched, state), texts).values()
+            texts = backbone.alignment.texts(batch.prompt, batch.target)
+            _, aligned = backbone.alignment_inputs(watched)
+            terms += backbone.alignment(aligned, texts).values()
     with timer.part("backward"):
         torch.stack(terms).sum().backward()
     with timer.part("optimizer"):

@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mmavlm.alignment import AlignedFrames
 from mmavlm.alignment.grad_cache import Features, features_in_chunks
-from mmavlm.alignment.levels import MultiLevelAlignment
+from mmavlm.alignment.levels import Aligned, MultiLevelAlignment, of_films
 from mmavlm.batch import VideoTextBatch
 from mmavlm.errors import CheckpointError, ConfigError
 from mmavlm.footprint import (
@@ -25,17 +26,18 @@ from mmavlm.footprint import (
     encoder_phase,
     fusion_phase,
     layers_phase,
+    look_phase,
     memory_phase,
     peak,
     trace_phase,
 )
 from mmavlm.frame_positions import FramePositions
-from mmavlm.fusion.base import Fusion
+from mmavlm.fusion import Fusion, Seen
 from mmavlm.interfaces import Answer, LanguageModel, TextTokens, VisualEncoder
-from mmavlm.temporal import MemoryQFormer, State
-from mmavlm.text import PromptTokenizer
+from mmavlm.temporal import MemoryQFormer, State, Wanted
+from mmavlm.text import PromptTokenizer, mean_of_tokens
 from mmavlm.token_tables import check_rows, rows_named
-from mmavlm.weights import InstructBlipParts, load_strict
+from mmavlm.weights import InstructBlipParts, laid_over, load_strict
 
 WORDS = "embeddings.word_embeddings.weight"  # of a Q-Former
 
@@ -82,10 +84,16 @@ class VideoLanguageModel(nn.Module):
         table = self.temporal.qformer.embeddings.position_embeddings
         prompt_tokenizer.check_positions(table.num_embeddings)
         widths = {"visual_width": encoder.width, "query_width": self.temporal.width}
-        self.fusion = fusion(**widths)
-        self.alignment = alignment(**widths) if alignment is not None else None
+        self.alignment: MultiLevelAlignment | None = None
+        if alignment is not None:
+            self.alignment = alignment(**widths, own_words=self._mean_of_words)
+            self.temporal.check_layers(self.alignment.cross_layers)
+        aligned_width = None if self.alignment is None else self.alignment.aligned_width
+        self.fusion = fusion(**widths, aligned_width=aligned_width)
         self.llm = llm
-        self.projector = nn.Linear(self.temporal.width, llm.width) if llm is not None else None
+        self.projector = None
+        if llm is not None:
+            self.projector = self.fusion.projector(self.temporal.width, llm.width)
 
     def watch(self, batch: VideoTextBatch, num_frames: int | None = None) -> Watched:
         """Encode the first `num_frames` frames (all by default) and fuse the prompt into them.
@@ -142,21 +150,27 @@ class VideoLanguageModel(nn.Module):
         with torch.no_grad():
             query_tokens.copy_(parts.query_tokens)
         if self.projector is not None:
-            load_strict(self.projector, parts.projection, "InstructBLIP's language projection")
+            projection = laid_over(self.projector, parts.projection)
+            load_strict(self.projector, projection, "InstructBLIP's language projection")
 
     def remember(self, watched: Watched) -> State:
         """Run the frame loop over what was watched."""
         return self.temporal(watched.frame_tokens, watched.prompt, watched.frame_mask)
 
     def video_tokens(self, state: State) -> Tensor:
-        """What the LLM sees of the film: (B,K,Dl)."""
+        """What the LLM sees of the film: (B,`num_video_tokens`,Dl)."""
         if self.projector is None:
             raise ConfigError("this model was built without an LLM; give llm=… to ask it questions")
-        bank = state.visual_bank
-        queries = self.fusion.after(
-            self.temporal.read(state), bank.tokens, bank.counts[:, :, 0] > 0
-        )
-        return self.projector(queries)
+        queries = self.temporal.read(state)
+        aligned = None
+        if self.fusion.reads_aligned:
+            aligned = self._require_alignment().film_feature(queries)
+        return self.projector(self.fusion.after(queries, Seen(state.visual_bank, aligned)))
+
+    @property
+    def num_video_tokens(self) -> int:
+        """How many tokens the LLM sees of a film."""
+        return self.fusion.num_tokens(self.temporal.num_tokens)
 
     def forward(
         self,
@@ -173,18 +187,19 @@ class VideoLanguageModel(nn.Module):
         """
         losses: dict[str, Tensor] = {}
         if chunk is not None and align and not answer:
-            features = self.aligned_features(batch, chunk)
-            aligned = self._require_alignment().compare(features, _texts(batch))
+            features = self._features(batch, chunk)
+            aligned = self._require_alignment().compare(features, self._texts(batch))
             return {f"align_{level}": loss for level, loss in aligned.items()}
-        state = None
         watched = self.watch(batch, None if answer else self._frames_to_align(batch))
-        if answer:
-            state = self.remember(watched)
-            losses["text"] = self.answer_loss(self.video_tokens(state), batch)
+        state, inputs = None, None
         if align and self.alignment is not None:
-            inputs = self.alignment_inputs(watched, state)
-            for level, loss in self.alignment(*inputs, _texts(batch)).items():
-                losses[f"align_{level}"] = loss
+            state, inputs = self.alignment_inputs(watched)
+        if answer:
+            state = self.remember(watched) if state is None else state
+            losses["text"] = self.answer_loss(self.video_tokens(state), batch)
+        if inputs is not None:
+            aligned = self._require_alignment()(inputs, self._texts(batch))
+            losses |= {f"align_{level}": loss for level, loss in aligned.items()}
         return losses
 
     def answer_loss(self, video_tokens: Tensor, batch: VideoTextBatch) -> Tensor:
@@ -198,9 +213,7 @@ class VideoLanguageModel(nn.Module):
 
     def check_lengths(self, max_new_tokens: int) -> str | None:
         """Whether all rows fit into the LLM, in words (see `LanguageModel.check_lengths`)."""
-        return self._require_llm().check_lengths(
-            self.temporal.query_tokens.shape[1], max_new_tokens
-        )
+        return self._require_llm().check_lengths(self.num_video_tokens, max_new_tokens)
 
     def check_frames(self, num_frames: int) -> None:
         """Refuse films of so many frames if the table of frame positions is too short for them.
@@ -209,19 +222,28 @@ class VideoLanguageModel(nn.Module):
             ConfigError: naming both numbers; the alignment alone reads no more than its frames.
         """
         aligned = self.alignment.frames if self.alignment is not None else None
-        if self.llm is None and aligned is not None and not aligned.uses_last:
+        if self.llm is None and aligned is not None and not _beyond_first(aligned):
             num_frames = aligned.prefix(num_frames)
         self.frame_positions.first(num_frames)
 
-    def aligned_features(self, batch: VideoTextBatch, chunk: int | None = None) -> Features:
-        """Level → unit-norm features of videos and texts, each (B,E), for retrieval and losses.
+    def aligned_features(
+        self, batch: VideoTextBatch, chunk: int | None = None
+    ) -> dict[str, tuple[Tensor, Tensor]]:
+        """Level → one unit-norm feature a film and a text, each (B,E), for retrieval.
+
+        `chunk` as in `forward`.
+        """
+        return of_films(self._features(batch, chunk))
+
+    def _features(self, batch: VideoTextBatch, chunk: int | None) -> Features:
+        """The features of a batch that is aligned alone.
 
         With `chunk`, so many rows at a time hold activations (see `alignment.grad_cache`); the
         frozen encoder runs once, and its outputs of the aligned frames are kept.
         """
         frames = self._frames_to_align(batch)
         mask = batch.frame_mask[:, :frames]
-        rows = (self._encode(batch, frames), mask, batch.prompt, _texts(batch))
+        rows = (self._encode(batch, frames), mask, batch.prompt, self._texts(batch))
         if chunk is None:
             return self._features_of(*rows)
         return features_in_chunks(self._features_of, *rows, chunk=chunk)
@@ -231,26 +253,24 @@ class VideoLanguageModel(nn.Module):
     ) -> Features:
         """Encoder outputs (B,F,P,Dv), mask (B,F) and texts → the features of both, by level."""
         watched = self._watch_encoded(encoded, mask, prompts)
-        return self._require_alignment().features(*self.alignment_inputs(watched, None), texts)
+        return self._require_alignment().features(self.alignment_inputs(watched)[1], texts)
 
-    def alignment_inputs(
-        self, watched: Watched, state: State | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Frame tokens (B,F,P,Dv), query outputs (B,F,K,D), mask (B,F) of the aligned frames."""
-        frames = self._require_alignment().frames
-        first = frames.prefix(watched.frame_mask.shape[1])
-        tokens, mask = watched.frame_tokens[:, :first], watched.frame_mask[:, :first]
-        outputs = self.temporal.trace(tokens, watched.prompt, mask)
-        if not frames.uses_last:
-            return tokens, outputs, mask
-        state = self.remember(watched) if state is None else state
-        rows = torch.arange(len(mask), device=mask.device)
-        last = watched.frame_tokens[rows, watched.frame_mask.sum(dim=1) - 1]
-        return (
-            torch.cat([tokens, last[:, None]], dim=1),
-            torch.cat([outputs, self.temporal.read(state)[:, None]], dim=1),
-            torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1),
+    def alignment_inputs(self, watched: Watched) -> tuple[State | None, Aligned]:
+        """What is aligned of a film, and its state where frames beyond the first are aligned."""
+        alignment = self._require_alignment()
+        frames = alignment.frames
+        wanted = Wanted(
+            frames.prefix(watched.frame_mask.shape[1]),
+            frames.uses_middle,
+            frames.uses_last,
+            alignment.cross_layers,
         )
+        state, looks = self.temporal.look(
+            watched.frame_tokens, watched.prompt, watched.frame_mask, wanted
+        )
+        rows = torch.arange(len(looks.frames), device=looks.frames.device)[:, None]
+        tokens = watched.frame_tokens[rows, looks.frames]
+        return state, Aligned(tokens, looks.outputs, looks.mask, looks.crossed)
 
     def generate(self, batch: VideoTextBatch, **settings: Any) -> list[list[Answer]]:
         """The best answers of each row, best first; settings as in `LanguageModel.generate`."""
@@ -279,7 +299,7 @@ class VideoLanguageModel(nn.Module):
         """
         aligned = self.alignment.frames if self.alignment is not None else None
         first = aligned.prefix(frames) if aligned is not None else 0
-        if self.llm is None and aligned is not None and not aligned.uses_last:
+        if self.llm is None and aligned is not None and not _beyond_first(aligned):
             frames = first
         film = FilmSizes(rows, frames, self.encoder.num_tokens, self.encoder.width)
         longest = self.frame_positions.num_embeddings
@@ -294,14 +314,17 @@ class VideoLanguageModel(nn.Module):
             phases.append(encoder_phase(film, 0, 0))
         if type(self.fusion).before is not Fusion.before:
             phases.append(fusion_phase(film))
-        if self.llm is not None or (aligned is not None and aligned.uses_last):
+        if self.llm is not None or (aligned is not None and _beyond_first(aligned)):
             phases.append(memory_phase(film, qformer, self.temporal.backprop_frames))
         if self.llm is not None:
-            phases += self.llm.phases(rows, qformer.queries, prompt_tokens, answer_tokens)
-        if self.alignment is not None:
+            phases += self.llm.phases(rows, self.num_video_tokens, prompt_tokens, answer_tokens)
+        if self.alignment is not None and aligned is not None:
             phases.append(trace_phase(replace(film, frames=first), qformer))
-            texts = film.rows * (prompt_tokens + answer_tokens)
-            phases.append(layers_phase(self.alignment.get_submodule("text_encoder"), texts))
+            if aligned.uses_middle:
+                phases.append(look_phase(film, qformer, film.frames // 2))
+            if self.alignment.text_encoder is not None:
+                texts = film.rows * (prompt_tokens + answer_tokens)
+                phases.append(layers_phase(self.alignment.get_submodule("text_encoder"), texts))
         return peak(phases)
 
     def _encode(self, batch: VideoTextBatch, num_frames: int | None) -> Tensor:
@@ -313,8 +336,7 @@ class VideoLanguageModel(nn.Module):
 
     def _watch_encoded(self, encoded: Tensor, mask: Tensor, prompts: Sequence[str]) -> Watched:
         """Encoder outputs (B,T,P,Dv) and mask (B,T) as a film about which a prompt is asked."""
-        device = self.frame_positions.weight.device
-        prompt = self.prompt_tokenizer.encode(prompts, device=device)
+        prompt = self.prompt_tokenizer.encode(prompts, self.frame_positions.weight.device)
         positions = self.frame_positions.first(encoded.shape[1])
         return Watched(self._frame_tokens(encoded, positions, prompt), mask, prompt)
 
@@ -327,7 +349,21 @@ class VideoLanguageModel(nn.Module):
     def _frames_to_align(self, batch: VideoTextBatch) -> int | None:
         """How many leading frames alignment needs, or None for all of them."""
         frames = self._require_alignment().frames
-        return None if frames.uses_last else frames.prefix(batch.frame_mask.shape[1])
+        return None if _beyond_first(frames) else frames.prefix(batch.frame_mask.shape[1])
+
+    def _texts(self, batch: VideoTextBatch) -> list[str]:
+        return self._require_alignment().texts(batch.prompt, batch.target)
+
+    def _mean_of_words(self, texts: Sequence[str], max_tokens: int | None) -> Tensor:
+        """B texts as the mean (B,D) of the Q-Former's own embeddings of their tokens.
+
+        Texts are cut to `max_tokens`, and to as many as the Q-Former has positions for.
+        """
+        positions = self.temporal.qformer.embeddings.position_embeddings.num_embeddings
+        device = self.frame_positions.weight.device
+        longest = min(positions, positions if max_tokens is None else max_tokens)
+        tokens = self.prompt_tokenizer.encode(texts, device=device, max_length=longest)
+        return mean_of_tokens(self.temporal.embed_prompt(tokens), tokens)
 
     def _require_llm(self) -> LanguageModel:
         if self.llm is None:
@@ -342,6 +378,6 @@ class VideoLanguageModel(nn.Module):
         return self.alignment
 
 
-def _texts(batch: VideoTextBatch) -> list[str]:
-    """Prompt and text label joined, the text each video is aligned with (MMA, section 3.2)."""
-    return [f"{prompt} {target}" for prompt, target in zip(batch.prompt, batch.target, strict=True)]
+def _beyond_first(frames: AlignedFrames) -> bool:
+    """Whether frames are aligned that come after others which are not."""
+    return frames.uses_middle or frames.uses_last

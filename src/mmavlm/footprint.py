@@ -145,6 +145,15 @@ def trace_phase(film: FilmSizes, qformer: QFormerSizes) -> Phase:
     return Phase(sum(step_bytes(film, qformer, min(t, qformer.slots)) for t in range(film.frames)))
 
 
+def look_phase(film: FilmSizes, qformer: QFormerSizes, frame: int) -> Phase:
+    """One look at a `frame` further on in a film, with gradient, and the banks set aside for it."""
+    q = qformer
+    banked = min(frame, q.slots)
+    of_frame = film.tokens * film.width + q.layers * q.positions * q.width
+    banks = film.rows * banked * of_frame * SINGLE
+    return Phase(kept=step_bytes(film, q, banked) + banks)
+
+
 def layers_phase(
     module: nn.Module, positions: int, itemsize: int = SINGLE, without: nn.Module | None = None
 ) -> Phase:

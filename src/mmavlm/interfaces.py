@@ -111,6 +111,10 @@ class TemporalAggregator(Protocol):
     def width(self) -> int:
         """D, the width of the video tokens."""
 
+    @property
+    def num_tokens(self) -> int:
+        """K, the number of video tokens."""
+
     def embed_prompt(self, prompt: TextTokens) -> Tensor:
         """The prompt as fusion takes it, (B,L,D)."""
 
@@ -126,8 +130,13 @@ class TemporalAggregator(Protocol):
     def stream(self, prompt: TextTokens, frames: Iterable[Tensor]) -> Iterator[Any]:
         """The state after each of `frames` (B,P,Dv) as they come, good until the next one."""
 
-    def trace(self, frame_tokens: Tensor, prompt: TextTokens, frame_mask: Tensor) -> Tensor:
-        """The video tokens after every frame, all with gradient: (B,T,P,Dv) → (B,T,K,D)."""
+    def look(
+        self, frame_tokens: Tensor, prompt: TextTokens, frame_mask: Tensor, wanted: Any
+    ) -> tuple[Any, Any]:
+        """The video tokens after some frames of a film, all with gradient (`temporal.looks`).
+
+        Also the state after the film (B,T,P,Dv), or None where only leading frames are `wanted`.
+        """
 
     def __call__(self, frame_tokens: Tensor, prompt: TextTokens, frame_mask: Tensor) -> Any:
         """The state after all frames (B,T,P,Dv)."""

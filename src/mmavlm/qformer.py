@@ -6,8 +6,8 @@ Shapes: B batch, K query tokens, L text tokens, N = K + L, D width, V visual key
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import cast
+from collections.abc import Callable, Iterable
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -179,20 +179,34 @@ class QFormerLayer(nn.Module):
 
         A layer without cross-attention has no visual bank.
         """
-        inputs = (hidden, num_queries, bank, visual_bank)
-        if self.gradient_checkpointing and torch.is_grad_enabled():
-            return checkpoint(self._read, *inputs, use_reentrant=False)
-        return self._read(*inputs)
+        return self._recomputed(self._read, hidden, num_queries, bank, visual_bank)
 
-    def _read(
+    def forward_and_look(
         self, hidden: Tensor, num_queries: int, bank: Bank, visual_bank: Bank | None
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor]:
+        """As `forward`; also the queries (B,K,D) right behind the cross-attention."""
+        queries, text = self._recomputed(self._attend, hidden, num_queries, bank, visual_bank)
+        return self._recomputed(self._feed_forward, queries, text), queries
+
+    def _recomputed(self, part: Callable[..., Any], *inputs: Any) -> Any:
+        """What a part of the layer gives; computed again in the backward pass where that is set."""
+        if self.gradient_checkpointing and torch.is_grad_enabled():
+            return checkpoint(part, *inputs, use_reentrant=False)
+        return part(*inputs)
+
+    def _read(self, *inputs: Any) -> Tensor:
+        return self._feed_forward(*self._attend(*inputs))
+
+    def _attend(
+        self, hidden: Tensor, num_queries: int, bank: Bank, visual_bank: Bank | None
+    ) -> tuple[Tensor, Tensor]:
+        """Queries (B,K,D) and text (B,L,D) behind both attentions."""
         hidden = self.attention(hidden, *bank)
         queries, text = hidden[:, :num_queries], hidden[:, num_queries:]
         if self.crossattention is not None:
             assert visual_bank is not None  # projected by this layer
             queries = self.crossattention(queries, *visual_bank)
-        return self._feed_forward(queries, text)
+        return queries, text
 
     def over_frames(
         self, hidden: Tensor, num_queries: int, banks: Iterable[Bank], visual_banks: Iterable[Bank]

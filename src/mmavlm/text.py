@@ -74,14 +74,29 @@ class PromptTokenizer:
                 "qformer.max_text_tokens if it is not pretrained"
             )
 
-    def encode(self, texts: Sequence[str], device: torch.device | str | None = None) -> TextTokens:
-        """B texts → ids (B,L) and mask (B,L), L being the longest of them."""
+    def encode(
+        self,
+        texts: Sequence[str],
+        device: torch.device | str | None = None,
+        *,
+        max_length: int | None = None,
+    ) -> TextTokens:
+        """B texts → ids (B,L) and mask (B,L), L being the longest of them.
+
+        Texts are cut to `max_length`, the tokenizer's own by default.
+        """
         front, end = self._plain.affixes
-        room = self.max_length - len(front) - len(end)
+        room = (self.max_length if max_length is None else max_length) - len(front) - len(end)
         side = self.tokenizer.truncation_side
         rows = [[*front, *cut(ids, room, side), *end] for ids in self._plain.batch(texts)]
         ids, mask = padded(rows, device, self.tokenizer.pad_token_id)
         return TextTokens(ids=ids, mask=mask)
+
+
+def mean_of_tokens(hidden: Tensor, tokens: TextTokens) -> Tensor:
+    """The mean (B,Dt) of hidden states (B,L,Dt) over real tokens."""
+    kept = hidden.masked_fill(~tokens.mask[:, :, None], 0)
+    return kept.sum(dim=1) / tokens.mask.sum(dim=1, keepdim=True).clamp(min=1)
 
 
 def cut(ids: list[int], room: int, side: Side) -> list[int]:

@@ -177,6 +177,18 @@ def instructblip_parts(folder: PretrainedFolder) -> InstructBlipParts:
     )
 
 
+def laid_over(layer: nn.Linear, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of a linear layer, widened where `layer` grows from a narrower one.
+
+    Those of a layer with `grows_from` inputs are laid over its first columns; the others stay.
+    """
+    grows_from, weight = getattr(layer, "grows_from", None), state.get("weight")
+    if grows_from is None or weight is None or weight.shape[1:] != (grows_from,):
+        return state
+    further = layer.weight.detach()[:, grows_from:].to(weight)
+    return {**state, "weight": torch.cat([weight, further], dim=1)}
+
+
 def require_kind(folder: PretrainedFolder, kind: str) -> None:
     """Raise CheckpointError unless the folder's model is of this `model_type`."""
     found = folder.config.model_type

@@ -1,6 +1,6 @@
 import pytest
 
-from mmavlm.alignment import AllFrames, FirstK, FirstLast
+from mmavlm.alignment import AllFrames, FirstK, FirstLast, FirstMiddleLast
 from mmavlm.errors import ConfigError
 
 
@@ -10,6 +10,7 @@ from mmavlm.errors import ConfigError
         (FirstK(), 3, 1, False),
         (FirstK(2), 2, 1, False),
         (FirstLast(), 1, 1, True),
+        (FirstMiddleLast(), 1, 1, True),
         (AllFrames(), 10, 1, False),
     ],
 )

@@ -7,6 +7,7 @@ from bag_of_words import BagOfWords
 from torch.nn.parallel import DistributedDataParallel
 
 from mmavlm.alignment import (
+    Aligned,
     MultiLevelAlignment,
     SigmoidLoss,
     Temperature,
@@ -45,9 +46,14 @@ def batch():
     return tokens, outputs, mask, ["a cat", "a dog", "b", "a cat", "c d", "b", "e f", "a dog"]
 
 
+def part_of(rows: slice):
+    *films, texts = batch()
+    return Aligned(*(part[rows] for part in films)), texts[rows]
+
+
 def step(model, rows: slice):
     """Losses by level, and gradients by name, of some rows of the batch."""
-    losses = model(*(part[rows] for part in batch()))
+    losses = model(*part_of(rows))
     torch.stack(list(losses.values())).sum().backward()
     plain = model.module if isinstance(model, DistributedDataParallel) else model
     gradients = {name: p.grad for name, p in plain.named_parameters()}
@@ -63,7 +69,7 @@ def run_rank(rank: int, port: int, folder: str):
         for name, loss in LOSSES.items():
             results[split, name] = step(DistributedDataParallel(build(loss)), rows)
     alone = build(info_nce).eval()
-    results["eval"] = {k: v.item() for k, v in alone(*(part[:3] for part in batch())).items()}
+    results["eval"] = {k: v.item() for k, v in alone(*part_of(slice(3))).items()}
     torch.save(results, f"{folder}/rank{rank}.pt")
     dist.destroy_process_group()
 
@@ -91,7 +97,7 @@ def test_two_ranks_equal_one_process_with_the_whole_batch(ranks, split, name):
 
 @pytest.mark.distributed
 def test_in_evaluation_each_rank_compares_its_own_batch(ranks):
-    alone = build(info_nce).eval()(*(part[:3] for part in batch()))
+    alone = build(info_nce).eval()(*part_of(slice(3)))
     for rank in ranks:
         assert rank["eval"] == pytest.approx({k: v.item() for k, v in alone.items()})
 

@@ -3,6 +3,7 @@ import torch
 from torch.nn import functional as F
 
 from mmavlm.alignment import (
+    Aligned,
     FirstK,
     MultiLevelAlignment,
     SigmoidLoss,
@@ -10,7 +11,7 @@ from mmavlm.alignment import (
     equal_texts_info_nce,
     info_nce,
 )
-from mmavlm.alignment.levels import pool
+from mmavlm.alignment.levels import mean_of, of_films, pool
 from mmavlm.errors import ConfigError
 
 B, N_FRAMES, P, DV, K, D = 5, 3, 4, 12, 6, 8
@@ -29,7 +30,7 @@ def inputs():
     tokens = torch.randn(B, N_FRAMES, P, DV, generator=generator)
     outputs = torch.randn(B, N_FRAMES, K, D, generator=generator)
     mask = torch.arange(N_FRAMES) < torch.tensor([[3], [1], [2], [3], [3]])
-    return tokens, outputs, mask, TEXTS
+    return Aligned(tokens, outputs, mask), TEXTS
 
 
 def build(text_encoder, **settings) -> MultiLevelAlignment:
@@ -38,9 +39,10 @@ def build(text_encoder, **settings) -> MultiLevelAlignment:
 
 
 def test_level_losses_equal_the_equation_written_out(text_encoder, inputs):
-    tokens, outputs, mask, texts = inputs
+    films, texts = inputs
+    tokens, outputs, mask = films.frame_tokens, films.query_outputs, films.mask
     alignment = build(text_encoder, temperature=Temperature(0.1))
-    losses = alignment(tokens, outputs, mask, texts)
+    losses = alignment(films, texts)
     sentences = text_encoder(texts)
     for level, source in (("low", tokens), ("high", outputs)):
         videos = [
@@ -61,7 +63,7 @@ def test_level_losses_equal_the_equation_written_out(text_encoder, inputs):
 def test_features_are_of_unit_norm_and_those_the_loss_is_made_of(text_encoder, inputs):
     alignment = build(text_encoder, temperature=Temperature(0.07))
     losses = alignment(*inputs)
-    for level, (video, text) in alignment.features(*inputs).items():
+    for level, (video, text) in of_films(alignment.features(*inputs)).items():
         assert video.shape == text.shape == (B, 16)
         torch.testing.assert_close(video.norm(dim=1), torch.ones(B))
         torch.testing.assert_close(text.norm(dim=1), torch.ones(B))
@@ -69,27 +71,28 @@ def test_features_are_of_unit_norm_and_those_the_loss_is_made_of(text_encoder, i
 
 
 def test_padded_frames_change_neither_features_nor_gradients(text_encoder, inputs):
-    tokens, outputs, mask, texts = inputs
+    films, texts = inputs
+    tokens, outputs, mask = films.frame_tokens, films.query_outputs, films.mask
     poisoned = [torch.where(mask[:, :, None, None], x, torch.nan) for x in (tokens, outputs)]
     gradients = []
     for source in ((tokens, outputs), poisoned):
         alignment = build(text_encoder)
         alignment.zero_grad()
-        torch.stack(list(alignment(*source, mask, texts).values())).sum().backward()
+        torch.stack(list(alignment(Aligned(*source, mask), texts).values())).sum().backward()
         gradients.append([p.grad.clone() for p in alignment.parameters()])
     for expected, actual in zip(*gradients, strict=True):
         assert torch.equal(expected, actual)
 
 
 def test_a_row_has_the_same_features_alone_as_in_a_batch(text_encoder, inputs):
-    tokens, outputs, mask, texts = inputs
+    films, texts = inputs
+    tokens, outputs, mask = films.frame_tokens, films.query_outputs, films.mask
     alignment = build(text_encoder)
-    together = alignment.features(*inputs)
+    together = of_films(alignment.features(*inputs))
     for b in range(B):
         real = mask[b]
-        alone = alignment.features(
-            tokens[b : b + 1, real], outputs[b : b + 1, real], mask[b : b + 1, real], [texts[b]]
-        )
+        row = Aligned(tokens[b : b + 1, real], outputs[b : b + 1, real], mask[b : b + 1, real])
+        alone = of_films(alignment.features(row, [texts[b]]))
         for level in alignment.levels:
             torch.testing.assert_close(alone[level][0][0], together[level][0][b])
             torch.testing.assert_close(alone[level][1][0], together[level][1][b])
@@ -97,12 +100,13 @@ def test_a_row_has_the_same_features_alone_as_in_a_batch(text_encoder, inputs):
 
 @pytest.mark.parametrize("level", ["low", "high"])
 def test_one_level_alone_looks_at_its_own_source_only(text_encoder, inputs, level):
-    tokens, outputs, mask, texts = inputs
+    films, texts = inputs
+    tokens, outputs, mask = films.frame_tokens, films.query_outputs, films.mask
     alignment = build(text_encoder, levels=[level])
-    losses = alignment(tokens, outputs, mask, texts)
+    losses = alignment(films, texts)
     other = (tokens, outputs + 1) if level == "low" else (tokens + 1, outputs)
     assert list(losses) == [level]
-    assert torch.equal(alignment(*other, mask, texts)[level], losses[level])
+    assert torch.equal(alignment(Aligned(*other, mask), texts)[level], losses[level])
 
 
 def test_equal_texts_reach_the_loss(text_encoder, inputs):
@@ -129,15 +133,15 @@ def test_every_part_learns(text_encoder, inputs):
 
 
 def test_training_draws_films_and_their_texts_together(text_encoder, inputs):
-    tokens, outputs, mask, _ = inputs
+    films, _ = inputs
     texts = ["one", "two", "three", "four", "five"]
     alignment = build(text_encoder)
     optimizer = torch.optim.Adam(alignment.parameters(), lr=1e-2)
     for _ in range(60):
         optimizer.zero_grad()
-        torch.stack(list(alignment(tokens, outputs, mask, texts).values())).sum().backward()
+        torch.stack(list(alignment(films, texts).values())).sum().backward()
         optimizer.step()
-    for video, text in alignment.features(tokens, outputs, mask, texts).values():
+    for video, text in of_films(alignment.features(films, texts)).values():
         assert (video @ text.T).argmax(dim=1).tolist() == list(range(B))
 
 
@@ -145,7 +149,7 @@ def test_similarities_keep_single_precision_under_autocast(text_encoder, inputs)
     alignment = build(text_encoder, temperature=Temperature(0.01))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         losses = alignment(*inputs)
-        features = alignment.features(*inputs)
+        features = of_films(alignment.features(*inputs))
     for level, (video, text) in features.items():
         assert video.dtype == text.dtype == losses[level].dtype == torch.float32
         torch.testing.assert_close(losses[level], info_nce(video @ text.T * 100))
@@ -154,7 +158,7 @@ def test_similarities_keep_single_precision_under_autocast(text_encoder, inputs)
 def test_pool_means_over_tokens_of_real_frames_in_single_precision():
     tokens = torch.full((1, 2, 4096, 1), 1.0, dtype=torch.bfloat16)
     tokens[0, 0, ::2] = 1.0078125
-    mean = pool(tokens, torch.tensor([[True, False]]))
+    mean = pool(mean_of(tokens), torch.tensor([[True, False]]))
     assert mean.dtype == torch.float32
     assert mean.item() == pytest.approx(1.00390625, abs=1e-7)
 

@@ -16,7 +16,7 @@ from mmavlm.memory import (
     TokenMerging,
 )
 from mmavlm.qformer import QFormer
-from mmavlm.temporal import MemoryQFormer
+from mmavlm.temporal import MemoryQFormer, Wanted
 
 WIDTH, VISUAL, VOCAB, QUERIES, LAYERS, HEADS = 24, 16, 50, 4, 3, 4
 STRATEGIES = [
@@ -173,7 +173,8 @@ def test_trace_ends_with_the_tokens_of_the_whole_film_and_carries_gradient_from_
     model, prompt = build(), prompt_of([5, 2])
     frames = torch.randn(2, 5, 6, VISUAL, requires_grad=True)
     mask = torch.tensor([[True] * 5, [True] * 3 + [False] * 2])
-    trace = model.trace(frames, prompt, mask)
+    _, looks = model.look(frames, prompt, mask, Wanted(5))
+    trace = looks.outputs
     assert trace.shape == (2, 5, QUERIES, WIDTH)
     last = model(frames, prompt, mask).video_tokens
     torch.testing.assert_close(trace[:, -1], last, atol=1e-5, rtol=1e-4)

@@ -1,7 +1,7 @@
 """Multi-level multimodal alignment: videos and texts drawn together before the LLM reads either."""
 
-from mmavlm.alignment.frames import AlignedFrames, AllFrames, FirstK, FirstLast
-from mmavlm.alignment.levels import MultiLevelAlignment
+from mmavlm.alignment.frames import AlignedFrames, AllFrames, FirstK, FirstLast, FirstMiddleLast
+from mmavlm.alignment.levels import Aligned, MultiLevelAlignment
 from mmavlm.alignment.losses import (
     SigmoidLoss,
     equal_texts_info_nce,
@@ -12,10 +12,12 @@ from mmavlm.alignment.losses import (
 from mmavlm.alignment.temperature import Temperature
 
 __all__ = [
+    "Aligned",
     "AlignedFrames",
     "AllFrames",
     "FirstK",
     "FirstLast",
+    "FirstMiddleLast",
     "MultiLevelAlignment",
     "SigmoidLoss",
     "Temperature",

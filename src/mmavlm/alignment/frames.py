@@ -9,7 +9,11 @@ from mmavlm.errors import ConfigError
 
 
 class AlignedFrames(Protocol):
-    """A choice of frames: some leading ones, and perhaps the last one behind them."""
+    """A choice of frames: some leading ones, and perhaps the middle and the last one."""
+
+    @property
+    def uses_middle(self) -> bool:
+        """Whether frame T//2 of a film of T frames is aligned too."""
 
     @property
     def uses_last(self) -> bool:
@@ -28,6 +32,7 @@ class FirstK:
     """
 
     k: int = 3
+    uses_middle: bool = False
     uses_last: bool = False
 
     def __post_init__(self) -> None:
@@ -44,8 +49,21 @@ class FirstK:
 
 @dataclass(frozen=True)
 class FirstLast:
-    """The first frame and the last one."""
+    """The first frame and the last one; MMA's published code in stage 1."""
 
+    uses_middle: bool = False
+    uses_last: bool = True
+
+    def prefix(self, num_frames: int) -> int:
+        """The first of `num_frames`."""
+        return min(1, num_frames)
+
+
+@dataclass(frozen=True)
+class FirstMiddleLast:
+    """Frames 0, T//2 and T−1, each once; MMA's published code in stage 2."""
+
+    uses_middle: bool = True
     uses_last: bool = True
 
     def prefix(self, num_frames: int) -> int:
@@ -57,6 +75,7 @@ class FirstLast:
 class AllFrames:
     """Every frame; each carries gradient, so activation memory grows with the film."""
 
+    uses_middle: bool = False
     uses_last: bool = False
 
     def prefix(self, num_frames: int) -> int:

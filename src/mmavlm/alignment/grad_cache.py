@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-Features = dict[str, tuple[Tensor, Tensor]]  # level → of films and of texts, each (B,E)
+from mmavlm.alignment.levels import LevelFeatures
+
+Features = dict[str, LevelFeatures]
 
 
 def features_in_chunks(
@@ -25,9 +27,6 @@ def features_in_chunks(
         rows = (part[start : start + chunk] for part in inputs)
         parts.append(checkpoint(features_of, *rows, use_reentrant=False))
     return {
-        level: (
-            torch.cat([part[level][0] for part in parts]),
-            torch.cat([part[level][1] for part in parts]),
-        )
+        level: LevelFeatures(*map(torch.cat, zip(*(part[level] for part in parts), strict=True)))
         for level in parts[0]
     }

@@ -14,22 +14,22 @@ class Temperature(nn.Module):
     """The factor 1/τ of similarities, fixed or learned as log(1/τ), with τ never below `minimum`.
 
     MMA does not print its τ; 0.07 is where CLIP starts, 0.01 where CLIP stops. Fixed by default,
-    as in the paper's equation; MMA-MFF's code learns it from 0.07, without a bound.
+    as in the paper's equation; MMA-MFF's code learns it from 0.07, without a bound (None).
 
     Raises:
         ConfigError: unless 0 < minimum ≤ initial.
     """
 
     def __init__(
-        self, initial: float = 0.07, learnable: bool = False, minimum: float = 0.01
+        self, initial: float = 0.07, learnable: bool = False, minimum: float | None = 0.01
     ) -> None:
         super().__init__()
-        if not 0 < minimum <= initial:
+        if not initial > 0 or (minimum is not None and not 0 < minimum <= initial):
             raise ConfigError(
                 f"alignment.temperature has initial={initial} and minimum={minimum}; "
                 "choose 0 < minimum ≤ initial, such as initial=0.07 and minimum=0.01"
             )
-        self.highest = math.log(1 / minimum)
+        self.highest = math.inf if minimum is None else math.log(1 / minimum)
         log_scale = torch.full((1,), math.log(1 / initial))  # FSDP shards no scalars
         if learnable:
             self.log_scale = nn.Parameter(log_scale)

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from transformers import AutoModel
 
 from mmavlm.errors import ConfigError
-from mmavlm.interfaces import TextTokens
-from mmavlm.text import PromptTokenizer
+from mmavlm.text import PromptTokenizer, mean_of_tokens
 from mmavlm.token_tables import check_rows, positions
 from mmavlm.weights import PretrainedFolder, load_transformer
 
@@ -123,9 +122,3 @@ class HFTextEncoder(nn.Module):
             longest,
             found.most,
         )
-
-
-def mean_of_tokens(hidden: Tensor, tokens: TextTokens) -> Tensor:
-    """The mean (B,Dt) of hidden states (B,L,Dt) over real tokens."""
-    kept = hidden.masked_fill(~tokens.mask[:, :, None], 0)
-    return kept.sum(dim=1) / tokens.mask.sum(dim=1, keepdim=True).clamp(min=1)

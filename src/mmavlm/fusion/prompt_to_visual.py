@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from mmavlm.fusion.attention import CrossAttention
 from mmavlm.fusion.base import Fusion
-from mmavlm.fusion.cross_attention import CrossAttention
 
 
 class PromptToVisual(Fusion):
@@ -16,7 +16,13 @@ class PromptToVisual(Fusion):
     """
 
     def __init__(
-        self, visual_width: int, query_width: int, heads: int = 8, dropout: float = 0.1
+        self,
+        visual_width: int,
+        query_width: int,
+        aligned_width: int | None = None,
+        *,
+        heads: int = 8,
+        dropout: float = 0.1,
     ) -> None:
         super().__init__()
         self.attention = CrossAttention(visual_width, query_width, heads=heads, dropout=dropout)

@@ -9,6 +9,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from mmavlm.alignment import MultiLevelAlignment
 from mmavlm.backbone import VideoLanguageModel
 from mmavlm.batch import VideoTextBatch
 from mmavlm.errors import ConfigError
@@ -49,7 +50,7 @@ class FineTune(Stage):
         classes: Mapping[str, Sequence[str]] | None = None,
         tasks_with_options: Sequence[str] = (),
         text_weight: float = 1.0,
-        align_weight: float = 1.0,
+        align_weight: float | Mapping[str, float] = 1.0,
         num_beams: int = 5,
         num_answers: int = 5,
         min_new_tokens: int = 1,
@@ -69,7 +70,7 @@ class FineTune(Stage):
         counts = {"num_beams": num_beams, "num_answers": num_answers}
         whole_at_least("stage", 1, **counts, max_new_tokens=max_new_tokens)
         whole_at_least("stage", 0, min_new_tokens=min_new_tokens)
-        at_least("stage", 0, text_weight=text_weight, align_weight=align_weight)
+        at_least("stage", 0, text_weight=text_weight)
         if num_answers > num_beams:
             raise ConfigError(
                 f"stage.num_answers={num_answers} exceeds stage.num_beams={num_beams}; "
@@ -80,7 +81,7 @@ class FineTune(Stage):
         self.generate_in_validation = generate_in_validation
         self.answer_by = check_answer_by(answer_by, generate_in_validation=generate_in_validation)
         self.text_weight = text_weight
-        self.align_weight = align_weight
+        self.align_weights = level_weights(align_weight, backbone.alignment)
         self.answering = {
             **counts,
             "min_new_tokens": min_new_tokens,
@@ -111,11 +112,11 @@ class FineTune(Stage):
 
     def losses(self, batch: VideoTextBatch) -> dict[str, Tensor]:
         """The answer's cross-entropy, the loss of each aligned level, their weighted sum."""
-        terms = self.backbone(batch, align=self.align_weight > 0)
-        aligned = [loss for name, loss in terms.items() if name != "text"]
+        terms = self.backbone(batch, align=any(self.align_weights.values()))
         total = self.text_weight * terms["text"]
-        if aligned:
-            total = total + self.align_weight * torch.stack(aligned).sum()
+        for level, weight in self.align_weights.items():
+            if (loss := terms.get(f"align_{level}")) is not None:
+                total = total + weight * loss
         return {**terms, "loss": total}
 
     def validation_step(self, batch: VideoTextBatch, batch_idx: int) -> None:
@@ -233,3 +234,24 @@ class FineTune(Stage):
             longest,
         )
         return lengths[longest]
+
+
+def level_weights(
+    weight: float | Mapping[str, float], alignment: MultiLevelAlignment | None
+) -> dict[str, float]:
+    """The weight of each aligned level: one for all, or one by name.
+
+    Raises:
+        ConfigError: if a weight is no number of at least 0, or names do not fit the levels.
+    """
+    levels = () if alignment is None else alignment.levels
+    if not isinstance(weight, Mapping):
+        at_least("stage", 0, align_weight=weight)
+        return dict.fromkeys(levels, weight)
+    at_least("stage.align_weight", 0, **weight)
+    if alignment is not None and set(weight) != set(levels):
+        raise ConfigError(
+            f"stage.align_weight names {sorted(weight)}, but the alignment has the levels "
+            f"{sorted(levels)}; give one number for all, or one for each level"
+        )
+    return dict(weight)

@@ -2,7 +2,16 @@
 
 from mmavlm.temporal.last_look import last_look
 from mmavlm.temporal.live import LiveState
+from mmavlm.temporal.looks import Looks, Wanted
 from mmavlm.temporal.memory_qformer import MemoryQFormer, State
 from mmavlm.temporal.state import MemoryQFormerState
 
-__all__ = ["LiveState", "MemoryQFormer", "MemoryQFormerState", "State", "last_look"]
+__all__ = [
+    "LiveState",
+    "Looks",
+    "MemoryQFormer",
+    "MemoryQFormerState",
+    "State",
+    "Wanted",
+    "last_look",
+]

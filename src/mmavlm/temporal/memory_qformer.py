@@ -15,8 +15,9 @@ that carry one are attended to in full. Both give the same tokens.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -29,6 +30,7 @@ from mmavlm.memory.slots import SlotRule
 from mmavlm.qformer import AttentionBlock, KeyValue, QFormer, QFormerLayer
 from mmavlm.temporal.layers_first import layers_first
 from mmavlm.temporal.live import LiveState, live
+from mmavlm.temporal.looks import Looks, Wanted, look
 from mmavlm.temporal.state import Film, MemoryQFormerState
 
 # Frames whose keys and values are computed in one product take about this much memory.
@@ -89,6 +91,24 @@ class MemoryQFormer(nn.Module):
         """D, the width of the video tokens."""
         return self.qformer.width
 
+    @property
+    def num_tokens(self) -> int:
+        """K, the number of video tokens."""
+        return self.query_tokens.shape[1]
+
+    def check_layers(self, layers: Sequence[int]) -> None:
+        """Refuse layers that the Q-Former does not have.
+
+        Raises:
+            ConfigError: naming them, and how many there are.
+        """
+        count = len(self.qformer.layers)
+        if missing := [layer for layer in layers if not 0 <= layer < count]:
+            raise ConfigError(
+                f"alignment.cross_layers names {missing}, but the Q-Former has layers 0 to "
+                f"{count - 1}; choose among these"
+            )
+
     def embed_prompt(self, prompt: TextTokens) -> Tensor:
         """The prompt through the Q-Former's own embedding layer, (B,L,D)."""
         hidden, _ = self.qformer.embeddings(None, prompt)
@@ -101,17 +121,24 @@ class MemoryQFormer(nn.Module):
             return state
         return self._live(state, frame_tokens, ragged=True)
 
-    def step(self, state: State, frame_tokens: Tensor, mask: Tensor) -> State:
-        """Attend to bank and frame (B,P,Dv), then bank it; rows with `mask` False skip it."""
+    def step(
+        self, state: State, frame_tokens: Tensor, mask: Tensor, layers: Sequence[int] = ()
+    ) -> State:
+        """Attend to bank and frame (B,P,Dv), then bank it; rows with `mask` False skip it.
+
+        `layers` are those behind whose cross-attention the query tokens are kept, too.
+        """
         if isinstance(state, LiveState):
-            if not torch.is_grad_enabled():
+            if not torch.is_grad_enabled() and not layers:
                 return self._advance(state.copy(), frame_tokens, mask, self._keys(frame_tokens))
             state = state.settled()
         visual_bank = self.visual_memory.compress(state.visual_bank)
         query_bank = self.query_memory.compress(state.query_bank)
 
         visual_keys, visual_mask = _with_current(self.visual_memory.read(visual_bank), frame_tokens)
-        output, layer_inputs = self._attend_in_full(state, query_bank, visual_keys, visual_mask)
+        output, layer_inputs, crossed = self._attend_in_full(
+            state, query_bank, (visual_keys, visual_mask), layers
+        )
 
         if self.backprop_frames == 1:
             frame_tokens, layer_inputs = frame_tokens.detach(), layer_inputs.detach()
@@ -120,6 +147,7 @@ class MemoryQFormer(nn.Module):
             visual_bank=self.visual_memory.append(visual_bank, frame_tokens, mask),
             query_bank=self.query_memory.append(query_bank, layer_inputs, mask),
             video_tokens=torch.where(mask[:, None, None], output, state.video_tokens),
+            crossed=crossed,
         )
 
     def read(self, state: State) -> Tensor:
@@ -150,70 +178,77 @@ class MemoryQFormer(nn.Module):
 
     def forward(self, frame_tokens: Tensor, prompt: TextTokens, frame_mask: Tensor) -> State:
         """The state after a film (B,T,P,Dv); only its last `backprop_frames` carry gradient."""
-        # Rows are shifted so that all of them end at the last step: one step with gradient serves
-        # films of different length. A stable sort of the mask keeps their frames in order.
-        order = frame_mask.int().argsort(dim=1, stable=True)
-        film = Film(frame_tokens, frame_mask, order, ragged=not bool(frame_mask.all()))
-        grad_from = film.length - self.backprop_frames
-        return deque(self._loop(film, prompt, grad_from, every_frame=False), maxlen=1)[0]
+        film = Film.to_the_end(frame_tokens, frame_mask)
+        states = self.run(film, prompt, film.length - self.backprop_frames)
+        return deque(states, maxlen=1)[0][1]
 
-    def trace(self, frame_tokens: Tensor, prompt: TextTokens, frame_mask: Tensor) -> Tensor:
-        """The query outputs after every frame, all with gradient: (B,T,P,Dv) → (B,T,K,D)."""
-        order = torch.arange(frame_mask.shape[1], device=frame_mask.device).expand_as(frame_mask)
-        film = Film(frame_tokens, frame_mask, order, ragged=not bool(frame_mask.all()))
-        states = self._loop(film, prompt, grad_from=0, every_frame=True)
-        return torch.stack([state.video_tokens for state in states], dim=1)
+    def look(
+        self, frame_tokens: Tensor, prompt: TextTokens, frame_mask: Tensor, wanted: Wanted
+    ) -> tuple[State | None, Looks]:
+        """What is made of some frames of a film (B,T,P,Dv), all of them with gradient.
 
-    def _loop(
-        self, film: Film, prompt: TextTokens, grad_from: int, *, every_frame: bool
-    ) -> Iterator[State]:
-        """Step through the frames, with gradient from step `grad_from` on.
+        Also the state after the film, where frames that are `wanted` come after the leading ones.
+        """
+        return look(self, frame_tokens, prompt, frame_mask, wanted)
 
-        Unless `every_frame` is wanted, frames without gradient may pass many at once.
+    def run(
+        self, film: Film, prompt: TextTokens, grad_from: int, stops: Collection[int] = ()
+    ) -> Iterator[tuple[int, State]]:
+        """Step through a film, with gradient from step `grad_from` on: steps taken, and the state.
+
+        The state before the first step comes first, and the last one comes last. Frames without
+        gradient may pass many at once, but never across one of `stops`. A state is good until the
+        next one is asked for.
         """
         training = torch.is_grad_enabled()
-        quiet = min(max(grad_from, 0), film.length) if training else film.length
+        quiet = film.length
+        if training or film.layers:
+            quiet = min(max(grad_from, 0), film.length)
         if not self.cache_keys:
             quiet = 0
         state: State = self._start(prompt, film.tokens[:, 0])
-        for watched in self._watch(state, film, quiet, every_frame=every_frame):
+        yield 0, state
+        for taken, watched in self._watch(state, film, quiet, stops):
             state = watched
-            yield state
+            yield taken, state
         for t in range(quiet, film.length):
             if training and t == grad_from > 0:
                 # older PyTorch (2.6) would take weights that were cast without gradient
                 torch.clear_autocast_cache()
             with torch.set_grad_enabled(training and t >= grad_from):
-                state = self.step(state, *film.frame(t))
-            yield state
+                state = self.step(state, *film.frame(t), film.layers)
+            yield t + 1, state
 
     def _watch(
-        self, state: State, film: Film, until: int, *, every_frame: bool
-    ) -> Iterator[LiveState]:
+        self, state: State, film: Film, until: int, stops: Collection[int]
+    ) -> Iterator[tuple[int, LiveState]]:
         """Step through the frames before `until` without gradient."""
         # What comes out of evaluation may be put to any use, which inference mode would forbid.
         mode = torch.inference_mode if torch.is_grad_enabled() else torch.no_grad
         first_frame = film.tokens[:, 0]
         chunk = max(1, PROJECTED_BYTES // self._projected_bytes(first_frame))
-        by_frame = every_frame or first_frame.device.type != "cpu" or self._compiled
-        for first in range(0, until, chunk):
-            steps = range(first, min(first + chunk, until))
+        by_frame = first_frame.device.type != "cpu" or self._compiled or len(stops) >= film.length
+        bounds = {*range(0, until, chunk), until}
+        if not by_frame:
+            bounds |= {stop for stop in stops if stop < until}
+        for first, stop in pairwise(sorted(bounds)):
             with mode():
                 if not isinstance(state, LiveState):
                     state = self._live(state, first_frame, ragged=film.ragged, at_most=until)
-                frames = film.frames(steps.start, steps.stop)
+                frames = film.frames(first, stop)
                 projected = self._project(frames)
             if not by_frame:
-                masks = film.masks(steps.start, steps.stop)
                 with mode():
-                    state = layers_first(self.qformer, state, frames, masks, projected)
-                yield state
+                    state = layers_first(
+                        self.qformer, state, frames, film.masks(first, stop), projected
+                    )
+                yield stop, state
                 continue
-            for t in steps:
+            for t in range(first, stop):
                 keys = [part[:, t - first] for pair in projected for part in pair]
                 with mode():
                     state = self._advance(state, *film.frame(t), keys)
-                yield state
+                yield t + 1, state
 
     def _start(self, prompt: TextTokens, frame_tokens: Tensor) -> MemoryQFormerState:
         queries = self.query_tokens.expand(len(frame_tokens), -1, -1)
@@ -275,7 +310,8 @@ class MemoryQFormer(nn.Module):
             return (banked[0], banked[1]), (keys, values)
 
         key_mask = state.key_mask(room.of(state.rows(0)))
-        output, inputs = self._attend(state, keys_of, key_mask, state.visual_mask(move))
+        masks = (key_mask, state.visual_mask(move))
+        output, inputs, _ = self._attend(state, keys_of, masks)
         state.query.take(room, torch.cat(inputs))
         return state.seen(mask, output)
 
@@ -283,10 +319,14 @@ class MemoryQFormer(nn.Module):
         self,
         state: MemoryQFormerState,
         query_bank: MemoryState,
-        visual_keys: Tensor,
-        visual_mask: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        """Query outputs (B,K,D) and the layers' inputs (B,layers·N,D), all keys projected anew."""
+        visual: tuple[Tensor, Tensor],
+        layers: Sequence[int],
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Query outputs (B,K,D) and the layers' inputs (B,layers·N,D), all keys projected anew.
+
+        Also the query tokens (B,C,K,D) behind the cross-attention of C `layers`, if there are any.
+        """
+        visual_keys, visual_mask = visual
         positions = state.hidden.shape[1]
         past, past_mask = self.query_memory.read(query_bank)
         key_mask = (past_mask[:, :, None] & state.mask[:, None, :]).flatten(1)
@@ -297,25 +337,36 @@ class MemoryQFormer(nn.Module):
             keys = torch.cat([banked.to(hidden.dtype), hidden], dim=1)
             return layer.project(keys, visual_keys)
 
-        output, inputs = self._attend(state, keys_of, key_mask, visual_mask)
-        return output, torch.cat(inputs, dim=1)
+        output, inputs, crossed = self._attend(state, keys_of, (key_mask, visual_mask), layers)
+        behind = torch.stack(crossed, dim=1) if crossed else None
+        return output, torch.cat(inputs, dim=1), behind
 
     def _attend(
         self,
         state: State,
         keys_of: Callable[[int, QFormerLayer, Tensor], Keys],
-        key_mask: Tensor | None,
-        visual_mask: Tensor | None,
-    ) -> tuple[Tensor, list[Tensor]]:
-        """Through all layers: query outputs (B,K,D) and the inputs of each layer (B,N,D)."""
+        masks: tuple[Tensor | None, Tensor | None],
+        layers: Sequence[int] = (),
+    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """Through all layers: query outputs (B,K,D) and the inputs of each layer (B,N,D).
+
+        `masks` are those of self-attention and cross-attention. Last come the query tokens behind
+        the cross-attention of `layers`.
+        """
         num_queries = self.query_tokens.shape[1]
-        hidden, inputs = self.qformer.embeddings.dropout(state.hidden), []
+        hidden = self.qformer.embeddings.dropout(state.hidden)
+        inputs, crossed = [], []
         for i, layer in enumerate(self.qformer.layers):
             inputs.append(hidden)
             keys, visual_keys = keys_of(i, layer, hidden)
-            visual_bank = None if visual_keys is None else (visual_keys, visual_mask)
-            hidden = self._through_layer(layer, hidden, num_queries, (keys, key_mask), visual_bank)
-        return hidden[:, :num_queries], inputs
+            visual_bank = None if visual_keys is None else (visual_keys, masks[1])
+            banks = (keys, masks[0]), visual_bank
+            if i in layers and visual_bank is not None:
+                hidden, queries = layer.forward_and_look(hidden, num_queries, *banks)
+                crossed.append(queries)
+            else:
+                hidden = self._through_layer(layer, hidden, num_queries, *banks)
+        return hidden[:, :num_queries], inputs, crossed
 
 
 def _through_layer(layer: QFormerLayer, *inputs: Any) -> Tensor:
