@@ -4,11 +4,15 @@ import psutil
 import pytest
 import torch
 
-from mmavlm.alignment import AllFrames, FirstK, FirstLast
+from mmavlm.alignment import AllFrames, FirstK, FirstLast, FirstMiddleLast
 from mmavlm.errors import ConfigError
+from mmavlm.temporal import Wanted
 from support import random_batch, rows_of, tiny_backbone
 
-FUSIONS = ["none", "prompt_to_visual", "query_to_visual", "bidirectional"]
+FUSIONS = [
+    "none", "prompt_to_visual", "query_to_visual", "bidirectional", "cross_attention",
+    "feature_channel", "sequence_dimension",
+]  # fmt: skip
 MEMORIES = ["merge_adjacent", "fifo", "average", "none", "episodic", "token_merging"]
 
 
@@ -97,19 +101,28 @@ def test_a_long_stream_takes_no_more_memory_than_its_beginning():
     assert resident[1] < resident[0] + 10e6
 
 
-@pytest.mark.parametrize("frames", [FirstK(3), FirstLast(), AllFrames()])
-def test_alignment_traces_the_same_outputs_the_whole_film_gives(frames):
+@pytest.mark.parametrize(
+    ("frames", "chosen"),
+    [
+        (FirstK(3), [0, 1, 2]),
+        (FirstLast(), [0, 4]),
+        (FirstMiddleLast(), [0, 2, 4]),
+        (AllFrames(), [0, 1, 2, 3, 4]),
+    ],
+)
+def test_alignment_traces_the_same_outputs_the_whole_film_gives(frames, chosen):
     model = tiny_backbone().eval()
     model.alignment.frames = frames
     batch = random_batch((5, 5))
     with torch.no_grad():
         watched = model.watch(batch)
-        tokens, outputs, mask = model.alignment_inputs(watched, None)
-        whole = model.temporal.trace(watched.frame_tokens, watched.prompt, watched.frame_mask)
-    chosen = {FirstK: [0, 1, 2], FirstLast: [0, 4], AllFrames: list(range(5))}[type(frames)]
-    torch.testing.assert_close(outputs, whole[:, chosen], atol=1e-5, rtol=1e-4)
-    assert torch.equal(tokens, watched.frame_tokens[:, chosen])
-    assert mask.all()
+        _, aligned = model.alignment_inputs(watched)
+        whole = model.temporal.look(
+            watched.frame_tokens, watched.prompt, watched.frame_mask, Wanted(5)
+        )[1].outputs
+    torch.testing.assert_close(aligned.query_outputs, whole[:, chosen], atol=1e-5, rtol=1e-4)
+    assert torch.equal(aligned.frame_tokens, watched.frame_tokens[:, chosen])
+    assert aligned.mask.all()
 
 
 def test_first_and_last_finds_the_last_real_frame_of_a_short_row():
@@ -118,8 +131,8 @@ def test_first_and_last_finds_the_last_real_frame_of_a_short_row():
     batch = random_batch((5, 2))
     with torch.no_grad():
         watched = model.watch(batch)
-        tokens, _, _ = model.alignment_inputs(watched, None)
-    assert torch.equal(tokens[1, 1], watched.frame_tokens[1, 1])
+        _, aligned = model.alignment_inputs(watched)
+    assert torch.equal(aligned.frame_tokens[1, 1], watched.frame_tokens[1, 1])
 
 
 def test_stage_one_encodes_the_aligned_frames_alone(monkeypatch):

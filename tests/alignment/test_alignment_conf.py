@@ -6,9 +6,11 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
 from mmavlm.alignment import (
+    Aligned,
     AllFrames,
     FirstK,
     FirstLast,
+    FirstMiddleLast,
     SigmoidLoss,
     equal_texts_info_nce,
     info_nce,
@@ -27,7 +29,7 @@ LOSSES = {
 
 def compose_alignment(*overrides: str):
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        groups = ["+aligned_frames=first_k", f"+{overrides[0]}"]
+        groups = ["+aligned_frames=first_k", "+cross_layers=[0,1]", f"+{overrides[0]}"]
         return compose(overrides=[*groups, *overrides[1:]]).alignment
 
 
@@ -46,12 +48,14 @@ def test_a_config_gives_an_alignment_that_learns(text_encoder, name):
         assert alignment.loss.func is expected
     assert alignment.frames == FirstK(3)
     assert alignment.gather == (name != "mma_code")
-    learned = any(key == "temperature.log_scale" for key, _ in alignment.named_parameters())
+    learned = any(key.endswith("log_scale") for key, _ in alignment.named_parameters())
     assert learned == (name in ("symmetric", "mma_code", "sigmoid"))
     mask = torch.ones(2, 3, dtype=torch.bool)
-    losses = alignment(torch.randn(2, 3, 4, 6), torch.randn(2, 3, 2, 5), mask, ["a cat", "a dog"])
+    crossed = torch.randn(2, 3, 2, 2, 5)
+    films = Aligned(torch.randn(2, 3, 4, 6), torch.randn(2, 3, 2, 5), mask, crossed)
+    losses = alignment(films, ["a cat", "a dog"])
     torch.stack(list(losses.values())).sum().backward()
-    assert list(losses) == ["low", "high"]
+    assert list(losses) == (["high", "cross"] if name == "mma_code" else ["low", "high"])
     assert text_encoder.embed.weight.grad.abs().sum() > 0
 
 
@@ -70,7 +74,12 @@ def test_levels_frames_and_temperature_can_be_set_on_the_command_line(text_encod
 
 @pytest.mark.parametrize(
     ("name", "frames"),
-    [("first_k", FirstK(3)), ("first_last", FirstLast()), ("all", AllFrames())],
+    [
+        ("first_k", FirstK(3)),
+        ("first_last", FirstLast()),
+        ("first_middle_last", FirstMiddleLast()),
+        ("all", AllFrames()),
+    ],
 )
 def test_a_choice_of_frames_is_a_group_of_its_own(name, frames):
     with initialize_config_dir(str(CONF), version_base="1.3"):

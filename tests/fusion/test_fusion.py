@@ -5,11 +5,28 @@ import torch
 from torch.nn import functional as F
 
 from mmavlm.errors import ConfigError
-from mmavlm.fusion import Bidirectional, Fusion, NoFusion, PromptToVisual, QueryToVisual
-from mmavlm.fusion.cross_attention import CrossAttention
+from mmavlm.fusion import (
+    Bidirectional,
+    CrossAttentionFusion,
+    FeatureChannelFusion,
+    Fusion,
+    NoFusion,
+    PromptToVisual,
+    QueryToVisual,
+    Seen,
+    SequenceDimensionFusion,
+)
+from mmavlm.fusion.attention import CrossAttention
+from mmavlm.interfaces import MemoryState
+from mmavlm.weights import laid_over
 
-B, T, P, DV, L, D, K, S = 2, 3, 5, 32, 4, 16, 6, 7
+B, T, P, DV, L, D, K, S, A = 2, 3, 5, 32, 4, 16, 6, 7, 12
 LEARNED = [PromptToVisual, QueryToVisual, Bidirectional]
+PUBLISHED = {
+    "cross_attention": CrossAttentionFusion,
+    "feature_channel": FeatureChannelFusion,
+    "sequence_dimension": SequenceDimensionFusion,
+}
 
 
 @pytest.fixture
@@ -20,8 +37,14 @@ def inputs():
         return torch.randn(*shape, generator=generator)
 
     before = noise(B, T, P, DV), noise(B, L, D), torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]]).bool()
-    after = noise(B, K, D), noise(B, S, P, DV), torch.arange(S) < torch.tensor([[S], [2]])
+    filled = torch.arange(S) < torch.tensor([[S], [2]])
+    after = noise(B, K, D), seen(noise(B, S, P, DV), filled, noise(B, A))
     return before, after
+
+
+def seen(bank, filled, aligned=None):
+    counts = filled.float()[:, :, None].expand(-1, -1, P)
+    return Seen(MemoryState(bank, counts, filled.sum(1)), aligned)
 
 
 def slow_attention(block: CrossAttention, tokens, context, mask):
@@ -48,9 +71,10 @@ def test_prompt_to_visual_equals_attention_written_out(inputs):
 
 
 def test_query_to_visual_equals_attention_written_out(inputs):
-    _, (queries, bank, mask) = inputs
+    _, (queries, given) = inputs
+    bank, mask = given.bank.tokens, given.bank.counts[:, :, 0] > 0
     fusion = QueryToVisual(DV, D, heads=4).eval()
-    fused = fusion.after(queries, bank, mask)
+    fused = fusion.after(queries, given)
     for b in range(B):
         context = bank[b].flatten(0, 1)
         real = mask[b].repeat_interleave(P)
@@ -77,12 +101,13 @@ def test_masked_prompt_tokens_change_nothing(inputs, kind):
 
 @pytest.mark.parametrize("kind", [QueryToVisual, Bidirectional])
 def test_empty_slots_change_nothing_and_slot_order_does_not_matter(inputs, kind):
-    _, (queries, bank, mask) = inputs
+    _, (queries, given) = inputs
+    bank, mask = given.bank.tokens, given.bank.counts[:, :, 0] > 0
     fusion = open_gates(kind(DV, D)).eval()
-    fused = fusion.after(queries, bank, mask)
+    fused = fusion.after(queries, given)
     altered = torch.where(mask[:, :, None, None], bank, 1e3)
-    assert torch.equal(fused, fusion.after(queries, altered, mask))
-    backwards = fusion.after(queries, bank.flip(1), mask.flip(1))
+    assert torch.equal(fused, fusion.after(queries, seen(altered, mask)))
+    backwards = fusion.after(queries, seen(bank.flip(1), mask.flip(1)))
     torch.testing.assert_close(fused, backwards)
     assert not torch.equal(fused, queries)
 
@@ -156,6 +181,66 @@ def test_heads_that_do_not_divide_the_width_are_refused(kind, heads, width):
     message = f"fusion.heads is {heads}, which does not divide the width {width} .*choose a divisor"
     with pytest.raises(ConfigError, match=message):
         kind(DV, D, heads=heads)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_published_fusion_needs_an_aligned_feature_and_says_what_to_choose(name):
+    message = rf"fusion={name} reads the feature .* choose alignment=mma_code.*or fusion=none"
+    with pytest.raises(ConfigError, match=message):
+        PUBLISHED[name](DV, D)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_published_fusion_learns_whole_and_hands_gradient_to_the_aligned_feature(inputs, name):
+    _, (queries, given) = inputs
+    given.aligned.requires_grad_()
+    fusion = PUBLISHED[name](DV, D, A)
+    projector = fusion.projector(D, 10)
+    out = fusion.after(queries, given)
+    assert out.shape[1] == fusion.num_tokens(K)
+    projector(out).square().sum().backward()
+    assert [n for n, p in fusion.named_parameters() if p.grad is None or not p.grad.any()] == []
+    assert (given.aligned.grad.abs().sum(dim=1) > 0).all()
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_published_fusion_treats_each_row_as_if_alone(inputs, name):
+    _, (queries, given) = inputs
+    fusion = PUBLISHED[name](DV, D, A).eval()
+    together = fusion.after(queries, given)
+    alone = [fusion.after(queries[b : b + 1], Seen(None, given.aligned[b : b + 1])) for b in (0, 1)]
+    torch.testing.assert_close(together, torch.cat(alone))
+
+
+def test_attention_to_equal_keys_reads_the_same_whatever_the_query(inputs):
+    """The published cross-attention has K equal keys: its output knows nothing of the queries."""
+    _, (queries, given) = inputs
+    fusion = CrossAttentionFusion(DV, D, A).eval()
+    fusion.norm = torch.nn.Identity()
+    share = fusion.mix.sigmoid()
+    read = (fusion.after(queries, given) - (1 + share) * queries) / (1 - share)
+    torch.testing.assert_close(read, read[:, :1].expand_as(read))
+    other = (fusion.after(-queries, given) + (1 + share) * queries) / (1 - share)
+    torch.testing.assert_close(read, other)
+
+
+def test_the_sequence_fusion_leaves_the_query_outputs_as_they_are(inputs):
+    _, (queries, given) = inputs
+    out = SequenceDimensionFusion(DV, D, A).after(queries, given)
+    assert torch.equal(out[:, :K], queries)
+
+
+def test_a_narrower_projection_is_laid_over_the_first_columns():
+    torch.manual_seed(0)
+    wide, narrow = FeatureChannelFusion(DV, D, A).projector(D, 10), torch.nn.Linear(D, 10)
+    further = wide.weight[:, D:].clone()
+    wide.load_state_dict(laid_over(wide, narrow.state_dict()))
+    assert torch.equal(wide.weight[:, :D], narrow.weight)
+    assert torch.equal(wide.weight[:, D:], further)
+    assert torch.equal(wide.bias, narrow.bias)
+    whole = wide.state_dict()
+    assert laid_over(wide, whole) is whole
+    assert laid_over(narrow, whole) is whole
 
 
 def open_gates(fusion: Fusion) -> Fusion:

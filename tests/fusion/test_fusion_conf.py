@@ -4,7 +4,15 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from mmavlm.fusion import Bidirectional, NoFusion, PromptToVisual, QueryToVisual
+from mmavlm.fusion import (
+    Bidirectional,
+    CrossAttentionFusion,
+    FeatureChannelFusion,
+    NoFusion,
+    PromptToVisual,
+    QueryToVisual,
+    SequenceDimensionFusion,
+)
 
 CONF = Path(__file__).parents[2] / "conf"
 KINDS = {
@@ -12,6 +20,9 @@ KINDS = {
     "prompt_to_visual": PromptToVisual,
     "query_to_visual": QueryToVisual,
     "bidirectional": Bidirectional,
+    "cross_attention": CrossAttentionFusion,
+    "feature_channel": FeatureChannelFusion,
+    "sequence_dimension": SequenceDimensionFusion,
 }
 
 
@@ -23,4 +34,5 @@ def test_every_file_of_the_group_is_tried():
 def test_a_config_gives_its_fusion_for_the_widths_of_a_model(name):
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose(overrides=[f"+fusion={name}"])
-    assert type(instantiate(cfg.fusion)(visual_width=16, query_width=8)) is KINDS[name]
+    fusion = instantiate(cfg.fusion)(visual_width=16, query_width=8, aligned_width=4)
+    assert type(fusion) is KINDS[name]

@@ -1,64 +1,52 @@
-"""The attention all fusions share."""
+"""Query outputs attend to their own aligned mean (MMA-MFF, cross-attention fusion)."""
 
 from __future__ import annotations
 
 import torch
-from einops import rearrange
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from mmavlm.errors import ConfigError
+from mmavlm.fusion.base import Fusion, Seen, required, xavier
 
 
-class CrossAttention(nn.Module):
-    """Multi-head cross-attention from tokens of `width` to a context, with a residual.
+class CrossAttentionFusion(Fusion):
+    """p = W·a, c = MHA(query q; keys and values p, K times), out = LN(α·q + (1 − α)·c + q).
 
-    Keys and values are projected from `context_width` to `width`; dropout acts on attention
-    weights. With `gated`, what is read is scaled by tanh of a learned gate that starts at zero, so
-    that the block starts as the identity (Flamingo, section 2.2).
+    α = σ(`mix`), which starts at σ(0.5). All K keys are equal, so attention is uniform whatever the
+    queries are, and c is the same for each of them but for dropout: published so, and kept.
 
     Raises:
-        ConfigError: if `width` cannot be divided among the heads.
+        ConfigError: if there is no aligned feature, or `heads` does not divide `query_width`.
     """
+
+    reads_aligned = True
 
     def __init__(
         self,
-        width: int,
-        context_width: int,
+        visual_width: int,
+        query_width: int,
+        aligned_width: int | None = None,
         *,
         heads: int = 8,
         dropout: float = 0.1,
-        gated: bool = False,
     ) -> None:
         super().__init__()
-        if heads < 1 or width % heads:
+        aligned = required(aligned_width, "cross_attention")
+        if heads < 1 or query_width % heads:
             raise ConfigError(
-                f"fusion.heads is {heads}, which does not divide the width {width} of the tokens "
-                "that attend; choose a divisor of it"
+                f"fusion.heads is {heads}, which does not divide the width {query_width} of the "
+                "tokens that attend; choose a divisor of it"
             )
-        self.heads = heads
-        self.dropout = dropout
-        self.query = nn.Linear(width, width)
-        self.key = nn.Linear(context_width, width)
-        self.value = nn.Linear(context_width, width)
-        self.output = nn.Linear(width, width)
-        self.gate = nn.Parameter(torch.zeros(1)) if gated else None
+        self.attention = nn.MultiheadAttention(query_width, heads, dropout, batch_first=True)
+        self.align_projection = xavier(aligned, query_width)
+        self.mix = nn.Parameter(torch.full((1,), 0.5))  # FSDP shards no scalars
+        self.norm = nn.LayerNorm(query_width)
 
-    def forward(self, tokens: Tensor, context: Tensor, context_mask: Tensor) -> Tensor:
-        """`tokens` (B,N,width) plus what each reads in `context` (B,C,context_width).
-
-        `context_mask` (B,C) is True on what may be read, at least one entry a row.
-        """
-        query, key, value = (
-            rearrange(projected, "b n (heads d) -> b heads n d", heads=self.heads)
-            for projected in (self.query(tokens), self.key(context), self.value(context))
-        )
-        read = F.scaled_dot_product_attention(
-            query,
-            key,
-            value,
-            attn_mask=context_mask[:, None, None, :],
-            dropout_p=self.dropout if self.training else 0.0,
-        )
-        read = self.output(rearrange(read, "b heads n d -> b n (heads d)"))
-        return tokens + (read if self.gate is None else self.gate.tanh() * read)
+    def after(self, query_outputs: Tensor, seen: Seen) -> Tensor:
+        """Query outputs (B,K,D) with what they read in the aligned feature (B,A), shape kept."""
+        assert seen.aligned is not None  # `reads_aligned`
+        keys = self.align_projection(seen.aligned.to(query_outputs.dtype))
+        keys = keys[:, None].expand(-1, query_outputs.shape[1], -1)
+        read, _ = self.attention(query_outputs, keys, keys, need_weights=False)
+        share = self.mix.sigmoid()
+        return self.norm(share * query_outputs + (1 - share) * read + query_outputs)
