@@ -7,8 +7,8 @@ THREADS := OMP_NUM_THREADS=2 MKL_NUM_THREADS=2
 # The tests and the arms of the ablation run in two processes.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 # About half of the work each.
-FIRST_ARMS := baseline,one_level,two_levels,prompt_to_visual
-OTHER_ARMS := two_stages,query_to_visual,bidirectional
+FIRST_ARMS := baseline,one_level,two_levels,prompt_to_visual,mma_code,cross_attention
+OTHER_ARMS := two_stages,query_to_visual,bidirectional,feature_channel,sequence_dimension
 
 # uv installs in a third of pip's time; where it cannot be had, or does not know a mirror, pip does it.
 define install
