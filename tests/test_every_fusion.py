@@ -1,4 +1,4 @@
-"""Every fusion through every command: cached, stopped, resumed, tested, exported, asked, explained."""
+"""Every fusion through every command: trained, resumed, tested, exported, asked, explained."""
 
 import json
 from pathlib import Path

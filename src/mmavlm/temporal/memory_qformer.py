@@ -25,9 +25,18 @@ from torch import Tensor, nn
 
 from mmavlm.compiling import compiled
 from mmavlm.errors import ConfigError
-from mmavlm.interfaces import Memory, MemoryState, TextTokens
+from mmavlm.interfaces import Memory, TextTokens
 from mmavlm.memory.slots import SlotRule
 from mmavlm.qformer import AttentionBlock, KeyValue, QFormer, QFormerLayer
+from mmavlm.temporal.attend import (
+    Attended,
+    Keys,
+    KeysOf,
+    Masks,
+    attend,
+    projected_anew,
+    with_current,
+)
 from mmavlm.temporal.layers_first import layers_first
 from mmavlm.temporal.live import LiveState, live
 from mmavlm.temporal.looks import Looks, Wanted, look
@@ -37,7 +46,6 @@ from mmavlm.temporal.state import Film, MemoryQFormerState
 PROJECTED_BYTES = 2**26
 
 State = MemoryQFormerState | LiveState
-Keys = tuple[KeyValue, KeyValue | None]  # of self-attention and of cross-attention
 
 
 class MemoryQFormer(nn.Module):
@@ -135,10 +143,11 @@ class MemoryQFormer(nn.Module):
         visual_bank = self.visual_memory.compress(state.visual_bank)
         query_bank = self.query_memory.compress(state.query_bank)
 
-        visual_keys, visual_mask = _with_current(self.visual_memory.read(visual_bank), frame_tokens)
-        output, layer_inputs, crossed = self._attend_in_full(
-            state, query_bank, (visual_keys, visual_mask), layers
-        )
+        visual_keys, visual_mask = with_current(self.visual_memory.read(visual_bank), frame_tokens)
+        keys_of, key_mask = projected_anew(state, self.query_memory.read(query_bank), visual_keys)
+        masks = (key_mask, visual_mask)
+        output, inputs, crossed = self._attend(state, keys_of, masks, layers)
+        layer_inputs = torch.cat(inputs, dim=1)
 
         if self.backprop_frames == 1:
             frame_tokens, layer_inputs = frame_tokens.detach(), layer_inputs.detach()
@@ -147,7 +156,7 @@ class MemoryQFormer(nn.Module):
             visual_bank=self.visual_memory.append(visual_bank, frame_tokens, mask),
             query_bank=self.query_memory.append(query_bank, layer_inputs, mask),
             video_tokens=torch.where(mask[:, None, None], output, state.video_tokens),
-            crossed=crossed,
+            crossed=torch.stack(crossed, dim=1) if crossed else None,
         )
 
     def read(self, state: State) -> Tensor:
@@ -315,68 +324,11 @@ class MemoryQFormer(nn.Module):
         state.query.take(room, torch.cat(inputs))
         return state.seen(mask, output)
 
-    def _attend_in_full(
-        self,
-        state: MemoryQFormerState,
-        query_bank: MemoryState,
-        visual: tuple[Tensor, Tensor],
-        layers: Sequence[int],
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Query outputs (B,K,D) and the layers' inputs (B,layers·N,D), all keys projected anew.
-
-        Also the query tokens (B,C,K,D) behind the cross-attention of C `layers`, if there are any.
-        """
-        visual_keys, visual_mask = visual
-        positions = state.hidden.shape[1]
-        past, past_mask = self.query_memory.read(query_bank)
-        key_mask = (past_mask[:, :, None] & state.mask[:, None, :]).flatten(1)
-        key_mask = torch.cat([key_mask, state.mask], dim=1)
-
-        def keys_of(i: int, layer: QFormerLayer, hidden: Tensor) -> Keys:
-            banked = past[:, :, i * positions : (i + 1) * positions].flatten(1, 2)
-            keys = torch.cat([banked.to(hidden.dtype), hidden], dim=1)
-            return layer.project(keys, visual_keys)
-
-        output, inputs, crossed = self._attend(state, keys_of, (key_mask, visual_mask), layers)
-        behind = torch.stack(crossed, dim=1) if crossed else None
-        return output, torch.cat(inputs, dim=1), behind
-
     def _attend(
-        self,
-        state: State,
-        keys_of: Callable[[int, QFormerLayer, Tensor], Keys],
-        masks: tuple[Tensor | None, Tensor | None],
-        layers: Sequence[int] = (),
-    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-        """Through all layers: query outputs (B,K,D) and the inputs of each layer (B,N,D).
-
-        `masks` are those of self-attention and cross-attention. Last come the query tokens behind
-        the cross-attention of `layers`.
-        """
-        num_queries = self.query_tokens.shape[1]
-        hidden = self.qformer.embeddings.dropout(state.hidden)
-        inputs, crossed = [], []
-        for i, layer in enumerate(self.qformer.layers):
-            inputs.append(hidden)
-            keys, visual_keys = keys_of(i, layer, hidden)
-            visual_bank = None if visual_keys is None else (visual_keys, masks[1])
-            banks = (keys, masks[0]), visual_bank
-            if i in layers and visual_bank is not None:
-                hidden, queries = layer.forward_and_look(hidden, num_queries, *banks)
-                crossed.append(queries)
-            else:
-                hidden = self._through_layer(layer, hidden, num_queries, *banks)
-        return hidden[:, :num_queries], inputs, crossed
+        self, state: State, keys_of: KeysOf, masks: Masks, layers: Sequence[int] = ()
+    ) -> Attended:
+        return attend(self.qformer, state, keys_of, masks, layers, through=self._through_layer)
 
 
 def _through_layer(layer: QFormerLayer, *inputs: Any) -> Tensor:
     return layer(*inputs)
-
-
-def _with_current(bank: tuple[Tensor, Tensor], current: Tensor) -> tuple[Tensor, Tensor]:
-    """Bank (B,S,N,D) with mask (B,S) ∥ current (B,N,D) → keys (B,(S+1)·N,D), mask (B,(S+1)·N)."""
-    tokens, mask = bank
-    positions = current.shape[1]
-    keys = torch.cat([tokens.flatten(1, 2).to(current.dtype), current], dim=1)
-    mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
-    return keys, mask.repeat_interleave(positions, dim=1)
