@@ -33,8 +33,15 @@ from mmavlm.footprint import (
 )
 from mmavlm.frame_positions import FramePositions
 from mmavlm.fusion import Fusion, Seen
-from mmavlm.interfaces import Answer, LanguageModel, TextTokens, VisualEncoder
-from mmavlm.temporal import MemoryQFormer, State, Wanted
+from mmavlm.interfaces import (
+    Answer,
+    LanguageModel,
+    TemporalAggregator,
+    TemporalState,
+    TextTokens,
+    VisualEncoder,
+)
+from mmavlm.temporal import Wanted
 from mmavlm.text import PromptTokenizer, mean_of_tokens
 from mmavlm.token_tables import check_rows, rows_named
 from mmavlm.weights import InstructBlipParts, laid_over, load_strict
@@ -67,7 +74,7 @@ class VideoLanguageModel(nn.Module):
         *,
         encoder: VisualEncoder,
         prompt_tokenizer: PromptTokenizer,
-        temporal: Callable[..., MemoryQFormer],
+        temporal: Callable[..., TemporalAggregator],
         fusion: Callable[..., Fusion],
         alignment: Callable[..., MultiLevelAlignment] | None = None,
         llm: LanguageModel | None = None,
@@ -104,7 +111,7 @@ class VideoLanguageModel(nn.Module):
         mask = batch.frame_mask[:, :num_frames]
         return self._watch_encoded(self._encode(batch, num_frames), mask, batch.prompt)
 
-    def stream(self, frames: Iterable[Tensor], prompts: Sequence[str]) -> Iterator[State]:
+    def stream(self, frames: Iterable[Tensor], prompts: Sequence[str]) -> Iterator[TemporalState]:
         """Watch B films frame by frame as they come, uint8 (B,3,H,W); the state after each frame.
 
         Memory stays constant however long the film is, and no gradient is kept. A state is good
@@ -153,24 +160,40 @@ class VideoLanguageModel(nn.Module):
             projection = laid_over(self.projector, parts.projection)
             load_strict(self.projector, projection, "InstructBLIP's language projection")
 
-    def remember(self, watched: Watched) -> State:
+    def remember(self, watched: Watched) -> TemporalState:
         """Run the frame loop over what was watched."""
         return self.temporal(watched.frame_tokens, watched.prompt, watched.frame_mask)
 
-    def video_tokens(self, state: State) -> Tensor:
-        """What the LLM sees of the film: (B,`num_video_tokens`,Dl)."""
+    def video_tokens(self, state: TemporalState) -> Tensor:
+        """What the LLM sees of the film: (B,`num_video_tokens`,Dl).
+
+        Where films gave different numbers of tokens, `video_mask` says which are real.
+        """
         if self.projector is None:
             raise ConfigError("this model was built without an LLM; give llm=… to ask it questions")
         queries = self.temporal.read(state)
+        # A fusion sees one look of K tokens at a time.
+        looks = queries.unflatten(1, (-1, self._queries)).flatten(0, 1)
         aligned = None
         if self.fusion.reads_aligned:
-            aligned = self._require_alignment().film_feature(queries)
-        return self.projector(self.fusion.after(queries, Seen(state.visual_bank, aligned)))
+            aligned = self._require_alignment().film_feature(looks)
+        fused = self.fusion.after(looks, Seen(state.visual_bank, aligned))
+        return self.projector(fused.unflatten(0, (len(queries), -1)).flatten(1, 2))
+
+    def video_mask(self, state: TemporalState) -> Tensor | None:
+        """Which video tokens (B,`num_video_tokens`) are real; None where all are."""
+        looks = self.temporal.mask(state)
+        if looks is None:
+            return None
+        return looks.repeat_interleave(self.fusion.num_tokens(self._queries), dim=1)
+
+    def num_video_tokens(self, frames: int = 1) -> int:
+        """How many tokens the LLM sees of a film of so many frames."""
+        return self.temporal.looks_at(frames) * self.fusion.num_tokens(self._queries)
 
     @property
-    def num_video_tokens(self) -> int:
-        """How many tokens the LLM sees of a film."""
-        return self.fusion.num_tokens(self.temporal.num_tokens)
+    def _queries(self) -> int:
+        return self.temporal.query_tokens.shape[1]
 
     def forward(
         self,
@@ -211,9 +234,12 @@ class VideoLanguageModel(nn.Module):
         with rows_named(batch.item_id):
             return self._require_llm().loss(video_tokens, batch.prompt, batch.target)
 
-    def check_lengths(self, max_new_tokens: int) -> str | None:
-        """Whether all rows fit into the LLM, in words (see `LanguageModel.check_lengths`)."""
-        return self._require_llm().check_lengths(self.num_video_tokens, max_new_tokens)
+    def check_lengths(self, max_new_tokens: int, frames: int = 1) -> str | None:
+        """Whether rows of films of so many frames fit into the LLM, in words.
+
+        See `LanguageModel.check_lengths`.
+        """
+        return self._require_llm().check_lengths(self.num_video_tokens(frames), max_new_tokens)
 
     def check_frames(self, num_frames: int) -> None:
         """Refuse films of so many frames if the table of frame positions is too short for them.
@@ -255,7 +281,7 @@ class VideoLanguageModel(nn.Module):
         watched = self._watch_encoded(encoded, mask, prompts)
         return self._require_alignment().features(self.alignment_inputs(watched)[1], texts)
 
-    def alignment_inputs(self, watched: Watched) -> tuple[State | None, Aligned]:
+    def alignment_inputs(self, watched: Watched) -> tuple[TemporalState | None, Aligned]:
         """What is aligned of a film, and its state where frames beyond the first are aligned."""
         alignment = self._require_alignment()
         frames = alignment.frames
@@ -315,9 +341,12 @@ class VideoLanguageModel(nn.Module):
         if type(self.fusion).before is not Fusion.before:
             phases.append(fusion_phase(film))
         if self.llm is not None or (aligned is not None and _beyond_first(aligned)):
-            phases.append(memory_phase(film, qformer, self.temporal.backprop_frames))
+            with_gradient = self.temporal.backprop_frames or frames
+            phases.append(memory_phase(film, qformer, with_gradient))
         if self.llm is not None:
-            phases += self.llm.phases(rows, self.num_video_tokens, prompt_tokens, answer_tokens)
+            phases += self.llm.phases(
+                rows, self.num_video_tokens(frames), prompt_tokens, answer_tokens
+            )
         if self.alignment is not None and aligned is not None:
             phases.append(trace_phase(replace(film, frames=first), qformer))
             if aligned.uses_middle:

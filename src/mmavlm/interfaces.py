@@ -101,19 +101,22 @@ class TemporalState(Protocol):
 class TemporalAggregator(Protocol):
     """Frame tokens → video tokens, as a stream of steps or in one go, with equal results.
 
-    This is what the backbone calls. Weights of InstructBLIP, estimates of memory and explanations
-    take more: the `qformer`, `query_tokens` and `visual_memory` of `temporal.MemoryQFormer`.
+    The backbone calls this. `qformer` and `query_tokens` (1,K,D) take InstructBLIP's weights.
     """
 
-    backprop_frames: int  # so many of the last frames carry gradient
+    backprop_frames: int | None  # so many of the last frames carry gradient; None: all
+    qformer: Any
+    query_tokens: Any
 
     @property
     def width(self) -> int:
         """D, the width of the video tokens."""
 
-    @property
-    def num_tokens(self) -> int:
-        """K, the number of video tokens."""
+    def looks_at(self, frames: int) -> int:
+        """How many looks of K video tokens each a film of so many frames gives."""
+
+    def check_layers(self, layers: Sequence[int]) -> None:
+        """Raise ConfigError if `look` cannot look behind the cross-attention of these layers."""
 
     def embed_prompt(self, prompt: TextTokens) -> Tensor:
         """The prompt as fusion takes it, (B,L,D)."""
@@ -125,7 +128,10 @@ class TemporalAggregator(Protocol):
         """Take one frame (B,P,Dv); rows whose `mask` (B,) is False keep their state."""
 
     def read(self, state: Any) -> Tensor:
-        """The video tokens so far, (B,K,D)."""
+        """The video tokens so far, look after look of K each: (B,looks·K,D)."""
+
+    def mask(self, state: Any) -> Tensor | None:
+        """Which looks (B,looks) are a film's own, those in front; None where all are."""
 
     def stream(self, prompt: TextTokens, frames: Iterable[Tensor]) -> Iterator[Any]:
         """The state after each of `frames` (B,P,Dv) as they come, good until the next one."""
