@@ -81,7 +81,7 @@ class FineTune(Stage):
         self.answer_by = check_answer_by(answer_by, generate_in_validation=generate_in_validation)
         self.text_weight = text_weight
         self.align_weight = align_weight
-        self.answering = {
+        self.answering: dict[str, Any] = {
             **counts,
             "min_new_tokens": min_new_tokens,
             "repetition_penalty": repetition_penalty,
