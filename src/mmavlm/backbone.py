@@ -187,6 +187,11 @@ class VideoLanguageModel(nn.Module):
             return None
         return looks.repeat_interleave(self.fusion.num_tokens(self._queries), dim=1)
 
+    def seen_by_llm(self, batch: VideoTextBatch) -> tuple[Tensor, Tensor | None]:
+        """The video tokens of a batch and their mask, by `video_tokens` and `video_mask`."""
+        state = self.remember(self.watch(batch))
+        return self.video_tokens(state), self.video_mask(state)
+
     def num_video_tokens(self, frames: int = 1) -> int:
         """How many tokens the LLM sees of a film of so many frames."""
         return self.temporal.looks_at(frames) * self.fusion.num_tokens(self._queries)
@@ -219,20 +224,25 @@ class VideoLanguageModel(nn.Module):
             state, inputs = self.alignment_inputs(watched)
         if answer:
             state = self.remember(watched) if state is None else state
-            losses["text"] = self.answer_loss(self.video_tokens(state), batch)
+            mask = self.video_mask(state)
+            losses["text"] = self.answer_loss(self.video_tokens(state), batch, mask)
         if inputs is not None:
             aligned = self._require_alignment()(inputs, self._texts(batch))
             losses |= {f"align_{level}": loss for level, loss in aligned.items()}
         return losses
 
-    def answer_loss(self, video_tokens: Tensor, batch: VideoTextBatch) -> Tensor:
-        """Mean cross-entropy of a batch's answers, given its video tokens (B,K,Dl).
+    def answer_loss(
+        self, video_tokens: Tensor, batch: VideoTextBatch, video_mask: Tensor | None = None
+    ) -> Tensor:
+        """Mean cross-entropy of a batch's answers, given its video tokens (B,K,Dl) and their mask.
 
         Raises:
             TooLongError: naming an item for which the LLM has too few positions.
         """
         with rows_named(batch.item_id):
-            return self._require_llm().loss(video_tokens, batch.prompt, batch.target)
+            return self._require_llm().loss(
+                video_tokens, batch.prompt, batch.target, video_mask=video_mask
+            )
 
     def check_lengths(self, max_new_tokens: int, frames: int = 1) -> str | None:
         """Whether rows of films of so many frames fit into the LLM, in words.
@@ -300,15 +310,15 @@ class VideoLanguageModel(nn.Module):
 
     def generate(self, batch: VideoTextBatch, **settings: Any) -> list[list[Answer]]:
         """The best answers of each row, best first; settings as in `LanguageModel.generate`."""
-        tokens = self.video_tokens(self.remember(self.watch(batch)))
+        tokens, mask = self.seen_by_llm(batch)
         with rows_named(batch.item_id):
-            return self._require_llm().generate(tokens, batch.prompt, **settings)
+            return self._require_llm().generate(tokens, batch.prompt, video_mask=mask, **settings)
 
     def rank(self, batch: VideoTextBatch, candidates: Sequence[str]) -> Tensor:
         """Log-probability of every candidate answer for every row, (B,C)."""
-        tokens = self.video_tokens(self.remember(self.watch(batch)))
+        tokens, mask = self.seen_by_llm(batch)
         with rows_named(batch.item_id):
-            return self._require_llm().rank(tokens, batch.prompt, candidates)
+            return self._require_llm().rank(tokens, batch.prompt, candidates, video_mask=mask)
 
     def activation_bytes(
         self,

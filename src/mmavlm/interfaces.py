@@ -158,11 +158,22 @@ class Answer:
 
 @runtime_checkable
 class LanguageModel(Protocol):
-    """Prompt + video tokens → loss, text, or a ranking of candidates."""
+    """Prompt + video tokens (B,K,Dl) → loss, text, or a ranking of candidates.
+
+    Where rows have different numbers of video tokens, `video_mask` (B,K) is True at the real ones,
+    which come first in each row; the others change nothing. None: all are real.
+    """
 
     width: int
 
-    def loss(self, video_tokens: Tensor, prompts: Sequence[str], targets: Sequence[str]) -> Tensor:
+    def loss(
+        self,
+        video_tokens: Tensor,
+        prompts: Sequence[str],
+        targets: Sequence[str],
+        *,
+        video_mask: Tensor | None = None,
+    ) -> Tensor:
         """Mean cross-entropy over the answer tokens (and eos) of the batch, a scalar."""
 
     def generate(
@@ -170,6 +181,7 @@ class LanguageModel(Protocol):
         video_tokens: Tensor,
         prompts: Sequence[str],
         *,
+        video_mask: Tensor | None = None,
         num_beams: int = 5,
         num_answers: int = 1,
         min_new_tokens: int = 0,
@@ -180,7 +192,12 @@ class LanguageModel(Protocol):
         """The best `num_answers` beams of each row, best first."""
 
     def rank(
-        self, video_tokens: Tensor, prompts: Sequence[str], candidates: Sequence[str]
+        self,
+        video_tokens: Tensor,
+        prompts: Sequence[str],
+        candidates: Sequence[str],
+        *,
+        video_mask: Tensor | None = None,
     ) -> Tensor:
         """Log-probability of every candidate for every row, (B,C)."""
 

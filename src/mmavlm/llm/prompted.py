@@ -20,7 +20,7 @@ from mmavlm.footprint import Phase, layers_phase, logits_phase, recomputed
 from mmavlm.interfaces import Answer
 from mmavlm.llm.causal import CausalLayout
 from mmavlm.llm.chat import PROMPT_FIELD
-from mmavlm.llm.layout import Asked, Candidates, Layout, Model
+from mmavlm.llm.layout import Asked, Candidates, Layout, Model, real_counts
 from mmavlm.llm.room import Room
 from mmavlm.llm.seq2seq import Seq2SeqLayout
 from mmavlm.llm.texts import Texts
@@ -102,14 +102,21 @@ class PromptedLanguageModel(nn.Module):
             layer.training = mode
         return self
 
-    def loss(self, video_tokens: Tensor, prompts: Sequence[str], targets: Sequence[str]) -> Tensor:
+    def loss(
+        self,
+        video_tokens: Tensor,
+        prompts: Sequence[str],
+        targets: Sequence[str],
+        *,
+        video_mask: Tensor | None = None,
+    ) -> Tensor:
         """Mean cross-entropy over the answer tokens and their ends of the batch, a scalar.
 
         Raises:
             TooLongError: if a row needs more positions than the model has.
         """
         answers = [self.texts.answer(text) for text in targets]
-        asked = self._asked(video_tokens, prompts, list(map(len, answers)))
+        asked = self._asked(video_tokens, video_mask, prompts, list(map(len, answers)))
         return -self.layout.answer_log_probs(asked, answers).mean()
 
     @torch.no_grad()
@@ -118,6 +125,7 @@ class PromptedLanguageModel(nn.Module):
         video_tokens: Tensor,
         prompts: Sequence[str],
         *,
+        video_mask: Tensor | None = None,
         num_beams: int = 5,
         num_answers: int = 1,
         min_new_tokens: int = 0,
@@ -167,7 +175,8 @@ class PromptedLanguageModel(nn.Module):
         processors = LogitsProcessorList()
         if repetition_penalty != 1:
             processors.append(RepetitionPenaltyLogitsProcessor(float(repetition_penalty)))
-        asked = self._asked(video_tokens, prompts, [max_new_tokens] * len(prompts))
+        longest = [max_new_tokens] * len(prompts)
+        asked = self._asked(video_tokens, video_mask, prompts, longest)
         with self._scoring():
             generated = self.layout.generate(asked, config, processors)
             answers = [self.texts.until_end(ids) for ids in generated.tolist()]
@@ -178,7 +187,12 @@ class PromptedLanguageModel(nn.Module):
 
     @torch.no_grad()
     def rank(
-        self, video_tokens: Tensor, prompts: Sequence[str], candidates: Sequence[str]
+        self,
+        video_tokens: Tensor,
+        prompts: Sequence[str],
+        candidates: Sequence[str],
+        *,
+        video_mask: Tensor | None = None,
     ) -> Tensor:
         """Log-probability, end-of-text included, of every candidate for every row, (B,C).
 
@@ -188,7 +202,8 @@ class PromptedLanguageModel(nn.Module):
         if not candidates:
             raise ConfigError("there is nothing to rank; give at least one candidate answer")
         answers = [self.texts.answer(text) for text in candidates]
-        asked = self._asked(video_tokens, prompts, [max(map(len, answers))] * len(prompts))
+        longest = [max(map(len, answers))] * len(prompts)
+        asked = self._asked(video_tokens, video_mask, prompts, longest)
         with self._scoring():
             return self._score(asked, answers, per_row=None)
 
@@ -228,11 +243,18 @@ class PromptedLanguageModel(nn.Module):
             phases.append(phase)
         return [*phases, logits_phase(rows, answer, model.config.vocab_size, item)]
 
-    def _asked(self, video_tokens: Tensor, prompts: Sequence[str], answers: Sequence[int]) -> Asked:
+    def _asked(
+        self,
+        video_tokens: Tensor,
+        video_mask: Tensor | None,
+        prompts: Sequence[str],
+        answers: Sequence[int],
+    ) -> Asked:
         """What is asked, if there are positions for it and answers of so many tokens."""
         read = [self.texts.prompt(text) for text in prompts]
-        self.room.check_rows(video_tokens.shape[1], list(map(len, read)), answers)
-        return Asked(self.model, video_tokens, read)
+        counts = real_counts(video_tokens, video_mask)
+        self.room.check_rows(counts, list(map(len, read)), answers)
+        return Asked(self.model, video_tokens, counts, read)
 
     def _score(self, asked: Asked, answers: list[list[int]], per_row: int | None) -> Tensor:
         """Scores (B,C) of answers: `per_row` own ones of each row, or the same for all rows."""

@@ -82,7 +82,7 @@ class FineTune(Stage):
         self.answer_by = check_answer_by(answer_by, generate_in_validation=generate_in_validation)
         self.text_weight = text_weight
         self.align_weights = level_weights(align_weight, backbone.alignment)
-        self.answering = {
+        self.answering: dict[str, Any] = {
             **counts,
             "min_new_tokens": min_new_tokens,
             "repetition_penalty": repetition_penalty,
@@ -109,6 +109,16 @@ class FineTune(Stage):
             }
         )
         self.predictions = PredictionLog()
+
+    def setup(self, stage: str) -> None:
+        """Also refuse films of so many frames that their tokens do not fit into the LLM.
+
+        Raises:
+            ConfigError: naming both numbers.
+        """
+        super().setup(stage)
+        if (frames := self.num_frames()) is not None:
+            self.lengths = self.backbone.check_lengths(self.max_new_tokens, frames)
 
     def losses(self, batch: VideoTextBatch) -> dict[str, Tensor]:
         """The answer's cross-entropy, the loss of each aligned level, their weighted sum."""
@@ -145,9 +155,9 @@ class FineTune(Stage):
         """Answers to a batch: the loss of the true ones, and a prediction for each row."""
         llm = self.backbone.llm
         assert llm is not None  # checked at construction
-        tokens = self.backbone.video_tokens(self.backbone.remember(self.backbone.watch(batch)))
-        loss = self.backbone.answer_loss(tokens, batch)
-        settings = {**self.answering, "max_new_tokens": self.max_new_tokens}
+        tokens, mask = self.backbone.seen_by_llm(batch)
+        loss = self.backbone.answer_loss(tokens, batch, mask)
+        settings = {**self.answering, "max_new_tokens": self.max_new_tokens, "video_mask": mask}
         answered = answer_batch(llm, tokens, batch, self.classes, by, **settings)
         return loss, [
             Prediction.of(
