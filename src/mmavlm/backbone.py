@@ -8,29 +8,17 @@ Dl LLM width, F aligned frames.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mmavlm.alignment import AlignedFrames
+from mmavlm.activations import of_step
 from mmavlm.alignment.grad_cache import Features, features_in_chunks
 from mmavlm.alignment.levels import Aligned, MultiLevelAlignment, of_films
 from mmavlm.batch import VideoTextBatch
-from mmavlm.errors import CheckpointError, ConfigError
-from mmavlm.footprint import (
-    FilmSizes,
-    QFormerSizes,
-    encoded_phase,
-    encoder_phase,
-    fusion_phase,
-    layers_phase,
-    look_phase,
-    memory_phase,
-    peak,
-    trace_phase,
-)
+from mmavlm.errors import ConfigError
 from mmavlm.frame_positions import FramePositions
 from mmavlm.fusion import Fusion, Seen
 from mmavlm.interfaces import (
@@ -43,10 +31,7 @@ from mmavlm.interfaces import (
 )
 from mmavlm.temporal import Wanted
 from mmavlm.text import PromptTokenizer, mean_of_tokens
-from mmavlm.token_tables import check_rows, rows_named
-from mmavlm.weights import InstructBlipParts, laid_over, load_strict
-
-WORDS = "embeddings.word_embeddings.weight"  # of a Q-Former
+from mmavlm.token_tables import rows_named
 
 
 @dataclass(frozen=True)
@@ -128,37 +113,6 @@ class VideoLanguageModel(nn.Module):
                     yield self._frame_tokens(encoded, self.frame_positions.at(t), prompt)[:, 0]
 
         return self.temporal.stream(prompt, frame_tokens())
-
-    def load_instructblip(self, parts: InstructBlipParts) -> None:
-        """Take Q-Former, query tokens, projection and LayerNorm of an InstructBLIP model by name.
-
-        Without an LLM there is no projector, and the projection is left where it is.
-
-        Raises:
-            CheckpointError: naming the keys that do not fit.
-        """
-        if (words := parts.qformer.get(WORDS)) is not None:
-            check_rows(
-                self.prompt_tokenizer.vocab_size,
-                len(words),
-                "the Q-Former (prompt_tokenizer)",
-                "give the one beside these weights: prompt_tokenizer.pretrained=${pretrained}, "
-                "prompt_tokenizer.subfolder=qformer_tokenizer",
-            )
-            self.temporal.qformer.embeddings.take_vocabulary(len(words))
-        load_strict(self.temporal.qformer, parts.qformer, "InstructBLIP's Q-Former")
-        load_strict(self.visual_norm, parts.norm, "InstructBLIP's LayerNorm behind the ViT")
-        query_tokens = self.temporal.query_tokens
-        if parts.query_tokens.shape != query_tokens.shape:
-            raise CheckpointError(
-                f"InstructBLIP's query_tokens have shape {tuple(parts.query_tokens.shape)}, here "
-                f"{tuple(query_tokens.shape)}; set qformer_queries={parts.query_tokens.shape[1]}"
-            )
-        with torch.no_grad():
-            query_tokens.copy_(parts.query_tokens)
-        if self.projector is not None:
-            projection = laid_over(self.projector, parts.projection)
-            load_strict(self.projector, projection, "InstructBLIP's language projection")
 
     def remember(self, watched: Watched) -> TemporalState:
         """Run the frame loop over what was watched."""
@@ -258,7 +212,7 @@ class VideoLanguageModel(nn.Module):
             ConfigError: naming both numbers; the alignment alone reads no more than its frames.
         """
         aligned = self.alignment.frames if self.alignment is not None else None
-        if self.llm is None and aligned is not None and not _beyond_first(aligned):
+        if self.llm is None and aligned is not None and not aligned.beyond_first:
             num_frames = aligned.prefix(num_frames)
         self.frame_positions.first(num_frames)
 
@@ -328,43 +282,8 @@ class VideoLanguageModel(nn.Module):
         answer_tokens: int = 32,
         chunk: int | None = None,
     ) -> int:
-        """About how many bytes of activations a training step holds at once (see `footprint`).
-
-        Texts are taken to have so many tokens; mixed precision takes up to half of it less. With
-        `chunk`, so many rows are aligned at a time.
-        """
-        aligned = self.alignment.frames if self.alignment is not None else None
-        first = aligned.prefix(frames) if aligned is not None else 0
-        if self.llm is None and aligned is not None and not _beyond_first(aligned):
-            frames = first
-        film = FilmSizes(rows, frames, self.encoder.num_tokens, self.encoder.width)
-        longest = self.frame_positions.num_embeddings
-        qformer = QFormerSizes.of(self.temporal, prompt_tokens, at_most=longest)
-        # Features of the cache come without an encoder, in half precision.
-        dtype = getattr(self.encoder, "dtype", torch.float16)
-        frames_at_once = getattr(self.encoder, "chunk_size", 0)
-        phases = [encoder_phase(film, frames_at_once, dtype.itemsize)]
-        if chunk is not None:
-            phases = [encoded_phase(film, frames_at_once, dtype.itemsize)]
-            film = replace(film, rows=min(rows, chunk))
-            phases.append(encoder_phase(film, 0, 0))
-        if type(self.fusion).before is not Fusion.before:
-            phases.append(fusion_phase(film))
-        if self.llm is not None or (aligned is not None and _beyond_first(aligned)):
-            with_gradient = self.temporal.backprop_frames or frames
-            phases.append(memory_phase(film, qformer, with_gradient))
-        if self.llm is not None:
-            phases += self.llm.phases(
-                rows, self.num_video_tokens(frames), prompt_tokens, answer_tokens
-            )
-        if self.alignment is not None and aligned is not None:
-            phases.append(trace_phase(replace(film, frames=first), qformer))
-            if aligned.uses_middle:
-                phases.append(look_phase(film, qformer, film.frames // 2))
-            if self.alignment.text_encoder is not None:
-                texts = film.rows * (prompt_tokens + answer_tokens)
-                phases.append(layers_phase(self.alignment.get_submodule("text_encoder"), texts))
-        return peak(phases)
+        """About how many bytes of activations a training step holds (see `activations.of_step`)."""
+        return of_step(self, rows, frames, prompt_tokens, answer_tokens, chunk)
 
     def _encode(self, batch: VideoTextBatch, num_frames: int | None) -> Tensor:
         if batch.features is not None:
@@ -388,7 +307,7 @@ class VideoLanguageModel(nn.Module):
     def _frames_to_align(self, batch: VideoTextBatch) -> int | None:
         """How many leading frames alignment needs, or None for all of them."""
         frames = self._require_alignment().frames
-        return None if _beyond_first(frames) else frames.prefix(batch.frame_mask.shape[1])
+        return None if frames.beyond_first else frames.prefix(batch.frame_mask.shape[1])
 
     def _texts(self, batch: VideoTextBatch) -> list[str]:
         return self._require_alignment().texts(batch.prompt, batch.target)
@@ -415,8 +334,3 @@ class VideoLanguageModel(nn.Module):
                 "this model was built without alignment; choose alignment=info_nce or another"
             )
         return self.alignment
-
-
-def _beyond_first(frames: AlignedFrames) -> bool:
-    """Whether frames are aligned that come after others which are not."""
-    return frames.uses_middle or frames.uses_last
