@@ -172,6 +172,7 @@ class LanguageModel(Protocol):
         min_new_tokens: int = 0,
         max_new_tokens: int = 30,
         repetition_penalty: float = 1.0,
+        penalize_bos: bool = False,
         length_penalty: float = 1.0,
     ) -> list[list[Answer]]:
         """The best `num_answers` beams of each row, best first."""

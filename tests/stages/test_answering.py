@@ -73,7 +73,7 @@ def test_a_ranking_is_the_loss_of_each_class_one_by_one(stage):
 
 @torch.no_grad()
 def test_penalties_of_the_stage_reach_the_language_model(monkeypatch):
-    stage = stage_of(repetition_penalty=1.5, length_penalty=0.0)
+    stage = stage_of(repetition_penalty=1.5, penalize_bos=True, length_penalty=0.0)
     asked = {}
     generate = stage.backbone.llm.generate
     monkeypatch.setattr(
@@ -81,6 +81,7 @@ def test_penalties_of_the_stage_reach_the_language_model(monkeypatch):
     )
     stage.answer(random_batch(), "generate")
     assert (asked["repetition_penalty"], asked["length_penalty"]) == (1.5, 0.0)
+    assert asked["penalize_bos"] is True
 
 
 @torch.no_grad()

@@ -107,6 +107,7 @@ def ask(
             min_new_tokens=config.stage.min_new_tokens,
             max_new_tokens=longest,
             repetition_penalty=config.stage.repetition_penalty,
+            penalize_bos=config.stage.penalize_bos,
             length_penalty=config.stage.length_penalty,
         )[0]
         shares = torch.tensor([answer.log_prob for answer in answers]).exp().tolist()

@@ -57,6 +57,7 @@ class FineTune(Stage):
         max_new_tokens: int = 30,
         fit_classes: bool = True,
         repetition_penalty: float = 1.0,
+        penalize_bos: bool = False,
         length_penalty: float = 1.0,
         compare: Rule | Mapping[str, Rule] = "whole",
         answer_by: AnswerBy = "both",
@@ -87,6 +88,7 @@ class FineTune(Stage):
             **counts,
             "min_new_tokens": min_new_tokens,
             "repetition_penalty": repetition_penalty,
+            "penalize_bos": penalize_bos,
             "length_penalty": length_penalty,
         }
         self.rules = self._rules(compare, tasks)
