@@ -35,7 +35,7 @@ def test_an_experiment_has_the_row_of_its_set(experiment):
     assert row == ROWS[experiment]
     decoding = (stage.repetition_penalty, stage.penalize_bos, stage.length_penalty)
     assert decoding == (1.5, True, 0.0 if experiment.endswith("_qa") else 1.0)
-    assert stage.fit_classes == (experiment not in WITH_CLASSES)
+    assert stage.fit_classes == stage.rank_with_eos == (experiment not in WITH_CLASSES)
     warmup_batches = config.optimizer.warmup_steps * row[5]
     assert (warmup_batches, config.seed, stage.num_beams) == (1000, 42, 5)
 
@@ -60,7 +60,7 @@ def test_no_recipe_says_how_a_benchmark_is_answered(experiment, benchmark):
     stage = composed(f"experiment=[{experiment},{benchmark}]", "data.root=/data").stage
     rules = (stage.compare, stage.min_new_tokens, stage.max_new_tokens)
     assert rules == ("whole", 1, 16)
-    assert (stage.fit_classes, stage.penalize_bos) == (True, False)
+    assert (stage.fit_classes, stage.rank_with_eos, stage.penalize_bos) == (True, True, False)
     assert (stage.repetition_penalty, stage.length_penalty) == (1.0, 1.0)
 
 

@@ -184,8 +184,9 @@ class LanguageModel(Protocol):
         candidates: Sequence[str],
         *,
         video_mask: Tensor | None = None,
+        with_eos: bool = True,
     ) -> Tensor:
-        """Log-probability of every candidate for every row, (B,C)."""
+        """Log-probability of every candidate for every row, (B,C), with its eos or without."""
 
     def answer_length(self, text: str) -> int:
         """How many tokens `text` takes as an answer, eos included."""

@@ -194,15 +194,15 @@ class PromptedLanguageModel(nn.Module):
         candidates: Sequence[str],
         *,
         video_mask: Tensor | None = None,
+        with_eos: bool = True,
     ) -> Tensor:
-        """Log-probability, end-of-text included, of every candidate for every row, (B,C).
+        """Log-probability of every candidate for every row, (B,C), end-of-text included `with_eos`.
 
         Raises:
-            ConfigError: if there are no candidates, or a row needs more positions than there are.
+            ConfigError: if there are no candidates, one has neither text nor end, or a row needs
+                more positions than there are.
         """
-        if not candidates:
-            raise ConfigError("there is nothing to rank; give at least one candidate answer")
-        answers = [self.texts.answer(text) for text in candidates]
+        answers = self.texts.candidates(candidates, with_eos)
         longest = [max(map(len, answers))] * len(prompts)
         asked = self._asked(video_tokens, video_mask, prompts, longest)
         with self._scoring():

@@ -114,6 +114,25 @@ class Texts:
         """Ids of an answer and its end; an answer that is cut has no end."""
         return [*self._answer(text), self.end_id][: self.max_answer_tokens]
 
+    def candidates(self, texts: Sequence[str], with_end: bool) -> list[list[int]]:
+        """Ids of answers to choose from, with their ends or without.
+
+        Raises:
+            ConfigError: if there are none, or without its end one has no token to be chosen by.
+        """
+        if not texts:
+            raise ConfigError("there is nothing to rank; give at least one candidate answer")
+        if with_end:
+            return [self.answer(text) for text in texts]
+        nothing = self._answer("")
+        found = [self._answer(text)[: self.max_answer_tokens] for text in texts]
+        if nothing in found:
+            raise ConfigError(
+                f"the candidate {texts[found.index(nothing)]!r} has no text, and without its end "
+                "there is nothing to rank it by; take it out, or set stage.rank_with_eos=true"
+            )
+        return found
+
     @property
     def end_ids(self) -> list[int]:
         """Tokens at which generation stops."""

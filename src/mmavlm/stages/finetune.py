@@ -61,6 +61,7 @@ class FineTune(Stage):
         length_penalty: float = 1.0,
         compare: Rule | Mapping[str, Rule] = "whole",
         answer_by: AnswerBy = "both",
+        rank_with_eos: bool = True,
         generate_in_validation: bool = True,
         monitor: str = "val/accuracy",
         run: dict[str, Any] | None = None,
@@ -90,6 +91,7 @@ class FineTune(Stage):
             "repetition_penalty": repetition_penalty,
             "penalize_bos": penalize_bos,
             "length_penalty": length_penalty,
+            "rank_with_eos": rank_with_eos,
         }
         self.rules = self._rules(compare, tasks)
         if "caption" in self.rules.values() and (problem := left_out()):
