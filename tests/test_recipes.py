@@ -36,6 +36,8 @@ def test_an_experiment_has_the_row_of_its_set(experiment):
     decoding = (stage.repetition_penalty, stage.penalize_bos, stage.length_penalty)
     assert decoding == (1.5, True, 0.0 if experiment.endswith("_qa") else 1.0)
     assert stage.fit_classes == stage.rank_with_eos == (experiment not in WITH_CLASSES)
+    limit = 30 if experiment in WITH_CLASSES else 128
+    assert (config.llm.max_prompt_tokens, config.prompt_tokenizer.max_length) == (limit, limit)
     warmup_batches = config.optimizer.warmup_steps * row[5]
     assert (warmup_batches, config.seed, stage.num_beams) == (1000, 42, 5)
 
@@ -57,7 +59,9 @@ def test_captions_are_chosen_by_a_score_that_every_machine_has(experiment):
     ],
 )
 def test_no_recipe_says_how_a_benchmark_is_answered(experiment, benchmark):
-    stage = composed(f"experiment=[{experiment},{benchmark}]", "data.root=/data").stage
+    config = composed(f"experiment=[{experiment},{benchmark}]", "data.root=/data")
+    assert (config.llm.max_prompt_tokens, config.prompt_tokenizer.max_length) == (128, 128)
+    stage = config.stage
     rules = (stage.compare, stage.min_new_tokens, stage.max_new_tokens)
     assert rules == ("whole", 1, 16)
     assert (stage.fit_classes, stage.rank_with_eos, stage.penalize_bos) == (True, True, False)
