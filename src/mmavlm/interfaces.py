@@ -187,6 +187,7 @@ class LanguageModel(Protocol):
         min_new_tokens: int = 0,
         max_new_tokens: int = 30,
         repetition_penalty: float = 1.0,
+        penalize_bos: bool = False,
         length_penalty: float = 1.0,
     ) -> list[list[Answer]]:
         """The best `num_answers` beams of each row, best first."""
@@ -198,8 +199,9 @@ class LanguageModel(Protocol):
         candidates: Sequence[str],
         *,
         video_mask: Tensor | None = None,
+        with_eos: bool = True,
     ) -> Tensor:
-        """Log-probability of every candidate for every row, (B,C)."""
+        """Log-probability of every candidate for every row, (B,C), with its eos or without."""
 
     def answer_length(self, text: str) -> int:
         """How many tokens `text` takes as an answer, eos included."""

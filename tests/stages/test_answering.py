@@ -72,8 +72,18 @@ def test_a_ranking_is_the_loss_of_each_class_one_by_one(stage):
 
 
 @torch.no_grad()
+def test_a_ranking_is_without_ends_if_the_stage_says_so():
+    stage, batch = stage_of(rank_with_eos=False), rows_of(random_batch((6, 6)), 0)
+    backbone, [row] = stage.backbone, stage.answer(batch, "rank")[1]
+    tokens = backbone.video_tokens(backbone.remember(backbone.watch(batch)))
+    expected = backbone.llm.rank(tokens, batch.prompt, CLASSES, with_eos=False)[0]
+    assert (expected - backbone.llm.rank(tokens, batch.prompt, CLASSES)[0]).abs().min() > 1e-3
+    torch.testing.assert_close(in_order(CLASSES, row.ranking), expected)
+
+
+@torch.no_grad()
 def test_penalties_of_the_stage_reach_the_language_model(monkeypatch):
-    stage = stage_of(repetition_penalty=1.5, length_penalty=0.0)
+    stage = stage_of(repetition_penalty=1.5, penalize_bos=True, length_penalty=0.0)
     asked = {}
     generate = stage.backbone.llm.generate
     monkeypatch.setattr(
@@ -81,6 +91,7 @@ def test_penalties_of_the_stage_reach_the_language_model(monkeypatch):
     )
     stage.answer(random_batch(), "generate")
     assert (asked["repetition_penalty"], asked["length_penalty"]) == (1.5, 0.0)
+    assert asked["penalize_bos"] is True
 
 
 @torch.no_grad()

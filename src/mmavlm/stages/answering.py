@@ -55,13 +55,15 @@ def answer_batch(
     by: AnswerBy,
     *,
     video_mask: Tensor | None = None,
+    rank_with_eos: bool = True,
     **settings: Any,
 ) -> list[Answered]:
     """The answers to the rows of a batch, whose video tokens are (B,K,Dl), real by the mask (B,K).
 
     A row chooses among the options its question brings, else among the classes of its task. Rows
     with nothing to choose from are generated whatever `by` says; `settings` are those of
-    `LanguageModel.generate`. A generated answer becomes the option it names, or nothing.
+    `LanguageModel.generate`, and `rank_with_eos` of `rank`. A generated answer becomes the option
+    it names, or nothing.
 
     Raises:
         TooLongError: naming an item for which the LLM has too few positions.
@@ -84,7 +86,13 @@ def answer_batch(
             continue
         with rows_named([batch.item_id[row] for row in rows]):
             prompts = [batch.prompt[row] for row in rows]
-            scores = llm.rank(video_tokens[rows], prompts, texts, video_mask=_of(rows, video_mask))
+            scores = llm.rank(
+                video_tokens[rows],
+                prompts,
+                texts,
+                video_mask=_of(rows, video_mask),
+                with_eos=rank_with_eos,
+            )
         for row, best_first in zip(rows, _sorted(texts, scores), strict=True):
             answered[row].ranked = best_first
     return answered
