@@ -7,6 +7,7 @@ import pytest
 sys.path.append(str(Path(__file__).parents[2] / "scripts"))
 
 import bench_decode
+import bench_looks
 import bench_memory
 import bench_start
 import bench_step
@@ -36,6 +37,13 @@ def test_the_loops_that_are_timed_agree_in_tokens_and_gradients(told):
     for part in ("forward", "train"):
         assert found[part]["relative_error"] < 1e-4
         assert found[part]["speed_up"] > 0
+
+
+def test_the_ways_to_the_middle_frame_that_are_timed_agree_in_gradients(told):
+    found = told(bench_looks, "--size", "small", "--frames", "30", "--bank", "4", "--repeats", "1",
+                 "--threads", "1")  # fmt: skip
+    assert found["relative_error"] < 1e-4
+    assert set(found["ratio"]) == {"ends", "middle", "apart"}
 
 
 def test_every_memory_is_timed_beside_the_default(told):
