@@ -237,6 +237,7 @@ def test_predict_explains_its_best_answer_or_another_in_a_picture_and_numbers(
     video = next((films / "lvu/videos").glob("*.mp4"))
     ask = [f"checkpoint={trained / 'checkpoints/best.ckpt'}", f"video={video}",
            "prompt='what is the genre of the movie?'", "candidates=[comedy,action]",
+           "stage.rank_with_eos=true",
            "format=json", "explain=true", "explain_stretches=2"]  # fmt: skip
     assert run(predict, *ask) == 0
     told = json.loads(capsys.readouterr().out.splitlines()[-1])

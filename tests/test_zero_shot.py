@@ -76,8 +76,8 @@ def test_an_evaluation_without_checkpoint_says_so_and_asks_the_pretrained_model(
     data.image_size = model.encoder.image_size
     batch = collate([data.dataset("test")[0]])
     expected = model.generate(
-        batch, num_beams=2, num_answers=2, min_new_tokens=1, max_new_tokens=10,
-        repetition_penalty=1.5, length_penalty=0.0,
+        batch, num_beams=2, num_answers=2, min_new_tokens=0, max_new_tokens=9,
+        repetition_penalty=1.5, penalize_bos=True, length_penalty=0.0,
     )  # fmt: skip
     row = json.loads((tmp_path / "run/predictions.jsonl").open().readline())
     assert row["item_id"] == batch.item_id[0]

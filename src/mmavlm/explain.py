@@ -42,7 +42,7 @@ class Explanation:
     `patch_attention` (T,P) is the same of the frames' tokens, the mean over layers and queries,
     and adds up to 1; `patch_grid` says where in a frame these tokens lie, None where it is unknown.
 
-    `log_prob` is the answer's log-probability given the whole film; `stretches` are R spans of
+    `log_prob` is that of the answer and its end given the whole film; `stretches` are R spans of
     frames (first, stop), and `changes` (R,) by how much the log-probability changes when the model
     is not shown them. A negative change says that the stretch speaks for the answer.
     `change_when_grey` is the same for a film as long whose every frame is plain grey, None where
