@@ -27,6 +27,34 @@ def test_each_row_of_a_batch_is_answered_as_if_alone(fusion, memory):
     torch.testing.assert_close(together, torch.cat(alone), atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("fusion", ["none", "sequence_dimension", "feature_channel"])
+def test_without_memory_each_row_is_answered_as_if_alone(fusion):
+    """Films of 5 and of 2 frames give 5 and 2 looks; a fusion acts on each look."""
+    model = tiny_backbone("temporal=concat", "backbone.position_init=none", f"fusion={fusion}")
+    model.eval()
+    batch = random_batch((5, 2))
+    with torch.no_grad():
+        tokens, mask = model.seen_by_llm(batch)
+        together = model.rank(batch, ["comedy", "a long answer"])
+        alone = [model.rank(rows_of(batch, row), ["comedy", "a long answer"]) for row in (0, 1)]
+        said = [[a.text for a in row] for row in model.generate(batch, max_new_tokens=4)]
+        alone_said = [
+            [a.text for a in model.generate(rows_of(batch, row), max_new_tokens=4)[0]]
+            for row in (0, 1)
+        ]
+    look = 8 + (fusion == "sequence_dimension")
+    assert tokens.shape[1] == 5 * look == model.num_video_tokens(5)
+    assert mask.sum(1).tolist() == [5 * look, 2 * look]
+    torch.testing.assert_close(together, torch.cat(alone), atol=1e-4, rtol=1e-4)
+    assert said == alone_said
+
+
+def test_without_memory_a_fusion_that_reads_the_bank_says_so():
+    model = tiny_backbone("temporal=concat", "fusion=query_to_visual")
+    with pytest.raises(ConfigError, match=r"reads the visual bank, .* choose temporal="):
+        model(random_batch())
+
+
 def test_ranking_and_loss_go_through_the_same_path():
     model = tiny_backbone("alignment=none").eval()
     row = rows_of(random_batch(), 0)
@@ -60,6 +88,18 @@ def test_with_more_frames_of_gradient_their_positions_learn_too():
     model(random_batch((5, 5)))["text"].backward()
     moved = model.frame_positions.weight.grad.abs().sum(1) > 0
     assert moved[:6].tolist() == [False, False, True, True, True, False]
+
+
+@pytest.mark.parametrize("temporal", ["memory_qformer", "concat"])
+@pytest.mark.parametrize("fusion", ["none", "cross_attention", "sequence_dimension"])
+def test_every_aggregator_streams(temporal, fusion):
+    model = tiny_backbone(f"temporal={temporal}", f"fusion={fusion}").eval()
+    batch = random_batch((3, 3))
+    *_, state = model.stream(batch.frames.unbind(1), batch.prompt)
+    with torch.no_grad():
+        asked = model.llm.rank(model.video_tokens(state), batch.prompt, ["comedy", "action"])
+        expected = model.rank(batch, ["comedy", "action"])
+    torch.testing.assert_close(asked, expected, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)

@@ -40,3 +40,11 @@ def test_more_frames_than_rows_name_both_numbers_and_the_remedy():
 def test_an_unknown_start_lists_the_choices():
     with pytest.raises(ConfigError, match=r"position_init='ones' is unknown.*zeros, sinusoids"):
         FramePositions(3, 8, "ones")
+
+
+def test_with_none_nothing_is_added_whatever_is_loaded_and_films_have_any_length():
+    positions = FramePositions(4, 6, "none")
+    positions.load_state_dict({"weight": torch.ones(4, 6)})
+    assert not positions.first(9).any()
+    assert not positions.at(9).any()
+    assert not positions.weight.requires_grad

@@ -5,7 +5,9 @@ import pytest
 from mmavlm.config_files import config_dir
 from support import composed
 
-ROWS = {  # frames, bank length, lr, epochs, batch, accumulation, shortest and longest answer, rule
+# Frames, bank length, lr, epochs, batch, accumulation, shortest and longest answer, rule. Published
+# lengths of answers count the BOS.
+ROWS = {
     "lvu_genre": (100, 20, 1e-4, 20, 16, 1, 1, 5, "whole"),
     "breakfast": (100, 20, 1e-4, 20, 16, 1, 1, 20, "whole"),
     "coin": (100, 20, 1e-4, 20, 16, 1, 1, 20, "whole"),
@@ -17,6 +19,7 @@ ROWS = {  # frames, bank length, lr, epochs, batch, accumulation, shortest and l
     "youcook2_caption": (80, 40, 1e-4, 10, 16, 2, 2, 30, "caption"),
 }
 
+WITH_CLASSES = ("lvu_genre", "breakfast", "coin")
 BENCHMARKS = sorted(path.stem for path in (config_dir() / "experiment").glob("eval_*.yaml"))
 
 
@@ -27,13 +30,40 @@ def test_an_experiment_has_the_row_of_its_set(experiment):
     row = (
         *(data.num_frames, config.memory.length, config.optimizer.lr, trainer.max_epochs),
         *(data.batch_size, trainer.get("accumulate_grad_batches", 1)),
-        *(stage.min_new_tokens, stage.max_new_tokens, stage.compare),
+        *(stage.min_new_tokens + 1, stage.max_new_tokens + 1, stage.compare),
     )
     assert row == ROWS[experiment]
-    decoding = (stage.repetition_penalty, stage.length_penalty)
-    assert decoding == (1.5, 0.0 if experiment.endswith("_qa") else 1.0)
+    decoding = (stage.repetition_penalty, stage.penalize_bos, stage.length_penalty)
+    assert decoding == (1.5, True, 0.0 if experiment.endswith("_qa") else 1.0)
+    assert stage.fit_classes == stage.rank_with_eos == (experiment not in WITH_CLASSES)
+    limit = 30 if experiment in WITH_CLASSES else 128
+    assert (config.llm.max_prompt_tokens, config.prompt_tokenizer.max_length) == (limit, limit)
     warmup_batches = config.optimizer.warmup_steps * row[5]
     assert (warmup_batches, config.seed, stage.num_beams) == (1000, 42, 5)
+
+
+MMA_MFF = sorted(path.stem for path in (config_dir() / "experiment").glob("mma_mff_*.yaml"))
+
+
+@pytest.mark.parametrize("experiment", MMA_MFF)
+def test_the_recipes_of_mma_mff_choose_its_alignment_and_add_it_to_the_set_s_own(experiment):
+    config = composed(f"experiment={experiment}", "data.root=/data", "model=instructblip_vicuna")
+    alignment = config.alignment
+    assert (alignment.levels, alignment.cross_layers) == (["high", "cross"], [0, 5, 10])
+    assert (alignment.text_encoder, alignment.separator, alignment.reduction) == (None, "", "frame")
+    assert (alignment.embed_dim, alignment.projection_bias, alignment.gather) == (768, False, False)
+    assert (alignment.loss.label_smoothing, alignment.temperature.minimum) == (0.1, None)
+    if experiment == "mma_mff_stage1":
+        assert alignment.frames._target_.endswith("FirstLast")
+        return
+    assert alignment.frames._target_.endswith("FirstMiddleLast")
+    assert config.stage.align_weight == {"high": 0.01, "cross": 0.02}
+    assert config.fusion._target_.endswith("CrossAttentionFusion")
+    plain = composed(f"experiment={experiment.removeprefix('mma_mff_')}", "data.root=/data")
+    assert config.data == plain.data
+    assert config.stage.max_new_tokens == plain.stage.max_new_tokens + 1  # without the BOS
+    texts = config.prompt_tokenizer.max_length + config.llm.max_answer_tokens / 2 + 1
+    assert alignment.max_text_tokens == texts
 
 
 @pytest.mark.parametrize("experiment", [name for name in ROWS if name.endswith("caption")])
@@ -53,9 +83,12 @@ def test_captions_are_chosen_by_a_score_that_every_machine_has(experiment):
     ],
 )
 def test_no_recipe_says_how_a_benchmark_is_answered(experiment, benchmark):
-    stage = composed(f"experiment=[{experiment},{benchmark}]", "data.root=/data").stage
+    config = composed(f"experiment=[{experiment},{benchmark}]", "data.root=/data")
+    assert (config.llm.max_prompt_tokens, config.prompt_tokenizer.max_length) == (128, 128)
+    stage = config.stage
     rules = (stage.compare, stage.min_new_tokens, stage.max_new_tokens)
     assert rules == ("whole", 1, 16)
+    assert (stage.fit_classes, stage.rank_with_eos, stage.penalize_bos) == (True, True, False)
     assert (stage.repetition_penalty, stage.length_penalty) == (1.0, 1.0)
 
 

@@ -8,38 +8,30 @@ Dl LLM width, F aligned frames.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mmavlm.alignment import AlignedFrames
+from mmavlm.activations import of_step
 from mmavlm.alignment.grad_cache import Features, features_in_chunks
 from mmavlm.alignment.levels import Aligned, MultiLevelAlignment, of_films
 from mmavlm.batch import VideoTextBatch
-from mmavlm.errors import CheckpointError, ConfigError
-from mmavlm.footprint import (
-    FilmSizes,
-    QFormerSizes,
-    encoded_phase,
-    encoder_phase,
-    fusion_phase,
-    layers_phase,
-    look_phase,
-    memory_phase,
-    peak,
-    trace_phase,
-)
+from mmavlm.errors import ConfigError
 from mmavlm.frame_positions import FramePositions
 from mmavlm.fusion import Fusion, Seen
-from mmavlm.interfaces import Answer, LanguageModel, TextTokens, VisualEncoder
-from mmavlm.temporal import MemoryQFormer, State, Wanted
+from mmavlm.interfaces import (
+    Answer,
+    LanguageModel,
+    TemporalAggregator,
+    TemporalState,
+    TextTokens,
+    VisualEncoder,
+)
+from mmavlm.temporal import Wanted
 from mmavlm.text import PromptTokenizer, mean_of_tokens
-from mmavlm.token_tables import check_rows, rows_named
-from mmavlm.weights import InstructBlipParts, laid_over, load_strict
-
-WORDS = "embeddings.word_embeddings.weight"  # of a Q-Former
+from mmavlm.token_tables import rows_named
 
 
 @dataclass(frozen=True)
@@ -67,7 +59,7 @@ class VideoLanguageModel(nn.Module):
         *,
         encoder: VisualEncoder,
         prompt_tokenizer: PromptTokenizer,
-        temporal: Callable[..., MemoryQFormer],
+        temporal: Callable[..., TemporalAggregator],
         fusion: Callable[..., Fusion],
         alignment: Callable[..., MultiLevelAlignment] | None = None,
         llm: LanguageModel | None = None,
@@ -104,7 +96,7 @@ class VideoLanguageModel(nn.Module):
         mask = batch.frame_mask[:, :num_frames]
         return self._watch_encoded(self._encode(batch, num_frames), mask, batch.prompt)
 
-    def stream(self, frames: Iterable[Tensor], prompts: Sequence[str]) -> Iterator[State]:
+    def stream(self, frames: Iterable[Tensor], prompts: Sequence[str]) -> Iterator[TemporalState]:
         """Watch B films frame by frame as they come, uint8 (B,3,H,W); the state after each frame.
 
         Memory stays constant however long the film is, and no gradient is kept. A state is good
@@ -122,55 +114,45 @@ class VideoLanguageModel(nn.Module):
 
         return self.temporal.stream(prompt, frame_tokens())
 
-    def load_instructblip(self, parts: InstructBlipParts) -> None:
-        """Take Q-Former, query tokens, projection and LayerNorm of an InstructBLIP model by name.
-
-        Without an LLM there is no projector, and the projection is left where it is.
-
-        Raises:
-            CheckpointError: naming the keys that do not fit.
-        """
-        if (words := parts.qformer.get(WORDS)) is not None:
-            check_rows(
-                self.prompt_tokenizer.vocab_size,
-                len(words),
-                "the Q-Former (prompt_tokenizer)",
-                "give the one beside these weights: prompt_tokenizer.pretrained=${pretrained}, "
-                "prompt_tokenizer.subfolder=qformer_tokenizer",
-            )
-            self.temporal.qformer.embeddings.take_vocabulary(len(words))
-        load_strict(self.temporal.qformer, parts.qformer, "InstructBLIP's Q-Former")
-        load_strict(self.visual_norm, parts.norm, "InstructBLIP's LayerNorm behind the ViT")
-        query_tokens = self.temporal.query_tokens
-        if parts.query_tokens.shape != query_tokens.shape:
-            raise CheckpointError(
-                f"InstructBLIP's query_tokens have shape {tuple(parts.query_tokens.shape)}, here "
-                f"{tuple(query_tokens.shape)}; set qformer_queries={parts.query_tokens.shape[1]}"
-            )
-        with torch.no_grad():
-            query_tokens.copy_(parts.query_tokens)
-        if self.projector is not None:
-            projection = laid_over(self.projector, parts.projection)
-            load_strict(self.projector, projection, "InstructBLIP's language projection")
-
-    def remember(self, watched: Watched) -> State:
+    def remember(self, watched: Watched) -> TemporalState:
         """Run the frame loop over what was watched."""
         return self.temporal(watched.frame_tokens, watched.prompt, watched.frame_mask)
 
-    def video_tokens(self, state: State) -> Tensor:
-        """What the LLM sees of the film: (B,`num_video_tokens`,Dl)."""
+    def video_tokens(self, state: TemporalState) -> Tensor:
+        """What the LLM sees of the film: (B,`num_video_tokens`,Dl).
+
+        Where films gave different numbers of tokens, `video_mask` says which are real.
+        """
         if self.projector is None:
             raise ConfigError("this model was built without an LLM; give llm=… to ask it questions")
         queries = self.temporal.read(state)
+        # A fusion sees one look of K tokens at a time.
+        looks = queries.unflatten(1, (-1, self._queries)).flatten(0, 1)
         aligned = None
         if self.fusion.reads_aligned:
-            aligned = self._require_alignment().film_feature(queries)
-        return self.projector(self.fusion.after(queries, Seen(state.visual_bank, aligned)))
+            aligned = self._require_alignment().film_feature(looks)
+        fused = self.fusion.after(looks, Seen(state.visual_bank, aligned))
+        return self.projector(fused.unflatten(0, (len(queries), -1)).flatten(1, 2))
+
+    def video_mask(self, state: TemporalState) -> Tensor | None:
+        """Which video tokens (B,`num_video_tokens`) are real; None where all are."""
+        looks = self.temporal.mask(state)
+        if looks is None:
+            return None
+        return looks.repeat_interleave(self.fusion.num_tokens(self._queries), dim=1)
+
+    def seen_by_llm(self, batch: VideoTextBatch) -> tuple[Tensor, Tensor | None]:
+        """The video tokens of a batch and their mask, by `video_tokens` and `video_mask`."""
+        state = self.remember(self.watch(batch))
+        return self.video_tokens(state), self.video_mask(state)
+
+    def num_video_tokens(self, frames: int = 1) -> int:
+        """How many tokens the LLM sees of a film of so many frames."""
+        return self.temporal.looks_at(frames) * self.fusion.num_tokens(self._queries)
 
     @property
-    def num_video_tokens(self) -> int:
-        """How many tokens the LLM sees of a film."""
-        return self.fusion.num_tokens(self.temporal.num_tokens)
+    def _queries(self) -> int:
+        return self.temporal.query_tokens.shape[1]
 
     def forward(
         self,
@@ -196,24 +178,32 @@ class VideoLanguageModel(nn.Module):
             state, inputs = self.alignment_inputs(watched)
         if answer:
             state = self.remember(watched) if state is None else state
-            losses["text"] = self.answer_loss(self.video_tokens(state), batch)
+            mask = self.video_mask(state)
+            losses["text"] = self.answer_loss(self.video_tokens(state), batch, mask)
         if inputs is not None:
             aligned = self._require_alignment()(inputs, self._texts(batch))
             losses |= {f"align_{level}": loss for level, loss in aligned.items()}
         return losses
 
-    def answer_loss(self, video_tokens: Tensor, batch: VideoTextBatch) -> Tensor:
-        """Mean cross-entropy of a batch's answers, given its video tokens (B,K,Dl).
+    def answer_loss(
+        self, video_tokens: Tensor, batch: VideoTextBatch, video_mask: Tensor | None = None
+    ) -> Tensor:
+        """Mean cross-entropy of a batch's answers, given its video tokens (B,K,Dl) and their mask.
 
         Raises:
             TooLongError: naming an item for which the LLM has too few positions.
         """
         with rows_named(batch.item_id):
-            return self._require_llm().loss(video_tokens, batch.prompt, batch.target)
+            return self._require_llm().loss(
+                video_tokens, batch.prompt, batch.target, video_mask=video_mask
+            )
 
-    def check_lengths(self, max_new_tokens: int) -> str | None:
-        """Whether all rows fit into the LLM, in words (see `LanguageModel.check_lengths`)."""
-        return self._require_llm().check_lengths(self.num_video_tokens, max_new_tokens)
+    def check_lengths(self, max_new_tokens: int, frames: int = 1) -> str | None:
+        """Whether rows of films of so many frames fit into the LLM, in words.
+
+        See `LanguageModel.check_lengths`.
+        """
+        return self._require_llm().check_lengths(self.num_video_tokens(frames), max_new_tokens)
 
     def check_frames(self, num_frames: int) -> None:
         """Refuse films of so many frames if the table of frame positions is too short for them.
@@ -222,7 +212,7 @@ class VideoLanguageModel(nn.Module):
             ConfigError: naming both numbers; the alignment alone reads no more than its frames.
         """
         aligned = self.alignment.frames if self.alignment is not None else None
-        if self.llm is None and aligned is not None and not _beyond_first(aligned):
+        if self.llm is None and aligned is not None and not aligned.beyond_first:
             num_frames = aligned.prefix(num_frames)
         self.frame_positions.first(num_frames)
 
@@ -255,7 +245,7 @@ class VideoLanguageModel(nn.Module):
         watched = self._watch_encoded(encoded, mask, prompts)
         return self._require_alignment().features(self.alignment_inputs(watched)[1], texts)
 
-    def alignment_inputs(self, watched: Watched) -> tuple[State | None, Aligned]:
+    def alignment_inputs(self, watched: Watched) -> tuple[TemporalState | None, Aligned]:
         """What is aligned of a film, and its state where frames beyond the first are aligned."""
         alignment = self._require_alignment()
         frames = alignment.frames
@@ -274,15 +264,15 @@ class VideoLanguageModel(nn.Module):
 
     def generate(self, batch: VideoTextBatch, **settings: Any) -> list[list[Answer]]:
         """The best answers of each row, best first; settings as in `LanguageModel.generate`."""
-        tokens = self.video_tokens(self.remember(self.watch(batch)))
+        tokens, mask = self.seen_by_llm(batch)
         with rows_named(batch.item_id):
-            return self._require_llm().generate(tokens, batch.prompt, **settings)
+            return self._require_llm().generate(tokens, batch.prompt, video_mask=mask, **settings)
 
     def rank(self, batch: VideoTextBatch, candidates: Sequence[str]) -> Tensor:
         """Log-probability of every candidate answer for every row, (B,C)."""
-        tokens = self.video_tokens(self.remember(self.watch(batch)))
+        tokens, mask = self.seen_by_llm(batch)
         with rows_named(batch.item_id):
-            return self._require_llm().rank(tokens, batch.prompt, candidates)
+            return self._require_llm().rank(tokens, batch.prompt, candidates, video_mask=mask)
 
     def activation_bytes(
         self,
@@ -292,40 +282,8 @@ class VideoLanguageModel(nn.Module):
         answer_tokens: int = 32,
         chunk: int | None = None,
     ) -> int:
-        """About how many bytes of activations a training step holds at once (see `footprint`).
-
-        Texts are taken to have so many tokens; mixed precision takes up to half of it less. With
-        `chunk`, so many rows are aligned at a time.
-        """
-        aligned = self.alignment.frames if self.alignment is not None else None
-        first = aligned.prefix(frames) if aligned is not None else 0
-        if self.llm is None and aligned is not None and not _beyond_first(aligned):
-            frames = first
-        film = FilmSizes(rows, frames, self.encoder.num_tokens, self.encoder.width)
-        longest = self.frame_positions.num_embeddings
-        qformer = QFormerSizes.of(self.temporal, prompt_tokens, at_most=longest)
-        # Features of the cache come without an encoder, in half precision.
-        dtype = getattr(self.encoder, "dtype", torch.float16)
-        frames_at_once = getattr(self.encoder, "chunk_size", 0)
-        phases = [encoder_phase(film, frames_at_once, dtype.itemsize)]
-        if chunk is not None:
-            phases = [encoded_phase(film, frames_at_once, dtype.itemsize)]
-            film = replace(film, rows=min(rows, chunk))
-            phases.append(encoder_phase(film, 0, 0))
-        if type(self.fusion).before is not Fusion.before:
-            phases.append(fusion_phase(film))
-        if self.llm is not None or (aligned is not None and _beyond_first(aligned)):
-            phases.append(memory_phase(film, qformer, self.temporal.backprop_frames))
-        if self.llm is not None:
-            phases += self.llm.phases(rows, self.num_video_tokens, prompt_tokens, answer_tokens)
-        if self.alignment is not None and aligned is not None:
-            phases.append(trace_phase(replace(film, frames=first), qformer))
-            if aligned.uses_middle:
-                phases.append(look_phase(film, qformer, film.frames // 2))
-            if self.alignment.text_encoder is not None:
-                texts = film.rows * (prompt_tokens + answer_tokens)
-                phases.append(layers_phase(self.alignment.get_submodule("text_encoder"), texts))
-        return peak(phases)
+        """About how many bytes of activations a training step holds (see `activations.of_step`)."""
+        return of_step(self, rows, frames, prompt_tokens, answer_tokens, chunk)
 
     def _encode(self, batch: VideoTextBatch, num_frames: int | None) -> Tensor:
         if batch.features is not None:
@@ -349,7 +307,7 @@ class VideoLanguageModel(nn.Module):
     def _frames_to_align(self, batch: VideoTextBatch) -> int | None:
         """How many leading frames alignment needs, or None for all of them."""
         frames = self._require_alignment().frames
-        return None if _beyond_first(frames) else frames.prefix(batch.frame_mask.shape[1])
+        return None if frames.beyond_first else frames.prefix(batch.frame_mask.shape[1])
 
     def _texts(self, batch: VideoTextBatch) -> list[str]:
         return self._require_alignment().texts(batch.prompt, batch.target)
@@ -376,8 +334,3 @@ class VideoLanguageModel(nn.Module):
                 "this model was built without alignment; choose alignment=info_nce or another"
             )
         return self.alignment
-
-
-def _beyond_first(frames: AlignedFrames) -> bool:
-    """Whether frames are aligned that come after others which are not."""
-    return frames.uses_middle or frames.uses_last

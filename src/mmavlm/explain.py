@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from mmavlm.batch import VideoTextBatch
 from mmavlm.errors import ConfigError, VideoError
 from mmavlm.interfaces import PatchGrid
 from mmavlm.memory import frame_shares
-from mmavlm.temporal import last_look
+from mmavlm.temporal import MemoryQFormer, State, last_look
 
 STRETCHES = 8
 GREY = 128  # of 0 to 255, halfway between black and white
@@ -95,8 +95,13 @@ def explain(
         ValueError: if there is not one answer a row.
     """
     _check(batch, answers, stretches)
+    if not isinstance(backbone.temporal, MemoryQFormer):
+        raise ConfigError(
+            "an explanation shows what the memory holds, and this model has none; choose "
+            "temporal=memory_qformer, or leave out explain"
+        )
     watched = backbone.watch(batch)
-    state = backbone.remember(watched)
+    state = cast(State, backbone.remember(watched))
     shares = frame_shares(
         backbone.temporal.visual_memory, state.visual_bank, watched.frame_tokens, batch.frame_mask
     )

@@ -62,9 +62,10 @@ class QFormerSizes:
 
     @classmethod
     def of(cls, temporal: Any, prompt_tokens: int, at_most: int) -> QFormerSizes:
-        """The sizes of a `temporal.MemoryQFormer`, of films of `at_most` frames."""
+        """The sizes of an aggregator, of films of `at_most` frames; without memory no slots."""
         layers, queries = temporal.qformer.layers, temporal.query_tokens.shape[1]
-        slots = getattr(temporal.visual_memory, "slots", None)
+        memory = getattr(temporal, "visual_memory", None)
+        slots = getattr(memory, "slots", None) if memory is not None else 0
         return cls(
             positions=queries + prompt_tokens,
             queries=queries,

@@ -27,11 +27,16 @@ def sinusoids(rows: int, width: int) -> Tensor:
     return SINUSOID_HEIGHT * nn.functional.pad(table, (0, width - table.shape[1]))
 
 
+NONE = "none"
 INITS: dict[str, Callable[[int, int], Tensor]] = {"zeros": torch.zeros, "sinusoids": sinusoids}
+INITS[NONE] = torch.zeros
 
 
 class FramePositions(nn.Embedding):
-    """A vector for each of `rows` frames: zeros at the start as published, or sinusoids.
+    """A vector for each of `rows` frames: zeros at the start as published, or sinusoids, or none.
+
+    With "none" nothing is added to a frame, whatever weights are loaded, and nothing learns, as in
+    MA-LMM's code with its memory off. Films may then be of any length.
 
     Only the rows of frames that carry gradient ever learn, so with zeros and `backprop_frames` 1
     the memory cannot tell the order of its slots.
@@ -48,17 +53,23 @@ class FramePositions(nn.Embedding):
         super().__init__(rows, width)
         with torch.no_grad():
             self.weight.copy_(INITS[init](rows, width))
+        self.used = init != NONE
+        self.weight.requires_grad_(self.used)
 
     def first(self, frames: int) -> Tensor:
-        """The vectors of the first `frames` frames, (frames, Dv).
+        """The vectors of the first `frames` frames, (frames, Dv); zeros (1, Dv) with none.
 
         Raises:
             ConfigError: if the table has fewer rows.
         """
+        if not self.used:
+            return torch.zeros_like(self.weight[:1])
         require_positions(frames, self.num_embeddings)
         return self.weight[:frames]
 
     def at(self, frame: int) -> Tensor:
         """The vector of one frame of a stream, (1, Dv); all beyond the table take its last row."""
+        if not self.used:
+            return torch.zeros_like(self.weight[:1])
         row = min(frame, self.num_embeddings - 1)
         return self.weight[row : row + 1]

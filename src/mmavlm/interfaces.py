@@ -101,19 +101,22 @@ class TemporalState(Protocol):
 class TemporalAggregator(Protocol):
     """Frame tokens → video tokens, as a stream of steps or in one go, with equal results.
 
-    This is what the backbone calls. Weights of InstructBLIP, estimates of memory and explanations
-    take more: the `qformer`, `query_tokens` and `visual_memory` of `temporal.MemoryQFormer`.
+    The backbone calls this. `qformer` and `query_tokens` (1,K,D) take InstructBLIP's weights.
     """
 
-    backprop_frames: int  # so many of the last frames carry gradient
+    backprop_frames: int | None  # so many of the last frames carry gradient; None: all
+    qformer: Any
+    query_tokens: Any
 
     @property
     def width(self) -> int:
         """D, the width of the video tokens."""
 
-    @property
-    def num_tokens(self) -> int:
-        """K, the number of video tokens."""
+    def looks_at(self, frames: int) -> int:
+        """How many looks of K video tokens each a film of so many frames gives."""
+
+    def check_layers(self, layers: Sequence[int]) -> None:
+        """Raise ConfigError if `look` cannot look behind the cross-attention of these layers."""
 
     def embed_prompt(self, prompt: TextTokens) -> Tensor:
         """The prompt as fusion takes it, (B,L,D)."""
@@ -125,7 +128,10 @@ class TemporalAggregator(Protocol):
         """Take one frame (B,P,Dv); rows whose `mask` (B,) is False keep their state."""
 
     def read(self, state: Any) -> Tensor:
-        """The video tokens so far, (B,K,D)."""
+        """The video tokens so far, look after look of K each: (B,looks·K,D)."""
+
+    def mask(self, state: Any) -> Tensor | None:
+        """Which looks (B,looks) are a film's own, those in front; None where all are."""
 
     def stream(self, prompt: TextTokens, frames: Iterable[Tensor]) -> Iterator[Any]:
         """The state after each of `frames` (B,P,Dv) as they come, good until the next one."""
@@ -152,11 +158,22 @@ class Answer:
 
 @runtime_checkable
 class LanguageModel(Protocol):
-    """Prompt + video tokens → loss, text, or a ranking of candidates."""
+    """Prompt + video tokens (B,K,Dl) → loss, text, or a ranking of candidates.
+
+    Where rows have different numbers of video tokens, `video_mask` (B,K) is True at the real ones,
+    which come first in each row; the others change nothing. None: all are real.
+    """
 
     width: int
 
-    def loss(self, video_tokens: Tensor, prompts: Sequence[str], targets: Sequence[str]) -> Tensor:
+    def loss(
+        self,
+        video_tokens: Tensor,
+        prompts: Sequence[str],
+        targets: Sequence[str],
+        *,
+        video_mask: Tensor | None = None,
+    ) -> Tensor:
         """Mean cross-entropy over the answer tokens (and eos) of the batch, a scalar."""
 
     def generate(
@@ -164,19 +181,27 @@ class LanguageModel(Protocol):
         video_tokens: Tensor,
         prompts: Sequence[str],
         *,
+        video_mask: Tensor | None = None,
         num_beams: int = 5,
         num_answers: int = 1,
         min_new_tokens: int = 0,
         max_new_tokens: int = 30,
         repetition_penalty: float = 1.0,
+        penalize_bos: bool = False,
         length_penalty: float = 1.0,
     ) -> list[list[Answer]]:
         """The best `num_answers` beams of each row, best first."""
 
     def rank(
-        self, video_tokens: Tensor, prompts: Sequence[str], candidates: Sequence[str]
+        self,
+        video_tokens: Tensor,
+        prompts: Sequence[str],
+        candidates: Sequence[str],
+        *,
+        video_mask: Tensor | None = None,
+        with_eos: bool = True,
     ) -> Tensor:
-        """Log-probability of every candidate for every row, (B,C)."""
+        """Log-probability of every candidate for every row, (B,C), with its eos or without."""
 
     def answer_length(self, text: str) -> int:
         """How many tokens `text` takes as an answer, eos included."""

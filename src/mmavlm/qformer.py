@@ -6,7 +6,7 @@ Shapes: B batch, K query tokens, L text tokens, N = K + L, D width, V visual key
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
 
 import torch
@@ -81,15 +81,49 @@ class QFormer(nn.Module):
         """The layers, first to last."""
         return [cast(QFormerLayer, layer) for layer in self.encoder.layer]
 
+    def embed(self, text: TextTokens) -> Tensor:
+        """A text through the embedding layer alone, (B,L,D)."""
+        hidden, _ = self.embeddings(None, text)
+        return self.embeddings.dropout(hidden)
+
     def forward(self, queries: Tensor, text: TextTokens | None, visual_tokens: Tensor) -> Tensor:
         """One look without memory: queries (B,K,D), visual tokens (B,V,Dv) → outputs (B,K,D)."""
+        return self.look(queries, text, visual_tokens, ())[0]
+
+    def look(
+        self,
+        queries: Tensor,
+        text: TextTokens | None,
+        visual_tokens: Tensor,
+        layers: Sequence[int],
+    ) -> tuple[Tensor, list[Tensor]]:
+        """As `forward`; also the queries (B,K,D) behind the cross-attention of some `layers`."""
         hidden, mask = self.embeddings(queries, text)
-        hidden = self.embeddings.dropout(hidden)
-        for layer in self.layers:
+        hidden, crossed = self.embeddings.dropout(hidden), []
+        for i, layer in enumerate(self.layers):
             keys, visual_keys = layer.project(hidden, visual_tokens)
             visual_bank = None if visual_keys is None else (visual_keys, None)
-            hidden = layer(hidden, queries.shape[1], (keys, mask), visual_bank)
-        return hidden[:, : queries.shape[1]]
+            banks = (keys, mask), visual_bank
+            if i in layers and visual_bank is not None:
+                hidden, seen = layer.forward_and_look(hidden, queries.shape[1], *banks)
+                crossed.append(seen)
+            else:
+                hidden = layer(hidden, queries.shape[1], *banks)
+        return hidden[:, : queries.shape[1]], crossed
+
+
+def require_layers(qformer: QFormer, layers: Sequence[int]) -> None:
+    """Refuse layers that a Q-Former does not have.
+
+    Raises:
+        ConfigError: naming them, and how many there are.
+    """
+    count = len(qformer.layers)
+    if missing := [layer for layer in layers if not 0 <= layer < count]:
+        raise ConfigError(
+            f"alignment.cross_layers names {missing}, but the Q-Former has layers 0 to "
+            f"{count - 1}; choose among these"
+        )
 
 
 class QFormerEmbeddings(nn.Module):

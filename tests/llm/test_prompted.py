@@ -30,7 +30,7 @@ def video(llm):
     return torch.randn(3, 4, llm.width, generator=torch.Generator().manual_seed(0))
 
 
-def plain_log_prob(llm, video, prompt, answer):
+def plain_log_prob(llm, video, prompt, answer, reduction="sum"):
     """One row, no padding, no cache: the sum over answer tokens of their log-probability."""
     embed = llm.model.get_input_embeddings()
     asked = torch.cat([video, embed(torch.tensor([prompt.ids]))], dim=1)
@@ -41,7 +41,7 @@ def plain_log_prob(llm, video, prompt, answer):
     else:
         whole = torch.cat([asked, embed(torch.tensor([answer]))], dim=1)
         logits = llm.model(inputs_embeds=whole).logits[0, asked.shape[1] - 1 : -1]
-    return -cross_entropy(logits, torch.tensor(answer), reduction="sum")
+    return -cross_entropy(logits, torch.tensor(answer), reduction=reduction)
 
 
 def plain_scores(llm, video, texts_by_row):
@@ -92,6 +92,36 @@ def test_rank_is_the_summed_log_probability_of_each_candidate(llm, video, rank_c
     llm.rank_chunk = rank_chunk
     expected = plain_scores(llm, video, [candidates] * 3)
     torch.testing.assert_close(llm.rank(video, PROMPTS, candidates), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("rank_chunk", [1, 7, 64])
+def test_without_ends_rank_is_the_sum_over_all_tokens_but_the_last(llm, video, rank_chunk):
+    candidates = [*TARGETS, "friend", "husband wife"]
+    llm.rank_chunk = rank_chunk
+    expected = torch.tensor(
+        [
+            [
+                plain_log_prob(
+                    llm, row[None], llm.texts.prompt(p), llm.texts.answer(text), reduction="none"
+                )[:-1].sum()
+                for text in candidates
+            ]
+            for row, p in zip(video, PROMPTS, strict=True)
+        ]
+    )
+    found = llm.rank(video, PROMPTS, candidates, with_eos=False)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    assert torch.equal(found.argsort(dim=1), expected.argsort(dim=1))
+
+
+def test_without_ends_a_candidate_that_begins_another_is_not_below_it(llm, video):
+    scores = llm.rank(video, PROMPTS, ["the movie", "the movie of the movie"], with_eos=False)
+    assert (scores[:, 0] >= scores[:, 1]).all()
+
+
+def test_without_its_end_a_candidate_without_text_is_refused(llm, video):
+    with pytest.raises(ConfigError, match=r"candidate '' has no text.* stage.rank_with_eos=true"):
+        llm.rank(video, PROMPTS, ["comedy", ""], with_eos=False)
 
 
 def test_rank_of_candidates_that_are_only_an_end(llm, video):

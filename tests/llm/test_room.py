@@ -71,10 +71,10 @@ def test_a_message_says_what_the_length_is_made_of():
     room = Room(Positions(100, table=True), together=True)
     parts = r"32 of the video \+ 80 of the prompt \+ 21 of the answer before its last"
     with pytest.raises(TooLongError, match=rf"takes 133 tokens \({parts}\), .* 100 positions"):
-        room.check_rows(32, [10, 80], [5, 22])
+        room.check_rows([32, 32], [10, 80], [5, 22])
     apart = Room(Positions(100, table=True), together=False)
     with pytest.raises(TooLongError, match=r"takes 112 tokens .* and an answer of 22"):
-        apart.check_rows(32, [10, 80], [5, 22])
+        apart.check_rows([32, 32], [10, 80], [5, 22])
 
 
 @pytest.mark.parametrize("template", ["{prompt}", "look: {video} {prompt} in a word"])

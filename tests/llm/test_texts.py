@@ -104,3 +104,13 @@ def test_a_tokenizer_without_an_end_is_refused():
     tokenizer.eos_token = None
     with pytest.raises(ConfigError, match=r"no end-of-text token; choose llm.tokenizer"):
         texts(tokenizer)
+
+
+@pytest.mark.parametrize("template", ["{prompt}", "look: {video} {prompt} in a word"])
+def test_the_first_prompt_that_loses_its_beginning_is_told_with_its_length(template, caplog):
+    read = texts(template=template, prompt=9)
+    for words in (3, 20, 30):
+        read.prompt("movie" + " movie" * (words - 1))
+    [told] = [record.message for record in caplog.records]
+    assert told.startswith("a prompt of 20 tokens loses its beginning")
+    assert "raise llm.max_prompt_tokens=9" in told

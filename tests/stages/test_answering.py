@@ -9,6 +9,7 @@ from mmavlm.errors import ConfigError
 from mmavlm.interfaces import Answer
 from mmavlm.options import Options
 from mmavlm.stages import FineTune, OptimizerRecipe
+from mmavlm.stages.answering import answer_batch
 from support import random_batch, rows_of, tiny_backbone
 
 CLASSES = ["comedy", "a long drama", "action"]
@@ -71,8 +72,18 @@ def test_a_ranking_is_the_loss_of_each_class_one_by_one(stage):
 
 
 @torch.no_grad()
+def test_a_ranking_is_without_ends_if_the_stage_says_so():
+    stage, batch = stage_of(rank_with_eos=False), rows_of(random_batch((6, 6)), 0)
+    backbone, [row] = stage.backbone, stage.answer(batch, "rank")[1]
+    tokens = backbone.video_tokens(backbone.remember(backbone.watch(batch)))
+    expected = backbone.llm.rank(tokens, batch.prompt, CLASSES, with_eos=False)[0]
+    assert (expected - backbone.llm.rank(tokens, batch.prompt, CLASSES)[0]).abs().min() > 1e-3
+    torch.testing.assert_close(in_order(CLASSES, row.ranking), expected)
+
+
+@torch.no_grad()
 def test_penalties_of_the_stage_reach_the_language_model(monkeypatch):
-    stage = stage_of(repetition_penalty=1.5, length_penalty=0.0)
+    stage = stage_of(repetition_penalty=1.5, penalize_bos=True, length_penalty=0.0)
     asked = {}
     generate = stage.backbone.llm.generate
     monkeypatch.setattr(
@@ -80,6 +91,7 @@ def test_penalties_of_the_stage_reach_the_language_model(monkeypatch):
     )
     stage.answer(random_batch(), "generate")
     assert (asked["repetition_penalty"], asked["length_penalty"]) == (1.5, 0.0)
+    assert asked["penalize_bos"] is True
 
 
 @torch.no_grad()
@@ -156,3 +168,22 @@ def test_a_way_to_answer_that_is_none_is_refused():
 def test_validating_by_ranking_goes_with_ranking_only():
     with pytest.raises(ConfigError, match=r"validates by ranking, which stage.answer_by=generate"):
         stage_of(answer_by="generate", generate_in_validation=False)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("by", ["generate", "rank"])
+def test_each_group_of_rows_keeps_its_own_mask_of_video_tokens(stage, by):
+    llm, counts = stage.backbone.llm, (4, 1, 3)
+    batch = random_batch((6, 6, 6), targets=("comedy", "zebra", "action"))
+    batch = replace(batch, task=["genre", "open", "genre"])
+    video = torch.randn(3, 4, llm.width, generator=torch.Generator().manual_seed(0))
+    mask = torch.arange(4) < torch.tensor(counts)[:, None]
+    settings = {"num_beams": 2, "num_answers": 2, "max_new_tokens": 2}
+    together = answer_batch(llm, video, batch, stage.classes, by, video_mask=mask, **settings)
+    for row, (count, found) in enumerate(zip(counts, together, strict=True)):
+        shown = video[row : row + 1, :count]
+        [alone] = answer_batch(llm, shown, rows_of(batch, row), stage.classes, by, **settings)
+        for answers, expected in ((found.generated, alone.generated), (found.ranked, alone.ranked)):
+            assert [answer.text for answer in answers] == [answer.text for answer in expected]
+            scores, whole = ([a.log_prob for a in some] for some in (answers, expected))
+            assert scores == pytest.approx(whole, rel=1e-5, abs=1e-5)

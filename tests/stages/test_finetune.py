@@ -103,3 +103,26 @@ def test_numbers_that_count_nothing_are_refused(name, value, wanted):
 def test_a_comparison_that_fits_no_task_is_refused(settings, message):
     with pytest.raises(ConfigError, match=message):
         FineTune(tiny_backbone(), OptimizerRecipe(), tasks=["open"], **settings)
+
+
+@pytest.mark.parametrize(
+    ("fit_classes", "given", "longest", "told"),
+    [
+        (True, 3, 5, ["max_new_tokens raised from 3 to 5"]),
+        (True, 5, 5, []),
+        (False, 3, 3, ["max_new_tokens=3 cuts generated answers"]),
+        (False, 4, 4, []),  # in full, if without its end
+    ],
+)
+def test_answers_grow_to_the_longest_class_if_classes_are_to_fit(
+    fit_classes, given, longest, told, caplog
+):
+    backbone, name = tiny_backbone(), "movie movie movie movie"
+    assert backbone.llm.answer_length(name) == 5
+    with caplog.at_level("INFO", logger="mmavlm.stages.finetune"):
+        stage = FineTune(backbone, OptimizerRecipe(), tasks=["genre"], max_new_tokens=given,
+                         classes={"genre": ["movie", name]}, fit_classes=fit_classes)  # fmt: skip
+    assert (stage.max_new_tokens, stage.run["max_new_tokens"]) == (longest, longest)
+    assert [record.message.partition(":")[0] for record in caplog.records] == [
+        f"stage.{line}" for line in told
+    ]

@@ -19,12 +19,28 @@ class AlignedFrames(Protocol):
     def uses_last(self) -> bool:
         """Whether the last real frame is aligned too."""
 
+    @property
+    def beyond_first(self) -> bool:
+        """Whether frames are aligned that come after others which are not."""
+
     def prefix(self, num_frames: int) -> int:
         """How many of `num_frames` leading frames are aligned."""
 
 
+class _Frames:
+    """What follows from the rest."""
+
+    uses_middle: bool
+    uses_last: bool
+
+    @property
+    def beyond_first(self) -> bool:
+        """Whether frames are aligned that come after others which are not."""
+        return self.uses_middle or self.uses_last
+
+
 @dataclass(frozen=True)
-class FirstK:
+class FirstK(_Frames):
     """The first `k` frames; three as in the paper, more brought nothing there.
 
     Raises:
@@ -48,7 +64,7 @@ class FirstK:
 
 
 @dataclass(frozen=True)
-class FirstLast:
+class FirstLast(_Frames):
     """The first frame and the last one; MMA's published code in stage 1."""
 
     uses_middle: bool = False
@@ -60,7 +76,7 @@ class FirstLast:
 
 
 @dataclass(frozen=True)
-class FirstMiddleLast:
+class FirstMiddleLast(_Frames):
     """Frames 0, T//2 and T−1, each once; MMA's published code in stage 2."""
 
     uses_middle: bool = True
@@ -72,7 +88,7 @@ class FirstMiddleLast:
 
 
 @dataclass(frozen=True)
-class AllFrames:
+class AllFrames(_Frames):
     """Every frame; each carries gradient, so activation memory grows with the film."""
 
     uses_middle: bool = False

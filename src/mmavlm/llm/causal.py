@@ -19,7 +19,10 @@ class CausalLayout:
         """Log-probability of every answer token of the batch, row after row, (tokens,)."""
         # The last answer token is predicted, never read.
         inputs, mask = asked.inputs([answer[:-1] for answer in answers])
-        starts = [asked.video.shape[1] + len(prompt) - 1 for prompt in asked.prompts]
+        starts = [
+            count + len(prompt) - 1
+            for count, prompt in zip(asked.counts, asked.prompts, strict=True)
+        ]
         kept = inputs.shape[1] - min(starts)
         logits = asked.model(
             inputs_embeds=inputs,

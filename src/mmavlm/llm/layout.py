@@ -41,10 +41,14 @@ class Candidates:
 
 @dataclass(frozen=True)
 class Asked:
-    """What a `model` reads of B rows before it answers: video tokens (B,K,Dl) and prompts."""
+    """What a `model` reads of B rows before it answers: video tokens (B,K,Dl) and prompts.
+
+    The first `counts[i]` video tokens of row i are real; the model never sees the others.
+    """
 
     model: Model
     video: Tensor
+    counts: Sequence[int]
     prompts: Sequence[Prompt]
 
     def inputs(self, answers: Rows | None = None) -> tuple[Tensor, Tensor]:
@@ -52,17 +56,21 @@ class Asked:
 
         Rows are padded on the right.
         """
-        count = self.video.shape[1]
-        starts = [prompt.video_at for prompt in self.prompts]
         rows = [
             [*p.ids[: p.video_at], *[0] * count, *p.ids[p.video_at :], *answer]
-            for p, answer in zip(self.prompts, answers or [()] * len(starts), strict=True)
+            for p, count, answer in zip(
+                self.prompts, self.counts, answers or [()] * len(self.prompts), strict=True
+            )
         ]
         ids, mask = padded(rows, self.video.device)
-        text = embed(self.model, ids)
-        place = (torch.tensor(starts)[:, None] + torch.arange(count)).to(text.device)
-        place = place[:, :, None].expand(-1, -1, text.shape[2])
-        return text.scatter(1, place, self.video.to(text.dtype)), mask
+        text, length, most = embed(self.model, ids), ids.shape[1], self.video.shape[1]
+        tokens = torch.arange(most)
+        place = torch.tensor([prompt.video_at for prompt in self.prompts])[:, None] + tokens
+        if min(self.counts, default=most) < most:  # tokens that are not real go behind the rows
+            place[tokens >= torch.tensor(self.counts)[:, None]] = length
+            text = F.pad(text, (0, 0, 0, 1))
+        place = place.to(text.device)[:, :, None].expand(-1, -1, text.shape[2])
+        return text.scatter(1, place, self.video.to(text.dtype))[:, :length], mask
 
 
 class Layout(Protocol):
@@ -81,6 +89,31 @@ class Layout(Protocol):
 
         `processors` change the scores of the next token by the ids of the answer so far.
         """
+
+
+def real_counts(video: Tensor, video_mask: Tensor | None) -> list[int]:
+    """How many of a row's video tokens (B,K,Dl) are real, by the mask (B,K) or all without one.
+
+    Raises:
+        ValueError: if a mask has another shape, a row without a real token, or one behind padding.
+    """
+    rows, most = video.shape[:2]
+    if video_mask is None:
+        return [most] * rows
+    if video_mask.shape != (rows, most):
+        raise ValueError(
+            f"the mask of the video tokens has shape {tuple(video_mask.shape)}, but there are "
+            f"{rows} rows of {most} tokens; give one of shape {(rows, most)}"
+        )
+    mask = video_mask.cpu()
+    counts = mask.sum(dim=1)
+    wrong = (counts == 0) | (mask != (torch.arange(most) < counts[:, None])).any(dim=1)
+    if wrong.any():
+        raise ValueError(
+            f"row {int(wrong.int().argmax())} of the mask of the video tokens must begin with its "
+            "real tokens, one or more; put the padding behind them"
+        )
+    return [int(count) for count in counts]
 
 
 def embed(model: Model, ids: Tensor) -> Tensor:

@@ -11,7 +11,6 @@ from transformers import (
     GenerationConfig,
     LogitsProcessorList,
     PreTrainedTokenizerBase,
-    RepetitionPenaltyLogitsProcessor,
 )
 from typing_extensions import Self, TypedDict, Unpack
 
@@ -20,7 +19,8 @@ from mmavlm.footprint import Phase, layers_phase, logits_phase, recomputed
 from mmavlm.interfaces import Answer
 from mmavlm.llm.causal import CausalLayout
 from mmavlm.llm.chat import PROMPT_FIELD
-from mmavlm.llm.layout import Asked, Candidates, Layout, Model
+from mmavlm.llm.layout import Asked, Candidates, Layout, Model, real_counts
+from mmavlm.llm.repetition import RepetitionPenalty
 from mmavlm.llm.room import Room
 from mmavlm.llm.seq2seq import Seq2SeqLayout
 from mmavlm.llm.texts import Texts
@@ -102,14 +102,21 @@ class PromptedLanguageModel(nn.Module):
             layer.training = mode
         return self
 
-    def loss(self, video_tokens: Tensor, prompts: Sequence[str], targets: Sequence[str]) -> Tensor:
+    def loss(
+        self,
+        video_tokens: Tensor,
+        prompts: Sequence[str],
+        targets: Sequence[str],
+        *,
+        video_mask: Tensor | None = None,
+    ) -> Tensor:
         """Mean cross-entropy over the answer tokens and their ends of the batch, a scalar.
 
         Raises:
             TooLongError: if a row needs more positions than the model has.
         """
         answers = [self.texts.answer(text) for text in targets]
-        asked = self._asked(video_tokens, prompts, list(map(len, answers)))
+        asked = self._asked(video_tokens, video_mask, prompts, list(map(len, answers)))
         return -self.layout.answer_log_probs(asked, answers).mean()
 
     @torch.no_grad()
@@ -118,19 +125,22 @@ class PromptedLanguageModel(nn.Module):
         video_tokens: Tensor,
         prompts: Sequence[str],
         *,
+        video_mask: Tensor | None = None,
         num_beams: int = 5,
         num_answers: int = 1,
         min_new_tokens: int = 0,
         max_new_tokens: int = 30,
         repetition_penalty: float = 1.0,
+        penalize_bos: bool = False,
         length_penalty: float = 1.0,
     ) -> list[list[Answer]]:
         """The best `num_answers` beams of each row, best first, by beam search without sampling.
 
         Beams are ordered by log-probability / tokens^`length_penalty`. Above 1,
         `repetition_penalty` makes tokens that an answer already holds (not the prompt's) less
-        likely (CTRL, section 4.1). `Answer.log_prob` knows of neither: it sums over the tokens as
-        they were generated, end-of-text included where it was reached.
+        likely (CTRL, section 4.1), and with `penalize_bos` the BOS of a causal model, if it has
+        one, or the token a decoder starts with. `Answer.log_prob` knows of neither: it sums over
+        the tokens as they were generated, end-of-text included where it was reached.
 
         Raises:
             ConfigError: if there are more answers than beams, fewer than one of anything, the
@@ -163,11 +173,11 @@ class PromptedLanguageModel(nn.Module):
             pad_token_id=self.texts.pad_id,
             decoder_start_token_id=getattr(self.model.config, "decoder_start_token_id", None),
         )
-        # not in the config: there transformers takes a row's padding for a part of its answer
         processors = LogitsProcessorList()
         if repetition_penalty != 1:
-            processors.append(RepetitionPenaltyLogitsProcessor(float(repetition_penalty)))
-        asked = self._asked(video_tokens, prompts, [max_new_tokens] * len(prompts))
+            processors.append(self._penalty(repetition_penalty, penalize_bos))
+        longest = [max_new_tokens] * len(prompts)
+        asked = self._asked(video_tokens, video_mask, prompts, longest)
         with self._scoring():
             generated = self.layout.generate(asked, config, processors)
             answers = [self.texts.until_end(ids) for ids in generated.tolist()]
@@ -178,17 +188,23 @@ class PromptedLanguageModel(nn.Module):
 
     @torch.no_grad()
     def rank(
-        self, video_tokens: Tensor, prompts: Sequence[str], candidates: Sequence[str]
+        self,
+        video_tokens: Tensor,
+        prompts: Sequence[str],
+        candidates: Sequence[str],
+        *,
+        video_mask: Tensor | None = None,
+        with_eos: bool = True,
     ) -> Tensor:
-        """Log-probability, end-of-text included, of every candidate for every row, (B,C).
+        """Log-probability of every candidate for every row, (B,C), end-of-text included `with_eos`.
 
         Raises:
-            ConfigError: if there are no candidates, or a row needs more positions than there are.
+            ConfigError: if there are no candidates, one has neither text nor end, or a row needs
+                more positions than there are.
         """
-        if not candidates:
-            raise ConfigError("there is nothing to rank; give at least one candidate answer")
-        answers = [self.texts.answer(text) for text in candidates]
-        asked = self._asked(video_tokens, prompts, [max(map(len, answers))] * len(prompts))
+        answers = self.texts.candidates(candidates, with_eos)
+        longest = [max(map(len, answers))] * len(prompts)
+        asked = self._asked(video_tokens, video_mask, prompts, longest)
         with self._scoring():
             return self._score(asked, answers, per_row=None)
 
@@ -228,11 +244,29 @@ class PromptedLanguageModel(nn.Module):
             phases.append(phase)
         return [*phases, logits_phase(rows, answer, model.config.vocab_size, item)]
 
-    def _asked(self, video_tokens: Tensor, prompts: Sequence[str], answers: Sequence[int]) -> Asked:
+    def _asked(
+        self,
+        video_tokens: Tensor,
+        video_mask: Tensor | None,
+        prompts: Sequence[str],
+        answers: Sequence[int],
+    ) -> Asked:
         """What is asked, if there are positions for it and answers of so many tokens."""
         read = [self.texts.prompt(text) for text in prompts]
-        self.room.check_rows(video_tokens.shape[1], list(map(len, read)), answers)
-        return Asked(self.model, video_tokens, read)
+        counts = real_counts(video_tokens, video_mask)
+        self.room.check_rows(counts, list(map(len, read)), answers)
+        return Asked(self.model, video_tokens, counts, read)
+
+    def _penalty(self, penalty: float, penalize_bos: bool) -> RepetitionPenalty:
+        """Not in the config: there transformers takes a row's padding for a part of its answer."""
+        config, bos_id = self.model.config, self.texts.tokenizer.bos_token_id
+        if config.is_encoder_decoder:
+            bos_id = config.decoder_start_token_id
+        return RepetitionPenalty(
+            float(penalty),
+            skipped=int(config.is_encoder_decoder),
+            bos_id=bos_id if penalize_bos else None,
+        )
 
     def _score(self, asked: Asked, answers: list[list[int]], per_row: int | None) -> Tensor:
         """Scores (B,C) of answers: `per_row` own ones of each row, or the same for all rows."""

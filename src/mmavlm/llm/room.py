@@ -30,7 +30,9 @@ class Room:
         limit = self._table
         return length if limit is None else min(length, limit)
 
-    def check_rows(self, video: int, prompts: Sequence[int], answers: Sequence[int]) -> None:
+    def check_rows(
+        self, videos: Sequence[int], prompts: Sequence[int], answers: Sequence[int]
+    ) -> None:
         """Refuse rows of so many tokens for which the table of positions is too short.
 
         Raises:
@@ -38,10 +40,10 @@ class Room:
         """
         if self._table is None:
             return
-        for row, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
-            if self._longest(video, prompt, answer) > self._table:
+        for row, parts in enumerate(zip(videos, prompts, answers, strict=True)):
+            if self._longest(*parts) > self._table:
                 raise TooLongError(
-                    f"row {row} of the batch takes {self._parts(video, prompt, answer)}, but the "
+                    f"row {row} of the batch takes {self._parts(*parts)}, but the "
                     f"language model has {self._table} positions; lower {LOWER}",
                     row,
                 )

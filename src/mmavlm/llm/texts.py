@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,8 @@ from mmavlm.llm.chat import (
 from mmavlm.plain_text import PlainTokenizer
 from mmavlm.text import cut
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Prompt:
@@ -38,11 +41,12 @@ class Texts:
 
     The video stands in front of a prompt, or where `{video}` is in the template, or with a chat
     template in front of the user's prompt; what such templates write around video and prompt
-    does not count as prompt. Prompts lose their beginning beyond `max_prompt_tokens`. Answers
-    end with the template's end of turn where that is a token, else with end-of-text, and lose
-    their end beyond `max_answer_tokens`. Where the tokenizer tells " word" from "word" and the
-    model `continues` the prompt, answers are read with the space that would precede them; a
-    decoder's own text has the special tokens that the tokenizer puts in front of one.
+    does not count as prompt. Prompts lose their beginning beyond `max_prompt_tokens`, which the
+    first of them warns of. Answers end with the template's end of turn where that is a token, else
+    with end-of-text, and lose their end beyond `max_answer_tokens`. Where the tokenizer tells
+    " word" from "word" and the model `continues` the prompt, answers are read with the space that
+    would precede them; a decoder's own text has the special tokens that the tokenizer puts in
+    front of one.
 
     Prompts and answers are plain text, whatever control tokens they spell (`PlainTokenizer`);
     those of a template are control tokens.
@@ -74,6 +78,7 @@ class Texts:
         self.pad_id = self.eos_id if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id)
         self.end_id = self.eos_id  # what an answer ends with
         self._space = " " if continues and self._tells_spaces() else ""
+        self._told_of_cuts = False
         self._anchor = ""
         self._anchor_ids: list[int] = []
         self.chats = (jinja := chat_template(chat, tokenizer)) is not None
@@ -95,7 +100,9 @@ class Texts:
         front, end = ([], []) if self.chats else self._plain.affixes
         if self.frame is None:
             room = max(0, self.max_prompt_tokens - len(front) - len(end))
-            return Prompt([*front, *cut(self._around(text), room, "left"), *end])
+            ids = self._around(text)
+            self._tell_of_cut(len(ids), room)
+            return Prompt([*front, *cut(ids, room, "left"), *end])
         if VIDEO in text:
             raise ConfigError(
                 f"the prompt {text!r} holds U+{ord(VIDEO):X}, which stands for the video here; "
@@ -113,6 +120,25 @@ class Texts:
     def answer(self, text: str) -> list[int]:
         """Ids of an answer and its end; an answer that is cut has no end."""
         return [*self._answer(text), self.end_id][: self.max_answer_tokens]
+
+    def candidates(self, texts: Sequence[str], with_end: bool) -> list[list[int]]:
+        """Ids of answers to choose from, with their ends or without.
+
+        Raises:
+            ConfigError: if there are none, or without its end one has no token to be chosen by.
+        """
+        if not texts:
+            raise ConfigError("there is nothing to rank; give at least one candidate answer")
+        if with_end:
+            return [self.answer(text) for text in texts]
+        nothing = self._answer("")
+        found = [self._answer(text)[: self.max_answer_tokens] for text in texts]
+        if nothing in found:
+            raise ConfigError(
+                f"the candidate {texts[found.index(nothing)]!r} has no text, and without its end "
+                "there is nothing to rank it by; take it out, or set stage.rank_with_eos=true"
+            )
+        return found
 
     @property
     def end_ids(self) -> list[int]:
@@ -149,8 +175,22 @@ class Texts:
         ids = self._plain.ids(text)
         if len(ids) <= self.max_prompt_tokens:
             return text
+        self._tell_of_cut(len(ids), self.max_prompt_tokens)
         # A character of several bytes may have lost the first of them.
         return str(self.tokenizer.decode(ids[-self.max_prompt_tokens :])).lstrip("\ufffd ")
+
+    def _tell_of_cut(self, tokens: int, room: int) -> None:
+        """Warn of the first prompt that loses its beginning."""
+        if tokens <= room or self._told_of_cuts:
+            return
+        self._told_of_cuts = True
+        log.warning(
+            "a prompt of %d tokens loses its beginning, as will others: the language model reads "
+            "the last %d; raise llm.max_prompt_tokens=%d to ask all of it",
+            tokens,
+            room,
+            self.max_prompt_tokens,
+        )
 
     def _answer(self, text: str) -> list[int]:
         """Ids of an answer as it follows the template, or else the space; of a decoder's, whole."""

@@ -9,7 +9,11 @@ from mmavlm.memory.base import MemoryBank, drop_one_slot
 
 
 class Fifo(MemoryBank):
-    """Forget the oldest slot. With `length` 0 nothing is kept: every frame stands alone."""
+    """Forget the oldest slot. With `length` 0 no past is kept: what is read is the frame alone.
+
+    A film's video tokens are then those of its last frame. MA-LMM without memory passes the tokens
+    of all frames instead, without frame positions.
+    """
 
     shortest = 0
     compares = False

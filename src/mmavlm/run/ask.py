@@ -95,7 +95,8 @@ def ask(
     """The answers to the prompt about the film behind `tokens` (1,K,Dl), most probable first."""
     if config.candidates:
         candidates = [str(candidate) for candidate in config.candidates]
-        scores = llm.rank(tokens, [config.prompt], candidates)[0]
+        with_eos = config.stage.rank_with_eos
+        scores = llm.rank(tokens, [config.prompt], candidates, with_eos=with_eos)[0]
         shares = scores.softmax(dim=0).tolist()
         answers = [Answer(c, s) for c, s in zip(candidates, scores.tolist(), strict=True)]
     else:
@@ -107,6 +108,7 @@ def ask(
             min_new_tokens=config.stage.min_new_tokens,
             max_new_tokens=longest,
             repetition_penalty=config.stage.repetition_penalty,
+            penalize_bos=config.stage.penalize_bos,
             length_penalty=config.stage.length_penalty,
         )[0]
         shares = torch.tensor([answer.log_prob for answer in answers]).exp().tolist()

@@ -32,6 +32,7 @@ from mmavlm.data.readers.annotations import SPLITS
 from mmavlm.errors import CheckpointError, ConfigError
 from mmavlm.files import claimed
 from mmavlm.given_files import AUTO
+from mmavlm.instructblip import take_instructblip
 from mmavlm.metrics.headline import headline
 from mmavlm.metrics.table import score_table
 from mmavlm.metrics_file import write_metrics, write_text
@@ -287,7 +288,7 @@ def build_backbone(config: DictConfig, encoder: nn.Module | None = None) -> Vide
         encoder = build_encoder(config) if encoder is None else encoder
         backbone: VideoLanguageModel = instantiate(config.backbone, encoder=encoder)
     if config.pretrained is not None:
-        backbone.load_instructblip(instructblip_parts(PretrainedFolder(config.pretrained)))
+        take_instructblip(backbone, instructblip_parts(PretrainedFolder(config.pretrained)))
     if config.init.weights is not None:
         # the encoder has its own already, since the feature cache needs it before all else
         WeightFile(config.init.weights).load(backbone, [p for p in PARTS if p != ENCODER])

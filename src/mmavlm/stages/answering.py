@@ -53,13 +53,17 @@ def answer_batch(
     batch: VideoTextBatch,
     classes: Mapping[str, Sequence[str]],
     by: AnswerBy,
+    *,
+    video_mask: Tensor | None = None,
+    rank_with_eos: bool = True,
     **settings: Any,
 ) -> list[Answered]:
-    """The answers to the rows of a batch, whose video tokens are (B,K,Dl).
+    """The answers to the rows of a batch, whose video tokens are (B,K,Dl), real by the mask (B,K).
 
     A row chooses among the options its question brings, else among the classes of its task. Rows
     with nothing to choose from are generated whatever `by` says; `settings` are those of
-    `LanguageModel.generate`. A generated answer becomes the option it names, or nothing.
+    `LanguageModel.generate`, and `rank_with_eos` of `rank`. A generated answer becomes the option
+    it names, or nothing.
 
     Raises:
         TooLongError: naming an item for which the LLM has too few positions.
@@ -72,14 +76,23 @@ def answer_batch(
     if free:
         prompts = [batch.prompt[row] for row in free]
         with rows_named([batch.item_id[row] for row in free]):
-            found = llm.generate(video_tokens[free], prompts, **settings)
+            found = llm.generate(
+                video_tokens[free], prompts, video_mask=_of(free, video_mask), **settings
+            )
         for row, answers in zip(free, found, strict=True):
             answered[row] = _chosen(batch, row, answers)
     for texts, rows in together.items():
         if by == "generate" or not texts:
             continue
         with rows_named([batch.item_id[row] for row in rows]):
-            scores = llm.rank(video_tokens[rows], [batch.prompt[row] for row in rows], texts)
+            prompts = [batch.prompt[row] for row in rows]
+            scores = llm.rank(
+                video_tokens[rows],
+                prompts,
+                texts,
+                video_mask=_of(rows, video_mask),
+                with_eos=rank_with_eos,
+            )
         for row, best_first in zip(rows, _sorted(texts, scores), strict=True):
             answered[row].ranked = best_first
     return answered
@@ -91,6 +104,10 @@ def candidates(
     """What a row may be answered: its options, or the classes of its task, or nothing."""
     options = batch.options[row] if batch.options else None
     return options.answers if options else tuple(classes.get(batch.task[row], ()))
+
+
+def _of(rows: list[int], video_mask: Tensor | None) -> Tensor | None:
+    return None if video_mask is None else video_mask[rows]
 
 
 def _chosen(batch: VideoTextBatch, row: int, answers: list[Answer]) -> Answered:

@@ -68,10 +68,14 @@ class Stage(L.LightningModule):
         Raises:
             ConfigError: naming both numbers.
         """
-        datamodule = getattr(self.trainer, "datamodule", None)
-        num_frames = getattr(datamodule, "settings", {}).get("num_frames")
-        if num_frames is not None:
+        if (num_frames := self.num_frames()) is not None:
             self.backbone.check_frames(num_frames)
+
+    def num_frames(self) -> int | None:
+        """How many frames the trainer's films have at most, None where its data do not say."""
+        datamodule = getattr(self.trainer, "datamodule", None)
+        found: int | None = getattr(datamodule, "settings", {}).get("num_frames")
+        return found
 
     def configure_optimizers(self) -> Any:
         """AdamW and its schedule, counted in optimizer steps."""

@@ -29,7 +29,8 @@ class FineTune(Stage):
     `classes` maps a task to its class names; `tasks_with_options` have questions that bring options
     of their own; what is neither has open answers, which are always generated. Accuracy
     is reported for each task an item is of: top-1/top-5 of the beams (`<task>/top1`), of the
-    ranked candidates (`<task>/rank_top1`), and by majority over a video's items. `compare` says how
+    ranked candidates (`<task>/rank_top1`), and by majority over a video's items. With
+    `fit_classes` the longest answer grows to the longest class name. `compare` says how
     a generated answer is scored: the whole of it must be right, or its first word, or as a caption
     beside all references (`<task>/cider`); one rule for all, or by task or set, the whole where
     none is named. A generated answer to a question with options counts as the option it names;
@@ -55,10 +56,13 @@ class FineTune(Stage):
         num_answers: int = 5,
         min_new_tokens: int = 1,
         max_new_tokens: int = 30,
+        fit_classes: bool = True,
         repetition_penalty: float = 1.0,
+        penalize_bos: bool = False,
         length_penalty: float = 1.0,
         compare: Rule | Mapping[str, Rule] = "whole",
         answer_by: AnswerBy = "both",
+        rank_with_eos: bool = True,
         generate_in_validation: bool = True,
         monitor: str = "val/accuracy",
         run: dict[str, Any] | None = None,
@@ -82,16 +86,18 @@ class FineTune(Stage):
         self.answer_by = check_answer_by(answer_by, generate_in_validation=generate_in_validation)
         self.text_weight = text_weight
         self.align_weights = level_weights(align_weight, backbone.alignment)
-        self.answering = {
+        self.answering: dict[str, Any] = {
             **counts,
             "min_new_tokens": min_new_tokens,
             "repetition_penalty": repetition_penalty,
+            "penalize_bos": penalize_bos,
             "length_penalty": length_penalty,
+            "rank_with_eos": rank_with_eos,
         }
         self.rules = self._rules(compare, tasks)
         if "caption" in self.rules.values() and (problem := left_out()):
             log.warning("%s", problem)
-        self.max_new_tokens = self._fit_classes(max_new_tokens)
+        self.max_new_tokens = self._longest_answer(max_new_tokens, fit_classes)
         self.run["max_new_tokens"] = self.max_new_tokens
         self.lengths = backbone.check_lengths(self.max_new_tokens)
         self.monitor = monitor
@@ -109,6 +115,16 @@ class FineTune(Stage):
             }
         )
         self.predictions = PredictionLog()
+
+    def setup(self, stage: str) -> None:
+        """Also refuse films of so many frames that their tokens do not fit into the LLM.
+
+        Raises:
+            ConfigError: naming both numbers.
+        """
+        super().setup(stage)
+        if (frames := self.num_frames()) is not None:
+            self.lengths = self.backbone.check_lengths(self.max_new_tokens, frames)
 
     def losses(self, batch: VideoTextBatch) -> dict[str, Tensor]:
         """The answer's cross-entropy, the loss of each aligned level, their weighted sum."""
@@ -145,9 +161,9 @@ class FineTune(Stage):
         """Answers to a batch: the loss of the true ones, and a prediction for each row."""
         llm = self.backbone.llm
         assert llm is not None  # checked at construction
-        tokens = self.backbone.video_tokens(self.backbone.remember(self.backbone.watch(batch)))
-        loss = self.backbone.answer_loss(tokens, batch)
-        settings = {**self.answering, "max_new_tokens": self.max_new_tokens}
+        tokens, mask = self.backbone.seen_by_llm(batch)
+        loss = self.backbone.answer_loss(tokens, batch, mask)
+        settings = {**self.answering, "max_new_tokens": self.max_new_tokens, "video_mask": mask}
         answered = answer_batch(llm, tokens, batch, self.classes, by, **settings)
         return loss, [
             Prediction.of(
@@ -217,8 +233,8 @@ class FineTune(Stage):
     def _answers_by(self, split: str) -> AnswerBy:
         return "rank" if split == "val" and not self.generate_in_validation else self.answer_by
 
-    def _fit_classes(self, max_new_tokens: int) -> int:
-        """At least as many new tokens as the longest class name takes."""
+    def _longest_answer(self, max_new_tokens: int, fit_classes: bool) -> int:
+        """So many new tokens, or as many as the longest class name takes if classes are to fit."""
         llm = self.backbone.llm
         assert llm is not None  # checked at construction
         lengths = {
@@ -227,13 +243,23 @@ class FineTune(Stage):
         longest = max(lengths, key=lengths.__getitem__, default=None)
         if longest is None or lengths[longest] <= max_new_tokens:
             return max_new_tokens
-        log.info(
-            "stage.max_new_tokens raised from %d to %d: the class %r needs that many",
-            max_new_tokens,
-            lengths[longest],
-            longest,
-        )
-        return lengths[longest]
+        if fit_classes:
+            log.info(
+                "stage.max_new_tokens raised from %d to %d: the class %r needs that many",
+                max_new_tokens,
+                lengths[longest],
+                longest,
+            )
+            return lengths[longest]
+        if (tokens := lengths[longest] - 1) > max_new_tokens:  # a last token may be its end's
+            log.warning(
+                "stage.max_new_tokens=%d cuts generated answers: the class %r takes %d tokens; "
+                "set stage.fit_classes=true to generate it in full",
+                max_new_tokens,
+                longest,
+                tokens,
+            )
+        return max_new_tokens
 
 
 def level_weights(

@@ -9,7 +9,7 @@ Shapes: B films, T frames, F frames looked at, C layers, K query tokens, D Q-For
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -35,6 +35,22 @@ class Wanted:
     last: bool = False
     layers: tuple[int, ...] = ()
 
+    def numbers(self, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """The numbers (B,F) of the frames of films of `lengths` (B,), and their mask.
+
+        It is True where a film has such a frame, and it is not among those before.
+        """
+        first = torch.arange(self.first, device=lengths.device).expand(len(lengths), -1)
+        frames, mask = [*first.unbind(1)], [*(first < lengths[:, None]).unbind(1)]
+        if self.middle:
+            frames.append(lengths // 2)
+            before_the_last = frames[-1] < lengths - int(self.last)
+            mask.append((frames[-1] >= self.first) & before_the_last)
+        if self.last:
+            frames.append(lengths - 1)
+            mask.append(lengths > self.first)
+        return torch.stack(frames, dim=1), torch.stack(mask, dim=1)
+
 
 @dataclass(frozen=True)
 class Looks:
@@ -50,31 +66,6 @@ class Looks:
     crossed: Tensor | None
 
 
-@dataclass
-class _Found:
-    """Looks as they come, one frame of all films after the other."""
-
-    frames: list[Tensor] = field(default_factory=list)
-    mask: list[Tensor] = field(default_factory=list)
-    outputs: list[Tensor] = field(default_factory=list)
-    crossed: list[Tensor] = field(default_factory=list)
-
-    def add(self, frames: Tensor, mask: Tensor, state: State) -> None:
-        self.frames.append(frames)
-        self.mask.append(mask)
-        self.outputs.append(state.video_tokens)
-        if isinstance(state, MemoryQFormerState) and state.crossed is not None:
-            self.crossed.append(state.crossed)
-
-    def looks(self) -> Looks:
-        return Looks(
-            frames=torch.stack(self.frames, dim=1),
-            mask=torch.stack(self.mask, dim=1),
-            outputs=torch.stack(self.outputs, dim=1),
-            crossed=torch.stack(self.crossed, dim=1) if self.crossed else None,
-        )
-
-
 def look(
     temporal: MemoryQFormer,
     frame_tokens: Tensor,
@@ -83,28 +74,31 @@ def look(
     wanted: Wanted,
 ) -> tuple[State | None, Looks]:
     """As `MemoryQFormer.look`, for films (B,T,P,Dv) with masks (B,T)."""
-    found, first = _Found(), wanted.first
-    lengths = frame_mask.sum(dim=1)
+    first = wanted.first
     leading = Film.from_the_start(frame_tokens[:, :first], frame_mask[:, :first], wanted.layers)
-    for taken, state in temporal.run(leading, prompt, 0, range(1, first + 1)):
-        if taken:
-            at = torch.full_like(lengths, taken - 1)
-            found.add(at, frame_mask[:, taken - 1], state)
-    if not (wanted.middle or wanted.last):
-        return None, found.looks()
+    # What was seen is kept, not the states: each holds a bank.
+    seen = [_seen(s) for taken, s in temporal.run(leading, prompt, 0, range(1, first + 1)) if taken]
+    end: State | None = None
+    lengths = frame_mask.sum(dim=1)
+    if wanted.middle or wanted.last:
+        film = Film.to_the_end(frame_tokens, frame_mask, wanted.layers if wanted.last else ())
+        end, before = _to_the_end(temporal, film, prompt, pause=wanted.middle)
+        if before is not None:
+            rows = torch.arange(len(lengths), device=lengths.device)
+            middle, everyone = frame_tokens[rows, lengths // 2], torch.ones_like(frame_mask[:, 0])
+            seen.append(_seen(temporal.step(before, middle, everyone, wanted.layers)))
+        if wanted.last:
+            seen.append(_seen(end))
+    crossed = [behind for _, behind in seen if behind is not None]
+    return end, Looks(
+        *wanted.numbers(lengths),
+        outputs=torch.stack([outputs for outputs, _ in seen], dim=1),
+        crossed=torch.stack(crossed, dim=1) if crossed else None,
+    )
 
-    film = Film.to_the_end(frame_tokens, frame_mask, wanted.layers if wanted.last else ())
-    end, before = _to_the_end(temporal, film, prompt, pause=wanted.middle)
-    if before is not None:
-        at = lengths // 2
-        rows = torch.arange(len(at), device=at.device)
-        everyone = torch.ones_like(frame_mask[:, 0])
-        seen = temporal.step(before, frame_tokens[rows, at], everyone, wanted.layers)
-        new = at < lengths - 1 if wanted.last else everyone
-        found.add(at, new & (at >= first), seen)
-    if wanted.last:
-        found.add(lengths - 1, lengths > first, end)
-    return end, found.looks()
+
+def _seen(state: State) -> tuple[Tensor, Tensor | None]:
+    return state.video_tokens, getattr(state, "crossed", None)
 
 
 def _to_the_end(

@@ -27,7 +27,7 @@ from mmavlm.compiling import compiled
 from mmavlm.errors import ConfigError
 from mmavlm.interfaces import Memory, TextTokens
 from mmavlm.memory.slots import SlotRule
-from mmavlm.qformer import AttentionBlock, KeyValue, QFormer, QFormerLayer
+from mmavlm.qformer import AttentionBlock, KeyValue, QFormer, QFormerLayer, require_layers
 from mmavlm.temporal.attend import (
     Attended,
     Keys,
@@ -99,28 +99,17 @@ class MemoryQFormer(nn.Module):
         """D, the width of the video tokens."""
         return self.qformer.width
 
-    @property
-    def num_tokens(self) -> int:
-        """K, the number of video tokens."""
-        return self.query_tokens.shape[1]
+    def looks_at(self, frames: int) -> int:
+        """One look, however many frames there are: the last, which the past is banked for."""
+        return 1
 
     def check_layers(self, layers: Sequence[int]) -> None:
-        """Refuse layers that the Q-Former does not have.
-
-        Raises:
-            ConfigError: naming them, and how many there are.
-        """
-        count = len(self.qformer.layers)
-        if missing := [layer for layer in layers if not 0 <= layer < count]:
-            raise ConfigError(
-                f"alignment.cross_layers names {missing}, but the Q-Former has layers 0 to "
-                f"{count - 1}; choose among these"
-            )
+        """Refuse layers that the Q-Former does not have (ConfigError)."""
+        require_layers(self.qformer, layers)
 
     def embed_prompt(self, prompt: TextTokens) -> Tensor:
         """The prompt through the Q-Former's own embedding layer, (B,L,D)."""
-        hidden, _ = self.qformer.embeddings(None, prompt)
-        return self.qformer.embeddings.dropout(hidden)
+        return self.qformer.embed(prompt)
 
     def start(self, prompt: TextTokens, frame_tokens: Tensor) -> State:
         """The state before the first frame, for frames like `frame_tokens` (B,P,Dv)."""
@@ -162,6 +151,9 @@ class MemoryQFormer(nn.Module):
     def read(self, state: State) -> Tensor:
         """The video tokens of the film so far, (B,K,D)."""
         return state.video_tokens
+
+    def mask(self, state: State) -> None:
+        """All video tokens are real."""
 
     def stream(self, prompt: TextTokens, frames: Iterable[Tensor]) -> Iterator[State]:
         """The state after each of `frames` (B,P,Dv) as they come, in constant memory, no gradient.
