@@ -21,11 +21,11 @@ def state_dict(width=32, blocks=3, layers=4, tokens=17, vocabulary=11, queries=4
     def add(name, *shape, around=0.0):
         state[name] = around + 0.2 * torch.randn(*shape, generator=generator)
 
-    def linear(name, out, into):
+    def add_linear(name, out, into):
         add(f"{name}.weight", out, into)
         add(f"{name}.bias", out)
 
-    def norm(name):
+    def add_norm(name):
         add(f"{name}.weight", width, around=1.0)
         add(f"{name}.bias", width)
 
@@ -36,31 +36,31 @@ def state_dict(width=32, blocks=3, layers=4, tokens=17, vocabulary=11, queries=4
     add("visual_encoder.patch_embed.proj.bias", width)
     for n in range(blocks):
         block = f"visual_encoder.blocks.{n}"
-        norm(f"{block}.norm1")
+        add_norm(f"{block}.norm1")
         add(f"{block}.attn.q_bias", width)
         add(f"{block}.attn.v_bias", width)
         add(f"{block}.attn.qkv.weight", 3 * width, width)
-        linear(f"{block}.attn.proj", width, width)
-        norm(f"{block}.norm2")
-        linear(f"{block}.mlp.fc1", 2 * width, width)
-        linear(f"{block}.mlp.fc2", width, 2 * width)
-    norm("ln_vision")
+        add_linear(f"{block}.attn.proj", width, width)
+        add_norm(f"{block}.norm2")
+        add_linear(f"{block}.mlp.fc1", 2 * width, width)
+        add_linear(f"{block}.mlp.fc2", width, 2 * width)
+    add_norm("ln_vision")
     state["Qformer.bert.embeddings.position_ids"] = torch.arange(512)[None]
     add("Qformer.bert.embeddings.word_embeddings.weight", vocabulary, width)
     add("Qformer.bert.embeddings.position_embeddings.weight", 512, width)
-    norm("Qformer.bert.embeddings.LayerNorm")
+    add_norm("Qformer.bert.embeddings.LayerNorm")
     for n in range(layers):
         layer = f"Qformer.bert.encoder.layer.{n}"
         for attention in ("attention", "crossattention")[: 1 if n % 2 else 2]:
             for projection in ("query", "key", "value"):
-                linear(f"{layer}.{attention}.self.{projection}", width, width)
-            linear(f"{layer}.{attention}.output.dense", width, width)
-            norm(f"{layer}.{attention}.output.LayerNorm")
+                add_linear(f"{layer}.{attention}.self.{projection}", width, width)
+            add_linear(f"{layer}.{attention}.output.dense", width, width)
+            add_norm(f"{layer}.{attention}.output.LayerNorm")
         for end in ("", "_query"):
-            linear(f"{layer}.intermediate{end}.dense", 2 * width, width)
-            linear(f"{layer}.output{end}.dense", width, 2 * width)
-            norm(f"{layer}.output{end}.LayerNorm")
-    linear("llm_proj", llm, width)
+            add_linear(f"{layer}.intermediate{end}.dense", 2 * width, width)
+            add_linear(f"{layer}.output{end}.dense", width, 2 * width)
+            add_norm(f"{layer}.output{end}.LayerNorm")
+    add_linear("llm_proj", llm, width)
     add("image_pe.weight", 120, width)
     add("llm_model.model.embed_tokens.weight", vocabulary, llm)
     for n in range(layers):
@@ -88,38 +88,53 @@ def frozen(name):
 def video_tokens(state, films, prompts, bank=BANK):
     """Films of normalised frames (T,3,H,W) and ids of their prompts → what Vicuna sees (B,K,Dl)."""
     state = {name: tensor.double() for name, tensor in state.items()}
-    return torch.stack(
-        [_film(state, film.double(), ids, bank) for film, ids in zip(films, prompts, strict=True)]
-    )
+    rows = []
+    for film, ids in zip(films, prompts, strict=True):
+        *_, (queries, _) = looks(state, film.double(), ids, bank)
+        rows.append(linear(state, "llm_proj", queries))
+    return torch.stack(rows)
 
 
-def _film(w, film, ids, bank):
+def looks(w, film, ids, bank):
+    """Each frame's query outputs (K,D), and {layer: queries behind its cross-attention}.
+
+    What is banked carries no gradient, the frame at hand does.
+    """
     visual_bank, counts = None, None
-    layers = 1 + max(int(n.split(".")[4]) for n in w if n.startswith("Qformer.bert.encoder"))
+    layers = number_of_layers(w)
     query_banks = [None] * layers
     embeddings = "Qformer.bert.embeddings"
-    text = w[f"{embeddings}.word_embeddings.weight"][ids]
-    text = text + w[f"{embeddings}.position_embeddings.weight"][: len(ids)]
-    start = torch.cat([w["query_tokens"][0], text])
-    start = _norm(w, f"{embeddings}.LayerNorm", start, 1e-12)
+    start = torch.cat([w["query_tokens"][0], words(w, embeddings, ids)])
+    start = norm(w, f"{embeddings}.LayerNorm", start, 1e-12)
     queries = len(w["query_tokens"][0])
     for t, image in enumerate(film):
-        frame = _norm(w, "ln_vision", _vit(w, image), 1e-5) + w["image_pe.weight"][t]
+        frame = norm(w, "ln_vision", _vit(w, image), 1e-5) + w["image_pe.weight"][t]
         past = [] if visual_bank is None else [*visual_bank]
         visual = torch.cat([*past, frame])
-        hidden = start
+        hidden, crossed = start, {}
         for n in range(layers):
             name = f"Qformer.bert.encoder.layer.{n}"
             banked, held = query_banks[n] or ([], [])
             keys = torch.cat([*banked, hidden])
-            query_banks[n] = _append(banked, held, hidden, bank)
+            query_banks[n] = _append(banked, held, hidden.detach(), bank)
             hidden = _bert_attention(w, f"{name}.attention", hidden, keys)
             seen, read = hidden[:queries], hidden[queries:]
             if f"{name}.crossattention.self.query.weight" in w:
-                seen = _bert_attention(w, f"{name}.crossattention", seen, visual)
+                seen = crossed[n] = _bert_attention(w, f"{name}.crossattention", seen, visual)
             hidden = torch.cat([_feed(w, name, "_query", seen), _feed(w, name, "", read)])
-        visual_bank, counts = _append(visual_bank or [], counts or [], frame, bank)
-    return hidden[:queries] @ w["llm_proj.weight"].T + w["llm_proj.bias"]
+        visual_bank, counts = _append(visual_bank or [], counts or [], frame.detach(), bank)
+        yield hidden[:queries], crossed
+
+
+def number_of_layers(w):
+    """How many layers the Q-Former has."""
+    return 1 + max(int(n.split(".")[4]) for n in w if n.startswith("Qformer.bert.encoder"))
+
+
+def words(w, name, ids):
+    """Word and position embeddings of a text (L,D), before their LayerNorm."""
+    text = w[f"{name}.word_embeddings.weight"][ids]
+    return text + w[f"{name}.position_embeddings.weight"][: len(ids)]
 
 
 def _append(slots, counts, current, length):
@@ -152,40 +167,40 @@ def _vit(w, image):
     blocks = 1 + max(int(n.split(".")[2]) for n in w if n.startswith("visual_encoder.blocks"))
     for n in range(blocks):
         name = f"visual_encoder.blocks.{n}"
-        y = _norm(w, f"{name}.norm1", x, 1e-6)
+        y = norm(w, f"{name}.norm1", x, 1e-6)
         query, key, value = (y @ part.T for part in w[f"{name}.attn.qkv.weight"].chunk(3))
         query, value = query + w[f"{name}.attn.q_bias"], value + w[f"{name}.attn.v_bias"]
-        x = x + _linear(w, f"{name}.attn.proj", _attend(query, key, value))
-        y = _norm(w, f"{name}.norm2", x, 1e-6)
-        x = x + _linear(w, f"{name}.mlp.fc2", F.gelu(_linear(w, f"{name}.mlp.fc1", y)))
+        x = x + linear(w, f"{name}.attn.proj", attend(query, key, value))
+        y = norm(w, f"{name}.norm2", x, 1e-6)
+        x = x + linear(w, f"{name}.mlp.fc2", F.gelu(linear(w, f"{name}.mlp.fc1", y)))
     return x
 
 
 def _bert_attention(w, name, hidden, keys):
-    query = _linear(w, f"{name}.self.query", hidden)
-    key, value = _linear(w, f"{name}.self.key", keys), _linear(w, f"{name}.self.value", keys)
-    mixed = _linear(w, f"{name}.output.dense", _attend(query, key, value))
-    return _norm(w, f"{name}.output.LayerNorm", mixed + hidden, 1e-12)
+    query = linear(w, f"{name}.self.query", hidden)
+    key, value = linear(w, f"{name}.self.key", keys), linear(w, f"{name}.self.value", keys)
+    mixed = linear(w, f"{name}.output.dense", attend(query, key, value))
+    return norm(w, f"{name}.output.LayerNorm", mixed + hidden, 1e-12)
 
 
 def _feed(w, name, end, x):
-    inner = F.gelu(_linear(w, f"{name}.intermediate{end}.dense", x))
-    outer = _linear(w, f"{name}.output{end}.dense", inner)
-    return _norm(w, f"{name}.output{end}.LayerNorm", outer + x, 1e-12)
+    inner = F.gelu(linear(w, f"{name}.intermediate{end}.dense", x))
+    outer = linear(w, f"{name}.output{end}.dense", inner)
+    return norm(w, f"{name}.output{end}.LayerNorm", outer + x, 1e-12)
 
 
-def _attend(query, key, value):
+def attend(query, key, value, heads=HEADS):
     """Softmax attention, head by head."""
-    heads = []
-    parts = (x.chunk(HEADS, dim=1) for x in (query, key, value))
+    mixed = []
+    parts = (x.chunk(heads, dim=1) for x in (query, key, value))
     for q, k, v in zip(*parts, strict=True):
-        heads.append((q @ k.T / q.shape[1] ** 0.5).softmax(dim=1) @ v)
-    return torch.cat(heads, dim=1)
+        mixed.append((q @ k.T / q.shape[1] ** 0.5).softmax(dim=1) @ v)
+    return torch.cat(mixed, dim=1)
 
 
-def _linear(w, name, x):
+def linear(w, name, x):
     return x @ w[f"{name}.weight"].T + w[f"{name}.bias"]
 
 
-def _norm(w, name, x, eps):
+def norm(w, name, x, eps):
     return F.layer_norm(x, x.shape[-1:], w[f"{name}.weight"], w[f"{name}.bias"], eps)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from mmavlm import checksums
 from mmavlm.errors import CheckpointError, first_line
 from mmavlm.given_files import require_weights
-from mmavlm.weights import raise_if_different
+from mmavlm.weights import laid_over, raise_if_different
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ class WeightFile:
             wanted[part_of(name) or ""][name] = tensor
         held = [part for part in self.parts if part in parts]
         taken = [part for part in held if part in wanted]
-        found = self.state(taken)
+        found = self._widened(model, self.state(taken))
         here = {name: tensor for part in taken for name, tensor in wanted[part].items()}
         self._require_fit(model, here, found)
         model.load_state_dict(found, strict=False)
@@ -104,6 +104,23 @@ class WeightFile:
         for what, names in (("not in it, kept as they are", kept), ("not used", unused)):
             if names:
                 log.info("%s: %s", what, ", ".join(names))
+
+    def _widened(self, model: nn.Module, found: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The tensors, those of narrower layers widened for layers that grow from them."""
+        for name, layer in model.named_modules():
+            key, grows_from = f"{name}.weight", getattr(layer, "grows_from", None)
+            if grows_from is None or key not in found:
+                continue
+            assert isinstance(layer, nn.Linear)  # as what `laid_over` widens
+            stored = found[key]
+            found |= {key: laid_over(layer, {"weight": stored})["weight"]}
+            if found[key] is not stored:
+                log.info(
+                    "%s of %s has %d columns, which are the first of %d here; the others stay as "
+                    "they were initialised",
+                    key, self.path, grows_from, layer.in_features,
+                )  # fmt: skip
+        return found
 
     def _require_fit(
         self, model: nn.Module, here: Mapping[str, Tensor], found: Mapping[str, Tensor]
