@@ -26,7 +26,7 @@ LEFT_OUT_OF_LAVIS = {
     r"temp|(itm_head|vision_proj|text_proj)\..*": _OF_BLIP2,
 }
 LEFT_OUT_BY_US = {
-    r"alignment\..*": "an alignment that MMA's code does not have; it takes no part in answering",
+    r"alignment\..*": "no alignment of MMA's code with its Q-Former; it takes no part in answering",
 }
 
 

@@ -185,8 +185,8 @@ def laid_over(layer: nn.Linear, state: dict[str, Tensor]) -> dict[str, Tensor]:
     grows_from, weight = getattr(layer, "grows_from", None), state.get("weight")
     if grows_from is None or weight is None or weight.shape[1:] != (grows_from,):
         return state
-    further = layer.weight.detach()[:, grows_from:].to(weight)
-    return {**state, "weight": torch.cat([weight, further], dim=1)}
+    further = layer.weight.detach()[:, grows_from:]
+    return {**state, "weight": torch.cat([weight.to(further), further], dim=1)}
 
 
 def require_kind(folder: PretrainedFolder, kind: str) -> None:

@@ -238,6 +238,8 @@ def test_a_narrower_projection_is_laid_over_the_first_columns():
     assert torch.equal(wide.weight[:, :D], narrow.weight)
     assert torch.equal(wide.weight[:, D:], further)
     assert torch.equal(wide.bias, narrow.bias)
+    wide.load_state_dict(laid_over(wide, narrow.half().state_dict()))
+    assert torch.equal(wide.weight[:, D:], further)  # not rounded to the file's precision
     whole = wide.state_dict()
     assert laid_over(wide, whole) is whole
     assert laid_over(narrow, whole) is whole
