@@ -447,6 +447,18 @@ def test_every_part_that_conf_offers_is_defined_in_the_library():
         assert found.__module__.startswith("mmavlm.")
 
 
+@pytest.mark.parametrize(
+    "choices",
+    [["experiment=mma_mff_lvu_genre"], ["experiment=mma_mff_stage1"], ["temporal=concat"]],
+    ids=str,
+)
+def test_what_the_library_s_own_recipes_set_passes_the_fence(choices):
+    config = OmegaConf.to_container(composed("data.root=/data", *choices), resolve=True)
+    fence = Fence("it")
+    for group in ("encoder", "prompt_tokenizer", "backbone", "stage", "optimizer"):
+        fence.check(group, config[group])
+
+
 def test_ordinary_checkpoints_pass_the_fence_without_a_seal(checkpoint, tmp_path):
     run = {name: value for name, value in checkpoint[RUN_KEY].items() if name != SEAL}
     torch.save({**checkpoint, RUN_KEY: run}, tmp_path / "a.ckpt")

@@ -27,7 +27,7 @@ PLACES = {
 }  # fmt: skip
 ENCODER_NAME = "encoder.name"  # timm's: hf-hub:… and local-dir:… name places, a tag weights
 # Settings whose value is shown to a model or a person and never looked up.
-TEXTS = {"monitor", "prompt", "prompt_template"}
+TEXTS = {"monitor", "prompt", "prompt_template", "separator"}
 CHAT_TEMPLATE, CHAT_CHOICES = "chat_template", ("auto", "none")
 # What surrounds a run and reaches other programs: only the user chooses these.
 AROUND = {"hydra", "logger", "prepare"}
