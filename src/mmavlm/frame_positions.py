@@ -28,8 +28,11 @@ def sinusoids(rows: int, width: int) -> Tensor:
 
 
 NONE = "none"
-INITS: dict[str, Callable[[int, int], Tensor]] = {"zeros": torch.zeros, "sinusoids": sinusoids}
-INITS[NONE] = torch.zeros
+INITS: dict[str, Callable[[int, int], Tensor]] = {
+    "zeros": torch.zeros,
+    "sinusoids": sinusoids,
+    NONE: torch.zeros,
+}
 
 
 class FramePositions(nn.Embedding):

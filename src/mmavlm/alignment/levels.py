@@ -24,6 +24,7 @@ from mmavlm.hashing import string_keys
 
 LOW, HIGH, CROSS = "low", "high", "cross"
 Reduction = Literal["film", "frame"]
+Rows = slice | list[int]  # of a batch
 
 
 class TextEncoder(Protocol):
@@ -168,29 +169,41 @@ class MultiLevelAlignment(nn.Module):
             features = _gathered(features, rows)
             keys = rows.gather(keys)
         equal = keys[:, None] == keys
+        frames = self._rows_of_frames(next(iter(features.values())).real)
         # Autocast would round similarities, and with them their order, to 8 bits.
         with torch.autocast(keys.device.type, enabled=False):
-            return {level: self._loss(level, features[level], equal) for level in self.levels}
+            return {
+                level: self._loss(level, features[level], equal, frames) for level in self.levels
+            }
 
-    def _loss(self, level: str, features: LevelFeatures, equal: Tensor) -> Tensor:
-        """The loss of one level: of all its frames and layers."""
-        film, text, real = features
-        scale = self._temperature(level)()
-        divisor = len(self.cross_layers) + 1e-8 if level == CROSS else 1
+    def _rows_of_frames(self, real: Tensor) -> dict[int, Rows]:
+        """The rows of each frame that any film has, by `real` (N,F); pooled frames are all films'.
+
+        One wait for the device, where there is a loss for each frame.
+        """
         if self.reduction == "film":
-            logits = [film[:, 0, c] @ text.mT * scale for c in range(film.shape[2])]
-            return torch.stack([self.loss(part, equal) for part in logits]).sum() / divisor
-        losses, frames = [], 0
+            return {0: slice(None)}
+        frames: dict[int, Rows] = {}
         for f, of_frame in enumerate(real.mT.tolist()):
             rows = [row for row, is_real in enumerate(of_frame) if is_real]
-            if not rows:
-                continue
-            frames += 1
+            if rows:
+                frames[f] = slice(None) if len(rows) == len(of_frame) else rows
+        return frames
+
+    def _loss(
+        self, level: str, features: LevelFeatures, equal: Tensor, frames: Mapping[int, Rows]
+    ) -> Tensor:
+        """The loss of one level: of its frames, each with its rows, and of its layers."""
+        film, text, _ = features
+        scale = self._temperature(level)()
+        divisor = len(self.cross_layers) + 1e-8 if level == CROSS else 1
+        losses = []
+        for f, rows in frames.items():
             same = equal[rows][:, rows]
             for c in range(film.shape[2]):
                 logits = film[rows, f, c] @ text[rows].mT * scale
                 losses.append(self.loss(logits, same))
-        return torch.stack(losses).sum() / (frames * divisor)
+        return torch.stack(losses).sum() / (len(frames) * divisor)
 
     def _temperature(self, level: str) -> nn.Module:
         return self.temperature if hasattr(self, "temperature") else self.temperatures[level]

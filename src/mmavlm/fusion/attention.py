@@ -1,4 +1,4 @@
-"""The attention all fusions share."""
+"""The attention that our own fusions share, and the check of its heads."""
 
 from __future__ import annotations
 
@@ -8,6 +8,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmavlm.errors import ConfigError
+
+
+def check_heads(heads: int, width: int) -> None:
+    """Refuse a number of heads among which the width of the tokens cannot be divided.
+
+    Raises:
+        ConfigError: naming both.
+    """
+    if heads < 1 or width % heads:
+        raise ConfigError(
+            f"fusion.heads is {heads}, which does not divide the width {width} of the tokens "
+            "that attend; choose a divisor of it"
+        )
 
 
 class CrossAttention(nn.Module):
@@ -31,11 +44,7 @@ class CrossAttention(nn.Module):
         gated: bool = False,
     ) -> None:
         super().__init__()
-        if heads < 1 or width % heads:
-            raise ConfigError(
-                f"fusion.heads is {heads}, which does not divide the width {width} of the tokens "
-                "that attend; choose a divisor of it"
-            )
+        check_heads(heads, width)
         self.heads = heads
         self.dropout = dropout
         self.query = nn.Linear(width, width)

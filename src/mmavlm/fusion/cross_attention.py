@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mmavlm.errors import ConfigError
+from mmavlm.fusion.attention import check_heads
 from mmavlm.fusion.base import Fusion, Seen, required, xavier
 
 
@@ -32,11 +32,7 @@ class CrossAttentionFusion(Fusion):
     ) -> None:
         super().__init__()
         aligned = required(aligned_width, "cross_attention")
-        if heads < 1 or query_width % heads:
-            raise ConfigError(
-                f"fusion.heads is {heads}, which does not divide the width {query_width} of the "
-                "tokens that attend; choose a divisor of it"
-            )
+        check_heads(heads, query_width)
         self.attention = nn.MultiheadAttention(query_width, heads, dropout, batch_first=True)
         self.align_projection = xavier(aligned, query_width)
         self.mix = nn.Parameter(torch.full((1,), 0.5))  # FSDP shards no scalars
