@@ -112,20 +112,6 @@ class QFormer(nn.Module):
         return hidden[:, : queries.shape[1]], crossed
 
 
-def require_layers(qformer: QFormer, layers: Sequence[int]) -> None:
-    """Refuse layers that a Q-Former does not have.
-
-    Raises:
-        ConfigError: naming them, and how many there are.
-    """
-    count = len(qformer.layers)
-    if missing := [layer for layer in layers if not 0 <= layer < count]:
-        raise ConfigError(
-            f"alignment.cross_layers names {missing}, but the Q-Former has layers 0 to "
-            f"{count - 1}; choose among these"
-        )
-
-
 class QFormerEmbeddings(nn.Module):
     """Queries followed by word + position embeddings of the text, then LayerNorm."""
 

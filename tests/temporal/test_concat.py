@@ -85,4 +85,7 @@ def test_layers_that_are_not_there_and_no_queries_are_refused(concat):
     with pytest.raises(ConfigError, match=r"cross_layers names \[3\], but .* layers 0 to 2"):
         concat.check_layers((0, 3))
     with pytest.raises(ConfigError, match="num_query_tokens must be at least 1, got 0"):
-        Concat(qformer=QFormer, visual_width=4, vocab_size=4, num_query_tokens=0)
+        Concat(
+            qformer=partial(QFormer, width=8, heads=2, layers=1, hidden_width=8),
+            visual_width=4, vocab_size=4, num_query_tokens=0,
+        )  # fmt: skip

@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from mmavlm.errors import ConfigError
 from mmavlm.interfaces import TextTokens
-from mmavlm.qformer import QFormer, require_layers
+from mmavlm.qformer import QFormer
 from mmavlm.temporal.looks import Looks, Wanted
+from mmavlm.temporal.queries import new_query_tokens, require_layers
 
 
 @dataclass(frozen=True)
@@ -56,13 +56,8 @@ class Concat(nn.Module):
         num_query_tokens: int = 32,
     ) -> None:
         super().__init__()
-        if num_query_tokens < 1:
-            raise ConfigError(
-                f"temporal.num_query_tokens must be at least 1, got {num_query_tokens}"
-            )
         self.qformer = qformer(visual_width=visual_width, vocab_size=vocab_size)
-        self.query_tokens = nn.Parameter(torch.empty(1, num_query_tokens, self.qformer.width))
-        nn.init.normal_(self.query_tokens, std=0.02)
+        self.query_tokens = new_query_tokens(num_query_tokens, self.qformer.width)
 
     @property
     def width(self) -> int:

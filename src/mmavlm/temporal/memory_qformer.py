@@ -27,7 +27,12 @@ from mmavlm.compiling import compiled
 from mmavlm.errors import ConfigError
 from mmavlm.interfaces import Memory, TextTokens
 from mmavlm.memory.slots import SlotRule
-from mmavlm.qformer import AttentionBlock, KeyValue, QFormer, QFormerLayer, require_layers
+from mmavlm.qformer import (
+    AttentionBlock,
+    KeyValue,
+    QFormer,
+    QFormerLayer,
+)
 from mmavlm.temporal.attend import (
     Attended,
     Keys,
@@ -40,6 +45,7 @@ from mmavlm.temporal.attend import (
 from mmavlm.temporal.layers_first import layers_first
 from mmavlm.temporal.live import LiveState, live
 from mmavlm.temporal.looks import Looks, Wanted, look
+from mmavlm.temporal.queries import new_query_tokens, require_layers
 from mmavlm.temporal.state import Film, MemoryQFormerState
 
 # Frames whose keys and values are computed in one product take about this much memory.
@@ -75,15 +81,10 @@ class MemoryQFormer(nn.Module):
         compile_backend: str | None = None,
     ) -> None:
         super().__init__()
-        for name, value in (
-            ("num_query_tokens", num_query_tokens),
-            ("backprop_frames", backprop_frames),
-        ):
-            if value < 1:
-                raise ConfigError(f"temporal.{name} must be at least 1, got {value}")
+        if backprop_frames < 1:
+            raise ConfigError(f"temporal.backprop_frames must be at least 1, got {backprop_frames}")
         self.qformer = qformer(visual_width=visual_width, vocab_size=vocab_size)
-        self.query_tokens = nn.Parameter(torch.empty(1, num_query_tokens, self.qformer.width))
-        nn.init.normal_(self.query_tokens, std=0.02)
+        self.query_tokens = new_query_tokens(num_query_tokens, self.qformer.width)
         self.visual_memory = visual_memory
         self.query_memory = query_memory
         self.backprop_frames = backprop_frames
