@@ -23,7 +23,7 @@ from torch import Tensor
 
 from bench_memory import SIZES, WARM_UP_FRAMES, build, film, side_by_side
 from machine import machine
-from mmavlm.temporal import MemoryQFormer, Wanted
+from mmavlm.model.temporal import MemoryQFormer, Wanted
 
 
 def outputs(name: str, module: MemoryQFormer, inputs: tuple[Any, ...]) -> Tensor:

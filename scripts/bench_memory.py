@@ -29,10 +29,10 @@ from rich.table import Table
 from torch import Tensor
 
 from machine import machine
-from mmavlm.interfaces import Memory, TextTokens
-from mmavlm.memory import EpisodicCompressor, Fifo, MergeAdjacent, TokenMerging
-from mmavlm.qformer import QFormer
-from mmavlm.temporal import MemoryQFormer
+from mmavlm.core.interfaces import Memory, TextTokens
+from mmavlm.model.memory import EpisodicCompressor, Fifo, MergeAdjacent, TokenMerging
+from mmavlm.model.qformer import QFormer
+from mmavlm.model.temporal import MemoryQFormer
 
 PARTS = ("forward", "train", "peak", "cost", "memories")
 # Visual and query memory, by the names of conf/memory.

@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from machine import machine
-from mmavlm.interfaces import Answer
+from mmavlm.core.interfaces import Answer
 from mmavlm.metrics import Prediction, write_predictions
 from mmavlm.movies import ensure_movie_set
 

@@ -25,8 +25,8 @@ from rich.console import Console
 from rich.table import Table
 
 from machine import machine
-from mmavlm.batch import VideoTextBatch
-from mmavlm.config_files import config_dir
+from mmavlm.core.batch import VideoTextBatch
+from mmavlm.core.config_files import config_dir
 from mmavlm.data.collate import collate
 from mmavlm.run import build_backbone
 from mmavlm.run.features import take_features

@@ -9,8 +9,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from mmavlm.cli import exit_on_mistake
-from mmavlm.convert import convert
+from mmavlm.commands.cli import exit_on_mistake
+from mmavlm.weights.convert import convert
 
 
 def main() -> None:

@@ -26,9 +26,9 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from mmavlm.callbacks.benchmarks import ScoredReader
-from mmavlm.config_files import config_dir
-from mmavlm.errors import ConfigError, DataError, MmavlmError
-from mmavlm.files import write_whole
+from mmavlm.core.config_files import config_dir
+from mmavlm.core.errors import ConfigError, DataError, MmavlmError
+from mmavlm.core.files import write_whole
 from mmavlm.metrics.benchmarks import Benchmark
 from mmavlm.metrics.lmms_eval import row_of
 

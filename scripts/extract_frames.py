@@ -15,8 +15,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from mmavlm.core.errors import MmavlmError
 from mmavlm.data.extraction import add_settings, extract_folder
-from mmavlm.errors import MmavlmError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -33,12 +33,12 @@ from rich.console import Console
 from rich.table import Table
 
 from machine import machine
+from mmavlm.core.errors import MmavlmError
 from mmavlm.data.containers import opened
 from mmavlm.data.orientation import orientation
 from mmavlm.data.probe import VideoInfo, last_not_after, probe
 from mmavlm.data.readers import LVUReader, QuestionReader, ReferenceReader
 from mmavlm.data.video import ONE_THREAD, SAME_TIME_S, shown_pictures
-from mmavlm.errors import MmavlmError
 from mutations import OF_ANNOTATIONS, OF_FILMS
 
 SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".ts", ".flv")

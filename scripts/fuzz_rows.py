@@ -28,8 +28,8 @@ from rich.console import Console
 from rich.table import Table
 
 from machine import machine
-from mmavlm.errors import MmavlmError
-from mmavlm.interfaces import VideoItem
+from mmavlm.core.errors import MmavlmError
+from mmavlm.core.interfaces import VideoItem
 from row_mutations import OF_TEXTS, Damage, damage_value
 from row_samples import Sample, encoded, samples
 

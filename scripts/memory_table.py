@@ -17,13 +17,13 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM
 
-from mmavlm.batch import VideoTextBatch
 from mmavlm.callbacks import MemoryEstimate, estimate_memory
-from mmavlm.config_files import config_dir
-from mmavlm.encoders import InstructBlipEncoder
-from mmavlm.llm import LoraSettings, PromptedLanguageModel
-from mmavlm.llm.adapt import add_lora
-from mmavlm.text import PromptTokenizer, load_tokenizer
+from mmavlm.core.batch import VideoTextBatch
+from mmavlm.core.config_files import config_dir
+from mmavlm.model.encoders import InstructBlipEncoder
+from mmavlm.model.llm import LoraSettings, PromptedLanguageModel
+from mmavlm.model.llm.adapt import add_lora
+from mmavlm.model.text import PromptTokenizer, load_tokenizer
 
 GIB, MIB = 2**30, 2**20
 VOCABULARY = 30523  # of InstructBLIP's Q-Former: BERT's words and one more

@@ -26,10 +26,10 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from mmavlm.config_files import config_dir
+from mmavlm.core.config_files import config_dir
+from mmavlm.core.errors import ConfigError, MmavlmError
 from mmavlm.data.extraction import add_settings, extract_folder
 from mmavlm.data.frame_counts import CountedReader, Counts, FrameCounts
-from mmavlm.errors import ConfigError, MmavlmError
 
 LISTED = 20
 

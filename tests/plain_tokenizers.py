@@ -14,7 +14,7 @@ from tokenizers import (
 )
 from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 
-from mmavlm.text import load_tokenizer
+from mmavlm.model.text import load_tokenizer
 
 SIGNS = [chr(c) for c in range(33, 127)]
 CORPUS = ["what is the genre of the movie? a comedy </s> [MASK] <pad> <unk>", "".join(SIGNS)] * 20

@@ -11,9 +11,9 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from torch.profiler import ProfilerActivity, profile
 
-from mmavlm.batch import VideoTextBatch
-from mmavlm.config_files import config_dir
-from mmavlm.encoders import TinyEncoder
+from mmavlm.core.batch import VideoTextBatch
+from mmavlm.core.config_files import config_dir
+from mmavlm.model.encoders import TinyEncoder
 
 # What makes any experiment run in seconds on a CPU.
 SMALL = [

@@ -7,10 +7,10 @@ import pytest
 from omegaconf import OmegaConf
 
 from mmavlm import train
-from mmavlm.interfaces import Answer
+from mmavlm.core.interfaces import Answer
+from mmavlm.core.metrics_file import write_metrics
 from mmavlm.metrics import Prediction, write_predictions
 from mmavlm.metrics.planted_bias import SCORES
-from mmavlm.metrics_file import write_metrics
 from mmavlm.run.arms import read_arms, write_arms
 
 CONF = Path(__file__).parents[1] / "conf"

@@ -8,7 +8,7 @@ import pytest
 
 from benchmark_sets import WRITERS, write_benchmarks
 from mmavlm import evaluate, pope, train
-from mmavlm.cli import laid_over_checkpoint
+from mmavlm.commands.cli import laid_over_checkpoint
 from mmavlm.metrics.headline import headline
 from support import SMALL, composed
 

@@ -11,7 +11,7 @@ import torch
 
 from mmavlm import cache, evaluate, predict, train
 from mmavlm.data import fill_cache
-from mmavlm.encoders import TinyEncoder
+from mmavlm.model.encoders import TinyEncoder
 from mmavlm.run.features import build_encoder
 from support import SMALL, CountedEncoder, composed
 

@@ -12,16 +12,16 @@ import pytest
 import torch
 
 from mmavlm import train
-from mmavlm.cli import user_message
-from mmavlm.errors import ConfigError
-from mmavlm.files import claimed
+from mmavlm.commands.cli import user_message
+from mmavlm.core.errors import ConfigError
+from mmavlm.core.files import claimed
 from ranks import FORKSERVER, LONGEST_S, be_rank
 from support import SMALL
 
 HOLD = """
 import os, sys, time
 from pathlib import Path
-from mmavlm.files import claimed
+from mmavlm.core.files import claimed
 with claimed(Path(sys.argv[1])):
     child = os.fork()  # as a loader's worker, which may outlive a run that is killed
     if child == 0:

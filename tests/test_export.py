@@ -13,14 +13,14 @@ from transformers import LlamaConfig, LlamaForCausalLM
 import lavis_model
 import small_instructblip
 from mmavlm import evaluate, export, predict, train
-from mmavlm.convert import convert
-from mmavlm.errors import CheckpointError, ConfigError
+from mmavlm.core.errors import CheckpointError, ConfigError
 from mmavlm.hub import from_pretrained
+from mmavlm.model.text import load_tokenizer
 from mmavlm.run import build_backbone
 from mmavlm.run.export import of_the_model
 from mmavlm.stages import FineTune, OptimizerRecipe, SemanticAlignment
-from mmavlm.text import load_tokenizer
-from mmavlm.untrained import allow_untrained
+from mmavlm.weights.convert import convert
+from mmavlm.weights.untrained import allow_untrained
 from support import SMALL, composed, random_batch, tiny_backbone
 
 PROMPT = "prompt='what is the genre of the movie?'"
@@ -111,7 +111,7 @@ def test_a_hub_name_serves_as_well(exported, monkeypatch):
         wanted.update(allow_patterns)
         return str(exported)
 
-    monkeypatch.setattr("mmavlm.weights.snapshot_download", fetch)
+    monkeypatch.setattr("mmavlm.weights.pretrained.snapshot_download", fetch)
     model = from_pretrained("someone/a-model", revision="v1")
     assert set(asked) == {("someone/a-model", "v1")}
     assert {"*.json", "*.jinja", "model.safetensors"} <= wanted

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mmavlm.config_files import config_dir
+from mmavlm.core.config_files import config_dir
 from support import composed
 
 # Frames, bank length, lr, epochs, batch, accumulation, shortest and longest answer, rule. Published

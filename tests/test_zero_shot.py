@@ -13,7 +13,7 @@ import small_instructblip
 from mmavlm import evaluate, predict
 from mmavlm.data.collate import collate
 from mmavlm.run import build_backbone
-from mmavlm.untrained import random_parts
+from mmavlm.weights.untrained import random_parts
 from support import SMALL, composed
 
 CONF = Path(__file__).parents[1] / "conf"

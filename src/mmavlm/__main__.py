@@ -5,9 +5,9 @@ from __future__ import annotations
 import runpy
 import sys
 
-from mmavlm.commands import COMMANDS, versions
-from mmavlm.help import overview
-from mmavlm.nearest import nearest
+from mmavlm.commands.help import overview
+from mmavlm.commands.verbs import COMMANDS, versions
+from mmavlm.core.nearest import nearest
 
 
 def main() -> None:

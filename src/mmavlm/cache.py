@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
-from mmavlm.checks import check_config
-from mmavlm.cli import announce, run_command
+from mmavlm.commands.checks import check_config
+from mmavlm.commands.cli import announce, run_command
 from mmavlm.data.readers.annotations import listed
 
 

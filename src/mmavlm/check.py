@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from mmavlm.cli import announce, check_format, run_command
+from mmavlm.commands.cli import announce, check_format, run_command
 from mmavlm.data.parts import parts_of
 
 

@@ -15,9 +15,9 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from mmavlm.arguments import asks_hydra, given_keys, read_arguments
-from mmavlm.checks import check_config
-from mmavlm.cli import (
+from mmavlm.commands.arguments import asks_hydra, given_keys, read_arguments
+from mmavlm.commands.checks import check_config
+from mmavlm.commands.cli import (
     announce,
     answered,
     check_format,
@@ -25,9 +25,9 @@ from mmavlm.cli import (
     run_command,
     run_on_checkpoint,
 )
-from mmavlm.errors import ConfigError
-from mmavlm.metrics_file import finite
-from mmavlm.rescore import score
+from mmavlm.commands.rescore import score
+from mmavlm.core.errors import ConfigError
+from mmavlm.core.metrics_file import finite
 
 WITHOUT_MODEL = {"predictions", "compare"}
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from mmavlm.checks import check_sources
-from mmavlm.cli import announce, run_command
-from mmavlm.errors import ConfigError
+from mmavlm.commands.checks import check_sources
+from mmavlm.commands.cli import announce, run_command
+from mmavlm.core.errors import ConfigError
 
 
 def export(config: DictConfig) -> None:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from mmavlm.backbone import VideoLanguageModel
+from mmavlm.model.backbone import VideoLanguageModel
 from mmavlm.run import build_backbone
-from mmavlm.stages.checkpoint import load_trainable
-from mmavlm.stages.exported import FROZEN, TRAINED, ExportedFolder
-from mmavlm.trust import OF_THE_MODEL, Fence
-from mmavlm.weights import SMALL_FILES, PretrainedFolder
+from mmavlm.weights.checkpoint import load_trainable
+from mmavlm.weights.exported import FROZEN, TRAINED, ExportedFolder
+from mmavlm.weights.pretrained import SMALL_FILES, PretrainedFolder
+from mmavlm.weights.trust import OF_THE_MODEL, Fence
 
 
 def from_pretrained(
@@ -27,7 +27,7 @@ def from_pretrained(
 
     Raises:
         CheckpointError: if the folder is missing, damaged or no export, its config says more than
-            that (see `mmavlm.trust`), or its weights do not fit.
+            that (see `mmavlm.weights.trust`), or its weights do not fit.
         NoMemoryError: if the config describes a model larger than the free memory.
     """
     hub = PretrainedFolder(name_or_path, revision=revision)

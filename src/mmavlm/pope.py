@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from mmavlm.cli import announce, run_command
+from mmavlm.commands.cli import announce, run_command
 from mmavlm.data.readers.json_files import require_root
 
 

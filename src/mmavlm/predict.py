@@ -9,9 +9,9 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from mmavlm.checks import check_sources
-from mmavlm.cli import announce, check_format, run_on_checkpoint
-from mmavlm.errors import ConfigError, VideoError
+from mmavlm.commands.checks import check_sources
+from mmavlm.commands.cli import announce, check_format, run_on_checkpoint
+from mmavlm.core.errors import ConfigError, VideoError
 
 TEXTS = ("video", "prompt", "explain_answer", "explain_to")  # settings that are taken as they stand
 

@@ -10,10 +10,10 @@ from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from mmavlm.checks import check_config
-from mmavlm.cli import announce, run_command
-from mmavlm.errors import ConfigError
-from mmavlm.given_files import AUTO
+from mmavlm.commands.checks import check_config
+from mmavlm.commands.cli import announce, run_command
+from mmavlm.core.errors import ConfigError
+from mmavlm.core.given_files import AUTO
 
 if TYPE_CHECKING:
     from mmavlm.run import Run

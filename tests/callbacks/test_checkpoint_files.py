@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mmavlm.callbacks import WholeCheckpoints
-from mmavlm.errors import CheckpointError
+from mmavlm.core.errors import CheckpointError
 from ranks import FORKSERVER
 
 NUMBERS = 100_000  # of 4 bytes

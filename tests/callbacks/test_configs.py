@@ -7,7 +7,7 @@ from hydra.utils import instantiate
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 
 from mmavlm.callbacks import FrozenShardsStrategy, ModelOverview
-from mmavlm.config_files import config_dir
+from mmavlm.core.config_files import config_dir
 from support import composed
 
 TRAINERS = sorted(path.stem for path in (Path(config_dir()) / "trainer").glob("*.yaml"))

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from mmavlm.callbacks import check_trainer
-from mmavlm.errors import ConfigError
+from mmavlm.core.errors import ConfigError
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import pytest
 from lightning.pytorch.plugins.precision import Precision
 
 from mmavlm.callbacks import ExplainAnswers
-from mmavlm.errors import ConfigError
-from mmavlm.interfaces import Answer
+from mmavlm.core.errors import ConfigError
+from mmavlm.core.interfaces import Answer
 from mmavlm.stages import FineTune, OptimizerRecipe
 from support import random_batch, tiny_backbone
 

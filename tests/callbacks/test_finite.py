@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from mmavlm.callbacks import FiniteGuard
-from mmavlm.errors import ConfigError, DivergedError
+from mmavlm.core.errors import ConfigError, DivergedError
 
 
 class Batch:

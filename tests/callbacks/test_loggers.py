@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from mmavlm.callbacks import check_loggers
-from mmavlm.errors import ConfigError
+from mmavlm.core.errors import ConfigError
 
 WANDB = {"wandb": {"_target_": "lightning.pytorch.loggers.WandbLogger"}}
 TENSORBOARD = {"tensorboard": {"_target_": "lightning.pytorch.loggers.TensorBoardLogger"}}

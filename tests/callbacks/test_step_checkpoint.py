@@ -9,7 +9,7 @@ from torch import nn
 
 from mmavlm.callbacks import StepCheckpoint
 from mmavlm.callbacks.signals import requeue_job
-from mmavlm.errors import ConfigError
+from mmavlm.core.errors import ConfigError
 from ranks import be_rank, spawn_ranks
 from support import StopAtBatch
 

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from mmavlm.callbacks import SweepTable
 from mmavlm.callbacks.sweep import finish, read_jobs, without_shared, write_table
-from mmavlm.metrics_file import write_metrics
+from mmavlm.core.metrics_file import write_metrics
 
 
 def job(folder, number, overrides, metrics):
@@ -77,7 +77,7 @@ def sweep(tmp_path):
         from pathlib import Path
         import hydra
         from hydra.core.hydra_config import HydraConfig
-        from mmavlm.metrics_file import write_metrics
+        from mmavlm.core.metrics_file import write_metrics
         from mmavlm.callbacks import SweepTable
 
         @hydra.main(version_base="1.3", config_path=".", config_name="config")

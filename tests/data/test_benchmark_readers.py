@@ -9,10 +9,10 @@ import yaml
 from hydra.utils import get_class
 
 from benchmark_sets import WRITERS, write_benchmarks
-from mmavlm.config_files import config_dir
+from mmavlm.core.config_files import config_dir
+from mmavlm.core.errors import ConfigError, DataError
 from mmavlm.data.inspect import inspect
 from mmavlm.data.readers import ELVHallucReader
-from mmavlm.errors import ConfigError, DataError
 from public_sets import write_json
 
 # Questions of each part in the files that benchmark_sets writes.

@@ -2,10 +2,10 @@ import logging
 
 import pytest
 
+from mmavlm.core.errors import DataError
+from mmavlm.core.interfaces import VideoItem
 from mmavlm.data.broken import BrokenBudget
 from mmavlm.data.inspect import inspect
-from mmavlm.errors import DataError
-from mmavlm.interfaces import VideoItem
 
 
 def budget(max_broken, **splits):

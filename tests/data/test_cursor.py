@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from av.video.frame import PictureType
 
+from mmavlm.core.errors import VideoError
 from mmavlm.data.containers import opened
 from mmavlm.data.cursor import REORDERED, Cursor, DamageFoundError, Shortcut, undamaged
 from mmavlm.data.probe import probe
 from mmavlm.data.video import shown_pictures
-from mmavlm.errors import VideoError
 
 
 def moved(path, wanted):

@@ -5,7 +5,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from mmavlm.config_files import config_dir
+from mmavlm.core.config_files import config_dir
 from mmavlm.data.datamodule import VideoDataModule
 
 GROUP = sorted(path.stem for path in (Path(config_dir()) / "data").glob("*.yaml"))

@@ -3,10 +3,10 @@ import json
 import pytest
 import torch
 
+from mmavlm.core.errors import ConfigError, DataError
 from mmavlm.data.datamodule import VideoDataModule
 from mmavlm.data.order import Draw, EpochOrder
 from mmavlm.data.readers import LVUReader, OwnReader
-from mmavlm.errors import ConfigError, DataError
 
 
 @pytest.fixture

@@ -2,14 +2,14 @@ import numpy as np
 import pytest
 import torch
 
+from mmavlm.core.errors import ConfigError
+from mmavlm.core.interfaces import VideoItem
 from mmavlm.data.collate import collate
 from mmavlm.data.dataset import BrokenItem, VideoDataset
 from mmavlm.data.probe import probe
 from mmavlm.data.probe_index import ProbeIndex
 from mmavlm.data.transforms import ClipTransform
 from mmavlm.data.video import read_frames
-from mmavlm.errors import ConfigError
-from mmavlm.interfaces import VideoItem
 
 
 def item(source, name="q", **settings):

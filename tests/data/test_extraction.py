@@ -6,11 +6,11 @@ import torch
 from PIL import Image
 from rich.console import Console
 
+from mmavlm.core.errors import ConfigError, VideoError
 from mmavlm.data.extraction import SETTINGS_NAME, Extraction, extract, extract_all, plan
 from mmavlm.data.probe import probe
 from mmavlm.data.sources import FrameSource
 from mmavlm.data.video import read_frames
-from mmavlm.errors import ConfigError, VideoError
 from mp4_boxes import set_edits
 
 

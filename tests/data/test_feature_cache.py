@@ -17,6 +17,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from mmavlm.core.errors import ConfigError, VideoError
+from mmavlm.core.interfaces import VideoItem
 from mmavlm.data import fill_cache
 from mmavlm.data.collate import collate
 from mmavlm.data.dataset import BrokenItem, VideoDataset
@@ -24,9 +26,7 @@ from mmavlm.data.encoder_cards import EncoderCard, find_card, note_card, write_w
 from mmavlm.data.feature_cache import MISSING, CachedFilms, FeatureCache
 from mmavlm.data.fill_cache import CacheFiller
 from mmavlm.data.film_entries import MAX_FRAMES, FilmPlan, Sampling
-from mmavlm.encoders import TinyEncoder
-from mmavlm.errors import ConfigError, VideoError
-from mmavlm.interfaces import VideoItem
+from mmavlm.model.encoders import TinyEncoder
 
 FRAMES, FPS = 6, 10.0
 
@@ -519,7 +519,7 @@ def test_a_reader_keeps_what_it_read_while_the_entry_is_written_again(tmp_path, 
     assert len(times_s) == FRAMES
 
 
-SETTINGS = {"_target_": "mmavlm.encoders.TinyEncoder", "width": 16, "chunk_size": 4}
+SETTINGS = {"_target_": "mmavlm.model.encoders.TinyEncoder", "width": 16, "chunk_size": 4}
 
 
 def test_an_encoder_is_found_by_its_settings_but_not_by_its_chunks(tmp_path):

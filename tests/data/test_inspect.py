@@ -2,9 +2,9 @@ import json
 
 import pytest
 
+from mmavlm.core.errors import ConfigError, DataError
 from mmavlm.data.inspect import Inspection, SplitInspection, inspect
 from mmavlm.data.readers import LVUReader, OwnReader
-from mmavlm.errors import ConfigError, DataError
 
 READER = OwnReader(closed=["animal"])
 

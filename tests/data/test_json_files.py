@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mmavlm.core.errors import DataError
 from mmavlm.data.readers import json_files
 from mmavlm.data.readers.json_files import elements, entries
-from mmavlm.errors import DataError
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),

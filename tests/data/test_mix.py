@@ -6,10 +6,10 @@ from collections import Counter
 import pytest
 import torch
 
+from mmavlm.core.errors import ConfigError, DataError
 from mmavlm.data.datamodule import VideoDataModule
 from mmavlm.data.mix import MixedDataModule
 from mmavlm.data.readers import LabelReader, OwnReader, QuestionReader
-from mmavlm.errors import ConfigError, DataError
 from public_sets import write_public_sets
 
 FILMS = {"train": [f"f{i}" for i in range(8)], "val": ["v0", "v1"], "test": ["t0"]}

@@ -1,7 +1,7 @@
 import pytest
 
+from mmavlm.core.errors import ConfigError, DataError
 from mmavlm.data.readers import LVUReader, MovieReader
-from mmavlm.errors import ConfigError, DataError
 
 BOTH = ["relationship", "cuts"]
 

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mmavlm.core.errors import ConfigError, DataError
+from mmavlm.core.interfaces import VideoItem
 from mmavlm.data.object_probes import ProbeMaker, describe, write_probes
 from mmavlm.data.readers import PopeReader, ReferenceReader
 from mmavlm.data.readers.pope import STRATEGIES
-from mmavlm.errors import ConfigError, DataError
-from mmavlm.interfaces import VideoItem
 from mmavlm.metrics import ObjectVocabulary
 
 NAMES = ("dog", "cat", "ball", "tree", "boat", "car", "hat")

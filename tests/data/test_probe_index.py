@@ -8,9 +8,9 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
+from mmavlm.core.errors import VideoError
 from mmavlm.data.probe import VideoInfo, probe
 from mmavlm.data.probe_index import ProbeIndex
-from mmavlm.errors import VideoError
 from mp4_boxes import set_edits
 
 

@@ -9,12 +9,12 @@ import pytest
 import yaml
 from hydra.utils import instantiate
 
-from mmavlm.config_files import config_dir
+from mmavlm.core.config_files import config_dir
+from mmavlm.core.errors import ConfigError, DataError
 from mmavlm.data.datamodule import VideoDataModule
 from mmavlm.data.inspect import inspect
 from mmavlm.data.items import asked_once
 from mmavlm.data.readers import LabelReader, LVUReader, QuestionReader
-from mmavlm.errors import ConfigError, DataError
 from public_sets import BREAKFASTS, SPLITS, entries, references, write_json, write_public_sets
 
 FILMS = {"train": ["a", "b", "c", "d"], "val": ["e", "f"], "test": ["g"]}

@@ -5,12 +5,12 @@ import re
 
 import pytest
 
+from mmavlm.core.errors import ConfigError, DataError
+from mmavlm.core.interfaces import Reader
 from mmavlm.data import readers
 from mmavlm.data.readers import CaptionReader, LVUReader, MovieReader, OwnReader, WebVidReader
 from mmavlm.data.readers.json_files import MAX_JSON_BYTES, read_json
 from mmavlm.data.sampling import lvu_windows
-from mmavlm.errors import ConfigError, DataError
-from mmavlm.interfaces import Reader
 
 LVU_ITEMS = {
     "train": {

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from mmavlm.core.errors import ConfigError, DataError
 from mmavlm.data.inspect import inspect
 from mmavlm.data.readers import CaptionReader, OwnReader, PopeReader, QuestionReader
-from mmavlm.errors import ConfigError, DataError
 
 OWN = {"video": "a.mp4", "prompt": "who?", "answer": "a cat"}
 FORMS = [["a dog", None], [], {}, {"a": "b"}, True, False, 3.0, 1e22, float("inf"), "['a', 3]",

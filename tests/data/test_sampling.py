@@ -6,6 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mmavlm.core.errors import VideoError
+from mmavlm.core.interfaces import VideoItem
 from mmavlm.data.sampling import (
     frame_times,
     grid_times,
@@ -14,8 +16,6 @@ from mmavlm.data.sampling import (
     segment_times,
 )
 from mmavlm.data.sources import FrameSource
-from mmavlm.errors import VideoError
-from mmavlm.interfaces import VideoItem
 
 
 def item(start_s=0.0, end_s=None, **meta):

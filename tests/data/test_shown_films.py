@@ -13,12 +13,12 @@ import torch
 from av.stream import Disposition
 
 from clips import clip_picture
+from mmavlm.core.errors import VideoError
 from mmavlm.data.containers import opened
 from mmavlm.data.cursor import Cursor
 from mmavlm.data.orientation import orientation
 from mmavlm.data.probe import probe
 from mmavlm.data.video import read_frames, shown_pictures
-from mmavlm.errors import VideoError
 from mp4_boxes import set_edits, set_matrix
 
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from PIL import ExifTags, Image
 
+from mmavlm.core.errors import ConfigError, DataError, VideoError
 from mmavlm.data.sources import FrameSource, count_frames, inside, locate
 from mmavlm.data.video import read_frames
-from mmavlm.errors import ConfigError, DataError, VideoError
 
 
 def whole(picture):

@@ -13,10 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader, Dataset
 
+from mmavlm.core.errors import VideoError
 from mmavlm.data import probe as probing
 from mmavlm.data.probe import probe
 from mmavlm.data.video import decode_threads, read_frames
-from mmavlm.errors import VideoError
 
 REAL_FILMS = (
     "birthday_no_audio.mp4",

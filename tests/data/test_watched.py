@@ -8,8 +8,8 @@ from concurrent.futures import ProcessPoolExecutor
 import pytest
 from torch.utils.data import Dataset
 
+from mmavlm.core.errors import DataError
 from mmavlm.data.watched import WatchedDataset, WatchedLoader, heed_parent_alone
-from mmavlm.errors import DataError
 from ranks import FORKSERVER, LONGEST_S
 
 

@@ -1,6 +1,6 @@
 """Predictions to be scored, compared and written."""
 
-from mmavlm.interfaces import Answer
+from mmavlm.core.interfaces import Answer
 from mmavlm.metrics import Prediction
 
 

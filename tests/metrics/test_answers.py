@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmavlm.errors import ConfigError
+from mmavlm.core.errors import ConfigError
 from mmavlm.metrics import AnswerAccuracy, answer_accuracy, normalise_answer, wilson_interval
 
 words = st.sampled_from(["comedy", "action", " Drama", "drama ", "COMEDY"])

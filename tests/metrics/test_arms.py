@@ -5,7 +5,7 @@ import pytest
 import torch
 from predicted import predicted
 
-from mmavlm.errors import DataError
+from mmavlm.core.errors import DataError
 from mmavlm.metrics.arms import ArmRun, compare_arms, holm, over_seeds
 from mmavlm.metrics.planted_bias import Scored, difference_of_means
 from mmavlm.metrics.resampling import mean, with_count

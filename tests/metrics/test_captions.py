@@ -14,7 +14,7 @@ from pycocoevalcap.meteor.meteor import Meteor
 from pycocoevalcap.rouge.rouge import Rouge
 from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
-from mmavlm.errors import ConfigError
+from mmavlm.core.errors import ConfigError
 from mmavlm.metrics import CaptionScores, check_monitor, left_out, score_captions
 from mmavlm.metrics import caption_words as words
 from mmavlm.metrics import captions as module

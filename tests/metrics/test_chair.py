@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmavlm.errors import DataError
+from mmavlm.core.errors import DataError
 from mmavlm.metrics import Chair, ObjectVocabulary
 from mmavlm.metrics.objects import singular
 

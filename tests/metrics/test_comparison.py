@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 from predicted import predicted
 
-from mmavlm.errors import DataError
+from mmavlm.core.errors import DataError
 from mmavlm.metrics import captions, compare_predictions, paired_mcnemar
 
 A = [predicted(i, ["yes", "no"] if i < 8 else ["no", "yes"]) for i in range(12)]

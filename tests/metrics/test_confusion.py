@@ -1,6 +1,6 @@
 import pytest
 
-from mmavlm.errors import ConfigError
+from mmavlm.core.errors import ConfigError
 from mmavlm.metrics.confusion import confusion, unlike
 
 

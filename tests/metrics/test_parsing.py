@@ -1,6 +1,6 @@
 import pytest
 
-from mmavlm.errors import ConfigError
+from mmavlm.core.errors import ConfigError
 from mmavlm.metrics import parse_letters, parse_order, parse_yes_no
 from mmavlm.metrics.parsing import NO, UNPARSED, YES
 

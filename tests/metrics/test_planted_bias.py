@@ -3,8 +3,8 @@ from collections import defaultdict
 
 import pytest
 
-from mmavlm.errors import DataError
-from mmavlm.interfaces import Answer
+from mmavlm.core.errors import DataError
+from mmavlm.core.interfaces import Answer
 from mmavlm.metrics import Prediction
 from mmavlm.metrics.planted_bias import SCORES, bias_scores
 

@@ -4,7 +4,7 @@ from dataclasses import asdict, replace
 import pytest
 from predicted import predicted
 
-from mmavlm.errors import DataError
+from mmavlm.core.errors import DataError
 from mmavlm.metrics import (
     TaskScores,
     captions,

@@ -13,7 +13,7 @@ from torchmetrics.functional.classification import (
     binary_recall,
 )
 
-from mmavlm.errors import ConfigError
+from mmavlm.core.errors import ConfigError
 from mmavlm.metrics import YesNoStats
 from mmavlm.metrics.yes_no import matthews
 

@@ -4,8 +4,8 @@ from collections import Counter
 
 import pytest
 
+from mmavlm.core.errors import ConfigError
 from mmavlm.data.readers import CaptionReader, OwnReader, PopeReader
-from mmavlm.errors import ConfigError
 from mmavlm.movies.bias import PAIRS, BiasSettings, make_bias_set, plan_films, statistics
 from mmavlm.movies.generators import ProceduralImages
 

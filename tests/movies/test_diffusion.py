@@ -5,7 +5,7 @@ import pytest
 import torch
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from mmavlm.errors import ConfigError
+from mmavlm.core.errors import ConfigError
 from mmavlm.movies.frames import FrameSpec, ImageGenerator
 from mmavlm.movies.generators import diffusion
 from mmavlm.movies.generators.diffusion import DiffusionImages

@@ -2,7 +2,7 @@ import av
 import numpy as np
 import pytest
 
-from mmavlm.errors import VideoError
+from mmavlm.core.errors import VideoError
 from mmavlm.movies import encode
 from mmavlm.movies.encode import whole_file, write_video
 

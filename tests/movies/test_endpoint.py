@@ -4,7 +4,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from mmavlm.errors import ConfigError, DataError
+from mmavlm.core.errors import ConfigError, DataError
 from mmavlm.movies.generators import Grammar, TextGenerator, TextRequest
 from mmavlm.movies.generators.endpoint import Endpoint
 from mmavlm.movies.stories.expand import expand

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from mmavlm.errors import ConfigError, DataError
+from mmavlm.core.errors import ConfigError, DataError
 from mmavlm.movies.generators import Grammar, TextGenerator, TextRequest, TextResult, ask
 from mmavlm.movies.stories.expand import expand
 from mmavlm.movies.stories.plan import Plot, SceneOutline, Shot, Shots, check_plot, check_scenes

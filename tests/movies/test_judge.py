@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from mmavlm.errors import ConfigError, DataError
+from mmavlm.core.errors import ConfigError, DataError
 from mmavlm.movies.generators import TextRequest, TextResult
 from mmavlm.movies.judge import Case, OverlapJudge, judge_pairs, judge_short
 

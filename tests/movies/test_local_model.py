@@ -4,7 +4,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from tokenizers.decoders import ByteLevel
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from mmavlm.errors import ConfigError, DataError
+from mmavlm.core.errors import ConfigError, DataError
 from mmavlm.movies.generators import TextGenerator, TextRequest, ask
 from mmavlm.movies.generators.local import LocalModel
 from mmavlm.movies.stories.plan import Plot

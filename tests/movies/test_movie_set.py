@@ -6,7 +6,7 @@ from collections import Counter
 import av
 import pytest
 
-from mmavlm.errors import ConfigError
+from mmavlm.core.errors import ConfigError
 from mmavlm.movies import (
     TASKS,
     Movie,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmavlm.errors import DataError
+from mmavlm.core.errors import DataError
 from mmavlm.movies import TASKS, Movie, write_script
 from mmavlm.movies.script import TOGETHER_BELOW, Put, Speak, Take
 

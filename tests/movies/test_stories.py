@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from mmavlm import train
+from mmavlm.core.errors import ConfigError
 from mmavlm.data.readers import OwnReader
-from mmavlm.errors import ConfigError
 from mmavlm.movies.generators import Grammar, ImageGenerator, ProceduralImages
 from mmavlm.movies.generators.procedural import PLACES, SLOTS
 from mmavlm.movies.stories.make import Film, StorySettings, make_stories, own_rows

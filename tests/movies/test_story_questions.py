@@ -3,7 +3,7 @@ from itertools import pairwise
 
 import pytest
 
-from mmavlm.errors import DataError
+from mmavlm.core.errors import DataError
 from mmavlm.movies.generators import Grammar
 from mmavlm.movies.stories.expand import expand
 from mmavlm.movies.stories.make import ask_about

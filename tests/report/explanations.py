@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import torch
 
-from mmavlm.explain import Explanation
-from mmavlm.interfaces import PatchGrid
+from mmavlm.core.interfaces import PatchGrid
+from mmavlm.model.explain import Explanation
 
 
 def explanation(frames=6, slots=3, stretches=3, **changes):

@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 import pytest
 from lightning.pytorch.loggers import CSVLogger
 
-from mmavlm.errors import DataError
+from mmavlm.core.errors import DataError
 from mmavlm.report import Curve, read_csv_curves
 from mmavlm.report.curves import MAX_POINTS, draw
 

@@ -7,8 +7,8 @@ import torch
 from explanations import explanation
 from PIL import Image
 
-from mmavlm.errors import ConfigError
-from mmavlm.interfaces import PatchGrid
+from mmavlm.core.errors import ConfigError
+from mmavlm.core.interfaces import PatchGrid
 from mmavlm.report import draw_explanation, save_explanation
 from mmavlm.report.explanation import frame_edges, picture
 from mmavlm.report.findings import findings

@@ -8,10 +8,10 @@ import torch
 from omegaconf import OmegaConf
 
 from mmavlm import evaluate, train
-from mmavlm.errors import ConfigError
+from mmavlm.core.errors import ConfigError
 from mmavlm.run.changes import changed_settings, require_same_settings
 from mmavlm.stages import OptimizerRecipe
-from mmavlm.stages.checkpoint import RUN_KEY
+from mmavlm.weights.checkpoint import RUN_KEY
 from support import SMALL, composed
 
 RUN = ["experiment=lvu_genre", "data.root=films"]

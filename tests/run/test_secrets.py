@@ -3,7 +3,7 @@
 import pytest
 
 from mmavlm import train
-from mmavlm.errors import ConfigError
+from mmavlm.core.errors import ConfigError
 from mmavlm.run.secrets import refuse_secrets
 from support import SMALL
 

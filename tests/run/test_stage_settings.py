@@ -3,7 +3,7 @@
 import pytest
 from hydra.utils import get_class
 
-from mmavlm.errors import ConfigError
+from mmavlm.core.errors import ConfigError
 from mmavlm.run.run import require_settings_of
 from support import composed
 

@@ -8,8 +8,8 @@ import pytest
 sys.path.append(str(Path(__file__).parents[2] / "scripts"))
 
 import fuzz_rows
+from mmavlm.core.interfaces import VideoItem
 from mmavlm.data.readers.entries import Found, SkippingReader
-from mmavlm.interfaces import VideoItem
 from row_mutations import OF_TEXTS, Damage, damage_value
 from row_samples import Sample, encoded, samples
 

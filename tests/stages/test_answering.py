@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from mmavlm.errors import ConfigError
-from mmavlm.interfaces import Answer
-from mmavlm.options import Options
+from mmavlm.core.errors import ConfigError
+from mmavlm.core.interfaces import Answer
+from mmavlm.core.options import Options
 from mmavlm.stages import FineTune, OptimizerRecipe
 from mmavlm.stages.answering import answer_batch
 from support import random_batch, rows_of, tiny_backbone

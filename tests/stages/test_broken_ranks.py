@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from mmavlm.core.errors import DataError
 from mmavlm.data.broken import BrokenBudget
-from mmavlm.errors import DataError
 from mmavlm.stages import FineTune, OptimizerRecipe, SemanticAlignment
 from ranks import be_rank, spawn_ranks
 from support import random_batch, tiny_backbone

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from mmavlm.errors import ConfigError
+from mmavlm.core.errors import ConfigError
 from mmavlm.stages import OptimizerRecipe, SemanticAlignment
 from support import peak_bytes, random_batch, tiny_backbone
 
@@ -61,7 +61,7 @@ def test_dropout_draws_the_same_when_a_chunk_is_computed_again(monkeypatch):
         stage = stage_of(*dropout, chunk=3).double()
         if keep:  # the same chunks, whose activations are kept
             monkeypatch.setattr(
-                "mmavlm.alignment.grad_cache.checkpoint",
+                "mmavlm.model.alignment.grad_cache.checkpoint",
                 lambda run, *inputs, use_reentrant: run(*inputs),
             )
         torch.manual_seed(5)

@@ -10,12 +10,12 @@ from torch.utils.data import DataLoader
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from mmavlm.callbacks import ModelOverview
-from mmavlm.errors import ConfigError
-from mmavlm.llm import PromptedLanguageModel
+from mmavlm.core.errors import ConfigError
+from mmavlm.model.llm import PromptedLanguageModel
+from mmavlm.model.text import load_tokenizer
+from mmavlm.model.token_tables import TooLongError
 from mmavlm.stages import FineTune, OptimizerRecipe, SemanticAlignment
 from mmavlm.stages.answering import answer_batch
-from mmavlm.text import load_tokenizer
-from mmavlm.token_tables import TooLongError
 from support import random_batch, tiny_backbone
 
 

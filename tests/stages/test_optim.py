@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmavlm.errors import ConfigError
+from mmavlm.core.errors import ConfigError
 from mmavlm.stages import OptimizerRecipe
 from mmavlm.stages.base import Stage
 from mmavlm.stages.optim import parameter_groups

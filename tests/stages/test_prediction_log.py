@@ -1,6 +1,6 @@
 """What a test keeps to be looked at."""
 
-from mmavlm.interfaces import Answer
+from mmavlm.core.interfaces import Answer
 from mmavlm.metrics import Prediction
 from mmavlm.stages.predictions import MOST_ITEMS, SAMPLE_ITEMS, PredictionLog
 from support import random_batch

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from mmavlm.batch import VideoTextBatch
+from mmavlm.core.batch import VideoTextBatch
 from mmavlm.stages import FineTune, OptimizerRecipe, SemanticAlignment
 from ranks import be_rank, spawn_ranks
 from support import random_batch, rows_of, tiny_backbone

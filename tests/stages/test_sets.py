@@ -6,7 +6,7 @@ import lightning as L
 import pytest
 from torch.utils.data import DataLoader
 
-from mmavlm.errors import ConfigError
+from mmavlm.core.errors import ConfigError
 from mmavlm.stages import FineTune, OptimizerRecipe, SemanticAlignment
 from support import random_batch, tiny_backbone
 

@@ -11,8 +11,8 @@ from rich.console import Console
 from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
 
-from mmavlm.errors import ConfigError
-from mmavlm.interfaces import VideoItem
+from mmavlm.core.errors import ConfigError
+from mmavlm.core.interfaces import VideoItem
 from mmavlm.metrics.benchmarks import Benchmark
 from mmavlm.metrics.headline import every_score
 from mmavlm.metrics.table import score_table

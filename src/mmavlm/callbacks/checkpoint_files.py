@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from mmavlm.errors import CheckpointError
-from mmavlm.files import written_whole
+from mmavlm.core.errors import CheckpointError
+from mmavlm.core.files import written_whole
 
 MIB = 2**20
 

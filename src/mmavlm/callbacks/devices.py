@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from mmavlm.errors import ConfigError
-from mmavlm.settings import at_least, whole_at_least
+from mmavlm.core.errors import ConfigError
+from mmavlm.core.settings import at_least, whole_at_least
 
 # The settings of the trainer that count something, and the least they may be.
 COUNTS = {

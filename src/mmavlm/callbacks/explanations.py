@@ -10,9 +10,9 @@ import lightning as L
 from torch import nn
 from torch.distributed.tensor import DTensor
 
-from mmavlm.batch import VideoTextBatch
-from mmavlm.errors import ConfigError
-from mmavlm.explain import STRETCHES, Explanation, explain, stretches_of
+from mmavlm.core.batch import VideoTextBatch
+from mmavlm.core.errors import ConfigError
+from mmavlm.model.explain import STRETCHES, Explanation, explain, stretches_of
 
 log = logging.getLogger(__name__)
 

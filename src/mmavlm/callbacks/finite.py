@@ -10,8 +10,8 @@ import lightning as L
 import torch
 from torch.nn.utils import get_total_norm
 
-from mmavlm.errors import ConfigError, DivergedError
-from mmavlm.files import BEFORE_DAMAGE
+from mmavlm.core.errors import ConfigError, DivergedError
+from mmavlm.core.files import BEFORE_DAMAGE
 
 log = logging.getLogger(__name__)
 

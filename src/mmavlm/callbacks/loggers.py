@@ -8,8 +8,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from mmavlm.errors import ConfigError
-from mmavlm.extras import needs_extra
+from mmavlm.core.errors import ConfigError
+from mmavlm.core.extras import needs_extra
 
 # By the last part of `_target_`: the package a logger needs, which is also the extra's name.
 PACKAGES = {"WandbLogger": "wandb", "TensorBoardLogger": "tensorboard"}

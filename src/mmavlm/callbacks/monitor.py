@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import lightning as L
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-from mmavlm.errors import ConfigError
+from mmavlm.core.errors import ConfigError
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import lightning as L
 import torch
 
 from mmavlm.callbacks.overview import shown_bytes, step_estimate
-from mmavlm.errors import NoMemoryError
+from mmavlm.core.errors import NoMemoryError
 
 # What torch says on a CPU, in a RuntimeError like any other.
 SAID_BY_TORCH = ("can't allocate memory", "not enough memory", "Cannot allocate memory")

@@ -13,8 +13,8 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.callbacks import Checkpoint
 
 from mmavlm.callbacks.signals import Signals, exit_at_once, exit_status, handle, requeue_job
-from mmavlm.errors import ConfigError
-from mmavlm.ranks import Ranks
+from mmavlm.core.errors import ConfigError
+from mmavlm.core.ranks import Ranks
 
 log = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from mmavlm.metrics_file import read_metrics, write_text
+from mmavlm.core.metrics_file import read_metrics, write_text
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 
-from mmavlm.errors import DataError
+from mmavlm.core.errors import DataError
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from mmavlm.batch import VideoTextBatch
+from mmavlm.core.batch import VideoTextBatch
 from mmavlm.data.dataset import BrokenItem, Sample
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import av
 from av.stream import Disposition
 
-from mmavlm.errors import VideoError
+from mmavlm.core.errors import VideoError
 
 # More than 8K (7680×4320): a header that says so is hostile, and a frame would take gigabytes.
 MAX_PIXELS = 8192 * 8192

@@ -10,9 +10,9 @@ from typing import Any, NoReturn
 import av
 import numpy as np
 
+from mmavlm.core.errors import VideoError
 from mmavlm.data.containers import REMEDY, reason
 from mmavlm.data.probe import VideoInfo, last_not_after
-from mmavlm.errors import VideoError
 
 Decoded = tuple[int, Any]  # display time (pts) and frame
 

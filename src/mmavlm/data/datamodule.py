@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mmavlm.core.errors import ConfigError, DataError
+from mmavlm.core.interfaces import Reader, VideoItem
+from mmavlm.core.settings import above_zero, at_least, shares, whole_at_least
 from mmavlm.data.broken import BrokenBudget
 from mmavlm.data.dataset import VideoDataset, refuse_augmentation
 from mmavlm.data.feature_cache import CachedFilms, FeatureCache
@@ -16,10 +19,7 @@ from mmavlm.data.loaders import SplitLoaders
 from mmavlm.data.order import Draw, Length
 from mmavlm.data.probe_index import ProbeIndex
 from mmavlm.data.readers.json_files import require_root
-from mmavlm.errors import ConfigError, DataError
-from mmavlm.interfaces import Reader, VideoItem
 from mmavlm.metrics import normalise_answer
-from mmavlm.settings import above_zero, at_least, shares, whole_at_least
 
 log = logging.getLogger(__name__)
 

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from mmavlm.core.errors import ConfigError, VideoError
+from mmavlm.core.interfaces import VideoItem
 from mmavlm.data.feature_cache import CachedFilms
 from mmavlm.data.film_entries import choice
 from mmavlm.data.order import Length
@@ -18,8 +20,6 @@ from mmavlm.data.probe_index import ProbeIndex
 from mmavlm.data.sampling import GRID_KEYS, frame_times
 from mmavlm.data.sources import FrameSource
 from mmavlm.data.transforms import ClipTransform
-from mmavlm.errors import ConfigError, VideoError
-from mmavlm.interfaces import VideoItem
 
 
 @dataclass(frozen=True)

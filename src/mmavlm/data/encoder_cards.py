@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mmavlm import files
-from mmavlm.errors import ConfigError
-from mmavlm.interfaces import VisualEncoder
+from mmavlm.core import files
+from mmavlm.core.errors import ConfigError
+from mmavlm.core.interfaces import VisualEncoder
 
 log = logging.getLogger(__name__)
 

@@ -25,10 +25,10 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from mmavlm.core.errors import ConfigError, VideoError
 from mmavlm.data.probe import VideoInfo, probe
 from mmavlm.data.sources import FRAME_NAME, VIDEO_SUFFIXES
 from mmavlm.data.video import DECODING_VERSION, Picture, shown_pictures
-from mmavlm.errors import ConfigError, VideoError
 
 log = logging.getLogger(__name__)
 

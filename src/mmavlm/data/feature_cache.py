@@ -18,11 +18,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from mmavlm.checksums import KEY, damaged_tensors, noted, tell_unverified, tensor_crc32
+from mmavlm.core.checksums import KEY, damaged_tensors, noted, tell_unverified, tensor_crc32
+from mmavlm.core.errors import ConfigError, VideoError
+from mmavlm.core.interfaces import VideoItem
 from mmavlm.data.encoder_cards import EncoderCard, write_whole
 from mmavlm.data.film_entries import FilmEntry, FilmFrames, FilmPlan
-from mmavlm.errors import ConfigError, VideoError
-from mmavlm.interfaces import VideoItem
 
 FORMAT, WITHOUT_CHECKSUMS = "mmavlm features 2", "mmavlm features 1"
 CHECKSUMS = "crc32"  # one for each frame, so that frames are verified that are read, and no other

@@ -14,9 +14,9 @@ from rich.progress import track
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from mmavlm.core.errors import ConfigError, VideoError
 from mmavlm.data.feature_cache import MISSING, FeatureCache
 from mmavlm.data.film_entries import FilmEntry, FilmFrames
-from mmavlm.errors import ConfigError, VideoError
 
 log = logging.getLogger(__name__)
 

@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmavlm.core.errors import VideoError
+from mmavlm.core.interfaces import VideoItem
 from mmavlm.data.sampling import GRID_KEYS, frame_times, grid_times
 from mmavlm.data.sources import FrameSource
 from mmavlm.data.transforms import ClipTransform
 from mmavlm.data.video import DECODING_VERSION
-from mmavlm.errors import VideoError
-from mmavlm.interfaces import VideoItem
 
 # Counts up when sampling or resizing give other frames for the same settings.
 FRAMES_VERSION = 1

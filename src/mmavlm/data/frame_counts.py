@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from mmavlm.core.errors import DataError, VideoError
+from mmavlm.core.files import write_whole
 from mmavlm.data.readers.annotations import SPLITS, read_object
 from mmavlm.data.readers.entries import EntryFiles, counted_copy
 from mmavlm.data.readers.json_files import read_json
 from mmavlm.data.readers.rows import Row
 from mmavlm.data.sources import count_frames, inside
-from mmavlm.errors import DataError, VideoError
-from mmavlm.files import write_whole
 
 
 @runtime_checkable

@@ -13,13 +13,13 @@ from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
+from mmavlm.core.errors import DataError, VideoError
+from mmavlm.core.interfaces import Reader, VideoItem
 from mmavlm.data.items import asked_once
 from mmavlm.data.readers.annotations import SPLITS, listed
 from mmavlm.data.readers.entries import Found, SkippingReader
 from mmavlm.data.readers.json_files import require_root
 from mmavlm.data.sources import FrameSource
-from mmavlm.errors import DataError, VideoError
-from mmavlm.interfaces import Reader, VideoItem
 
 if TYPE_CHECKING:
     import torch

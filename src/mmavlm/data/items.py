@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from mmavlm.interfaces import VideoItem
+from mmavlm.core.interfaces import VideoItem
 
 log = logging.getLogger(__name__)
 

@@ -10,12 +10,12 @@ import lightning as L
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from mmavlm.core.interfaces import VideoItem
+from mmavlm.core.settings import at_least, seed_given, whole_at_least
 from mmavlm.data.collate import collate
 from mmavlm.data.order import Draw, EpochOrder, Length
 from mmavlm.data.readers.annotations import SPLITS
 from mmavlm.data.watched import WatchedDataset, WatchedLoader, heed_parent_alone
-from mmavlm.interfaces import VideoItem
-from mmavlm.settings import at_least, seed_given, whole_at_least
 
 
 class SplitLoaders(L.LightningDataModule, ABC):

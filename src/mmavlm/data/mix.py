@@ -10,6 +10,9 @@ from pathlib import Path
 
 from torch.utils.data import Dataset
 
+from mmavlm.core.errors import ConfigError
+from mmavlm.core.interfaces import VideoItem
+from mmavlm.core.settings import at_least, shares, whole_at_least
 from mmavlm.data.broken import BrokenBudget
 from mmavlm.data.datamodule import VideoDataModule
 from mmavlm.data.dataset import BrokenItem, Sample, VideoDataset
@@ -17,9 +20,6 @@ from mmavlm.data.feature_cache import FeatureCache
 from mmavlm.data.film_entries import FilmEntry
 from mmavlm.data.loaders import SplitLoaders
 from mmavlm.data.order import Draw, Length
-from mmavlm.errors import ConfigError
-from mmavlm.interfaces import VideoItem
-from mmavlm.settings import at_least, shares, whole_at_least
 
 BEHIND_SET = "/"  # between the name of a set and what it names: lvu/genre
 

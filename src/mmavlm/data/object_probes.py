@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
+from mmavlm.core.errors import ConfigError, DataError
+from mmavlm.core.files import write_whole
+from mmavlm.core.interfaces import VideoItem
 from mmavlm.data.readers.annotations import listed
 from mmavlm.data.readers.pope import STRATEGIES
-from mmavlm.errors import ConfigError, DataError
-from mmavlm.files import write_whole
-from mmavlm.interfaces import VideoItem
 from mmavlm.metrics import ObjectVocabulary
 
 

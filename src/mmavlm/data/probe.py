@@ -11,10 +11,10 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from mmavlm.core.errors import VideoError
 from mmavlm.data import containers
 from mmavlm.data.containers import demuxed, opened
 from mmavlm.data.timeline import CLOCKS_MAY_LEAP, LEAP_S, Ticks, decoded_timeline
-from mmavlm.errors import VideoError
 
 # A header may promise a few frames more than there are (dropped duplicates).
 SHARE_THAT_MUST_COME = 0.98

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mmavlm.core.files import write_whole
 from mmavlm.data.probe import VideoInfo, probe
 from mmavlm.data.timeline import Ticks
-from mmavlm.files import write_whole
 
 log = logging.getLogger(__name__)
 

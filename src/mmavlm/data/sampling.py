@@ -7,9 +7,9 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from mmavlm.core.errors import VideoError
+from mmavlm.core.interfaces import VideoItem
 from mmavlm.data.sources import FrameSource
-from mmavlm.errors import VideoError
-from mmavlm.interfaces import VideoItem
 
 # Annotations and files disagree about the end of a film by less than this.
 END_SLACK_S = 1.0

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
+from mmavlm.core.errors import ConfigError, DataError, VideoError
 from mmavlm.data.containers import MAX_PIXELS
 from mmavlm.data.probe import VideoInfo, probe
 from mmavlm.data.probe_index import ProbeIndex
-from mmavlm.errors import ConfigError, DataError, VideoError
 
 if TYPE_CHECKING:  # readers of annotations, which look for films alone, wait for no torch
     from torch import Tensor

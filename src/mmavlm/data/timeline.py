@@ -18,8 +18,8 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from mmavlm.core.errors import VideoError
 from mmavlm.data.containers import opened, reason
-from mmavlm.errors import VideoError
 
 log = logging.getLogger(__name__)
 

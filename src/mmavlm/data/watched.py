@@ -17,7 +17,7 @@ from weakref import WeakSet
 import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from mmavlm.errors import DataError
+from mmavlm.core.errors import DataError
 
 IDLE = -1
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, get_args
 
-from mmavlm.errors import ConfigError
+from mmavlm.core.errors import ConfigError
 from mmavlm.metrics.answers import answer_rows, summarise
 from mmavlm.metrics.row_metric import RowMetric
 from mmavlm.metrics.rows import check_lengths

@@ -15,8 +15,8 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from mmavlm.errors import DataError
-from mmavlm.hashing import string_keys
+from mmavlm.core.errors import DataError
+from mmavlm.core.hashing import string_keys
 from mmavlm.metrics.planted_bias import Scored
 from mmavlm.metrics.predictions import Prediction
 from mmavlm.metrics.resampling import SAMPLES, paired_difference

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torchmetrics.utilities import dim_zero_cat
 
-from mmavlm.hashing import string_keys
+from mmavlm.core.hashing import string_keys
 from mmavlm.metrics.captions import caption_scores
 from mmavlm.metrics.row_metric import RowMetric
 from mmavlm.metrics.rows import check_lengths

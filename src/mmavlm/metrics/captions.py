@@ -10,8 +10,8 @@ from typing import Any
 
 from torch import Tensor
 
-from mmavlm.errors import ConfigError
-from mmavlm.extras import needs_extra
+from mmavlm.core.errors import ConfigError
+from mmavlm.core.extras import needs_extra
 from mmavlm.metrics import caption_statistics as coco
 from mmavlm.metrics.caption_statistics import Scored
 from mmavlm.metrics.caption_words import JavaError, java, library, plain_words, ptb_words

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmavlm.hashing import string_keys
+from mmavlm.core.hashing import string_keys
 from mmavlm.metrics.intervals import bootstrap_interval, proportion
 from mmavlm.metrics.objects import ObjectVocabulary
 from mmavlm.metrics.row_metric import RowMetric

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mmavlm.errors import DataError
-from mmavlm.hashing import string_keys
+from mmavlm.core.errors import DataError
+from mmavlm.core.hashing import string_keys
 from mmavlm.metrics.answers import ITEM, RANK, answer_rows, video_votes
 from mmavlm.metrics.captions import score_runs
 from mmavlm.metrics.intervals import paired_mcnemar

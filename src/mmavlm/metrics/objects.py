@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 
-from mmavlm.errors import DataError
+from mmavlm.core.errors import DataError
 
 _WORD = re.compile(r"[a-z]+")
 _IRREGULAR = {

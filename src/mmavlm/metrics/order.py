@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from mmavlm.hashing import string_keys
+from mmavlm.core.hashing import string_keys
 from mmavlm.metrics.intervals import proportion
 from mmavlm.metrics.parsing import ORDERS, parse_order
 from mmavlm.metrics.row_metric import RowMetric

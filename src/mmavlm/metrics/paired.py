@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mmavlm.hashing import string_keys
+from mmavlm.core.hashing import string_keys
 from mmavlm.metrics.intervals import proportion
 from mmavlm.metrics.parsing import says
 from mmavlm.metrics.rows import check_lengths, first_of_each

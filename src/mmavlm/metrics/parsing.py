@@ -10,8 +10,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Literal
 
-from mmavlm.errors import ConfigError
-from mmavlm.options import BEHIND_LABEL, denies
+from mmavlm.core.errors import ConfigError
+from mmavlm.core.options import BEHIND_LABEL, denies
 
 Parsing = Literal["strict", "pope", "eventhallusion", "elv", "videohallucer", "vidhalluc"]
 

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mmavlm.errors import DataError
-from mmavlm.hashing import string_keys
+from mmavlm.core.errors import DataError
+from mmavlm.core.hashing import string_keys
 from mmavlm.metrics.parsing import YES
 from mmavlm.metrics.predictions import Prediction
 from mmavlm.metrics.resampling import Score, mean

@@ -9,13 +9,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
 
-from mmavlm.errors import ConfigError, DataError
-from mmavlm.files import written_whole
-from mmavlm.interfaces import Answer
+from mmavlm.core.errors import ConfigError, DataError
+from mmavlm.core.files import written_whole
+from mmavlm.core.interfaces import Answer
 from mmavlm.metrics.rules import Rule, is_right
 
 if TYPE_CHECKING:
-    from mmavlm.batch import VideoTextBatch
+    from mmavlm.core.batch import VideoTextBatch
 
 FILE = "predictions.jsonl"  # the name a run gives it
 NAMED = 10  # so many rows that cannot be used are named, the others counted

@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 
-from mmavlm.hashing import string_keys
+from mmavlm.core.hashing import string_keys
 from mmavlm.metrics.answers import answer_accuracy, unparsed_share
 from mmavlm.metrics.captions import CHOOSING, caption_scores
 from mmavlm.metrics.predictions import Prediction

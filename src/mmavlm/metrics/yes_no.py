@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from mmavlm.hashing import string_keys
+from mmavlm.core.hashing import string_keys
 from mmavlm.metrics.intervals import bootstrap_interval, proportion
 from mmavlm.metrics.parsing import UNPARSED, YES, parse_yes_no
 from mmavlm.metrics.row_metric import RowMetric

@@ -13,14 +13,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from mmavlm.commands import COMMANDS, versions
-from mmavlm.errors import ConfigError, MmavlmError
+from mmavlm.commands.verbs import COMMANDS, versions
+from mmavlm.core.errors import ConfigError, MmavlmError
+from mmavlm.core.nearest import nearest
 from mmavlm.movies.bias import BiasSettings, make_bias_set
 from mmavlm.movies.frames import ImageGenerator
 from mmavlm.movies.generators import Grammar, ProceduralImages, TextGenerator
 from mmavlm.movies.stories.make import StorySettings, make_stories
 from mmavlm.movies.write import ensure_movie_set
-from mmavlm.nearest import nearest
 
 Report = Callable[[str, int, int], None]
 Options = dict[str, Any]

@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from mmavlm.errors import ConfigError, DataError
-from mmavlm.files import write_whole
+from mmavlm.core.errors import ConfigError, DataError
+from mmavlm.core.files import write_whole
 from mmavlm.movies.frames import Actor, FrameSpec, ImageGenerator
 from mmavlm.movies.generators.grammar import TONES, draw_people
 from mmavlm.movies.stories.reel import draw_film, write_rows

@@ -14,7 +14,7 @@ import numpy as np
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from mmavlm.errors import VideoError
+from mmavlm.core.errors import VideoError
 
 CODEC = "libx264"
 # One thread: slices and look-ahead of several threads would make the bytes depend on the machine.

@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from mmavlm.errors import ConfigError, DataError
+from mmavlm.core.errors import ConfigError, DataError
 from mmavlm.movies.generators.text import TextGenerator, TextRequest, TextResult, ask
 from mmavlm.movies.vocabulary import Words
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
-from mmavlm.errors import DataError
+from mmavlm.core.errors import DataError
 from mmavlm.movies.labels import (
     DIRECTOR,
     GENRE,

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from mmavlm.errors import ConfigError
+from mmavlm.core.errors import ConfigError
 from mmavlm.movies.captions import write_caption
 from mmavlm.movies.cuts import TASK, cut_rows
 from mmavlm.movies.encode import write_text, write_video

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from mmavlm.lazy import lazy_names
+from mmavlm.core.lazy import lazy_names
 
 if TYPE_CHECKING:
     from mmavlm.report.arms import draw_arms

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mmavlm.explain import Explanation
 from mmavlm.metrics import Rule
 from mmavlm.metrics.headline import Score
+from mmavlm.model.explain import Explanation
 
 
 @dataclass(frozen=True)

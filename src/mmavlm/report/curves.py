@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mmavlm.errors import DataError
+from mmavlm.core.errors import DataError
 from mmavlm.report.contents import Curve
 from mmavlm.report.drawing import INK, as_svg, style
 

@@ -16,9 +16,9 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from PIL import Image
 
-from mmavlm.errors import ConfigError
-from mmavlm.explain import Explanation
-from mmavlm.files import write_whole
+from mmavlm.core.errors import ConfigError
+from mmavlm.core.files import write_whole
+from mmavlm.model.explain import Explanation
 from mmavlm.report.drawing import INK, as_svg, style
 from mmavlm.report.findings import findings
 from mmavlm.report.places import draw_places, drawable

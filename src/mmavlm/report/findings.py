@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from mmavlm.explain import Explanation
+from mmavlm.model.explain import Explanation
 
 # A change in log-probability below this is told as none: it changes the probability by a tenth.
 SAME_NATS = 0.1

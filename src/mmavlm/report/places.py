@@ -9,7 +9,7 @@ from matplotlib.gridspec import SubplotSpec
 from numpy.typing import NDArray
 from PIL import Image
 
-from mmavlm.explain import Explanation
+from mmavlm.model.explain import Explanation
 
 MOST_PLACES = 4
 PIXELS = 192  # longest side of a frame that is drawn

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from mmavlm.lazy import lazy_names
+from mmavlm.core.lazy import lazy_names
 
 if TYPE_CHECKING:
     from mmavlm.run.run import Run, build_backbone, start_from_alignment

@@ -19,11 +19,11 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from mmavlm.callbacks.sweep import markdown, read_jobs
+from mmavlm.core.metrics_file import write_text
 from mmavlm.metrics import read_predictions
 from mmavlm.metrics.arms import ArmDifference, ArmRun, Mean, Runs, compare_arms, holm, over_seeds
 from mmavlm.metrics.planted_bias import SCORES, bias_scores
 from mmavlm.metrics.predictions import FILE
-from mmavlm.metrics_file import write_text
 from mmavlm.movies.bias import pair_of
 from mmavlm.report import draw_arms
 

@@ -15,20 +15,20 @@ from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
-from mmavlm.backbone import VideoLanguageModel
-from mmavlm.batch import VideoTextBatch
+from mmavlm.core.batch import VideoTextBatch
+from mmavlm.core.errors import ConfigError, VideoError
+from mmavlm.core.files import write_whole
+from mmavlm.core.interfaces import Answer, LanguageModel, VideoItem
 from mmavlm.data.collate import collate
 from mmavlm.data.dataset import VideoDataset
 from mmavlm.data.sources import FrameSource
 from mmavlm.data.transforms import ClipTransform
-from mmavlm.errors import ConfigError, VideoError
-from mmavlm.explain import explain, stretches_of
-from mmavlm.files import write_whole
-from mmavlm.interfaces import Answer, LanguageModel, VideoItem
+from mmavlm.model.backbone import VideoLanguageModel
+from mmavlm.model.explain import explain, stretches_of
 from mmavlm.report import save_explanation
 from mmavlm.run.run import build_backbone
-from mmavlm.stages.checkpoint import RUN_KEY, load_trainable, read_checkpoint
-from mmavlm.untrained import allow_untrained
+from mmavlm.weights.checkpoint import RUN_KEY, load_trainable, read_checkpoint
+from mmavlm.weights.untrained import allow_untrained
 
 
 @torch.inference_mode()

@@ -10,8 +10,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from mmavlm.errors import ConfigError
-from mmavlm.stages.checkpoint import RUN_KEY
+from mmavlm.core.errors import ConfigError
+from mmavlm.weights.checkpoint import RUN_KEY
 
 log = logging.getLogger(__name__)
 

@@ -17,15 +17,15 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from safetensors import SafetensorError
 
-from mmavlm import checksums
-from mmavlm.errors import ConfigError, first_line
-from mmavlm.llm import chat_template
-from mmavlm.model_card import model_card
+from mmavlm.core import checksums
+from mmavlm.core.errors import ConfigError, first_line
+from mmavlm.core.settings import names
+from mmavlm.model.llm import chat_template
+from mmavlm.model.text import PromptTokenizer, load_tokenizer
+from mmavlm.run.model_card import model_card
 from mmavlm.run.run import build_backbone
-from mmavlm.seal import sealed
-from mmavlm.settings import names
-from mmavlm.stages.checkpoint import RUN_KEY, read_checkpoint, trainable_state
-from mmavlm.stages.exported import (
+from mmavlm.weights.checkpoint import RUN_KEY, read_checkpoint, trainable_state
+from mmavlm.weights.exported import (
     CONFIG,
     FROZEN,
     GROUPS,
@@ -36,9 +36,9 @@ from mmavlm.stages.exported import (
     TRAINED,
     small_checksums,
 )
-from mmavlm.text import PromptTokenizer, load_tokenizer
-from mmavlm.trust import OF_THE_MODEL, Fence
-from mmavlm.weight_files import WeightFile, write_weights
+from mmavlm.weights.seal import sealed
+from mmavlm.weights.trust import OF_THE_MODEL, Fence
+from mmavlm.weights.weight_files import WeightFile, write_weights
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from mmavlm.redaction import redacted_argument
+from mmavlm.core.redaction import redacted_argument
 
 if TYPE_CHECKING:
     from mmavlm.run.run import Run

@@ -14,13 +14,13 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import Tensor, nn
 
+from mmavlm.core.errors import ConfigError
 from mmavlm.data.datamodule import VideoDataModule
 from mmavlm.data.encoder_cards import EncoderCard, find_card, note_card
 from mmavlm.data.feature_cache import FeatureCache
 from mmavlm.data.fill_cache import CacheFiller
-from mmavlm.encoders import StandInEncoder
-from mmavlm.errors import ConfigError
-from mmavlm.weight_files import ENCODER, WeightFile
+from mmavlm.model.encoders import StandInEncoder
+from mmavlm.weights.weight_files import ENCODER, WeightFile
 
 log = logging.getLogger(__name__)
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import OmegaConf
 
 from mmavlm.callbacks import ExplainAnswers
-from mmavlm.explain import Explanation
+from mmavlm.core.redaction import redacted
 from mmavlm.metrics import Prediction
 from mmavlm.metrics.confusion import confusion, unlike
 from mmavlm.metrics.headline import headline
 from mmavlm.metrics.words import meaning
-from mmavlm.redaction import redacted
+from mmavlm.model.explain import Explanation
 from mmavlm.report import Confusion, Curve, Report, SampleAnswer, Table, read_csv_curves
 from mmavlm.run.facts import facts
 from mmavlm.stages import FineTune

@@ -14,12 +14,12 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from omegaconf import DictConfig, OmegaConf
 
-from mmavlm.errors import CheckpointError
-from mmavlm.files import remove_partials
-from mmavlm.given_files import AUTO
-from mmavlm.metrics_file import read_metrics
+from mmavlm.core.errors import CheckpointError
+from mmavlm.core.files import remove_partials
+from mmavlm.core.given_files import AUTO
+from mmavlm.core.metrics_file import read_metrics
 from mmavlm.run.changes import require_same_settings
-from mmavlm.stages.checkpoint import newest_checkpoint, read_checkpoint
+from mmavlm.weights.checkpoint import newest_checkpoint, read_checkpoint
 
 log = logging.getLogger(__name__)
 

@@ -18,8 +18,6 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 from torch import nn
 
-from mmavlm.allocation import allocation_limit
-from mmavlm.backbone import VideoLanguageModel
 from mmavlm.callbacks import (
     WholeCheckpoints,
     check_loggers,
@@ -27,27 +25,29 @@ from mmavlm.callbacks import (
     memory_told,
     monitor_told,
 )
+from mmavlm.core.errors import CheckpointError, ConfigError
+from mmavlm.core.files import claimed
+from mmavlm.core.given_files import AUTO
+from mmavlm.core.metrics_file import write_metrics, write_text
+from mmavlm.core.settings import seed_given
 from mmavlm.data.mix import MixedDataModule
 from mmavlm.data.readers.annotations import SPLITS
-from mmavlm.errors import CheckpointError, ConfigError
-from mmavlm.files import claimed
-from mmavlm.given_files import AUTO
-from mmavlm.instructblip import take_instructblip
 from mmavlm.metrics.headline import headline
 from mmavlm.metrics.table import score_table
-from mmavlm.metrics_file import write_metrics, write_text
+from mmavlm.model.backbone import VideoLanguageModel
+from mmavlm.model.instructblip import take_instructblip
 from mmavlm.report import write_report
 from mmavlm.run.features import build_encoder, take_features
 from mmavlm.run.report import describe
 from mmavlm.run.resume import checkpoint_to_resume, go_on_logging
 from mmavlm.run.secrets import refuse_secrets
-from mmavlm.settings import seed_given
 from mmavlm.stages import FineTune
 from mmavlm.stages.base import Stage
-from mmavlm.stages.checkpoint import load_trainable, read_checkpoint
-from mmavlm.untrained import allow_untrained
-from mmavlm.weight_files import ENCODER, PARTS, WeightFile
-from mmavlm.weights import PretrainedFolder, instructblip_parts
+from mmavlm.weights.allocation import allocation_limit
+from mmavlm.weights.checkpoint import load_trainable, read_checkpoint
+from mmavlm.weights.pretrained import PretrainedFolder, instructblip_parts
+from mmavlm.weights.untrained import allow_untrained
+from mmavlm.weights.weight_files import ENCODER, PARTS, WeightFile
 
 log = logging.getLogger(__name__)
 

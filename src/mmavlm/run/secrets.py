@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from mmavlm.errors import ConfigError
-from mmavlm.redaction import secrets_of_environment
+from mmavlm.core.errors import ConfigError
+from mmavlm.core.redaction import secrets_of_environment
 
 
 def refuse_secrets(settings: Any, key: str = "") -> None:

@@ -9,10 +9,10 @@ from typing import Any, Literal, get_args
 
 from torch import Tensor
 
-from mmavlm.batch import VideoTextBatch
-from mmavlm.errors import ConfigError
-from mmavlm.interfaces import Answer, LanguageModel
-from mmavlm.token_tables import rows_named
+from mmavlm.core.batch import VideoTextBatch
+from mmavlm.core.errors import ConfigError
+from mmavlm.core.interfaces import Answer, LanguageModel
+from mmavlm.model.token_tables import rows_named
 
 AnswerBy = Literal["both", "generate", "rank"]
 

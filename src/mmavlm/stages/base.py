@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
-from mmavlm.backbone import VideoLanguageModel
-from mmavlm.batch import VideoTextBatch
-from mmavlm.errors import DataError
-from mmavlm.ranks import Ranks
-from mmavlm.seal import sealed
-from mmavlm.stages.checkpoint import (
+from mmavlm.core.batch import VideoTextBatch
+from mmavlm.core.errors import DataError
+from mmavlm.core.ranks import Ranks
+from mmavlm.model.backbone import VideoLanguageModel
+from mmavlm.stages.optim import OptimizerRecipe
+from mmavlm.weights.checkpoint import (
     GATHERING_KEY,
     METRICS_KEY,
     PLACE_KEY,
@@ -25,7 +25,7 @@ from mmavlm.stages.checkpoint import (
     load_trainable,
     trainable_state,
 )
-from mmavlm.stages.optim import OptimizerRecipe
+from mmavlm.weights.seal import sealed
 
 EVALUATED = ("val", "test")
 GO_ON, SKIP, STOP = range(3)

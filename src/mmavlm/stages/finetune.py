@@ -9,12 +9,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from mmavlm.alignment import MultiLevelAlignment
-from mmavlm.backbone import VideoLanguageModel
-from mmavlm.batch import VideoTextBatch
-from mmavlm.errors import ConfigError
+from mmavlm.core.batch import VideoTextBatch
+from mmavlm.core.errors import ConfigError
+from mmavlm.core.settings import at_least, whole_at_least
 from mmavlm.metrics import Kind, Prediction, Rule, TaskScores, check_rule, left_out
-from mmavlm.settings import at_least, whole_at_least
+from mmavlm.model.alignment import MultiLevelAlignment
+from mmavlm.model.backbone import VideoLanguageModel
 from mmavlm.stages.answering import AnswerBy, answer_batch, check_answer_by
 from mmavlm.stages.base import EVALUATED, Stage
 from mmavlm.stages.optim import OptimizerRecipe

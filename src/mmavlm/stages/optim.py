@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from transformers import get_cosine_schedule_with_warmup
 
-from mmavlm.errors import ConfigError
+from mmavlm.core.errors import ConfigError
 
 
 @dataclass(frozen=True)

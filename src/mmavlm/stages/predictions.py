@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mmavlm.batch import VideoTextBatch
+from mmavlm.core.batch import VideoTextBatch
 from mmavlm.metrics import Prediction, write_predictions
 
 SAMPLE_ITEMS = 4  # of each task, and so many more that were answered wrong

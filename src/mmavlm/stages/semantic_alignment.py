@@ -9,10 +9,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from mmavlm.backbone import VideoLanguageModel
-from mmavlm.batch import VideoTextBatch
-from mmavlm.errors import ConfigError
+from mmavlm.core.batch import VideoTextBatch
+from mmavlm.core.errors import ConfigError
 from mmavlm.metrics import RetrievalRecall
+from mmavlm.model.backbone import VideoLanguageModel
 from mmavlm.stages.base import EVALUATED, Stage, distributed
 from mmavlm.stages.optim import OptimizerRecipe
 

@@ -11,12 +11,12 @@ from pathlib import Path
 
 from typing_extensions import TypedDict
 
+from mmavlm.core.errors import ConfigError, DataError
 from mmavlm.data.readers import json_files
 from mmavlm.data.readers.layout import Layout, refuse_other_files
 from mmavlm.data.readers.rows import Row
 from mmavlm.data.readers.tables import table_rows
 from mmavlm.data.readers.values import absent, shown
-from mmavlm.errors import ConfigError, DataError
 
 USUAL = (".jsonl", ".csv")
 SUFFIXES = (*USUAL, ".tsv", ".json")  # the others are taken where there are no usual ones

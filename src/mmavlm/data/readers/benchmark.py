@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from mmavlm.core.errors import ConfigError, DataError
+from mmavlm.core.interfaces import VideoItem
 from mmavlm.data.readers.annotations import listed
 from mmavlm.data.readers.entries import Found, SkippingReader, usable
 from mmavlm.data.readers.rows import Row
-from mmavlm.errors import ConfigError, DataError
-from mmavlm.interfaces import VideoItem
 from mmavlm.metrics import parse_yes_no
 from mmavlm.metrics.parsing import UNPARSED, YES
 

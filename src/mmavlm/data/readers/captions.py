@@ -8,13 +8,13 @@ from pathlib import Path
 
 from typing_extensions import Unpack
 
+from mmavlm.core.interfaces import VideoItem
 from mmavlm.data.readers.annotations import SplitFiles, SplitNames, refuse_task
 from mmavlm.data.readers.entries import Found, SkippingReader, StrictReader, usable
 from mmavlm.data.readers.layout import Layout
 from mmavlm.data.readers.own import OWN_ID
 from mmavlm.data.readers.rows import Row
 from mmavlm.data.sources import film_at, written_film
-from mmavlm.interfaces import VideoItem
 
 PROMPT = "what does the video describe?"
 LAYOUT = Layout(("video", "caption"), ("id", "start_s", "end_s", "split"), foreign=False)

@@ -8,14 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mmavlm.core.errors import DataError
+from mmavlm.core.interfaces import VideoItem
 from mmavlm.data.readers.annotations import listed, read_rows
 from mmavlm.data.readers.benchmark import QUESTION, BenchmarkReader, yes_or_no
 from mmavlm.data.readers.json_files import require
 from mmavlm.data.readers.rows import Row
 from mmavlm.data.readers.values import absent, shown
 from mmavlm.data.sources import film_at
-from mmavlm.errors import DataError
-from mmavlm.interfaces import VideoItem
 from mmavlm.metrics.parsing import KINDS
 
 if TYPE_CHECKING:

@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 from typing_extensions import Unpack
 
+from mmavlm.core.errors import DataError
+from mmavlm.core.interfaces import VideoItem
 from mmavlm.data.readers.annotations import (
     SPLIT_NAMES,
     SplitNames,
@@ -21,8 +23,6 @@ from mmavlm.data.readers.json_files import require
 from mmavlm.data.readers.layout import KeyWatch, Layout, tell_once
 from mmavlm.data.readers.rows import Row
 from mmavlm.data.readers.values import shown
-from mmavlm.errors import DataError
-from mmavlm.interfaces import VideoItem
 
 log = logging.getLogger(__name__)
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mmavlm.core.interfaces import VideoItem
 from mmavlm.data.readers.annotations import read_list
 from mmavlm.data.readers.benchmark import BenchmarkReader, yes_or_no
 from mmavlm.data.readers.rows import Row
 from mmavlm.data.sources import film_at
-from mmavlm.interfaces import VideoItem
 
 if TYPE_CHECKING:
     from mmavlm.metrics.benchmarks import Benchmark

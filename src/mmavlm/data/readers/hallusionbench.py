@@ -9,13 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mmavlm.core.errors import DataError
+from mmavlm.core.interfaces import VideoItem
 from mmavlm.data.readers.annotations import read_list
 from mmavlm.data.readers.benchmark import BenchmarkReader
 from mmavlm.data.readers.entries import Found
 from mmavlm.data.readers.rows import Row
 from mmavlm.data.readers.values import shown
-from mmavlm.errors import DataError
-from mmavlm.interfaces import VideoItem
 
 if TYPE_CHECKING:
     from mmavlm.metrics.benchmarks import Benchmark

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cached_property, lru_cache
 
+from mmavlm.core.errors import DataError
 from mmavlm.data.readers.rows import CLOCK_KEYS, Row
 from mmavlm.data.readers.values import is_clock_time, shown
-from mmavlm.errors import DataError
 
 log = logging.getLogger(__name__)
 

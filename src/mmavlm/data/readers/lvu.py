@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from mmavlm.core.errors import ConfigError, DataError
+from mmavlm.core.interfaces import VideoItem
+from mmavlm.core.settings import whole_at_least
 from mmavlm.data.readers.annotations import listed
 from mmavlm.data.readers.entries import EntryFiles, Found, SkippingReader, usable
 from mmavlm.data.readers.layout import Layout
@@ -13,9 +16,6 @@ from mmavlm.data.readers.rows import Row
 from mmavlm.data.readers.values import absent
 from mmavlm.data.sampling import lvu_windows
 from mmavlm.data.sources import locate
-from mmavlm.errors import ConfigError, DataError
-from mmavlm.interfaces import VideoItem
-from mmavlm.settings import whole_at_least
 
 TASKS = ("director", "genre", "relationship", "scene", "way_speaking", "writer", "year")
 LAYOUT = Layout(("duration", "num_frames"), ("subset", *TASKS))

@@ -11,15 +11,15 @@ from pathlib import Path
 
 from typing_extensions import Unpack
 
+from mmavlm.core.errors import ConfigError, DataError
+from mmavlm.core.interfaces import VideoItem
+from mmavlm.core.options import Style, check_style
 from mmavlm.data.readers.annotations import SplitNames, listed, refuse_task
 from mmavlm.data.readers.entries import EntryFiles, Found, SkippingReader, usable
 from mmavlm.data.readers.json_files import elements
 from mmavlm.data.readers.layout import Layout
 from mmavlm.data.readers.rows import Row
 from mmavlm.data.sources import locate
-from mmavlm.errors import ConfigError, DataError
-from mmavlm.interfaces import VideoItem
-from mmavlm.options import Style, check_style
 
 log = logging.getLogger(__name__)
 

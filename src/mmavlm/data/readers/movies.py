@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mmavlm.core.errors import ConfigError
 from mmavlm.data.readers.annotations import listed
 from mmavlm.data.readers.entries import Found, SkippingReader
 from mmavlm.data.readers.lvu import TASKS, LVUReader
 from mmavlm.data.readers.own import OwnReader
-from mmavlm.errors import ConfigError
 from mmavlm.movies.cuts import TASK
 from mmavlm.movies.labels import RELATIONSHIP
 

@@ -9,14 +9,14 @@ from pathlib import Path
 
 from typing_extensions import Unpack
 
+from mmavlm.core.errors import DataError
+from mmavlm.core.interfaces import VideoItem
+from mmavlm.core.options import Style, check_style
 from mmavlm.data.readers.annotations import SplitFiles, SplitNames, listed
 from mmavlm.data.readers.entries import Found, StrictReader, usable
 from mmavlm.data.readers.layout import Layout
 from mmavlm.data.readers.rows import Row
 from mmavlm.data.sources import written_film
-from mmavlm.errors import DataError
-from mmavlm.interfaces import VideoItem
-from mmavlm.options import Style, check_style
 
 OPEN = "open"  # the task of rows that name none
 LAYOUT = Layout(

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmavlm.clean_up import clean_caption
+from mmavlm.core.errors import DataError
+from mmavlm.core.options import Options, Style, read_options
+from mmavlm.data.readers.clean_up import clean_caption
 from mmavlm.data.readers.json_files import Doubled
 from mmavlm.data.readers.values import (
     MOST,
@@ -21,8 +23,6 @@ from mmavlm.data.readers.values import (
     shown,
 )
 from mmavlm.data.sources import inside
-from mmavlm.errors import DataError
-from mmavlm.options import Options, Style, read_options
 
 # Other names of the bounds of a stretch. What they hold has no unit, unless it is a clock time.
 CLOCK_KEYS = {"start_s": ("start", "start_time"), "end_s": ("end", "end_time")}

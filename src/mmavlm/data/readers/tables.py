@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 
+from mmavlm.core.errors import DataError
 from mmavlm.data.readers.json_files import MAX_ENTRY_CHARS
 from mmavlm.data.readers.rows import Row
-from mmavlm.errors import DataError
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 SAID = re.compile(r"sep=(.)\s*", re.IGNORECASE)  # the first line of some of Excel's files

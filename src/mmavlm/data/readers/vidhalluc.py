@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mmavlm.core.interfaces import VideoItem
 from mmavlm.data.readers.benchmark import BenchmarkReader, yes_or_no
 from mmavlm.data.readers.json_files import entries
 from mmavlm.data.readers.rows import Row
 from mmavlm.data.readers.values import shown
 from mmavlm.data.sources import film_at
-from mmavlm.interfaces import VideoItem
 from mmavlm.metrics.parsing import ORDERS
 
 if TYPE_CHECKING:

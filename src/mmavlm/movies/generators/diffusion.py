@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from mmavlm.errors import ConfigError
-from mmavlm.extras import needs_extra
+from mmavlm.core.errors import ConfigError
+from mmavlm.core.extras import needs_extra
 from mmavlm.movies.frames import FrameSpec, Picture
 from mmavlm.movies.vocabulary import Style
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from mmavlm.errors import ConfigError, DataError
+from mmavlm.core.errors import ConfigError, DataError
 from mmavlm.movies.generators.text import TextRequest, TextResult
 
 RETRIED = (408, 409, 425, 429, 500, 502, 503, 504)

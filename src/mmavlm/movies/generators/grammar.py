@@ -7,7 +7,7 @@ from typing import Any, TypeVar, get_args
 
 import numpy as np
 
-from mmavlm.errors import ConfigError
+from mmavlm.core.errors import ConfigError
 from mmavlm.movies.generators.text import TextRequest, TextResult
 from mmavlm.movies.plot import NAMES
 from mmavlm.movies.stories.plan import (

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from mmavlm.errors import ConfigError
+from mmavlm.core.errors import ConfigError
 from mmavlm.movies.generators.text import TextRequest, TextResult
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from mmavlm.errors import ConfigError
+from mmavlm.core.errors import ConfigError
 from mmavlm.movies.film import Era, Light
 from mmavlm.movies.frames import Actor, FrameSpec, Picture
 from mmavlm.movies.places import PROPS, ROOMS, SET_WIDTH, WOOD, Room, draw_room

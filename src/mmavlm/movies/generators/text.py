@@ -11,8 +11,8 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from pydantic import BaseModel, ValidationError
 
-from mmavlm.errors import DataError
-from mmavlm.files import write_whole
+from mmavlm.core.errors import DataError
+from mmavlm.core.files import write_whole
 
 Answered = TypeVar("Answered", bound=BaseModel)
 Check = Callable[[Any], None]

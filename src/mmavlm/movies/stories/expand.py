@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmavlm.errors import ConfigError
+from mmavlm.core.errors import ConfigError
 from mmavlm.movies.generators.text import TextGenerator, TextRequest, ask
 from mmavlm.movies.stories.plan import Plot, SceneOutline, Scenes, Shots, check_plot, check_scenes
 from mmavlm.movies.stories.world import Moment, World, check_shots

@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mmavlm.errors import ConfigError
-from mmavlm.files import write_whole
+from mmavlm.core.errors import ConfigError
+from mmavlm.core.files import write_whole
 from mmavlm.movies.frames import FrameSpec, ImageGenerator
 from mmavlm.movies.generators.grammar import Grammar
 from mmavlm.movies.generators.text import TextGenerator

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mmavlm.files import write_whole, written_whole
+from mmavlm.core.files import write_whole, written_whole
 from mmavlm.movies.encode import write_video
 from mmavlm.movies.frames import FrameSpec, ImageGenerator, Picture
 from mmavlm.movies.vocabulary import Style

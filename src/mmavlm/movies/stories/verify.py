@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from mmavlm.errors import DataError
+from mmavlm.core.errors import DataError
 from mmavlm.movies.stories.questions import NUMBERS, PARTS, Question
 
 Row = Mapping[str, Any]

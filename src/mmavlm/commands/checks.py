@@ -1,0 +1,53 @@
+"""Mistakes that a config shows by itself, told before a model or a film is touched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from mmavlm.core.config_files import choices
+from mmavlm.core.errors import ConfigError
+from mmavlm.core.given_files import AUTO, require_checkpoint, require_weights
+from mmavlm.core.nearest import nearest
+from mmavlm.core.settings import require_positions
+from mmavlm.data.parts import parts_of
+from mmavlm.data.readers.json_files import require_root
+
+
+def check_config(config: DictConfig) -> None:
+    """Refuse roots, checkpoints, weights and experiments that are not there, and too many frames.
+
+    Raises:
+        ConfigError: naming the setting, if a root or an experiment is missing, or the table of
+            frame positions is too short.
+        CheckpointError: naming a file that is not there.
+        MissingMandatoryValue: if a root is not set.
+    """
+    check_sources(config)
+    rows = OmegaConf.select(config, "backbone.max_num_frames")
+    for part in parts_of(config.data).values():
+        root = Path(part.root)
+        if config.prepare is None:  # else the set is yet to be made
+            require_root(root)
+        if isinstance(rows, int) and isinstance(part.num_frames, int):
+            require_positions(part.num_frames, rows)
+
+
+def check_sources(config: DictConfig) -> None:
+    """Refuse what a model is to start from, if it is not there.
+
+    Raises:
+        ConfigError: if `init.experiment` is no experiment.
+        CheckpointError: naming a file that is not there.
+    """
+    first = config.init.experiment
+    if first is not None and first not in (known := choices("experiment")):
+        near = ", ".join(nearest(str(first), known, 5, least=3))
+        raise ConfigError(f"init.experiment={first} is no experiment; nearest are {near}")
+    given = (config.checkpoint, config.init.alignment, config.resume)
+    for path in given:
+        if path not in (None, AUTO):
+            require_checkpoint(Path(path))
+    if config.init.weights is not None:
+        require_weights(Path(config.init.weights))

@@ -1,0 +1,130 @@
+"""What `--help` prints: what a command does, its commonest lines, its settings and groups."""
+
+from __future__ import annotations
+
+import shutil
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
+
+from mmavlm.commands.verbs import COMMANDS, Command
+from mmavlm.core.config_files import (
+    Setting,
+    choices,
+    config_dir,
+    groups,
+    headline,
+    is_global,
+    settings,
+    settings_of_choice,
+)
+from mmavlm.core.errors import ConfigError
+from mmavlm.core.nearest import nearest
+
+MAIN = "train"  # the config that those of most other commands are laid over
+KEYS = 30  # columns of settings before their sentences
+NOT_SAID = ("_target_", "_partial_")  # keys that name code
+
+
+def overview() -> str:
+    """All commands, a line each."""
+    rows = [(verb, command.does) for verb, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            "mmavlm: video-language models that hallucinate less.",
+            "",
+            "usage: mmavlm <command> [key=value …]   (or python -m mmavlm.<command>)",
+            "",
+            *_rows(rows, width=12),
+            "",
+            "mmavlm <command> --help says more; mmavlm --version tells the versions.",
+        ]
+    )
+
+
+def command_help(verb: str, asked: Sequence[str] = ()) -> str:
+    """The help of a command, or of the groups that are `asked` of it: `data` or `data=lvu`.
+
+    Raises:
+        ConfigError: if there is no such group or choice.
+    """
+    command = COMMANDS[verb]
+    named = [a for a in asked if not a.startswith("-")]
+    if unknown := [a for a in named if not _is_group(a)]:
+        near = ", ".join(nearest(unknown[0], [g.key for g in _groups(command)], 5, least=3))
+        raise ConfigError(f"--help {unknown[0]}: there is no such group; nearest are {near}")
+    blocks = [_group_help(command, argument) for argument in named]
+    return "\n\n".join(blocks or ["\n".join(_command_lines(verb, command))])
+
+
+def _command_lines(verb: str, command: Command) -> Iterator[str]:
+    yield f"mmavlm {verb}: {command.does}"
+    yield ""
+    yield from (f"  mmavlm {verb} {line}" for line in command.lines)
+    for config in command.configs:
+        if found := settings(config_dir() / f"{config}.yaml"):
+            yield ""
+            yield headline(config_dir() / f"{config}.yaml")
+            yield from _settings(found)
+    if MAIN not in command.configs:
+        yield ""
+        yield "Settings that all commands with a config share:"
+        yield from _settings(settings(config_dir() / f"{MAIN}.yaml"))
+    yield ""
+    yield f"Groups, each with its choice by default (mmavlm {verb} --help data says more of one):"
+    for group in _groups(command):
+        listed = f"{group.says}: {', '.join(choices(group.key))}"
+        yield from _rows([(f"  {group.key}={group.value}", listed)])
+    yield ""
+    yield "Also: -m sweeps over settings, --cfg job prints the config, --hydra-help, --version."
+
+
+def _group_help(command: Command, argument: str) -> str:
+    """The choices of a group, and the settings of the one that is given or taken by default."""
+    name, given, choice = argument.partition("=")
+    by_default = next((g.value for g in _groups(command) if g.key == name), "null")
+    chosen = choice if given else by_default
+    folder = config_dir() / name
+    rows = [(f"  {name}={one}", headline(folder / f"{one}.yaml")) for one in choices(name)]
+    told = [f"The choices of {name}, {by_default} by default:", *_rows(rows, KEYS + 8)]
+    if chosen in ("null", ""):
+        return "\n".join(told)
+    if chosen not in choices(name):
+        near = ", ".join(nearest(chosen, choices(name), 5, least=3))
+        raise ConfigError(f"{argument}: there is no such choice; nearest are {near}")
+    above = "" if is_global(folder / f"{chosen}.yaml") else f"{name}."
+    found = [
+        Setting(above + one.key, one.value, one.says)
+        for one in settings_of_choice(name, chosen)
+        if one.key.rpartition(".")[2] not in NOT_SAID
+    ]
+    return "\n".join([*told, "", f"Settings of {name}={chosen}:", *_settings(found)])
+
+
+def _groups(command: Command) -> list[Setting]:
+    """The groups of the main config that a command's settings are laid over."""
+    return groups(config_dir() / f"{MAIN}.yaml") if command.configs else []
+
+
+def _is_group(argument: str) -> bool:
+    return bool(choices(argument.partition("=")[0]))
+
+
+def _settings(found: Iterable[Setting]) -> list[str]:
+    return _rows((f"  {s.key}={s.value}" if s.value else f"  {s.key}", s.says) for s in found)
+
+
+def _rows(rows: Iterable[tuple[str, str]], width: int = KEYS) -> list[str]:
+    """Two columns, the second wrapped to the terminal."""
+    columns = max(shutil.get_terminal_size((100, 24)).columns, width + 30)
+    lines: list[str] = []
+    for key, says in rows:
+        wrapped = textwrap.wrap(
+            says, columns - width - 1, break_long_words=False, break_on_hyphens=False
+        ) or [""]
+        if len(key) >= width:
+            lines.append(key)
+        else:
+            wrapped[0], key = f"{key:<{width}}{wrapped[0]}", ""
+            lines.append(wrapped.pop(0).rstrip())
+        lines += [" " * width + line for line in wrapped if line]
+    return lines

@@ -1,0 +1,140 @@
+"""What `mmavlm.evaluate` does without a model: score predictions again, compare two runs."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from mmavlm.core.errors import ConfigError
+from mmavlm.core.files import write_whole
+from mmavlm.core.metrics_file import finite, read_metrics, write_metrics
+from mmavlm.core.settings import seed_given
+from mmavlm.metrics import (
+    Prediction,
+    check_rule,
+    missing_rows,
+    predictions_path,
+    read_predictions,
+)
+from mmavlm.metrics.headline import headline
+from mmavlm.metrics.table import score_table
+
+if TYPE_CHECKING:  # torch, and what the metrics need, are imported when predictions have been read
+    from mmavlm.metrics import Comparison, Difference
+
+log = logging.getLogger(__name__)
+
+
+def score(config: DictConfig, folder: Path) -> None:
+    """Do what `config` asks for (conf/score.yaml), leaving its numbers in `folder`.
+
+    Raises:
+        ConfigError: if it asks for both or neither, or a setting is not one of those admitted.
+        DataError: if predictions are missing or broken, or two runs cannot be compared.
+    """
+    if (config.predictions is None) == (config.compare is None):
+        raise ConfigError("give either predictions=… or compare=[…,…]")
+    if config.compare is None:
+        rescore(config, folder)
+    else:
+        compare(config, folder)
+
+
+def rescore(config: DictConfig, folder: Path) -> None:
+    """Score predictions as their evaluation did; print the scores and leave metrics.json."""
+    path = predictions_path(config.predictions)
+    predictions = _read(path, config)
+    _tell_left_out(predictions)
+    log.info("scoring %d predictions of %s …", len(predictions), path)
+    from mmavlm.metrics import score_predictions
+
+    values = {f"test/{name}": value for name, value in score_predictions(predictions).items()}
+    write_metrics(folder / "metrics.json", values)
+    if config.format == "json":
+        print(json.dumps(finite(values)))
+    else:
+        Console().print(score_table(str(path), headline(values, predictions)))
+
+
+def compare(config: DictConfig, folder: Path) -> None:
+    """Compare two runs item by item; print the differences and leave comparison.json."""
+    runs = config.compare
+    if isinstance(runs, str) or len(runs) != 2:
+        raise ConfigError(f"compare takes two runs, such as compare=[runA,runB], got {runs}")
+    if config.samples < 1:
+        raise ConfigError(f"samples must be 1 or more, got {config.samples}")
+    seed_given("", config.seed)
+    a, b = (_read(predictions_path(run), config) for run in runs)
+    _tell_left_out(a)
+    log.info("comparing %s and %s …", *runs)
+    from mmavlm.metrics import compare_predictions
+
+    found = compare_predictions(a, b, samples=config.samples, seed=config.seed)
+    told = {"a": str(runs[0]), "b": str(runs[1]), "samples": config.samples, "seed": config.seed}
+    content = json.dumps(told | asdict(found), indent=2)
+    write_whole(folder / "comparison.json", f"{content}\n".encode())
+    if config.format == "json":
+        print(json.dumps(told | asdict(found)))
+    else:
+        Console().print(comparison_table(found, *map(str, runs)))
+
+
+def comparison_table(found: Comparison, a: str, b: str) -> Table:
+    """Each difference with its interval and test, narrow enough for 80 columns."""
+    table = Table(
+        *("", "A", "B", "B − A", "95 % interval", "p", "only A, B", "items"),
+        title=f"A: {escape(a)}\nB: {escape(b)}",
+        caption=f"{found.common} items in both runs, {found.only_in_a} in A alone, "
+        f"{found.only_in_b} in B alone. Intervals: whole videos drawn. p: exact McNemar test of "
+        "accuracies, with the items right in one run only; permutation test of captions.",
+        title_justify="left",
+        caption_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    for task in dict.fromkeys(row.task for row in found.differences):
+        table.add_row(f"[bold]{escape(task)}[/bold]")
+        for row in found.differences:
+            if row.task == task:
+                table.add_row(*_cells(row))
+    return table
+
+
+def _cells(row: Difference) -> list[str]:
+    return [
+        f" {row.score}",
+        f"{row.a:.3f}",
+        f"{row.b:.3f}",
+        f"{row.difference:+.3f}",
+        f"{row.low:+.3f}, {row.high:+.3f}",
+        f"{row.p_value:.2g}",
+        "" if row.only_a is None else f"{row.only_a}, {row.only_b}",
+        str(row.items),
+    ]
+
+
+def _read(path: Path, config: DictConfig) -> list[Prediction]:
+    """The rows of a file; it is told if rows are missing."""
+    rule = None if config.rule is None else check_rule(config.rule, "rule")
+    predictions = read_predictions(path, rule)
+    for message in missing_rows(predictions, read_metrics(path.with_name("metrics.json"))):
+        log.warning("%s has %s", path, message)
+    return predictions
+
+
+def _tell_left_out(predictions: Iterable[Prediction]) -> None:
+    if any(row.compare == "caption" for row in predictions):
+        from mmavlm.metrics import left_out
+
+        if problem := left_out():
+            log.warning("%s", problem)

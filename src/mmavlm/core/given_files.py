@@ -1,0 +1,40 @@
+"""Files that a user names: whether they are there, said before anything that takes time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mmavlm.core.errors import CheckpointError
+
+AUTO = "auto"  # resume=auto: whatever checkpoint a run has left
+
+
+def require_checkpoint(path: Path) -> None:
+    """Refuse what is neither the file of a checkpoint nor a folder, such as an export.
+
+    Raises:
+        CheckpointError: if nothing is there, or it is the folder of a run.
+    """
+    if (path / "checkpoints").is_dir():
+        raise CheckpointError(
+            f"{path} is the folder of a run; name one of its checkpoints, such as "
+            f"{path / 'checkpoints' / 'best.ckpt'}"
+        )
+    if not path.is_dir() and not path.is_file():
+        raise CheckpointError(
+            f"checkpoint {path} does not exist; give the path of a .ckpt file, "
+            "such as outputs/<run>/checkpoints/last.ckpt, or of an exported folder"
+        )
+
+
+def require_weights(path: Path) -> None:
+    """Refuse a file of weights that is not there.
+
+    Raises:
+        CheckpointError: naming it.
+    """
+    if not path.is_file():
+        raise CheckpointError(
+            f"the weights {path} do not exist; give a .safetensors file, such as "
+            "scripts/convert_checkpoint.py of the repository writes"
+        )

@@ -1,0 +1,253 @@
+"""The Protocols the parts meet through. Read this page after the README.
+
+Shapes: B batch, T frames, P frame tokens, Dv visual width, K query tokens, L prompt tokens,
+D Q-Former width, Dl LLM width, S memory slots, N token positions of a slot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from mmavlm.core.footprint import Phase
+from mmavlm.core.options import Options
+
+if TYPE_CHECKING:  # readers of annotations wait for no torch
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class TextTokens:
+    """Tokenised texts, padded on the right: `ids` int64 (B,L), `mask` bool (B,L), True = real."""
+
+    ids: Tensor
+    mask: Tensor
+
+
+@dataclass(frozen=True)
+class MemoryState:
+    """A memory bank as a value: `tokens` (B,S,N,D) in time order, `counts` (B,S,N) float32.
+
+    A count says how many frames a slot holds at that position; 0 marks an empty slot, and a row's
+    empty slots are empty at every position. `seen` (B,) int64 is the number of frames appended.
+    """
+
+    tokens: Tensor
+    counts: Tensor
+    seen: Tensor
+
+
+@runtime_checkable
+class Memory(Protocol):
+    """A strategy that keeps the past small. All methods are pure: state in, state out."""
+
+    def init(self, tokens: Tensor) -> MemoryState:
+        """An empty bank for entries shaped like `tokens` (B,N,D)."""
+
+    def append(self, state: MemoryState, tokens: Tensor, mask: Tensor) -> MemoryState:
+        """Add one entry (B,N,D) behind the last slot; rows whose `mask` (B,) is False get none."""
+
+    def compress(self, state: MemoryState) -> MemoryState:
+        """Bring every row back to at most the strategy's bank length."""
+
+    def read(self, state: MemoryState) -> tuple[Tensor, Tensor]:
+        """Tokens (B,S,N,D) and the mask (B,S) of the slots that hold something."""
+
+
+@dataclass(frozen=True)
+class PatchGrid:
+    """Which of P frame tokens are patches of the picture: from `first` on, row by row."""
+
+    first: int
+    rows: int
+    columns: int
+
+    @property
+    def stop(self) -> int:
+        """The token behind the last patch."""
+        return self.first + self.rows * self.columns
+
+
+@runtime_checkable
+class VisualEncoder(Protocol):
+    """A frozen image encoder, in eval mode whatever its parents are set to.
+
+    One whose tokens are patches may say where these lie, as `patch_grid` (PatchGrid or None).
+    """
+
+    image_size: int
+    num_tokens: int
+    width: int
+
+    def __call__(self, frames: Tensor) -> Tensor:
+        """uint8 (N,3,H,W) → frame tokens (N,P,Dv); normalises on the device it is given."""
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of weights and input transform: the key of the feature cache."""
+
+
+class TemporalState(Protocol):
+    """What a temporal aggregator carries from frame to frame."""
+
+    @property
+    def visual_bank(self) -> MemoryState | None:
+        """The bank of frame tokens, current frame included, or None where there is none."""
+
+
+@runtime_checkable
+class TemporalAggregator(Protocol):
+    """Frame tokens → video tokens, as a stream of steps or in one go, with equal results.
+
+    The backbone calls this. `qformer` and `query_tokens` (1,K,D) take InstructBLIP's weights.
+    """
+
+    backprop_frames: int | None  # so many of the last frames carry gradient; None: all
+    qformer: Any
+    query_tokens: Any
+
+    @property
+    def width(self) -> int:
+        """D, the width of the video tokens."""
+
+    def looks_at(self, frames: int) -> int:
+        """How many looks of K video tokens each a film of so many frames gives."""
+
+    def check_layers(self, layers: Sequence[int]) -> None:
+        """Raise ConfigError if `look` cannot look behind the cross-attention of these layers."""
+
+    def embed_prompt(self, prompt: TextTokens) -> Tensor:
+        """The prompt as fusion takes it, (B,L,D)."""
+
+    def start(self, prompt: TextTokens, frame_tokens: Tensor) -> Any:
+        """The state before the first frame; `frame_tokens` (B,P,Dv) tells shape and device."""
+
+    def step(self, state: Any, frame_tokens: Tensor, mask: Tensor) -> Any:
+        """Take one frame (B,P,Dv); rows whose `mask` (B,) is False keep their state."""
+
+    def read(self, state: Any) -> Tensor:
+        """The video tokens so far, look after look of K each: (B,looks·K,D)."""
+
+    def mask(self, state: Any) -> Tensor | None:
+        """Which looks (B,looks) are a film's own, those in front; None where all are."""
+
+    def stream(self, prompt: TextTokens, frames: Iterable[Tensor]) -> Iterator[Any]:
+        """The state after each of `frames` (B,P,Dv) as they come, good until the next one."""
+
+    def look(
+        self, frame_tokens: Tensor, prompt: TextTokens, frame_mask: Tensor, wanted: Any
+    ) -> tuple[Any, Any]:
+        """The video tokens after some frames of a film, all with gradient (`temporal.looks`).
+
+        Also the state after the film (B,T,P,Dv), or None where only leading frames are `wanted`.
+        """
+
+    def __call__(self, frame_tokens: Tensor, prompt: TextTokens, frame_mask: Tensor) -> Any:
+        """The state after all frames (B,T,P,Dv)."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One generated text with its log-probability given video and prompt (sum over tokens)."""
+
+    text: str
+    log_prob: float
+
+
+@runtime_checkable
+class LanguageModel(Protocol):
+    """Prompt + video tokens (B,K,Dl) → loss, text, or a ranking of candidates.
+
+    Where rows have different numbers of video tokens, `video_mask` (B,K) is True at the real ones,
+    which come first in each row; the others change nothing. None: all are real.
+    """
+
+    width: int
+
+    def loss(
+        self,
+        video_tokens: Tensor,
+        prompts: Sequence[str],
+        targets: Sequence[str],
+        *,
+        video_mask: Tensor | None = None,
+    ) -> Tensor:
+        """Mean cross-entropy over the answer tokens (and eos) of the batch, a scalar."""
+
+    def generate(
+        self,
+        video_tokens: Tensor,
+        prompts: Sequence[str],
+        *,
+        video_mask: Tensor | None = None,
+        num_beams: int = 5,
+        num_answers: int = 1,
+        min_new_tokens: int = 0,
+        max_new_tokens: int = 30,
+        repetition_penalty: float = 1.0,
+        penalize_bos: bool = False,
+        length_penalty: float = 1.0,
+    ) -> list[list[Answer]]:
+        """The best `num_answers` beams of each row, best first."""
+
+    def rank(
+        self,
+        video_tokens: Tensor,
+        prompts: Sequence[str],
+        candidates: Sequence[str],
+        *,
+        video_mask: Tensor | None = None,
+        with_eos: bool = True,
+    ) -> Tensor:
+        """Log-probability of every candidate for every row, (B,C), with its eos or without."""
+
+    def answer_length(self, text: str) -> int:
+        """How many tokens `text` takes as an answer, eos included."""
+
+    def check_lengths(self, video_tokens: int, max_new_tokens: int) -> str | None:
+        """The longest rows that the settings admit, and the limit, in words; None without one.
+
+        Raises ConfigError where rows may be longer than the model can read.
+        """
+
+    def phases(self, rows: int, video_tokens: int, prompt: int, answer: int) -> list[Phase]:
+        """What `loss` holds in memory for `rows` of so many tokens each, part by part."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoItem:
+    """One question about one stretch of one video.
+
+    `source` is a video file or a folder of frames. `start_s` and `end_s` bound the stretch (end
+    None = to the end). `references` are all texts that count as right, such as every caption of a
+    video. `label` is the index of the target among the task's classes, or None. `options` are what
+    there is to choose from, if the question brings them; the target is then one of their answers.
+    `meta` holds what else the annotation says, e.g. `num_frames` or `frame_length` of the
+    extracted-frame grid.
+    """
+
+    item_id: str
+    video_id: str
+    source: Path
+    prompt: str
+    target: str
+    task: str
+    start_s: float = 0.0
+    end_s: float | None = None
+    references: tuple[str, ...] = ()
+    label: int | None = None
+    options: Options | None = None
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Reader(Protocol):
+    """Annotation files → items. Raises DataError naming file, row and key on what stops it."""
+
+    def __call__(self, root: Path, split: str, task: str | Sequence[str] | None) -> list[VideoItem]:
+        """The items of one split (train, val or test) below the data root."""
+
+    def classes(self, root: Path, task: str | Sequence[str] | None) -> dict[str, list[str]]:
+        """Task → class names; tasks with open answers are absent."""

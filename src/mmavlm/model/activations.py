@@ -1,0 +1,72 @@
+"""How many bytes of activations a training step of a model holds, from its sizes (`footprint`)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from mmavlm.core.footprint import (
+    FilmSizes,
+    QFormerSizes,
+    encoded_phase,
+    encoder_phase,
+    fusion_phase,
+    layers_phase,
+    look_phase,
+    memory_phase,
+    peak,
+    trace_phase,
+)
+from mmavlm.model.fusion import Fusion
+
+if TYPE_CHECKING:
+    from mmavlm.model.backbone import VideoLanguageModel
+
+
+def of_step(
+    model: VideoLanguageModel,
+    rows: int,
+    frames: int,
+    prompt_tokens: int = 32,
+    answer_tokens: int = 32,
+    chunk: int | None = None,
+) -> int:
+    """About how many bytes of activations a training step holds at once (see `footprint`).
+
+    Texts are taken to have so many tokens; mixed precision takes up to half of it less. With
+    `chunk`, so many rows are aligned at a time.
+    """
+    aligned = model.alignment.frames if model.alignment is not None else None
+    first = aligned.prefix(frames) if aligned is not None else 0
+    if model.llm is None and aligned is not None and not aligned.beyond_first:
+        frames = first
+    film = FilmSizes(rows, frames, model.encoder.num_tokens, model.encoder.width)
+    longest = model.frame_positions.num_embeddings
+    qformer = QFormerSizes.of(model.temporal, prompt_tokens, at_most=longest)
+    # Features of the cache come without an encoder, in half precision.
+    dtype = getattr(model.encoder, "dtype", torch.float16)
+    frames_at_once = getattr(model.encoder, "chunk_size", 0)
+    phases = [encoder_phase(film, frames_at_once, dtype.itemsize)]
+    if chunk is not None:
+        phases = [encoded_phase(film, frames_at_once, dtype.itemsize)]
+        film = replace(film, rows=min(rows, chunk))
+        phases.append(encoder_phase(film, 0, 0))
+    if type(model.fusion).before is not Fusion.before:
+        phases.append(fusion_phase(film))
+    if model.llm is not None or (aligned is not None and aligned.beyond_first):
+        with_gradient = model.temporal.backprop_frames or frames
+        phases.append(memory_phase(film, qformer, with_gradient))
+    if model.llm is not None:
+        phases += model.llm.phases(
+            rows, model.num_video_tokens(frames), prompt_tokens, answer_tokens
+        )
+    if model.alignment is not None and aligned is not None:
+        phases.append(trace_phase(replace(film, frames=first), qformer))
+        if aligned.uses_middle:
+            phases.append(look_phase(film, qformer, film.frames // 2))
+        if model.alignment.text_encoder is not None:
+            texts = film.rows * (prompt_tokens + answer_tokens)
+            phases.append(layers_phase(model.alignment.get_submodule("text_encoder"), texts))
+    return peak(phases)

@@ -1,0 +1,20 @@
+"""Frame tokens → video tokens."""
+
+from mmavlm.model.temporal.concat import Concat, ConcatState
+from mmavlm.model.temporal.last_look import last_look
+from mmavlm.model.temporal.live import LiveState
+from mmavlm.model.temporal.looks import Looks, Wanted
+from mmavlm.model.temporal.memory_qformer import MemoryQFormer, State
+from mmavlm.model.temporal.state import MemoryQFormerState
+
+__all__ = [
+    "Concat",
+    "ConcatState",
+    "LiveState",
+    "Looks",
+    "MemoryQFormer",
+    "MemoryQFormerState",
+    "State",
+    "Wanted",
+    "last_look",
+]

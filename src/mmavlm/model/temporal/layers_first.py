@@ -1,0 +1,79 @@
+"""Many frames at once, layer by layer, where nothing but the state after the last one is wanted.
+
+What a layer banks of a frame is its input, which no deeper layer has a part in. So the first layer
+can look at all frames before the second one looks at any. Then a layer's weights are read once for
+all of them and its products are large; only banking and attention go frame by frame. The results
+are those of the frame loop.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+
+from torch import Tensor
+
+from mmavlm.model.memory.carried import Carried
+from mmavlm.model.memory.slots import Move
+from mmavlm.model.qformer import Bank, KeyValue, QFormer, QFormerLayer
+from mmavlm.model.temporal.live import LiveState
+
+
+def layers_first(
+    qformer: QFormer,
+    state: LiveState,
+    frame_tokens: Tensor,
+    masks: Tensor,
+    projected: Sequence[KeyValue],
+) -> LiveState:
+    """The state after T frames (B,T,P,Dv) with masks (B,T); the banks of `state` are written over.
+
+    `projected` holds the frames' keys and values, each (B,T,h,P,D/h), for every layer with
+    cross-attention. Runs without gradient; the banks must not have to grow.
+    """
+    num_queries, last = state.video_tokens.shape[1], len(qformer.layers) - 1
+    moves = []
+    for tokens, active in zip(frame_tokens.unbind(1), masks.unbind(1), strict=True):
+        moves.append(state.visual.make_room(active))
+        state.visual.take(moves[-1], tokens)
+
+    hidden = qformer.embeddings.dropout(state.hidden.expand(len(moves), -1, -1, -1))
+    looks = enumerate(projected)
+    for i, layer in enumerate(qformer.layers):
+        banks: Iterable[Bank] = _query_banks(state, i, layer, hidden, masks)
+        visual: Iterable[Bank] = ()
+        if layer.crossattention is not None:
+            look, keys = next(looks)
+            kept = state.visual_keys.part(things=slice(2 * look, 2 * look + 2))
+            visual = _visual_banks(state, kept, moves, keys)
+        if i == last:  # what comes out of it is not banked, so that of the last frame will do
+            banks, visual, hidden = deque(banks, maxlen=1), deque(visual, maxlen=1), hidden[-1:]
+        hidden = layer.over_frames(hidden, num_queries, banks, visual)
+    state.query.steps += len(moves)
+    return state.seen(masks[:, -1], hidden[-1, :, :num_queries])
+
+
+def _visual_banks(
+    state: LiveState, kept: Carried, moves: Sequence[Move], projected: KeyValue
+) -> Iterator[Bank]:
+    """The keys and values of a layer's cross-attention at each frame."""
+    keys, values = projected
+    for t, move in enumerate(moves):
+        kept.merge(move)
+        banked = kept.put(move, (keys[:, t], values[:, t]))
+        yield (banked[0], banked[1]), state.visual_mask(move)
+
+
+def _query_banks(
+    state: LiveState, i: int, layer: QFormerLayer, hidden: Tensor, masks: Tensor
+) -> Iterator[Bank]:
+    """The keys and values of layer `i` at each frame, whose inputs (T,B,N,D) are banked."""
+    rows = state.rows(i)
+    bank, kept = state.query.part(rows), state.query_keys.part(rows)
+    entries = zip(hidden, *layer.attention.project(hidden), masks.unbind(1), strict=True)
+    for tokens, keys, values, active in entries:
+        move = bank.make_room(active)
+        bank.take(move, tokens)
+        kept.merge(move)
+        banked = kept.put(move, (keys, values))
+        yield (banked[0], banked[1]), state.key_mask(move)
