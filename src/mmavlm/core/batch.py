@@ -1,104 +1,142 @@
-"""The one thing data and models share: a batch of videos with their texts."""
+"""The one thing data and models share: conversations, and the media they show."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from mmavlm.core.conversation import Conversation
 from mmavlm.core.options import Options
 
 
 @dataclass(frozen=True, kw_only=True)
-class VideoTextBatch:
-    """A batch of B videos of at most T frames, with one prompt and one target each.
+class Batch:
+    """C conversations about M films of at most T frames.
 
-    Exactly one of `frames` and `features` is given. Rows with fewer than T frames are padded at
-    the end; `frame_mask` is True on real frames. `broken` names the items that could not be read
-    and are therefore missing from the rows. `references` are all texts that count as right for a
-    row; None stands for its target alone. `options` are what a row's question brings to choose
-    from; None stands for rows of which none does.
+    Of `frames` and `features` at most one is given; neither where nothing is shown. Films with fewer
+    than T frames are padded at the end; `frame_mask` is True on real frames. `media_rows` says for
+    each conversation in which rows of these its media lie. `broken` names the items that could not
+    be read and are therefore missing. `references` are all texts that count as right for a
+    conversation; None stands for its target alone. `options` are what a question brings to choose
+    from; None stands for conversations of which none does.
 
     Raises:
-        ValueError: if shapes, dtypes or list lengths disagree.
+        ValueError: if shapes, dtypes or list lengths disagree, or a conversation shows a film that
+            is not there.
     """
 
-    frames: Tensor | None = None  # uint8 (B, T, 3, H, W)
-    features: Tensor | None = None  # (B, T, P, Dv), frozen encoder outputs
-    frame_mask: Tensor  # bool (B, T)
-    timestamps_s: Tensor  # float32 (B, T), 0 on padding
-    prompt: list[str]
-    target: list[str]
-    video_id: list[str]
+    conversations: list[Conversation]
+    media_rows: list[tuple[int, ...]]
+    frames: Tensor | None = None  # uint8 (M,T,3,H,W)
+    features: Tensor | None = None  # (M,T,P,Dv), frozen encoder outputs
+    frame_mask: Tensor  # bool (M,T)
+    timestamps_s: Tensor  # float32 (M,T), 0 on padding
     item_id: list[str]
     task: list[str]
     references: list[tuple[str, ...]] | None = None
     options: list[Options | None] | None = None
-    label: Tensor | None = None  # int64 (B,), -1 where the target is no known class
+    label: Tensor | None = None  # int64 (C,), -1 where the target is no known class
     broken: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if (self.frames is None) == (self.features is None):
-            raise ValueError("VideoTextBatch: give exactly one of frames and features")
+        leading = self._check_films()
+        for name in ("frame_mask", "timestamps_s"):
+            shape = tuple(getattr(self, name).shape)
+            if shape != leading:
+                raise ValueError(f"Batch: {name} must be (M,T)={leading}, got {shape}")
+        if self.frame_mask.dtype != torch.bool:
+            raise ValueError(f"Batch: frame_mask must be bool, got {self.frame_mask.dtype}")
+        for name in ("conversations", "media_rows", "task", "references", "options"):
+            entries = getattr(self, name)
+            if entries is not None and len(entries) != len(self):
+                raise ValueError(
+                    f"Batch: {name} must have C={len(self)} entries, got {len(entries)}"
+                )
+        if self.label is not None and tuple(self.label.shape) != (len(self),):
+            raise ValueError(
+                f"Batch: label must be (C,)={(len(self),)}, got {tuple(self.label.shape)}"
+            )
+        for talk, rows in zip(self.conversations, self.media_rows, strict=True):
+            if len(rows) != len(talk.media) or not all(0 <= row < leading[0] for row in rows):
+                raise ValueError(
+                    f"Batch: a conversation about {len(talk.media)} media has them in the rows "
+                    f"{rows} of {leading[0]}"
+                )
+
+    def _check_films(self) -> tuple[int, int]:
+        """M and T of the films."""
+        if self.frames is not None and self.features is not None:
+            raise ValueError("Batch: give at most one of frames and features")
         if self.frames is not None and (
             self.frames.dtype != torch.uint8 or self.frames.ndim != 5 or self.frames.shape[2] != 3
         ):
             raise ValueError(
-                "VideoTextBatch: frames must be uint8 (B,T,3,H,W), "
+                "Batch: frames must be uint8 (M,T,3,H,W), "
                 f"got {self.frames.dtype} {tuple(self.frames.shape)}"
             )
         if self.features is not None and self.features.ndim != 4:
             raise ValueError(
-                f"VideoTextBatch: features must be (B,T,P,Dv), got {tuple(self.features.shape)}"
+                f"Batch: features must be (M,T,P,Dv), got {tuple(self.features.shape)}"
             )
         visual = self.frames if self.frames is not None else self.features
-        assert visual is not None
-        leading = tuple(visual.shape[:2])
-        for name in ("frame_mask", "timestamps_s"):
-            shape = tuple(getattr(self, name).shape)
-            if shape != leading:
-                raise ValueError(f"VideoTextBatch: {name} must be (B,T)={leading}, got {shape}")
-        if self.frame_mask.dtype != torch.bool:
-            raise ValueError(
-                f"VideoTextBatch: frame_mask must be bool, got {self.frame_mask.dtype}"
-            )
-        for name in ("prompt", "target", "video_id", "item_id", "task", "references", "options"):
-            entries = getattr(self, name)
-            if entries is not None and len(entries) != leading[0]:
-                raise ValueError(
-                    f"VideoTextBatch: {name} must have B={leading[0]} entries, got {len(entries)}"
-                )
-        if self.label is not None and tuple(self.label.shape) != leading[:1]:
-            raise ValueError(
-                f"VideoTextBatch: label must be (B,)={leading[:1]}, got {tuple(self.label.shape)}"
-            )
+        return (0, 0) if visual is None else (visual.shape[0], visual.shape[1])
 
     def __len__(self) -> int:
         return len(self.item_id)
 
-    def rows(self, which: slice | Sequence[int]) -> VideoTextBatch:
-        """Some of the rows as a batch of their own, padded as they are here."""
+    @property
+    def prompt(self) -> list[str]:
+        """What each conversation asks last."""
+        return [talk.prompt for talk in self.conversations]
+
+    @property
+    def target(self) -> list[str]:
+        """The last answer of each conversation, "" where it has none."""
+        return [talk.target for talk in self.conversations]
+
+    @property
+    def video_id(self) -> list[str]:
+        """The name of what each conversation shows first, or of its item where nothing is shown."""
+        named = zip(self.conversations, self.item_id, strict=True)
+        return [talk.media[0].medium_id if talk.media else item_id for talk, item_id in named]
+
+    @property
+    def views(self) -> tuple[list[int], list[str]]:
+        """The row of the film and the guide of each view, in the order in which they are shown."""
+        seen = [
+            (rows[view.medium], view.guide)
+            for talk, rows in zip(self.conversations, self.media_rows, strict=True)
+            for view in talk.views
+        ]
+        return [row for row, _ in seen], [guide for _, guide in seen]
+
+    def rows(self, which: slice | Sequence[int]) -> Batch:
+        """Some of the conversations, with what they show alone, padded as it is here."""
         numbers = range(len(self))[which] if isinstance(which, slice) else which
+        shown = list(dict.fromkeys(row for number in numbers for row in self.media_rows[number]))
         parts: dict[str, Any] = {}
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, Tensor):
-                parts[field.name] = value[which]
+                parts[field.name] = value[list(numbers) if field.name == "label" else shown]
             elif isinstance(value, list):
                 parts[field.name] = [value[i] for i in numbers]
+        at = {row: place for place, row in enumerate(shown)}
+        parts["media_rows"] = [tuple(at[row] for row in rows) for rows in parts["media_rows"]]
         return replace(self, **parts, broken=())
 
-    def _map(self, move: Any) -> VideoTextBatch:
+    def _map(self, move: Callable[[Tensor], Tensor]) -> Batch:
         tensors = {f.name: getattr(self, f.name) for f in fields(self)}
         return replace(self, **{k: move(v) for k, v in tensors.items() if isinstance(v, Tensor)})
 
-    def to(self, *args: Any, **kwargs: Any) -> VideoTextBatch:
+    def to(self, *args: Any, **kwargs: Any) -> Batch:
         """The same batch with every tensor moved as `Tensor.to` would."""
         return self._map(lambda tensor: tensor.to(*args, **kwargs))
 
-    def pin_memory(self) -> VideoTextBatch:
+    def pin_memory(self) -> Batch:
         """The same batch in page-locked memory."""
         return self._map(lambda tensor: tensor.pin_memory())

@@ -8,9 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from typing_extensions import NotRequired, TypedDict, Unpack
+
+from mmavlm.core.conversation import Conversation, FrameGrid, Medium
+from mmavlm.core.errors import ConfigError
 from mmavlm.core.footprint import Phase
 from mmavlm.core.options import Options
 
@@ -156,52 +161,93 @@ class Answer:
     log_prob: float
 
 
+@dataclass(frozen=True)
+class MediaTokens:
+    """What an LLM sees of media: `tokens` (V,K,Dl), a row for each view.
+
+    Views stand in the order in which conversations show media; `views` says how many each of the C
+    conversations has. Where they have different numbers of tokens, `mask` (V,K) is True at the real
+    ones, which come first in each row; the others change nothing. None: all are real.
+    """
+
+    tokens: Tensor
+    views: Sequence[int]
+    mask: Tensor | None = None
+
+    def rows(self, which: Sequence[int]) -> MediaTokens:
+        """What is seen in some of the conversations."""
+        stops = list(accumulate(self.views, initial=0))
+        chosen = [view for row in which for view in range(stops[row], stops[row + 1])]
+        mask = None if self.mask is None else self.mask[chosen]
+        return MediaTokens(self.tokens[chosen], [self.views[row] for row in which], mask)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generation:
+    """How answers are generated: by beam search without sampling.
+
+    Beams are ordered by log-probability / tokens^`length_penalty`. Above 1, `repetition_penalty`
+    makes tokens that an answer already holds (not the prompt's) less likely (CTRL, section 4.1),
+    and with `penalize_bos` the BOS of a causal model, if it has one, or the token a decoder starts
+    with.
+
+    Raises:
+        ConfigError: if there are more answers than beams, fewer than one of anything, the shortest
+            answer is longer than the longest, or the repetition penalty is not above 0.
+    """
+
+    num_beams: int = 5
+    num_answers: int = 1
+    min_new_tokens: int = 0
+    max_new_tokens: int = 30
+    repetition_penalty: float = 1.0
+    penalize_bos: bool = False
+    length_penalty: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.repetition_penalty <= 0:
+            raise ConfigError(
+                f"repetition_penalty={self.repetition_penalty} must be above 0; 1 changes nothing"
+            )
+        if not 0 <= self.min_new_tokens <= self.max_new_tokens:
+            raise ConfigError(
+                f"min_new_tokens={self.min_new_tokens} must be 0 to "
+                f"max_new_tokens={self.max_new_tokens}"
+            )
+        if not 1 <= self.num_answers <= self.num_beams or self.max_new_tokens < 1:
+            raise ConfigError(
+                f"num_answers={self.num_answers}, num_beams={self.num_beams}, "
+                f"max_new_tokens={self.max_new_tokens}: all must be 1 or more, and num_answers at "
+                "most num_beams"
+            )
+
+
 @runtime_checkable
 class LanguageModel(Protocol):
-    """Prompt + video tokens (B,K,Dl) → loss, text, or a ranking of candidates.
-
-    Where rows have different numbers of video tokens, `video_mask` (B,K) is True at the real ones,
-    which come first in each row; the others change nothing. None: all are real.
-    """
+    """Conversations + the tokens of what they show → loss, text, or a ranking of candidates."""
 
     width: int
 
-    def loss(
-        self,
-        video_tokens: Tensor,
-        prompts: Sequence[str],
-        targets: Sequence[str],
-        *,
-        video_mask: Tensor | None = None,
-    ) -> Tensor:
-        """Mean cross-entropy over the answer tokens (and eos) of the batch, a scalar."""
+    def loss(self, conversations: Sequence[Conversation], media: MediaTokens) -> Tensor:
+        """Mean cross-entropy over the tokens of learned turns (and their ends), a scalar."""
 
     def generate(
         self,
-        video_tokens: Tensor,
-        prompts: Sequence[str],
-        *,
-        video_mask: Tensor | None = None,
-        num_beams: int = 5,
-        num_answers: int = 1,
-        min_new_tokens: int = 0,
-        max_new_tokens: int = 30,
-        repetition_penalty: float = 1.0,
-        penalize_bos: bool = False,
-        length_penalty: float = 1.0,
+        conversations: Sequence[Conversation],
+        media: MediaTokens,
+        generation: Generation | None = None,
     ) -> list[list[Answer]]:
-        """The best `num_answers` beams of each row, best first."""
+        """The best answers to the last turn of the user, for each conversation, best first."""
 
     def rank(
         self,
-        video_tokens: Tensor,
-        prompts: Sequence[str],
+        conversations: Sequence[Conversation],
+        media: MediaTokens,
         candidates: Sequence[str],
         *,
-        video_mask: Tensor | None = None,
         with_eos: bool = True,
     ) -> Tensor:
-        """Log-probability of every candidate for every row, (B,C), with its eos or without."""
+        """Log-probability (C,N) of every candidate as the answer to each, with its eos or without."""
 
     def answer_length(self, text: str) -> int:
         """How many tokens `text` takes as an answer, eos included."""
@@ -216,37 +262,74 @@ class LanguageModel(Protocol):
         """What `loss` holds in memory for `rows` of so many tokens each, part by part."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class VideoItem:
-    """One question about one stretch of one video.
+class ItemFields(TypedDict):
+    """What `Item.question` takes beside the question itself: fields of `Item`."""
 
-    `source` is a video file or a folder of frames. `start_s` and `end_s` bound the stretch (end
-    None = to the end). `references` are all texts that count as right, such as every caption of a
-    video. `label` is the index of the target among the task's classes, or None. `options` are what
-    there is to choose from, if the question brings them; the target is then one of their answers.
-    `meta` holds what else the annotation says, e.g. `num_frames` or `frame_length` of the
-    extracted-frame grid.
+    item_id: str
+    task: str
+    references: NotRequired[tuple[str, ...]]
+    label: NotRequired[int | None]
+    options: NotRequired[Options | None]
+    meta: NotRequired[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """One conversation of a set, and what it is asked for.
+
+    `references` are all texts that count as right, such as every caption of a video. `label` is the
+    index of the target among the task's classes, or None. `options` are what there is to choose
+    from, if the question brings them; the target is then one of their answers. `meta` holds what
+    else the annotation says, such as the pair a question is of.
     """
 
     item_id: str
-    video_id: str
-    source: Path
-    prompt: str
-    target: str
+    conversation: Conversation
     task: str
-    start_s: float = 0.0
-    end_s: float | None = None
     references: tuple[str, ...] = ()
     label: int | None = None
     options: Options | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def question(
+        cls,
+        *,
+        video_id: str,
+        source: Path,
+        prompt: str,
+        target: str,
+        start_s: float = 0.0,
+        end_s: float | None = None,
+        grid: FrameGrid | None = None,
+        **rest: Unpack[ItemFields],
+    ) -> Item:
+        """One question about one stretch of one film, and its answer."""
+        film = Medium(medium_id=video_id, source=source, start_s=start_s, end_s=end_s, grid=grid)
+        return cls(conversation=Conversation.question(film, prompt, target), **rest)
+
+    @property
+    def prompt(self) -> str:
+        """The text of the last turn of the user."""
+        return self.conversation.prompt
+
+    @property
+    def target(self) -> str:
+        """The text of the answer, "" where there is none."""
+        return self.conversation.target
+
+    @property
+    def video_id(self) -> str:
+        """The name of what is shown first, or of the item where nothing is."""
+        media = self.conversation.media
+        return media[0].medium_id if media else self.item_id
 
 
 @runtime_checkable
 class Reader(Protocol):
     """Annotation files → items. Raises DataError naming file, row and key on what stops it."""
 
-    def __call__(self, root: Path, split: str, task: str | Sequence[str] | None) -> list[VideoItem]:
+    def __call__(self, root: Path, split: str, task: str | Sequence[str] | None) -> list[Item]:
         """The items of one split (train, val or test) below the data root."""
 
     def classes(self, root: Path, task: str | Sequence[str] | None) -> dict[str, list[str]]:
