@@ -17,9 +17,9 @@ from mmavlm.core.options import Options
 class Batch:
     """C conversations about M films of at most T frames.
 
-    Of `frames` and `features` at most one is given; neither where nothing is shown. Films with fewer
-    than T frames are padded at the end; `frame_mask` is True on real frames. `media_rows` says for
-    each conversation in which rows of these its media lie. `broken` names the items that could not
+    Of `frames` and `features` at most one is given; neither where nothing is shown. Films with
+    fewer than T frames are padded at the end; `frame_mask` is True on real frames. `media_rows`
+    says for each conversation in which rows of these its media lie. `broken` names the items that could not
     be read and are therefore missing. `references` are all texts that count as right for a
     conversation; None stands for its target alone. `options` are what a question brings to choose
     from; None stands for conversations of which none does.

@@ -247,7 +247,7 @@ class LanguageModel(Protocol):
         *,
         with_eos: bool = True,
     ) -> Tensor:
-        """Log-probability (C,N) of every candidate as the answer to each, with its eos or without."""
+        """Log-probability (C,N) of every candidate as the answer, with its eos or without."""
 
     def answer_length(self, text: str) -> int:
         """How many tokens `text` takes as an answer, eos included."""
