@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,16 +14,24 @@ from mmavlm.core.conversation import Conversation
 from mmavlm.core.options import Options
 
 
+class Views(NamedTuple):
+    """V views: the row of the film that each is of, its guide, and the reply to the guide."""
+
+    films: list[int]
+    guides: list[str]
+    replies: list[str]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Batch:
     """C conversations about M films of at most T frames.
 
     Of `frames` and `features` at most one is given; neither where nothing is shown. Films with
     fewer than T frames are padded at the end; `frame_mask` is True on real frames. `media_rows`
-    says for each conversation in which rows of these its media lie. `broken` names the items that could not
-    be read and are therefore missing. `references` are all texts that count as right for a
-    conversation; None stands for its target alone. `options` are what a question brings to choose
-    from; None stands for conversations of which none does.
+    says for each conversation in which rows of these its media lie. `broken` names the items that
+    could not be read and are therefore missing. `references` are all texts that count as right for
+    a conversation; None stands for its target alone. `options` are what a question brings to
+    choose from; None stands for conversations of which none does.
 
     Raises:
         ValueError: if shapes, dtypes or list lengths disagree, or a conversation shows a film that
@@ -104,15 +113,21 @@ class Batch:
         named = zip(self.conversations, self.item_id, strict=True)
         return [talk.media[0].medium_id if talk.media else item_id for talk, item_id in named]
 
-    @property
-    def views(self) -> tuple[list[int], list[str]]:
-        """The row of the film and the guide of each view, in the order in which they are shown."""
+    @cached_property
+    def views(self) -> Views:
+        """All that is shown, in the order in which the LLM comes to it."""
         seen = [
-            (rows[view.medium], view.guide)
+            (rows[view.medium], view.guide, view.reply)
             for talk, rows in zip(self.conversations, self.media_rows, strict=True)
             for view in talk.views
         ]
-        return [row for row, _ in seen], [guide for _, guide in seen]
+        films, guides, replies = ([row[i] for row in seen] for i in range(3))
+        return Views(films, guides, replies)
+
+    def film_of(self, row: int) -> int | None:
+        """The row of the film that a conversation shows, None unless it shows exactly one."""
+        films = self.media_rows[row]
+        return films[0] if len(films) == 1 else None
 
     def rows(self, which: slice | Sequence[int]) -> Batch:
         """Some of the conversations, with what they show alone, padded as it is here."""

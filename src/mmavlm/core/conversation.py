@@ -94,10 +94,11 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A medium as seen under a guide: the text of the turn that shows it."""
+    """A medium as seen under a guide, the text of the turn that shows it, and the reply to that."""
 
     medium: int
     guide: str
+    reply: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +147,13 @@ class Conversation:
 
     @property
     def views(self) -> tuple[View, ...]:
-        """Each place where a medium is shown, in order, with its guide."""
-        return tuple(View(number, turn.text) for turn in self.turns for number in turn.shows)
+        """Each place where a medium is shown, in order."""
+        behind = (*self.turns[1:], None)
+        return tuple(
+            View(number, turn.text, reply.text if reply and reply.role == "assistant" else "")
+            for turn, reply in zip(self.turns, behind, strict=True)
+            for number in turn.shows
+        )
 
     @property
     def prompt(self) -> str:

@@ -53,9 +53,9 @@ log = logging.getLogger(__name__)
 
 # Stage 1 has none of the first three; the form of the alignment loss may change.
 DIFFERS_BETWEEN_STAGES = (
-    "backbone.projector.",
+    "backbone.vision.projector.",
     "backbone.llm.",
-    "backbone.fusion.",
+    "backbone.vision.fusion.",
     "backbone.alignment.",
 )
 
@@ -218,7 +218,7 @@ class Run:
             config, take_features(config, self.data, splits) if cached else None
         )
         if self.data.image_size is None:
-            self.data.image_size = backbone.encoder.image_size
+            self.data.image_size = backbone.vision.encoder.image_size
         settings: dict[str, Any] = {
             "backbone": backbone,
             "optimizer": instantiate(config.optimizer),
@@ -286,7 +286,8 @@ def build_backbone(config: DictConfig, encoder: nn.Module | None = None) -> Vide
     """
     with allocation_limit("the model of these settings"):
         encoder = build_encoder(config) if encoder is None else encoder
-        backbone: VideoLanguageModel = instantiate(config.backbone, encoder=encoder)
+        vision = instantiate(config.backbone.vision, encoder=encoder)
+        backbone: VideoLanguageModel = instantiate(config.backbone, vision=vision)
     if config.pretrained is not None:
         take_instructblip(backbone, instructblip_parts(PretrainedFolder(config.pretrained)))
     if config.init.weights is not None:
@@ -311,7 +312,7 @@ def start_from_alignment(stage: Stage, path: str | Path) -> None:
         f"the stage-1 checkpoint {path}",
         may_differ=DIFFERS_BETWEEN_STAGES,
     )
-    if not any(name.startswith("backbone.projector.") for name in absent):
+    if not any(name.startswith("backbone.vision.projector.") for name in absent):
         raise CheckpointError(
             f"{path} is a checkpoint of stage 2; init.alignment takes one of stage 1. "
             "To go on with a run give resume=…, to test it use mmavlm.evaluate"

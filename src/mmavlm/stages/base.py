@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
-from mmavlm.core.batch import VideoTextBatch
+from mmavlm.core.batch import Batch
 from mmavlm.core.errors import DataError
 from mmavlm.core.ranks import Ranks
 from mmavlm.model.backbone import VideoLanguageModel
@@ -91,7 +91,7 @@ class Stage(L.LightningModule):
             "lr_scheduler": {"scheduler": schedule, "interval": "step", "name": "lr"},
         }
 
-    def training_step(self, batch: VideoTextBatch, batch_idx: int) -> Tensor | None:
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
         """The stage's weighted loss, or None where nothing could be read of some rank's batch.
 
         Gradients are gathered over ranks, so all of them leave out such a step, and all stop where
@@ -104,11 +104,11 @@ class Stage(L.LightningModule):
         self._log_losses("train", losses, batch)
         return losses["loss"]
 
-    def losses(self, batch: VideoTextBatch) -> dict[str, Tensor]:
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The stage's loss terms by name, their weighted sum under `loss`."""
         raise TypeError(f"{type(self).__name__} does not define its losses")
 
-    def _log_losses(self, split: str, losses: dict[str, Tensor], batch: VideoTextBatch) -> None:
+    def _log_losses(self, split: str, losses: dict[str, Tensor], batch: Batch) -> None:
         training = split == "train"
         for name, value in losses.items():
             self.log(
@@ -130,7 +130,7 @@ class Stage(L.LightningModule):
         """The set that a task is of, "" where sets are not mixed."""
         return next((name for name in self.sets if task.startswith(f"{name}/")), "")
 
-    def _by_set(self, batch: VideoTextBatch) -> Iterator[tuple[str, VideoTextBatch]]:
+    def _by_set(self, batch: Batch) -> Iterator[tuple[str, Batch]]:
         """The rows of each set in a batch, by the set's name."""
         names = [self.set_of(task) for task in batch.task]
         if len(set(names)) == 1:
@@ -157,7 +157,7 @@ class Stage(L.LightningModule):
     def _set_loss(self, split: str, name: str) -> MeanMetric:
         return cast(MeanMetric, self.set_losses[f"{split}_{name}"])
 
-    def _skip(self, batch: VideoTextBatch) -> bool:
+    def _skip(self, batch: Batch) -> bool:
         """Count the batch's broken videos; True if none of its rows is left."""
         if batch.broken and (datamodule := getattr(self.trainer, "datamodule", None)) is not None:
             datamodule.broken.add(batch.broken)
@@ -174,7 +174,7 @@ class Stage(L.LightningModule):
                 parameter.grad = None
         self._learnt = False
 
-    def _skip_alike(self, batch: VideoTextBatch) -> bool:
+    def _skip_alike(self, batch: Batch) -> bool:
         """As `_skip`, decided by all ranks: True where it is for any of them.
 
         Raises:

@@ -29,6 +29,7 @@ class Fusion(nn.Module):
     the aligned feature (`aligned_width`, None without an alignment of query outputs).
     """
 
+    reads_guide = False  # whether `before` looks at the prompt
     reads_aligned = False  # whether `after` needs `Seen.aligned`
 
     def before(self, frame_tokens: Tensor, prompt_embeds: Tensor, prompt_mask: Tensor) -> Tensor:
