@@ -121,8 +121,11 @@ class Batch:
             for talk, rows in zip(self.conversations, self.media_rows, strict=True)
             for view in talk.views
         ]
-        films, guides, replies = ([row[i] for row in seen] for i in range(3))
-        return Views(films, guides, replies)
+        return Views(
+            [film for film, _, _ in seen],
+            [guide for _, guide, _ in seen],
+            [reply for _, _, reply in seen],
+        )
 
     def film_of(self, row: int) -> int | None:
         """The row of the film that a conversation shows, None unless it shows exactly one."""
@@ -145,8 +148,9 @@ class Batch:
         return replace(self, **parts, broken=())
 
     def _map(self, move: Callable[[Tensor], Tensor]) -> Batch:
-        tensors = {f.name: getattr(self, f.name) for f in fields(self)}
-        return replace(self, **{k: move(v) for k, v in tensors.items() if isinstance(v, Tensor)})
+        values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        moved: dict[str, Any] = {k: move(v) for k, v in values.items() if isinstance(v, Tensor)}
+        return replace(self, **moved)
 
     def to(self, *args: Any, **kwargs: Any) -> Batch:
         """The same batch with every tensor moved as `Tensor.to` would."""

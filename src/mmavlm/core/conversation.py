@@ -140,10 +140,9 @@ class Conversation:
         """A prompt about one medium (None: about nothing), and the answer to learn if given."""
         shown: tuple[Part, ...] = () if medium is None else (Shown(0),)
         text = (prompt,) if prompt or medium is None else ()
-        turns = (Turn("user", (*shown, *text)),)
-        if target:
-            turns = (*turns, Turn("assistant", (target,), learned=True))
-        return cls(turns, () if medium is None else (medium,))
+        asked = Turn("user", (*shown, *text))
+        answer = (Turn("assistant", (target,), learned=True),) if target else ()
+        return cls((asked, *answer), () if medium is None else (medium,))
 
     @property
     def views(self) -> tuple[View, ...]:

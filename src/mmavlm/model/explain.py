@@ -96,7 +96,8 @@ def explain(
         ValueError: if there is not one answer a row.
     """
     _check(batch, answers, stretches)
-    if not isinstance(backbone.vision.temporal, MemoryQFormer):
+    temporal = backbone.vision.temporal
+    if not isinstance(temporal, MemoryQFormer):
         raise ConfigError(
             "an explanation shows what the memory holds, and this model has none; choose "
             "temporal=memory_qformer, or leave out explain"
@@ -104,12 +105,12 @@ def explain(
     watched = backbone.watch(batch)
     state = cast(State, backbone.vision.remember(watched))
     shares = frame_shares(
-        backbone.vision.temporal.visual_memory,
+        temporal.visual_memory,
         state.visual_bank,
         watched.frame_tokens,
         batch.frame_mask,
     )
-    look = last_look(backbone.vision.temporal, state)
+    look = last_look(temporal, state)
     stretch = stretch_of_frames(batch.frame_mask, stretches)
     hidden = [torch.zeros_like(batch.frame_mask), *(stretch == r for r in range(stretches))]
     scores = log_probs_without(backbone, watched, batch, answers, torch.stack(hidden))
@@ -180,10 +181,11 @@ def _grey(backbone: VideoLanguageModel, batch: Batch) -> Batch:
 
 def _grid_of(backbone: VideoLanguageModel, num_tokens: int) -> PatchGrid | None:
     """The grid of the encoder's patches; none where it says none, as for cached features."""
-    grid: PatchGrid | None = getattr(backbone.vision.encoder, "patch_grid", None)
+    encoder = backbone.vision.encoder
+    grid: PatchGrid | None = getattr(encoder, "patch_grid", None)
     if grid is not None and not 0 < grid.stop <= num_tokens:
         raise ConfigError(
-            f"{type(backbone.vision.encoder).__name__}.patch_grid is {grid}, which does not fit the "
+            f"{type(encoder).__name__}.patch_grid is {grid}, which does not fit the "
             f"{num_tokens} tokens of a frame; mend it, or set it to None"
         )
     return grid
@@ -237,8 +239,8 @@ def _check(batch: Batch, answers: Sequence[str], stretches: int) -> None:
         raise ValueError(f"explain: {len(batch)} rows need as many answers, got {len(answers)}")
     if batch.views.films != list(range(len(batch))):
         raise ConfigError(
-            "an explanation is of one film and one question about it, and a row of this batch shows "
-            "none, or several; explain such rows one film at a time"
+            "an explanation is of one question about one film, and a row of this batch shows none, "
+            "or several; explain such rows one film at a time"
         )
     for video_id, answer in zip(batch.video_id, answers, strict=True):
         if not answer.strip():

@@ -46,7 +46,8 @@ class WeightFile:
         require_weights(self.path)
         try:
             with safe_open(self.path, framework="pt") as file:
-                self._stored = {moved.weight_name(name): name for name in file.keys()}
+                names = file.keys()
+                self._stored = {moved.weight_name(name): name for name in names}
                 self._checksums = (file.metadata() or {}).get(checksums.KEY)
         except (SafetensorError, OSError) as error:
             raise self._damaged(error) from error
