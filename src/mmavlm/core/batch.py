@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from mmavlm.core.conversation import Conversation
+from mmavlm.core.conversation import Conversation, Medium
 from mmavlm.core.options import Options
 
 
@@ -93,6 +94,18 @@ class Batch:
             )
         visual = self.frames if self.frames is not None else self.features
         return (0, 0) if visual is None else (visual.shape[0], visual.shape[1])
+
+    @classmethod
+    def questions(
+        cls, *, prompt: Sequence[str], target: Sequence[str], video_id: Sequence[str], **rest: Any
+    ) -> Batch:
+        """A question about each of as many films, which need not lie in files; see `Batch`."""
+        asked = zip(prompt, target, video_id, strict=True)
+        talks = [
+            Conversation.question(Medium(medium_id=name, source=Path(name)), text, answer)
+            for text, answer, name in asked
+        ]
+        return cls(conversations=talks, media_rows=[(row,) for row in range(len(talks))], **rest)
 
     def __len__(self) -> int:
         return len(self.item_id)
