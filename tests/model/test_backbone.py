@@ -197,7 +197,7 @@ def test_features_stand_in_for_frames():
     model = tiny_backbone("alignment=none").eval()
     batch = random_batch()
     with torch.no_grad():
-        features = model.vision.encoder(batch.frames.flatten(0, 1)).unflatten(0, (2, 4))
+        features = model.vision.encode(batch.frames)
         from_features = model(replace(batch, frames=None, features=features))["text"]
         from_frames = model(batch)["text"]
     assert torch.equal(from_features, from_frames)

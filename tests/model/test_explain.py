@@ -208,9 +208,7 @@ def test_hiding_the_only_stretch_that_shows_the_answer_makes_it_less_probable():
 def test_a_model_of_cached_features_is_explained_without_frames():
     model, batch = backbone(), random_batch((4, 2))
     with torch.no_grad():
-        features = model.vision.encoder(batch.frames.flatten(0, 1)).unflatten(
-            0, batch.frames.shape[:2]
-        )
+        features = model.vision.encode(batch.frames)
     cached = replace(batch, frames=None, features=features)
     seen, told = (explain(model, b, ANSWERS, stretches=2)[0] for b in (batch, cached))
     assert told.frames is None

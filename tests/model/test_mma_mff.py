@@ -119,10 +119,8 @@ def gradients(weights, stage):
     found, _ = to_ours(named, "the gradients", partial=True)
     parameters = stage.backbone.named_parameters()
     trained = {name for name, parameter in parameters if parameter.requires_grad}
-    assert found.keys() - trained <= {
-        "vision.projector.weight",
-        "vision.projector.bias",
-    }  # none in stage 1
+    of_stage_2 = {"vision.projector.weight", "vision.projector.bias"}
+    assert found.keys() - trained <= of_stage_2
     return {name: found[name] for name in trained}
 
 

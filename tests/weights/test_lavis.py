@@ -96,7 +96,8 @@ def test_the_names_agree_with_those_of_transformers(theirs):
     """What transformers calls the same tensors, less the beginnings of the parts."""
     ours, _ = to_ours(theirs, "a.pth")
     starts = {
-        "vision.encoder.vision_model.": "vision_model.", "vision.norm.": "vision_model.post_layernorm.",
+        "vision.encoder.vision_model.": "vision_model.",
+        "vision.norm.": "vision_model.post_layernorm.",
         "vision.temporal.qformer.": "qformer.", "vision.temporal.query_tokens": "query_tokens",
         "vision.projector.": "language_projection.", "llm.model.": "language_model.",
     }  # fmt: skip
@@ -240,5 +241,5 @@ def test_weights_of_another_size_do_not_load(theirs, folder, tmp_path):
     save_file(ours, tmp_path / "a.safetensors")
     with pytest.raises(CheckpointError) as error:
         build_backbone(composed(*overrides(folder, f"init.weights={tmp_path}/a.safetensors")))
-    assert "1 missing: projector.bias" in str(error.value)
+    assert "1 missing: vision.projector.bias" in str(error.value)
     assert "vision.norm.weight (7,) instead of (32,)" in str(error.value)
