@@ -64,7 +64,7 @@ def test_what_the_optimizer_of_an_earlier_checkpoint_knows_is_of_the_same_parame
 
 def test_every_part_that_earlier_settings_name_exists():
     told = json.dumps(read_checkpoint(CHECKPOINT)[RUN_KEY]["config"])
-    targets = set(part.split('"')[0] for part in told.split('"_target_": "')[1:])
+    targets = {part.split('"')[0] for part in told.split('"_target_": "')[1:]}
     assert "mmavlm.model.backbone.VideoLanguageModel" in targets
     for target in targets:
         assert callable(get_object(target))
