@@ -48,6 +48,9 @@ class MemoryState:
 class Memory(Protocol):
     """A strategy that keeps the past small. All methods are pure: state in, state out."""
 
+    def for_queries(self) -> Memory:
+        """The same strategy for query banks, whose positions have masks of their own."""
+
     def init(self, tokens: Tensor) -> MemoryState:
         """An empty bank for entries shaped like `tokens` (B,N,D)."""
 

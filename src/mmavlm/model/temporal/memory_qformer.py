@@ -86,7 +86,7 @@ class MemoryQFormer(nn.Module):
         self.qformer = qformer(visual_width=visual_width, vocab_size=vocab_size)
         self.query_tokens = new_query_tokens(num_query_tokens, self.qformer.width)
         self.visual_memory = visual_memory
-        self.query_memory = query_memory
+        self.query_memory = query_memory = query_memory.for_queries()
         self.backprop_frames = backprop_frames
         memories = (visual_memory, query_memory)
         rules = [memory for memory in memories if isinstance(memory, SlotRule)]
