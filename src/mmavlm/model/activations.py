@@ -9,7 +9,6 @@ import torch
 
 from mmavlm.core.footprint import (
     FilmSizes,
-    QFormerSizes,
     encoded_phase,
     encoder_phase,
     fusion_phase,
@@ -43,7 +42,7 @@ def of_step(
         frames = first
     film = FilmSizes(rows, frames, model.vision.encoder.num_tokens, model.vision.encoder.width)
     longest = model.vision.frame_positions.num_embeddings
-    qformer = QFormerSizes.of(model.vision.temporal, prompt_tokens, at_most=longest)
+    qformer = model.vision.temporal.sizes(prompt_tokens, at_most=longest)
     # Features of the cache come without an encoder, in half precision.
     dtype = getattr(model.vision.encoder, "dtype", torch.float16)
     frames_at_once = getattr(model.vision.encoder, "chunk_size", 0)

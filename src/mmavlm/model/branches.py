@@ -65,8 +65,8 @@ class Branch(nn.Module):
         self.norm = nn.LayerNorm(encoder.width, eps=norm_eps)
         self.frame_positions = FramePositions(max_num_frames, encoder.width, position_init)
         self.temporal = temporal(visual_width=encoder.width, vocab_size=prompt_tokenizer.vocab_size)
-        table = self.temporal.qformer.embeddings.position_embeddings
-        prompt_tokenizer.check_positions(table.num_embeddings)
+        if self.temporal.guide_positions is not None:
+            prompt_tokenizer.check_positions(self.temporal.guide_positions)
         self._make_fusion = fusion
 
     @property
@@ -80,6 +80,8 @@ class Branch(nn.Module):
         Without an LLM (None) there is no projector.
         """
         self.fusion = self._make_fusion(**self.widths, aligned_width=aligned_width)
+        if self.fusion.reads_guide:
+            self._guide_positions(f"fusion {type(self.fusion).__name__}")
         self.projector = None
         if llm_width is not None:
             self.projector = self.fusion.projector(self.temporal.width, llm_width)
@@ -111,7 +113,7 @@ class Branch(nn.Module):
         if film_of is not None and list(film_of) != list(range(len(tokens))):
             rows = torch.tensor(film_of, device=tokens.device)
             tokens, frame_mask = tokens[rows], frame_mask[rows]
-        guide = self.prompt_tokenizer.encode(guides, self.device)
+        guide = self._encoded(guides)
         return Watched(self._fused(tokens, guide), frame_mask, guide)
 
     def stream(self, frames: Iterable[Tensor], guides: Sequence[str]) -> Iterator[TemporalState]:
@@ -121,7 +123,7 @@ class Branch(nn.Module):
         until the next frame is asked for. Frames beyond the table of positions all take its last
         row.
         """
-        guide = self.prompt_tokenizer.encode(guides, device=self.device)
+        guide = self._encoded(guides)
 
         def frame_tokens() -> Iterator[Tensor]:
             for t, frame in enumerate(frames):
@@ -153,7 +155,7 @@ class Branch(nn.Module):
             raise ConfigError("this model was built without an LLM; give llm=… to ask it questions")
         queries = self.temporal.read(state)
         # A fusion sees one look of K tokens at a time.
-        looks = queries.unflatten(1, (-1, self._queries)).flatten(0, 1)
+        looks = queries.unflatten(1, (-1, self.temporal.num_queries)).flatten(0, 1)
         aligned = None
         if self.fusion.reads_aligned:
             assert film_feature is not None  # the backbone gives its alignment's
@@ -166,25 +168,37 @@ class Branch(nn.Module):
         looks = self.temporal.mask(state)
         if looks is None:
             return None
-        return looks.repeat_interleave(self.fusion.num_tokens(self._queries), dim=1)
+        return looks.repeat_interleave(self.fusion.num_tokens(self.temporal.num_queries), dim=1)
 
     def num_tokens(self, frames: int = 1) -> int:
         """How many tokens the LLM sees of a film of so many frames."""
-        return self.temporal.looks_at(frames) * self.fusion.num_tokens(self._queries)
+        return self.temporal.looks_at(frames) * self.fusion.num_tokens(self.temporal.num_queries)
 
     def mean_of_words(self, texts: Sequence[str], max_tokens: int | None) -> Tensor:
         """B texts as the mean (B,D) of the Q-Former's own embeddings of their tokens.
 
         Texts are cut to `max_tokens`, and to as many as the Q-Former has positions for.
         """
-        positions = self.temporal.qformer.embeddings.position_embeddings.num_embeddings
+        positions = self._guide_positions("alignment.text_encoder=null")
         longest = min(positions, positions if max_tokens is None else max_tokens)
         tokens = self.prompt_tokenizer.encode(texts, device=self.device, max_length=longest)
         return mean_of_tokens(self.temporal.embed_prompt(tokens), tokens)
 
-    @property
-    def _queries(self) -> int:
-        return self.temporal.query_tokens.shape[1]
+    def _guide_positions(self, reader: str) -> int:
+        """How many tokens of a text the temporal aggregator reads, for a `reader` of its words."""
+        if self.temporal.guide_positions is None:
+            raise ConfigError(
+                f"{reader} reads words through the Q-Former, but {type(self.temporal).__name__} "
+                "reads none; choose another, or temporal=memory_qformer"
+            )
+        return self.temporal.guide_positions
+
+    def _encoded(self, guides: Sequence[str]) -> TextTokens:
+        """Guides as the temporal aggregator reads them; without a token where it reads none."""
+        if self.temporal.guide_positions is None:
+            nothing = torch.zeros(len(guides), 0, dtype=torch.int64, device=self.device)
+            return TextTokens(nothing, nothing.bool())
+        return self.prompt_tokenizer.encode(guides, self.device)
 
     def _placed(self, encoded: Tensor, positions: Tensor) -> Tensor:
         """Encoder outputs (M,T,P,Dv) behind the norm, at `positions` (T,Dv)."""
@@ -192,4 +206,6 @@ class Branch(nn.Module):
 
     def _fused(self, tokens: Tensor, guide: TextTokens) -> Tensor:
         """Frame tokens (V,T,P,Dv) with their guides fused into them."""
+        if not self.fusion.reads_guide:
+            return tokens
         return self.fusion.before(tokens, self.temporal.embed_prompt(guide), guide.mask)

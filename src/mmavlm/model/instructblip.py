@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from mmavlm.core.errors import CheckpointError
+from mmavlm.core.errors import CheckpointError, ConfigError
+from mmavlm.model.temporal import GuidedQueries
 from mmavlm.model.token_tables import check_rows
 from mmavlm.weights.pretrained import InstructBlipParts, laid_over, load_strict
 
@@ -23,8 +24,14 @@ def take_instructblip(model: VideoLanguageModel, parts: InstructBlipParts) -> No
 
     Raises:
         CheckpointError: naming the keys that do not fit.
+        ConfigError: if the model has no Q-Former of this kind.
     """
-    vision = model.vision
+    vision, temporal = model.vision, model.vision.temporal
+    if not isinstance(temporal, GuidedQueries):
+        raise ConfigError(
+            "pretrained names an InstructBLIP, whose Q-Former reads the prompt, and "
+            f"{type(temporal).__name__} has no such Q-Former; choose temporal=memory_qformer"
+        )
     if (words := parts.qformer.get(WORDS)) is not None:
         check_rows(
             vision.prompt_tokenizer.vocab_size,
@@ -33,10 +40,10 @@ def take_instructblip(model: VideoLanguageModel, parts: InstructBlipParts) -> No
             "give the one beside these weights: prompt_tokenizer.pretrained=${pretrained}, "
             "prompt_tokenizer.subfolder=qformer_tokenizer",
         )
-        vision.temporal.qformer.embeddings.take_vocabulary(len(words))
-    load_strict(vision.temporal.qformer, parts.qformer, "InstructBLIP's Q-Former")
+        temporal.qformer.embeddings.take_vocabulary(len(words))
+    load_strict(temporal.qformer, parts.qformer, "InstructBLIP's Q-Former")
     load_strict(vision.norm, parts.norm, "InstructBLIP's LayerNorm behind the ViT")
-    query_tokens = vision.temporal.query_tokens
+    query_tokens = temporal.query_tokens
     if parts.query_tokens.shape != query_tokens.shape:
         raise CheckpointError(
             f"InstructBLIP's query_tokens have shape {tuple(parts.query_tokens.shape)}, here "

@@ -17,8 +17,6 @@ class Bidirectional(Fusion):
         ConfigError: if `heads` does not divide `visual_width` and `query_width`.
     """
 
-    reads_guide = True
-
     def __init__(
         self,
         visual_width: int,

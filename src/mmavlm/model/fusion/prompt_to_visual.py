@@ -15,8 +15,6 @@ class PromptToVisual(Fusion):
         ConfigError: if `heads` does not divide `visual_width`.
     """
 
-    reads_guide = True
-
     def __init__(
         self,
         visual_width: int,

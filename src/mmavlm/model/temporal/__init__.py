@@ -5,11 +5,13 @@ from mmavlm.model.temporal.last_look import last_look
 from mmavlm.model.temporal.live import LiveState
 from mmavlm.model.temporal.looks import Looks, Wanted
 from mmavlm.model.temporal.memory_qformer import MemoryQFormer, State
+from mmavlm.model.temporal.queries import GuidedQueries
 from mmavlm.model.temporal.state import MemoryQFormerState
 
 __all__ = [
     "Concat",
     "ConcatState",
+    "GuidedQueries",
     "LiveState",
     "Looks",
     "MemoryQFormer",

@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmavlm.core.interfaces import TextTokens
 from mmavlm.model.qformer import QFormer
 from mmavlm.model.temporal.looks import Looks, Wanted
-from mmavlm.model.temporal.queries import new_query_tokens, require_layers
+from mmavlm.model.temporal.queries import GuidedQueries
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class ConcatState:
         return self.outputs.flatten(1, 2)
 
 
-class Concat(nn.Module):
+class Concat(GuidedQueries):
     """Query tokens that look at each frame alone; all of the looks are video tokens.
 
     Every frame carries gradient, so activations grow with the film. Parameters have the names of
@@ -55,26 +55,11 @@ class Concat(nn.Module):
         vocab_size: int,
         num_query_tokens: int = 32,
     ) -> None:
-        super().__init__()
-        self.qformer = qformer(visual_width=visual_width, vocab_size=vocab_size)
-        self.query_tokens = new_query_tokens(num_query_tokens, self.qformer.width)
-
-    @property
-    def width(self) -> int:
-        """D, the width of the video tokens."""
-        return self.qformer.width
+        super().__init__(qformer, visual_width, vocab_size, num_query_tokens)
 
     def looks_at(self, frames: int) -> int:
         """Every frame of so many gives tokens of its own."""
         return frames
-
-    def check_layers(self, layers: Sequence[int]) -> None:
-        """Refuse layers that the Q-Former does not have (ConfigError)."""
-        require_layers(self.qformer, layers)
-
-    def embed_prompt(self, prompt: TextTokens) -> Tensor:
-        """The prompt through the Q-Former's own embedding layer, (B,L,D)."""
-        return self.qformer.embed(prompt)
 
     def start(self, prompt: TextTokens, frame_tokens: Tensor) -> ConcatState:
         """The state before the first frame, for frames like `frame_tokens` (B,P,Dv)."""
