@@ -7,6 +7,7 @@ from mmavlm.model.temporal.looks import Looks, Wanted
 from mmavlm.model.temporal.memory_qformer import MemoryQFormer, State
 from mmavlm.model.temporal.queries import GuidedQueries
 from mmavlm.model.temporal.state import MemoryQFormerState
+from mmavlm.model.temporal.video_qformer import VideoQFormer
 
 __all__ = [
     "Concat",
@@ -17,6 +18,7 @@ __all__ = [
     "MemoryQFormer",
     "MemoryQFormerState",
     "State",
+    "VideoQFormer",
     "Wanted",
     "last_look",
 ]
