@@ -1,6 +1,7 @@
 """Frame tokens → video tokens."""
 
-from mmavlm.model.temporal.concat import Concat, ConcatState
+from mmavlm.model.temporal.concat import Concat
+from mmavlm.model.temporal.each_frame import EachFrame, FrameLooks
 from mmavlm.model.temporal.last_look import last_look
 from mmavlm.model.temporal.live import LiveState
 from mmavlm.model.temporal.looks import Looks, Wanted
@@ -11,7 +12,8 @@ from mmavlm.model.temporal.video_qformer import VideoQFormer
 
 __all__ = [
     "Concat",
-    "ConcatState",
+    "EachFrame",
+    "FrameLooks",
     "GuidedQueries",
     "LiveState",
     "Looks",
