@@ -1,5 +1,6 @@
 """Frame tokens → video tokens."""
 
+from mmavlm.model.temporal.average import Average
 from mmavlm.model.temporal.concat import Concat
 from mmavlm.model.temporal.each_frame import EachFrame, FrameLooks
 from mmavlm.model.temporal.last_look import last_look
@@ -11,6 +12,7 @@ from mmavlm.model.temporal.state import MemoryQFormerState
 from mmavlm.model.temporal.video_qformer import VideoQFormer
 
 __all__ = [
+    "Average",
     "Concat",
     "EachFrame",
     "FrameLooks",

@@ -6,8 +6,7 @@ T frames, P frame tokens, Dv visual width, K query tokens of each Q-Former, D th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -19,22 +18,8 @@ from mmavlm.core.errors import ConfigError
 from mmavlm.core.footprint import QFormerSizes
 from mmavlm.core.interfaces import TextTokens
 from mmavlm.core.settings import whole_at_least
-from mmavlm.model.temporal.looks import Looks, Wanted
+from mmavlm.model.temporal.each_frame import EachFrame, FrameLooks
 from mmavlm.model.temporal.queries import new_query_tokens
-
-
-@dataclass(frozen=True)
-class FrameLooks:
-    """What the image Q-Former made of each frame, (B,T,K,D), of the real ones by `mask` (B,T)."""
-
-    outputs: Tensor
-    mask: Tensor
-    visual_bank: None = None
-
-    @property
-    def lengths(self) -> Tensor:
-        """How many real frames each film has (B,); they come first."""
-        return self.mask.sum(dim=1)
 
 
 class FrameTable(nn.Module):
@@ -61,7 +46,7 @@ class FrameTable(nn.Module):
         return torch.lerp(self.weight[below], self.weight[above], part)
 
 
-class VideoQFormer(nn.Module):
+class VideoQFormer(EachFrame):
     """Query tokens look at each frame alone, and others at what these saw of the whole film.
 
     The image Q-Former has the sizes given, and the video Q-Former `video_layers` of the same width,
@@ -73,7 +58,6 @@ class VideoQFormer(nn.Module):
         ConfigError: if a number is below 1.
     """
 
-    backprop_frames: int | None = None  # all frames carry gradient
     guide_positions: int | None = None  # reads no guide
 
     def __init__(
@@ -143,10 +127,6 @@ class VideoQFormer(nn.Module):
             slots=0,
         )
 
-    def looks_at(self, frames: int) -> int:
-        """One look, however many frames there are."""
-        return 1
-
     def check_layers(self, layers: Sequence[int]) -> None:
         """Refuse to look behind single layers.
 
@@ -163,68 +143,25 @@ class VideoQFormer(nn.Module):
         """No guide is read: (B,0,D)."""
         return self.video_queries.new_zeros(len(prompt.ids), 0, self.width)
 
-    def start(self, prompt: TextTokens, frame_tokens: Tensor) -> FrameLooks:
-        """The state before the first frame, for frames like `frame_tokens` (B,P,Dv)."""
-        none = self.image_queries.new_zeros(len(frame_tokens), 0, *self.image_queries.shape[1:])
-        return FrameLooks(none, torch.zeros(none.shape[:2], dtype=torch.bool, device=none.device))
-
-    def step(self, state: FrameLooks, frame_tokens: Tensor, mask: Tensor) -> FrameLooks:
-        """Look at a frame (B,P,Dv); rows with `mask` False have none, and none later."""
-        outputs = torch.cat([state.outputs, self._look(frame_tokens[:, None])], dim=1)
-        return FrameLooks(outputs, torch.cat([state.mask, mask[:, None]], dim=1))
-
-    def read(self, state: FrameLooks) -> Tensor:
-        """The video tokens of the film so far, (B,K,D)."""
-        return self._join(state, state.lengths[:, None])[:, 0]
-
-    def mask(self, state: FrameLooks) -> Tensor | None:
-        """All looks are real."""
-        return None
-
-    def stream(self, prompt: TextTokens, frames: Iterable[Tensor]) -> Iterator[FrameLooks]:
-        """The state after each of `frames` (B,P,Dv) as they come."""
-        state = None
-        for frame_tokens in frames:
-            with torch.no_grad():
-                state = self.start(prompt, frame_tokens) if state is None else state
-                everyone = torch.ones_like(frame_tokens[:, 0, 0], dtype=torch.bool)
-                state = self.step(state, frame_tokens, everyone)
-            yield state
-
-    def forward(self, frame_tokens: Tensor, prompt: TextTokens, frame_mask: Tensor) -> FrameLooks:
-        """The state after a film (B,T,P,Dv), all frames of all films at once."""
-        return FrameLooks(self._look(frame_tokens), frame_mask)
-
-    def look(
-        self, frame_tokens: Tensor, prompt: TextTokens, frame_mask: Tensor, wanted: Wanted
-    ) -> tuple[FrameLooks | None, Looks]:
-        """The video tokens after some frames, and the state after all of them if one is late."""
-        late = wanted.middle or wanted.last
-        seen = slice(None) if late else slice(wanted.first)
-        state = FrameLooks(self._look(frame_tokens[:, seen]), frame_mask[:, seen])
-        frames, mask = wanted.numbers(frame_mask.sum(dim=1))
-        return state if late else None, Looks(frames, mask, self._join(state, frames + 1), None)
-
-    def _look(self, frames: Tensor) -> Tensor:
-        """Frames (B,T,P,Dv) → what the image queries saw in each, (B,T,K,D)."""
+    def see(self, frames: Tensor, guide: TextTokens, layers: Sequence[int]) -> tuple[Tensor, None]:
+        """Frames (B,T,P,Dv) → what the image queries see in each, (B,T,K,D)."""
         films, length = frames.shape[:2]
         queries = self.image_queries.expand(films * length, -1, -1)
-        seen = frames.flatten(0, 1)
-        return _through(self.image_qformer, queries, seen, None).unflatten(0, (films, length))
+        outputs = _through(self.image_qformer, queries, frames.flatten(0, 1), None)
+        return outputs.unflatten(0, (films, length)), None
 
-    def _join(self, state: FrameLooks, lengths: Tensor) -> Tensor:
+    def join(self, state: FrameLooks, lengths: Tensor) -> Tensor:
         """What the video queries make of the first `lengths` (B,F) frames: (B,F,K,D)."""
         films, some = lengths.shape
-        frames = state.outputs.shape[1]
-        lengths = lengths.clamp(min=1).flatten()
-        keys = state.outputs.repeat_interleave(some, dim=0)
+        seen = state.outputs
+        frames, lengths = seen.shape[1], lengths.clamp(min=1).flatten()
+        keys = seen.repeat_interleave(some, dim=0)
         keys = keys + self.frame_table(lengths, frames)[:, :, None]
         real = torch.arange(frames, device=lengths.device) < lengths[:, None]
         mask = real.repeat_interleave(keys.shape[2], dim=1)
         queries = self.video_queries.expand(films * some, -1, -1)
-        return _through(self.video_qformer, queries, keys.flatten(1, 2), mask).unflatten(
-            0, (films, some)
-        )
+        joined = _through(self.video_qformer, queries, keys.flatten(1, 2), mask)
+        return joined.unflatten(0, (films, some))
 
 
 def _through(qformer: Any, queries: Tensor, keys: Tensor, mask: Tensor | None) -> Tensor:
