@@ -26,7 +26,7 @@ from mmavlm.data.transforms import ClipTransform
 from mmavlm.model.backbone import VideoLanguageModel
 from mmavlm.model.explain import explain, stretches_of
 from mmavlm.report import save_explanation
-from mmavlm.run.run import build_backbone
+from mmavlm.run.build import build_backbone
 from mmavlm.weights.checkpoint import RUN_KEY, load_trainable, read_checkpoint
 from mmavlm.weights.untrained import allow_untrained
 

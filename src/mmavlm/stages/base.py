@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from math import ceil
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import lightning as L
 import torch
@@ -16,6 +16,7 @@ from mmavlm.core.errors import DataError
 from mmavlm.core.ranks import Ranks
 from mmavlm.model.backbone import VideoLanguageModel
 from mmavlm.stages.optim import OptimizerRecipe
+from mmavlm.stages.predictions import PredictionLog
 from mmavlm.weights.checkpoint import (
     GATHERING_KEY,
     METRICS_KEY,
@@ -36,9 +37,10 @@ class Stage(L.LightningModule):
 
     `run` is stored in every checkpoint: the stage's name, the resolved config, the overrides.
     `sets` are the names of sets that are mixed: tasks then begin with one (`lvu/genre`), and
-    metrics of evaluation are told for each.
+    metrics of evaluation are logged for each.
     """
 
+    number: ClassVar[int | None] = None  # of the paper's two
     # Checkpoints hold trainable weights only; `on_load_checkpoint` compares the keys instead.
     strict_loading = False
 
@@ -56,11 +58,18 @@ class Stage(L.LightningModule):
         )
         self.backbone = backbone
         self.recipe = optimizer
+        self.classes: dict[str, list[str]] = {}  # names of each task's classes
+        self.predictions: PredictionLog | None = None  # of a test, if the stage answers
         self.metrics_before: dict[str, float] = {}  # logged by the run that is resumed
         self._resumed: dict[str, Any] = {}  # the checkpoint that is resumed, until training starts
         self._ranks = Ranks()
         self._learnt = False  # whether a batch of the coming optimizer step could be read
         self.run = sealed({"stage": type(self).__name__, **(run or {})})
+
+    @property
+    def title(self) -> str:
+        """What a page calls the stage."""
+        return type(self).__name__ if self.number is None else f"stage {self.number}"
 
     def setup(self, stage: str) -> None:
         """Refuse films of more frames than the model has positions for, before any is read.
@@ -140,7 +149,7 @@ class Stage(L.LightningModule):
             yield name, batch.rows([row for row, other in enumerate(names) if other == name])
 
     def _note_set_loss(self, split: str, name: str, loss: Tensor, rows: int) -> None:
-        """Count the loss of some rows of a set, to be told at the end of the split."""
+        """Count the loss of some rows of a set, to be logged at the end of the split."""
         if name:
             self._set_loss(split, name).update(loss.detach(), rows)
 

@@ -43,6 +43,9 @@ class FineTune(Stage):
             for, or the way to answer is unknown, or texts may need more positions than the LLM has.
     """
 
+    number = 2
+    predictions: PredictionLog
+
     def __init__(
         self,
         backbone: VideoLanguageModel,

@@ -33,6 +33,8 @@ class SemanticAlignment(Stage):
             `grad_cache_chunk` is below 1.
     """
 
+    number = 1
+
     def __init__(
         self,
         backbone: VideoLanguageModel,
