@@ -101,6 +101,24 @@ class View:
     reply: str
 
 
+def check_order(turns: Sequence[Turn]) -> None:
+    """Refuse turns of which none is the user's, or that are not said in turn.
+
+    Raises:
+        DataError: naming the first that is out of order.
+    """
+    spoken = turns[1:] if turns and turns[0].role == "system" else turns
+    if not spoken:
+        raise DataError("a conversation has no turn of the user; give one")
+    for number, turn in enumerate(spoken):
+        expected = "assistant" if number % 2 else "user"
+        if turn.role != expected:
+            raise DataError(
+                f"turn {number + 1} of a conversation is the {turn.role}'s; expected one of "
+                f"the {expected}: they take turns, and the user begins"
+            )
+
+
 @dataclass(frozen=True, slots=True)
 class Conversation:
     """Turns, and the media they show by number.
@@ -116,16 +134,7 @@ class Conversation:
     media: tuple[Medium, ...] = ()
 
     def __post_init__(self) -> None:
-        spoken = self.turns[1:] if self.turns and self.turns[0].role == "system" else self.turns
-        if not spoken:
-            raise DataError("a conversation has no turn of the user; give one")
-        for number, turn in enumerate(spoken):
-            expected = "assistant" if number % 2 else "user"
-            if turn.role != expected:
-                raise DataError(
-                    f"turn {number + 1} of a conversation is the {turn.role}'s; expected one of "
-                    f"the {expected}: they take turns, and the user begins"
-                )
+        check_order(self.turns)
         shown = {number for turn in self.turns for number in turn.shows}
         if shown != set(range(len(self.media))):
             raise DataError(
