@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from machine import machine
-from mmavlm.core.batch import VideoTextBatch
+from mmavlm.core.batch import Batch
 from mmavlm.core.config_files import config_dir
 from mmavlm.data.collate import collate
 from mmavlm.run import build_backbone
@@ -73,7 +73,7 @@ def bench(config: DictConfig, steps: int) -> dict[str, Any]:
         backbone.named_parameters(), total_steps=1000, epoch_steps=100
     )
     timer, size = Timer(device), min(config.data.batch_size, len(dataset))
-    batch: VideoTextBatch | None = None
+    batch: Batch | None = None
     for _ in range(steps + 1):
         with timer.part("decode" if stand_in is None else "read"):
             batch = collate([dataset[i] for i in range(size)])
@@ -93,7 +93,7 @@ def bench(config: DictConfig, steps: int) -> dict[str, Any]:
     }
 
 
-def step(backbone: Any, batch: VideoTextBatch, optimizer: Any, timer: Timer) -> None:
+def step(backbone: Any, batch: Batch, optimizer: Any, timer: Timer) -> None:
     """One training step of stage 2, its parts timed one after the other."""
     with timer.part("encode"):
         watched = backbone.watch(batch)

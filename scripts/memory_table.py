@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,8 +19,9 @@ from torch.profiler import ProfilerActivity, profile
 from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM
 
 from mmavlm.callbacks import MemoryEstimate, estimate_memory
-from mmavlm.core.batch import VideoTextBatch
+from mmavlm.core.batch import Batch
 from mmavlm.core.config_files import config_dir
+from mmavlm.core.conversation import Conversation, Medium
 from mmavlm.model.encoders import InstructBlipEncoder
 from mmavlm.model.llm import LoraSettings, PromptedLanguageModel
 from mmavlm.model.llm.adapt import add_lora
@@ -127,16 +129,16 @@ def check() -> None:
         print(row([name, str(frames), str(rows), *(f"{number / MIB:.1f}" for number in held)]))
 
 
-def noise(rows: int, frames: int) -> VideoTextBatch:
+def noise(rows: int, frames: int) -> Batch:
     """A batch of random pictures."""
     names = [str(i) for i in range(rows)]
-    return VideoTextBatch(
+    films = [Medium(medium_id=name, source=Path(name)) for name in names]
+    return Batch(
+        conversations=[Conversation.question(film, "what happens?", ANSWER) for film in films],
+        media_rows=[(row,) for row in range(rows)],
         frames=torch.randint(0, 256, (rows, frames, 3, 64, 64), dtype=torch.uint8),
         frame_mask=torch.ones(rows, frames, dtype=torch.bool),
         timestamps_s=torch.zeros(rows, frames),
-        prompt=["what happens?"] * rows,
-        target=[ANSWER] * rows,
-        video_id=names,
         item_id=names,
         task=["open"] * rows,
     )

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from mmavlm.core.errors import ConfigError
-from mmavlm.core.interfaces import VideoItem
+from mmavlm.core.interfaces import Item
 from mmavlm.data.collate import collate
 from mmavlm.data.dataset import BrokenItem, VideoDataset
 from mmavlm.data.probe import probe
@@ -13,7 +13,7 @@ from mmavlm.data.video import read_frames
 
 
 def item(source, name="q", **settings):
-    return VideoItem(
+    return Item.question(
         item_id=name,
         video_id=source.stem,
         source=source,

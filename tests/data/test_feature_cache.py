@@ -18,7 +18,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from mmavlm.core.errors import ConfigError, VideoError
-from mmavlm.core.interfaces import VideoItem
+from mmavlm.core.interfaces import Item
 from mmavlm.data import fill_cache
 from mmavlm.data.collate import collate
 from mmavlm.data.dataset import BrokenItem, VideoDataset
@@ -33,7 +33,7 @@ FRAMES, FPS = 6, 10.0
 
 def item(source, name="q", **settings):
     common = {"prompt": "what?", "target": "that", "task": "open", "video_id": source.stem}
-    return VideoItem(item_id=name, source=source, **{**common, **settings})
+    return Item.question(item_id=name, source=source, **{**common, **settings})
 
 
 def window(source, start_s, grid_frames, length_s=1.0):

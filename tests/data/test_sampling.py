@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmavlm.core.errors import VideoError
-from mmavlm.core.interfaces import VideoItem
+from mmavlm.core.interfaces import Item
 from mmavlm.data.sampling import (
     frame_times,
     grid_times,
@@ -19,7 +19,7 @@ from mmavlm.data.sources import FrameSource
 
 
 def item(start_s=0.0, end_s=None, **meta):
-    return VideoItem(
+    return Item.question(
         item_id="i",
         video_id="v",
         source=Path("v.mp4"),

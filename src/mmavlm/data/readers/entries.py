@@ -11,7 +11,7 @@ from typing import NamedTuple
 from typing_extensions import Unpack
 
 from mmavlm.core.errors import DataError
-from mmavlm.core.interfaces import VideoItem
+from mmavlm.core.interfaces import Item
 from mmavlm.data.readers.annotations import (
     SPLIT_NAMES,
     SplitNames,
@@ -36,7 +36,7 @@ class Found(NamedTuple):
     A note has its level in the log.
     """
 
-    items: list[VideoItem]
+    items: list[Item]
     skipped: dict[str, str]
     notes: tuple[tuple[int, str], ...] = ()
 
@@ -44,7 +44,7 @@ class Found(NamedTuple):
 class SkippingReader(ABC):
     """A reader of published files: entries that cannot be used are left out and told."""
 
-    def __call__(self, root: Path, split: str, task: str | Sequence[str] | None) -> list[VideoItem]:
+    def __call__(self, root: Path, split: str, task: str | Sequence[str] | None) -> list[Item]:
         """The items of a split; what was left out is logged.
 
         Raises:
@@ -96,7 +96,7 @@ class StrictReader(SkippingReader):
 
 def usable(
     entries: Iterable[tuple[str, Row]],
-    items_of: Callable[[str, Row], list[VideoItem]],
+    items_of: Callable[[str, Row], list[Item]],
     name_of: Callable[[str, Row], str] = lambda key, row: key,
     *,
     layout: Layout = ANY,
@@ -108,7 +108,7 @@ def usable(
     first is kept (`again` says what else is to be done). Keys that `layout` does not know are noted
     once a file.
     """
-    items: list[VideoItem] = []
+    items: list[Item] = []
     skipped: dict[str, str] = {}
     seen: set[str] = set()
     watches: dict[Path, KeyWatch] = {}
