@@ -101,14 +101,12 @@ class View:
 
 
 def check_order(turns: Sequence[Turn]) -> None:
-    """Refuse turns of which none is the user's, or that are not said in turn.
+    """Refuse turns that do not stand in the order of a conversation.
 
     Raises:
         DataError: naming the first that is out of order.
     """
     spoken = turns[1:] if turns and turns[0].role == "system" else turns
-    if not spoken:
-        raise DataError("a conversation has no turn of the user; give one")
     for number, turn in enumerate(spoken):
         expected = "assistant" if number % 2 else "user"
         if turn.role != expected:
@@ -134,6 +132,8 @@ class Conversation:
 
     def __post_init__(self) -> None:
         check_order(self.turns)
+        if all(turn.role == "system" for turn in self.turns):
+            raise DataError("a conversation has no turn of the user; give one")
         shown = {number for turn in self.turns for number in turn.shows}
         if shown != set(range(len(self.media))):
             raise DataError(
