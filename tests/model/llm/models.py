@@ -128,6 +128,6 @@ def seen(video, mask=None):
     return MediaTokens(video, [1] * len(video), mask)
 
 
-def question(llm, prompt):
+def question(rendering, prompt):
     """The ids of a question about one film."""
-    return llm.rendering.turns(Conversation.question(FILM, prompt).turns)
+    return rendering.turns(Conversation.question(FILM, prompt).turns)

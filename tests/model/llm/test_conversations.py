@@ -46,10 +46,10 @@ def own_ids(name, turns):
     """The ids of a chat about pictures as processors make them: all of it in one text."""
     tokenizer = CHATS[name]()
     tokenizer.add_tokens([AddedToken("<image>", special=True, normalized=False)])
-    told = [
-        {"role": turn.role, "content": "".join(p if isinstance(p, str) else "<image>" for p in turn.parts)}
-        for turn in turns
-    ]  # fmt: skip
+    told = []
+    for turn in turns:
+        parts = (part if isinstance(part, str) else "<image>" for part in turn.parts)
+        told.append({"role": turn.role, "content": "".join(parts)})
     ids = tokenizer.apply_chat_template(told, add_generation_prompt=True, return_dict=False)
     return [FILM if i == tokenizer.convert_tokens_to_ids("<image>") else i for i in ids]
 

@@ -54,20 +54,24 @@ def close(found, expected):
 def alone(llm, media, row):
     """One row by its own ids and tokens, without padding: what is read, and its embeddings."""
     rendered, shown = llm.rendering.turns(TALKS[row].turns), media.rows([row])
-    table = llm.model.get_input_embeddings()
+    embed = llm.model.get_input_embeddings()
+
+    def table(ids):
+        return embed(torch.tensor(ids, dtype=torch.int64))
+
     pieces, since = [], 0
     for at, tokens, real in zip(rendered.media_at, shown.tokens, shown.mask, strict=True):
-        pieces += [table(torch.tensor(rendered.ids[since:at], dtype=torch.int64)), tokens[real]]
+        pieces += [table(rendered.ids[since:at]), tokens[real]]
         since = at
     [(start, stop)] = rendered.learned
     answer = rendered.ids[start:stop]
-    pieces.append(table(torch.tensor(rendered.ids[since:start])))
+    pieces.append(table(rendered.ids[since:start]))
     asked = torch.cat(pieces)[None]
     if llm.model.config.is_encoder_decoder:
         decoder = torch.tensor([[llm.model.config.decoder_start_token_id, *answer[:-1]]])
         logits = llm.model(inputs_embeds=asked, decoder_input_ids=decoder).logits[0]
     else:
-        whole = torch.cat([asked, table(torch.tensor([answer]))], dim=1)
+        whole = torch.cat([asked, table([answer])], dim=1)
         logits = llm.model(inputs_embeds=whole).logits[0, asked.shape[1] - 1 : -1]
     return -cross_entropy(logits, torch.tensor(answer), reduction="none")
 

@@ -40,11 +40,15 @@ def test_the_last_position_is_used_and_the_next_refused_by_loss_and_rank(kind):
     prompts = ["movie" + " movie" * (words - 1), "movie" + " movie" * words]
     assert llm.loss(asking(prompts[:1], ["comedy"]), seen(video(llm))).isfinite()
     assert llm.rank(asking(prompts[:1]), seen(video(llm)), ["comedy"]).isfinite().all()
-    for asked in (llm.loss, llm.rank):
+    both = video(llm, 2)
+    for ask in (
+        lambda: llm.loss(asking(prompts, ["comedy", "comedy"]), seen(both)),
+        lambda: llm.rank(asking(prompts), seen(both), ["comedy", "comedy"]),
+    ):
         with pytest.raises(
             TooLongError, match=r"row 1 .* 40 positions; lower llm.max_prompt"
         ) as told:
-            asked(video(llm, 2), prompts, ["comedy", "comedy"])
+            ask()
         assert told.value.row == 1
 
 

@@ -23,6 +23,7 @@ SEARCHES = [
     Generation(num_beams=1, max_new_tokens=4),
     Generation(num_beams=3, max_new_tokens=4, repetition_penalty=1.5, length_penalty=0.5),
 ]
+THREE = Generation(num_beams=1, min_new_tokens=3, max_new_tokens=3)
 
 
 def wrap(kind, chat=None, **settings):
@@ -137,8 +138,7 @@ def test_a_question_pays_for_its_own_tokens_alone(kind, chat):
         own = lengths[-1] - before
         assert read_tokens(llm, lambda: session.rank([""])) == own
         # the last token again, where the answer begins, for the beams and for their scores
-        how = Generation(num_beams=1, min_new_tokens=3, max_new_tokens=3)
-        assert read_tokens(llm, lambda: session.reply(how)) == 1 + 3 + 2
+        assert read_tokens(llm, lambda: session.reply(THREE)) == 1 + 3 + 2
 
 
 def test_a_read_that_fails_is_forgotten():
