@@ -131,14 +131,12 @@ class View:
 
 
 def check_order(turns: Sequence[Turn]) -> None:
-    """Refuse turns of which none is the user's, or that are not said in turn.
+    """Refuse turns that do not stand in the order of a conversation.
 
     Raises:
         DataError: naming the first that is out of order.
     """
     spoken = turns[1:] if turns and turns[0].role == "system" else turns
-    if not spoken:
-        raise DataError("a conversation has no turn of the user; give one")
     for number, turn in enumerate(spoken):
         expected = "assistant" if number % 2 else "user"
         if turn.role != expected:
@@ -164,6 +162,8 @@ class Conversation:
 
     def __post_init__(self) -> None:
         check_order(self.turns)
+        if not self.turns or self.turns[-1].role == "system":
+            raise DataError("a conversation has no turn of the user; give one")
         shown: set[int] = set()
         for turn in self.turns:
             for part in turn.parts:

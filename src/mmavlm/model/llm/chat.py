@@ -20,7 +20,7 @@ PROMPT_FIELD, VIDEO_FIELD = "{prompt}", "{video}"
 
 @dataclass(frozen=True)
 class TurnTemplate:
-    """The texts around those of turns, of which the last is a user's: `pieces`, one more than turns.
+    """The `pieces` of text around those of turns, of which the last is a user's: one more.
 
     VIDEO stands once in front of each user's text, or behind it. An answer follows with `space`,
     and then `end`.

@@ -80,13 +80,14 @@ class Asked:
         """
         rows, begins = [], []
         for n, (row, counts) in enumerate(zip(self.rows, self._counts, strict=True)):
-            ids, since = [], 0
+            read: list[int] = []
+            since = 0
             for at, count in zip(row.media_at, counts, strict=True):
-                ids += row.ids[since:at]
-                begins.append((n, len(ids)))
-                ids += [0] * count
+                read += row.ids[since:at]
+                begins.append((n, len(read)))
+                read += [0] * count
                 since = at
-            rows.append(ids + row.ids[since : stops[n] if stops else None])
+            rows.append(read + row.ids[since : stops[n] if stops else None])
         ids, mask = padded(rows, self.device)
         return self._with_media(embed(self.model, ids), begins), mask
 

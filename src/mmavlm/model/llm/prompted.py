@@ -18,7 +18,7 @@ from mmavlm.model.llm.layout import Asked, Layout, Model, check_views, first_vie
 from mmavlm.model.llm.rendering import Rendered, Rendering
 from mmavlm.model.llm.room import Room
 from mmavlm.model.llm.seq2seq import Seq2SeqLayout
-from mmavlm.model.llm.session import Session, answers, ranking
+from mmavlm.model.llm.session import Session, best_answers, ranking
 from mmavlm.model.token_tables import check_rows, positions
 
 
@@ -115,7 +115,8 @@ class PromptedLanguageModel(nn.Module):
         if seen != list(media.views):
             media = first_views(media, chosen, seen)
         answers = [stop - start for start, stop in (row.learned[-1] for row in rows)]
-        return -self.layout.learned_log_probs(self.asked(rows, media, answers)).mean()
+        asked = self.asked(rows, media, answers, numbers=chosen)
+        return -self.layout.learned_log_probs(asked).mean()
 
     def generate(
         self,
@@ -134,7 +135,7 @@ class PromptedLanguageModel(nn.Module):
         """
         generation = generation or Generation()
         asked = self._questions(conversations, media, generation.max_new_tokens)
-        return answers(self, asked, generation)
+        return best_answers(self, asked, generation)
 
     def rank(
         self,
@@ -159,17 +160,32 @@ class PromptedLanguageModel(nn.Module):
         return Session(self)
 
     def asked(
-        self, rows: Sequence[Rendered], media: MediaTokens, answers: Sequence[int]
+        self,
+        rows: Sequence[Rendered],
+        media: MediaTokens,
+        answers: Sequence[int],
+        *,
+        numbers: Sequence[int] | None = None,
     ) -> Asked:
         """What is asked, if there are positions for it and answers of so many tokens.
 
+        `numbers` are those of the rows in the batch, if they are not all of it.
+
         Raises:
+            DataError: if there is no token before an answer.
             TooLongError: if a row needs more positions than the model has.
             ValueError: if rows show more or fewer media than there are views.
         """
         asked = Asked(self.model, rows, media)
         before = [row.learned[-1][0] if row.learned else len(row) for row in rows]
-        self.room.check_rows(asked.media_lengths(), before, answers)
+        shown = asked.media_lengths()
+        numbers = numbers or range(len(rows))
+        for number, *read in zip(numbers, shown, before, strict=True):
+            if not any(read):
+                raise DataError(
+                    f"row {number} of the batch has no token before the answer; ask something"
+                )
+        self.room.check_rows(shown, before, answers, numbers)
         return asked
 
     def answer_length(self, text: str) -> int:

@@ -242,9 +242,7 @@ class Rendering:
             )
         if not whole:
             parts = self._cut(parts)
-        return "".join(
-            self._film if part is None else self._plain.checked(part) for part in parts
-        )
+        return "".join(self._film if part is None else self._plain.checked(part) for part in parts)
 
     def _cut(self, parts: list[str | None]) -> list[str | None]:
         """Texts without the beginning of them all, if they are too long; media stay."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @torch.no_grad()
-def answers(
+def best_answers(
     llm: PromptedLanguageModel, asked: Asked, generation: Generation, past: Any = None
 ) -> list[list[Answer]]:
     """The best answers to each row that is asked, best first."""
@@ -66,10 +66,11 @@ def ranking(
 
 @dataclass(frozen=True)
 class Mark:
-    """A point of a conversation to which its session can return."""
+    """A point of a conversation to which its session can return: what was said, shown and read."""
 
     turns: tuple[Turn, ...] = ()
     views: tuple[int, ...] = ()
+    read: int = 0
 
 
 class Session:
@@ -123,7 +124,7 @@ class Session:
         """
         generation = generation or Generation()
         asked = self._asked(generation.max_new_tokens)
-        return answers(self._llm, asked, generation, self._past)[0][0]
+        return best_answers(self._llm, asked, generation, self._past)[0][0]
 
     def rank(self, candidates: Sequence[str], *, with_eos: bool = True) -> Tensor:
         """Log-probability (N,) of every candidate as the answer, with its eos or without.
@@ -139,7 +140,8 @@ class Session:
 
     def mark(self) -> Mark:
         """The present point, to which `back` returns."""
-        return self._at
+        read = 0 if self._past is None else len(self._past.names)
+        return replace(self._at, read=read)
 
     def back(self, mark: Mark) -> None:
         """Forget all that was said behind a mark.
@@ -152,11 +154,8 @@ class Session:
             raise ValueError("the session has left the point of this mark; take a new one")
         self._at = mark
         self._tokens = {number: self._tokens[number] for number in mark.views}
-        if self._past is not None and turns:
-            row = self._llm.rendering.turns(mark.turns)
-            self._past.expect(self._named(row.ids, row.media_at))
-        elif self._past is not None:
-            self._past.crop(0)
+        if self._past is not None:
+            self._past.crop(mark.read)
 
     def _asked(self, longest: int) -> Asked:
         """What is asked now, if there are positions for it and an answer of so many tokens."""
