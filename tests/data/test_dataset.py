@@ -33,8 +33,8 @@ def test_evaluation_reads_evenly_spaced_whole_frames(make_clip):
     (sample,) = dataset(item(path), num_frames=4)
     times_s = [probe(path).times_s[k] for k in np.linspace(0, 29, 4).round().astype(int)]
     expected, expected_s = read_frames(path, times_s, ClipTransform(32, None))
-    assert torch.equal(sample.frames, expected)
-    torch.testing.assert_close(sample.timestamps_s, expected_s)
+    assert torch.equal(sample.films[0].frames, expected)
+    torch.testing.assert_close(sample.films[0].timestamps_s, expected_s)
 
 
 def test_training_draws_anew_each_epoch_and_the_same_for_the_same_seed(make_clip):
@@ -42,27 +42,29 @@ def test_training_draws_anew_each_epoch_and_the_same_for_the_same_seed(make_clip
     settings = {"train": True, "num_frames": 4}
     data, same = (dataset(item(path), item(path), seed=5, **settings) for _ in range(2))
     other = dataset(item(path), item(path), seed=6, **settings)
-    assert torch.equal(data[3, 0].frames, same[3, 0].frames)
-    assert torch.equal(data[3, 0].timestamps_s, same[3, 0].timestamps_s)
+    assert torch.equal(data[3, 0].films[0].frames, same[3, 0].films[0].frames)
+    assert torch.equal(data[3, 0].films[0].timestamps_s, same[3, 0].films[0].timestamps_s)
     for sample in (data[4, 0], data[3, 1], other[3, 0]):
-        assert not torch.equal(data[3, 0].frames, sample.frames)
+        assert not torch.equal(data[3, 0].films[0].frames, sample.films[0].frames)
 
 
 def test_a_plain_index_is_that_of_epoch_0(make_clip):
     data = dataset(item(make_clip(frames=30)), train=True)
-    assert torch.equal(data[0].frames, data[0, 0].frames)
+    assert torch.equal(data[0].films[0].frames, data[0, 0].films[0].frames)
 
 
 def test_a_stretch_of_a_film_gives_frames_of_that_stretch(make_clip):
     (sample,) = dataset(item(make_clip(frames=30), start_s=1.0, end_s=1.5))
-    torch.testing.assert_close(sample.timestamps_s, torch.tensor([1.0, 1.1, 1.2, 1.3, 1.4]))
+    torch.testing.assert_close(
+        sample.films[0].timestamps_s, torch.tensor([1.0, 1.1, 1.2, 1.3, 1.4])
+    )
 
 
 def test_kept_frames_are_decoded_once_and_still_mirrored(make_clip):
     path = make_clip(frames=30)
     data = dataset(item(path), train=True, crop=False, keep_frames=True)
-    whole = dataset(item(path))[0].frames
-    seen = [data[epoch, 0].frames for epoch in range(12)]
+    whole = dataset(item(path))[0].films[0].frames
+    seen = [data[epoch, 0].films[0].frames for epoch in range(12)]
     mirrored = [torch.equal(frames, whole.flip(-1)) for frames in seen]
     upright = [torch.equal(frames, whole) for frames in seen]
     assert any(mirrored)
@@ -102,12 +104,12 @@ def test_a_film_replaced_by_one_of_another_length_is_read_as_it_is_now(
     path = make_clip("a.mp4", 30)
     index = ProbeIndex(tmp_path / "index", tmp_path) if indexed else None
     data = dataset(item(path), index=index)
-    before = data[0].timestamps_s
+    before = data[0].films[0].timestamps_s
     make_clip("a.mp4", frames)
     (now,) = dataset(item(path))
-    assert torch.equal(data[0].frames, now.frames)
-    assert torch.equal(data[0].timestamps_s, now.timestamps_s)
-    assert float(now.timestamps_s[-1]) != float(before[-1])
+    assert torch.equal(data[0].films[0].frames, now.films[0].frames)
+    assert torch.equal(data[0].films[0].timestamps_s, now.films[0].timestamps_s)
+    assert float(now.films[0].timestamps_s[-1]) != float(before[-1])
 
 
 def test_a_mistake_in_the_code_is_not_taken_for_a_broken_film(make_clip):
@@ -123,8 +125,8 @@ def test_batches_are_padded_at_the_end_and_masked(make_clip):
     batch = collate(samples)
     assert batch.frames.shape == (2, 8, 3, 32, 32)
     assert batch.frame_mask.tolist() == [[True] * 8, [True] * 3 + [False] * 5]
-    assert torch.equal(batch.frames[1, :3], samples[1].frames)
-    assert torch.equal(batch.timestamps_s[1, :3], samples[1].timestamps_s)
+    assert torch.equal(batch.frames[1, :3], samples[1].films[0].frames)
+    assert torch.equal(batch.timestamps_s[1, :3], samples[1].films[0].timestamps_s)
     assert not batch.frames[1, 3:].any()
     assert not batch.timestamps_s[1, 3:].any()
     assert (batch.item_id, batch.video_id) == (["a", "b"], ["long", "short"])
@@ -139,7 +141,7 @@ def test_broken_items_are_named_not_replaced(make_clip, tmp_path):
     samples = list(dataset(item(tmp_path / "bad.mp4", "x"), item(good, "y")))
     batch = collate(samples)
     assert batch.item_id == ["y"]
-    assert torch.equal(batch.frames[0], samples[1].frames)
+    assert torch.equal(batch.frames[0], samples[1].films[0].frames)
     assert batch.broken == (f"bad: {tmp_path / 'bad.mp4'} is empty (0 bytes)",)
 
 
@@ -147,6 +149,6 @@ def test_a_batch_of_broken_items_alone_has_no_rows(tmp_path):
     items = [item(tmp_path / f"{name}.mp4", name) for name in "ab"]
     batch = collate(list(dataset(*items)))
     assert len(batch) == 0
-    assert batch.frames.shape == (0, 1, 3, 32, 32)
+    assert (batch.frames, batch.features, batch.frame_mask.shape) == (None, None, (0, 0))
     assert batch.label.shape == (0,)
     assert [entry.partition(": ")[0] for entry in batch.broken] == ["a", "b"]

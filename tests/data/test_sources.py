@@ -7,7 +7,8 @@ import torch
 from PIL import ExifTags, Image
 
 from mmavlm.core.errors import ConfigError, DataError, VideoError
-from mmavlm.data.sources import FrameSource, count_frames, inside, locate
+from mmavlm.data.pictures import count_frames
+from mmavlm.data.sources import FrameSource, inside, locate
 from mmavlm.data.video import read_frames
 
 
