@@ -2,6 +2,7 @@
 
 import signal
 from copy import deepcopy
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -11,8 +12,9 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from torch.profiler import ProfilerActivity, profile
 
-from mmavlm.core.batch import VideoTextBatch
+from mmavlm.core.batch import Batch
 from mmavlm.core.config_files import config_dir
+from mmavlm.core.conversation import Conversation
 from mmavlm.model.encoders import TinyEncoder
 
 # What makes any experiment run in seconds on a CPU.
@@ -43,7 +45,7 @@ def random_batch(lengths=(4, 2), *, targets=("comedy", "a long answer"), seed=0)
     rows, frames = len(lengths), max(lengths)
     mask = torch.arange(frames)[None] < torch.tensor(lengths)[:, None]
     pixels = torch.randint(0, 256, (rows, frames, 3, 64, 64), generator=generator)
-    return VideoTextBatch(
+    return Batch.questions(
         frames=pixels.to(torch.uint8) * mask[:, :, None, None, None],
         frame_mask=mask,
         timestamps_s=torch.zeros(rows, frames),
@@ -59,16 +61,19 @@ def rows_of(batch, row):
     """One row of a batch as a batch of its own, without its padding."""
     length = int(batch.frame_mask[row].sum())
     keep = slice(row, row + 1)
-    return VideoTextBatch(
+    return replace(
+        batch.rows(keep),
         frames=batch.frames[keep, :length],
         frame_mask=batch.frame_mask[keep, :length],
         timestamps_s=batch.timestamps_s[keep, :length],
-        prompt=batch.prompt[keep],
-        target=batch.target[keep],
-        video_id=batch.video_id[keep],
-        item_id=batch.item_id[keep],
-        task=batch.task[keep],
     )
+
+
+def asking(batch, *, prompt=None, target=None):
+    """The same films with other prompts, or other answers."""
+    asked = zip(batch.conversations, prompt or batch.prompt, target or batch.target, strict=True)
+    talks = [Conversation.question(talk.media[0], p, t) for talk, p, t in asked]
+    return replace(batch, conversations=talks)
 
 
 class CountedEncoder(TinyEncoder):

@@ -1,5 +1,6 @@
-"""The commands that README and docs print can be typed as they stand."""
+"""What README and docs print can be typed as it stands, and what they name is there."""
 
+import importlib
 import re
 import shlex
 from pathlib import Path
@@ -13,6 +14,10 @@ from mmavlm.core.config_files import config_dir
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"```bash\n(.*?)```", re.DOTALL)
+IMPORT = re.compile(r"^from (mmavlm[\w.]*) import (.+)$", re.MULTILINE)
+LINK = re.compile(r"\]\((?!https?:)([^)#\s]+)")
+PATH = re.compile(r"`((?:src|conf|scripts|tests|docs|notebooks)/[\w./-]+)`")
+MADE_UP = {"conf/fusion/mine.yaml"}  # examples of what a user would write
 COMMAND = re.compile(r"(?:-m mmavlm\.|^mmavlm )(\w+) +(.*)", re.MULTILINE)
 # The config a command composes, by its name and, of `evaluate`, by what it is given.
 CONFIGS = {"evaluate": "train"}
@@ -51,3 +56,13 @@ def first_of_sweeps(given):
 def test_settings_of_a_command_in_the_docs_exist(name, given):
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
         compose(composed_by(name, given), list(first_of_sweeps(given)))
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)
+def test_what_a_page_links_to_names_and_imports_is_there(page):
+    text = page.read_text()
+    assert [link for link in LINK.findall(text) if not (page.parent / link).exists()] == []
+    assert [p for p in {*PATH.findall(text)} - MADE_UP if not (ROOT / p).exists()] == []
+    for module, names in IMPORT.findall(text):
+        for name in names.split(", "):
+            assert hasattr(importlib.import_module(module), name)

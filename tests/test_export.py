@@ -90,7 +90,7 @@ def test_from_pretrained_gives_the_trained_model(exported, best):
     weights = {name.removeprefix("backbone."): tensor for name, tensor in state.items()}
     other.load_state_dict(weights, strict=False)
     batch = random_batch()
-    tokens = [m.video_tokens(m.remember(m.watch(batch))) for m in (model, other)]
+    tokens = [m.video_tokens(m.vision.remember(m.watch(batch))) for m in (model, other)]
     assert torch.equal(*tokens)
     assert not model.training
     assert model.rank(batch, ["comedy", "action"]).shape == (2, 2)
@@ -115,8 +115,8 @@ def test_a_hub_name_serves_as_well(exported, monkeypatch):
     model = from_pretrained("someone/a-model", revision="v1")
     assert set(asked) == {("someone/a-model", "v1")}
     assert {"*.json", "*.jinja", "model.safetensors"} <= wanted
-    norm = load_file(exported / "model.safetensors")["visual_norm.weight"]
-    assert torch.equal(model.visual_norm.weight, norm)
+    norm = load_file(exported / "model.safetensors")["vision.norm.weight"]
+    assert torch.equal(model.vision.norm.weight, norm)
 
 
 def test_frozen_weights_from_a_file_of_their_own_go_along(run, films, tmp_path):
@@ -175,7 +175,7 @@ def test_a_model_on_instructblip_comes_back_whole(run, tmp_path, stage):
     assert state.keys() == model.state_dict().keys()
     assert all(torch.equal(state[name], t) for name, t in model.state_dict().items())
     batch = random_batch()
-    prompts = [m.prompt_tokenizer.encode(batch.prompt).ids for m in (found, model)]
+    prompts = [m.vision.prompt_tokenizer.encode(batch.prompt).ids for m in (found, model)]
     assert torch.equal(*prompts)
     if stage == 2:
         assert found.llm.texts.prompt("what") == model.llm.texts.prompt("what")
@@ -199,8 +199,8 @@ def test_a_trained_model_goes_to_lavis_from_checkpoint_and_folder_alike(run, tmp
     )
     assert one.keys() == two.keys()
     assert all(torch.equal(tensor, two[name]) for name, tensor in one.items())
-    assert torch.equal(one["llm_proj.weight"], model.projector.weight)
-    assert torch.equal(one["image_pe.weight"], model.frame_positions.weight)
+    assert torch.equal(one["llm_proj.weight"], model.vision.projector.weight)
+    assert torch.equal(one["image_pe.weight"], model.vision.frame_positions.weight)
     assert not any(name.startswith(("visual_encoder", "llm_model")) for name in one)
 
 
@@ -214,7 +214,7 @@ def test_weights_of_a_file_are_exported_and_asked_without_training(run, films, t
                 "alignment=none", f"init.weights={tmp_path}/malmm.safetensors"]  # fmt: skip
     assert run(export, *settings, "to=model") == 0
     found = load_file(tmp_path / "model/model.safetensors")
-    assert torch.equal(found["projector.weight"], theirs["llm_proj.weight"])
+    assert torch.equal(found["vision.projector.weight"], theirs["llm_proj.weight"])
     assert not (tmp_path / "model/frozen.safetensors").exists()
     capsys.readouterr()
     video = next((films / "lvu/videos").glob("*.mp4"))

@@ -41,10 +41,13 @@ def test_no_file_is_too_long_to_read(path):
     assert len(path.read_text().splitlines()) <= LONGEST_FILE
 
 
-def test_the_picture_of_the_house_shows_every_room():
+def test_the_picture_of_the_house_shows_every_room_and_every_file():
     picture = (ROOT / "docs/architecture.md").read_text()
     rooms = {m.name for m in pkgutil.iter_modules(mmavlm.__path__)}
     assert {room for room in rooms if not re.search(rf"\b{room}\b", picture)} == set()
+    tables = picture[picture.index("## The rooms") : picture.index("## Imports point down")]
+    shown = set(re.findall(r"`(\w+\.py)`", tables))
+    assert shown == {path.name for path in SOURCES} - {"__init__.py"}
 
 
 def imported_packages(path):

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 import small_instructblip
 from mmavlm import evaluate, predict
+from mmavlm.core.interfaces import Generation
 from mmavlm.data.collate import collate
 from mmavlm.run import build_backbone
 from mmavlm.weights.untrained import random_parts
@@ -73,12 +74,13 @@ def test_an_evaluation_without_checkpoint_says_so_and_asks_the_pretrained_model(
     assert str(folder) in log
     config = composed("experiment=zero_shot_msvd_qa", *settings)
     data, model = instantiate(config.data), build_backbone(config).eval()
-    data.image_size = model.encoder.image_size
+    data.image_size = model.vision.encoder.image_size
     batch = collate([data.dataset("test")[0]])
-    expected = model.generate(
-        batch, num_beams=2, num_answers=2, min_new_tokens=0, max_new_tokens=9,
+    generation = Generation(
+        num_beams=2, num_answers=2, min_new_tokens=0, max_new_tokens=9,
         repetition_penalty=1.5, penalize_bos=True, length_penalty=0.0,
     )  # fmt: skip
+    expected = model.generate(batch, generation)
     row = json.loads((tmp_path / "run/predictions.jsonl").open().readline())
     assert row["item_id"] == batch.item_id[0]
     assert [a["text"] for a in row["answers"]] == [a.text for a in expected[0]]
@@ -162,7 +164,7 @@ def test_where_training_would_start_is_no_place_to_evaluate_from(run, settings, 
     ("more", "left"),
     [
         ([], []),
-        (["fusion=bidirectional", "fusion.heads=4"], ["fusion"]),
+        (["fusion=bidirectional", "fusion.heads=4"], ["vision.fusion"]),
         (["alignment=info_nce"], ["alignment"]),
         (["llm=tiny", "llm.width=32"], ["llm"]),
         (["alignment=info_nce", "stage=semantic_alignment"], ["alignment"]),

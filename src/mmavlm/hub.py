@@ -39,7 +39,8 @@ def from_pretrained(
     config = OmegaConf.create({**told, "llm": told["backbone"]["llm"], "init": {"weights": None}})
     for key, value in folder.settings.items():
         OmegaConf.update(config, key, value, force_add=True)
-    config.backbone.prompt_tokenizer, config.backbone.llm = config.prompt_tokenizer, config.llm
+    config.backbone.vision.prompt_tokenizer = config.prompt_tokenizer
+    config.backbone.llm = config.llm
     model = build_backbone(config)
     load_trainable(model, folder.trained.state(), f"the weights in {name_or_path}")
     return model.eval()

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 # weights would not fit, and how it runs. Fusion, LLM and the form of the loss are of a stage.
 CARRIED = {
     "model", "pretrained", "encoder", "text_encoder", "prompt_tokenizer", "qformer",
-    "qformer_queries", "cross_layers", "memory", "temporal", "backbone.max_num_frames",
-    "backbone.position_init", "backbone.visual_norm_eps", "alignment.embed_dim", "init.weights",
+    "qformer_queries", "cross_layers", "memory", "temporal", "vision.max_num_frames",
+    "vision.position_init", "vision.norm_eps", "alignment.embed_dim", "init.weights",
     "trainer", "logger", "callbacks", "seed", "prepare", "paths.data", "data.num_workers",
     "data.timeout_s", "data.limit_items", "resume_accept",
 }  # fmt: skip

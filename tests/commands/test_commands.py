@@ -306,8 +306,8 @@ def test_stage_two_starts_from_a_checkpoint_of_stage_one(run, films, tmp_path):
 
 
 def test_a_stage_that_is_run_first_is_of_the_same_model(run, films, tmp_path):
-    asked = {"backbone.max_num_frames": 16, "backbone.position_init": "zeros",
-             "backbone.visual_norm_eps": 1e-5, "alignment.embed_dim": 32,
+    asked = {"vision.max_num_frames": 16, "vision.position_init": "zeros",
+             "vision.norm_eps": 1e-5, "alignment.embed_dim": 32,
              "data.limit_items": 4}  # fmt: skip
     settings = [f"{key}={value}" for key, value in asked.items()]
     assert run(train, "experiment=demo", *SMALL, f"data.root={films}", "prepare=null", "test=false",
@@ -450,7 +450,7 @@ def test_a_checkpoint_of_another_architecture_lists_its_keys(run, trained, capsy
     assert run(evaluate, *arguments) == 1
     error = capsys.readouterr().err
     assert "is of another architecture" in error
-    assert "missing: backbone.temporal.qformer.encoder.layer.2" in error
+    assert "missing: backbone.vision.temporal.qformer.encoder.layer.2" in error
 
 
 def test_a_broken_and_a_missing_video_are_mistakes_of_predict(run, trained, tmp_path, capsys):

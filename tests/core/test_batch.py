@@ -101,9 +101,12 @@ def test_some_conversations_of_a_batch_keep_what_they_show_and_nothing_else(draw
 @given(batches())
 def test_views_lead_to_the_row_of_each_film_in_the_order_in_which_they_are_shown(drawn):
     batch, _ = drawn
-    rows, guides = batch.views
-    assert rows == [row for rows in batch.media_rows for row in rows]
+    films, guides, replies = batch.views
+    assert films == [row for rows in batch.media_rows for row in rows]
     assert guides == [c.prompt for c in batch.conversations for _ in c.media]
+    assert replies == ["nothing"] * len(films)
+    for number, rows in enumerate(batch.media_rows):
+        assert batch.film_of(number) == (rows[0] if len(rows) == 1 else None)
 
 
 def test_a_film_that_two_conversations_show_is_one_row_and_stays_one():
@@ -116,7 +119,7 @@ def test_a_film_that_two_conversations_show_is_one_row_and_stays_one():
 
 def test_conversations_about_nothing_have_no_films():
     batch = batch_of((), ())
-    assert (batch.frames, batch.features, batch.views) == (None, None, ([], []))
+    assert (batch.frames, batch.features, batch.views) == (None, None, ([], [], []))
     assert batch.rows([1]).frame_mask.shape[0] == 0
     assert batch.video_id == batch.item_id
     assert batch_of((), (0,)).rows([0]).frames.shape[0] == 0

@@ -24,9 +24,9 @@ from support import SMALL, tiny_backbone
 
 NUMBERS = 100_000
 STATE = {
-    "projector.weight": torch.arange(NUMBERS, dtype=torch.float32).reshape(100, -1),
-    "projector.bias": torch.ones(3, dtype=torch.bfloat16),
-    "visual_norm.weight": torch.tensor(1.5),
+    "vision.projector.weight": torch.arange(NUMBERS, dtype=torch.float32).reshape(100, -1),
+    "vision.projector.bias": torch.ones(3, dtype=torch.bfloat16),
+    "vision.norm.weight": torch.tensor(1.5),
 }
 
 
@@ -59,9 +59,11 @@ def test_bytes_flipped_anywhere_in_a_checkpoint_are_found(tmp_path, where, count
 def test_bytes_flipped_in_weights_are_found_in_their_part_alone(tmp_path, count):
     path = weights(tmp_path / "a.safetensors")
     flip(path, count=count)
-    with pytest.raises(CheckpointError, match=r"the checksum of projector\.weight is another"):
+    with pytest.raises(
+        CheckpointError, match=r"the checksum of vision\.projector\.weight is another"
+    ):
         WeightFile(path).state()
-    assert WeightFile(path).state(["visual_norm"]).keys() == {"visual_norm.weight"}
+    assert WeightFile(path).state(["vision.norm"]).keys() == {"vision.norm.weight"}
 
 
 @pytest.mark.parametrize(
@@ -130,7 +132,11 @@ def test_a_small_file_does_not_take_much_memory(tmp_path, read, settings, messag
 def test_a_header_that_claims_more_than_the_file_is_refused(tmp_path, claimed):
     path = tmp_path / "a.safetensors"
     told = {
-        "projector.bias": {"dtype": "F32", "shape": [claimed], "data_offsets": [0, 4 * claimed]}
+        "vision.projector.bias": {
+            "dtype": "F32",
+            "shape": [claimed],
+            "data_offsets": [0, 4 * claimed],
+        }
     }
     header = json.dumps(told).encode()
     path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(64))

@@ -68,11 +68,14 @@ def test_a_conversation_is_what_its_json_says(talk):
 
 
 @given(conversations())
-def test_views_are_all_places_where_media_are_shown_in_order_with_their_turns_text(talk):
+def test_views_are_all_places_that_show_media_with_their_turns_text_and_the_reply_to_it(talk):
     expected = []
-    for turn in talk.turns:
-        guide = "".join(part for part in turn.parts if isinstance(part, str))
-        expected += [View(p.medium, guide) for p in turn.parts if isinstance(p, Shown)]
+    texts = ["".join(p for p in turn.parts if isinstance(p, str)) for turn in talk.turns]
+    for number, turn in enumerate(talk.turns):
+        replied = [turn.role for turn in talk.turns[number + 1 : number + 2]] == ["assistant"]
+        reply = texts[number + 1] if replied else ""
+        shown = [part.medium for part in turn.parts if isinstance(part, Shown)]
+        expected += [View(medium, texts[number], reply) for medium in shown]
     assert list(talk.views) == expected
     assert num_views([talk, talk]) == [len(expected)] * 2
 

@@ -17,7 +17,7 @@ WITHIN = 1.5  # estimate and measurement differ by no more than this factor
 
 
 def lengths(model, batch):
-    tokenizer = model.prompt_tokenizer
+    tokenizer = model.vision.prompt_tokenizer
     prompt = max(int(n) for n in tokenizer.encode(batch.prompt, device="cpu").mask.sum(1))
     answer = max(model.llm.answer_length(text) for text in batch.target) if model.llm else 8
     return prompt, answer

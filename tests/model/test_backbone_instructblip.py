@@ -6,6 +6,7 @@ from transformers import InstructBlipForConditionalGeneration
 
 import small_instructblip
 from mmavlm.core.errors import CheckpointError, ConfigError
+from mmavlm.core.interfaces import Generation
 from mmavlm.run import build_backbone
 from support import composed, random_batch, rows_of
 
@@ -23,10 +24,10 @@ def test_one_frame_without_memory_gives_instructblips_own_video_tokens(folder):
     model = build(folder, "memory=fifo", "memory.length=0").eval()
     theirs = InstructBlipForConditionalGeneration.from_pretrained(folder).eval()
     batch = rows_of(random_batch((1, 1)), 1)
-    prompt = model.prompt_tokenizer.encode(batch.prompt)
-    pixels = (batch.frames[:, 0].float() - model.encoder.mean) / model.encoder.std
+    prompt = model.vision.prompt_tokenizer.encode(batch.prompt)
+    pixels = (batch.frames[:, 0].float() - model.vision.encoder.mean) / model.vision.encoder.std
     with torch.no_grad():
-        ours = model.video_tokens(model.remember(model.watch(batch)))
+        ours = model.video_tokens(model.vision.remember(model.watch(batch)))
         images = theirs.vision_model(pixels).last_hidden_state
         queries = theirs.query_tokens
         mask = torch.cat([torch.ones(1, 4), prompt.mask.float()], dim=1)
@@ -51,8 +52,8 @@ def test_a_whole_model_trains_and_answers(folder):
     model = build(folder, "fusion=prompt_to_visual", "fusion.heads=4")
     batch = random_batch()
     sum(model(batch).values()).backward()
-    assert model.temporal.query_tokens.grad.any()
-    answers = model.eval().generate(batch, num_beams=2, num_answers=2, max_new_tokens=3)
+    assert model.vision.temporal.query_tokens.grad.any()
+    answers = model.eval().generate(batch, Generation(num_beams=2, num_answers=2, max_new_tokens=3))
     assert [len(row) for row in answers] == [2, 2]
 
 
@@ -66,7 +67,7 @@ def test_a_q_former_with_spare_rows_is_taken_and_one_with_too_few_is_refused(tmp
     words, other = save(tmp_path / "words"), save(tmp_path / "larger", vocabulary=20)
     of_words = ["prompt_tokenizer.pretrained", "llm.tokenizer"]
     padded = build(other, *(f"{key}={words}" for key in of_words))
-    assert padded.temporal.qformer.embeddings.word_embeddings.num_embeddings == 20
+    assert padded.vision.temporal.qformer.embeddings.word_embeddings.num_embeddings == 20
     assert padded(random_batch())["text"].isfinite()
     with pytest.raises(ConfigError, match=r"the Q-Former .* has 20 tokens, but its embedding 11"):
         build(words, f"prompt_tokenizer.pretrained={other}")

@@ -71,10 +71,10 @@ def test_a_fusion_goes_through_all_commands(run, settings, films, tmp_path, caps
 def test_the_language_model_sees_as_many_tokens_as_the_model_says(fusion):
     model = tiny_backbone(*choices(fusion)).eval()
     batch = random_batch((4, 2))
-    tokens = model.video_tokens(model.remember(model.watch(batch)))
-    assert tokens.shape[1] == model.num_video_tokens()
-    assert model.num_video_tokens() == 8 + (fusion == "sequence_dimension")
-    assert f"({model.num_video_tokens()} of the video" in model.check_lengths(4)
+    tokens = model.video_tokens(model.vision.remember(model.watch(batch)))
+    assert tokens.shape[1] == model.vision.num_tokens()
+    assert model.vision.num_tokens() == 8 + (fusion == "sequence_dimension")
+    assert f"({model.vision.num_tokens()} of the video" in model.check_lengths(4)
 
 
 @pytest.mark.parametrize("fusion", PUBLISHED)

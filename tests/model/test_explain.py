@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from mmavlm.core.batch import VideoTextBatch
+from mmavlm.core.batch import Batch
 from mmavlm.core.errors import ConfigError, VideoError
 from mmavlm.core.interfaces import PatchGrid
 from mmavlm.model.explain import explain, log_probs_without, stretch_of_frames, stretches_of
@@ -58,7 +58,7 @@ def test_attention_planted_at_one_patch_of_a_slot_lies_there_in_the_frames_it_ho
 
 def test_a_grid_that_does_not_fit_the_tokens_is_refused():
     model = backbone()
-    model.encoder.patch_grid = PatchGrid(1, 4, 4)
+    model.vision.encoder.patch_grid = PatchGrid(1, 4, 4)
     with pytest.raises(ConfigError, match=r"TinyEncoder.patch_grid .* does not fit the 16 tokens"):
         explain(model, random_batch((4,)), ["comedy"], stretches=0)
 
@@ -172,7 +172,7 @@ def lit_films(count, lit, size=64):
         frames[rows, lit + t, (rows % 2) * 2] = 255
     text = ["red" if row % 2 == 0 else "blue" for row in range(count)]
     names = [f"film {row}" for row in range(count)]
-    return VideoTextBatch(
+    return Batch.questions(
         frames=frames,
         frame_mask=torch.ones(count, 8, dtype=torch.bool),
         timestamps_s=torch.arange(8.0).expand(count, 8),
@@ -208,7 +208,7 @@ def test_hiding_the_only_stretch_that_shows_the_answer_makes_it_less_probable():
 def test_a_model_of_cached_features_is_explained_without_frames():
     model, batch = backbone(), random_batch((4, 2))
     with torch.no_grad():
-        features = model.encoder(batch.frames.flatten(0, 1)).unflatten(0, batch.frames.shape[:2])
+        features = model.vision.encode(batch.frames)
     cached = replace(batch, frames=None, features=features)
     seen, told = (explain(model, b, ANSWERS, stretches=2)[0] for b in (batch, cached))
     assert told.frames is None

@@ -33,7 +33,7 @@ def test_a_stream_takes_the_rows_in_turn_and_then_the_last_one():
 
 
 def test_more_frames_than_rows_name_both_numbers_and_the_remedy():
-    with pytest.raises(ConfigError, match=r"4 frames .* has 3 rows; set backbone.max_num_frames=4"):
+    with pytest.raises(ConfigError, match=r"4 frames .* has 3 rows; set vision.max_num_frames=4"):
         FramePositions(3, 8).first(4)
 
 

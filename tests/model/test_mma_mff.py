@@ -11,7 +11,8 @@ import lavis_model
 import mma_mff_model
 import small_instructblip
 from mma_mff_model import FUSIONS, alignment_losses, leaves, llm_inputs, watch
-from mmavlm.core.batch import VideoTextBatch
+from mmavlm.core.batch import Batch
+from mmavlm.core.interfaces import MediaTokens
 from mmavlm.run import build_backbone
 from mmavlm.stages import FineTune, SemanticAlignment
 from mmavlm.stages.optim import OptimizerRecipe
@@ -42,7 +43,7 @@ def stage_of(tmp_path_factory):
             f"experiment={'mma_mff_stage1' if aligns_alone else 'mma_mff_lvu_genre'}",
             *small_instructblip.overrides(folder, layers=LAYERS),
             f"fusion={fusion}", f"alignment.embed_dim={ALIGNED}", f"cross_layers={CROSS_LAYERS}",
-            f"memory.length={BANK}", "backbone.visual_norm_eps=1e-5",
+            f"memory.length={BANK}", "vision.norm_eps=1e-5",
             f"init.weights={folder}/ours.safetensors",
         )  # fmt: skip
         model, optimizer = build_backbone(config).eval(), OptimizerRecipe()
@@ -56,9 +57,9 @@ def stage_of(tmp_path_factory):
 
 def inputs(model, batch):
     """Films, prompts and texts as the published model is given them."""
-    pixels = (batch.frames.float() - model.encoder.mean) / model.encoder.std
+    pixels = (batch.frames.float() - model.vision.encoder.mean) / model.vision.encoder.std
     films = [film[mask] for film, mask in zip(pixels, batch.frame_mask, strict=True)]
-    encode = model.prompt_tokenizer.encode
+    encode = model.vision.prompt_tokenizer.encode
     prompt = encode(batch.prompt)
     ids = [row[mask] for row, mask in zip(prompt.ids, prompt.mask, strict=True)]
     texts = encode([p + t for p, t in zip(batch.prompt, batch.target, strict=True)])
@@ -69,7 +70,7 @@ class Case(NamedTuple):
     """A batch, and what the equations give for it in double precision."""
 
     stage: torch.nn.Module
-    batch: VideoTextBatch
+    batch: Batch
     losses: dict
     tokens: torch.Tensor | None
     gradients: dict
@@ -104,7 +105,7 @@ def published(weights, stage, batch):
     if not second:
         return losses | {"loss": high + cross}, None
     tokens = llm_inputs(weights, seen)
-    losses["text"] = model.answer_loss(tokens, batch)
+    losses["text"] = model.answer_loss(batch, MediaTokens(tokens, [1] * len(batch)))
     return losses | {"loss": losses["text"] + 0.01 * high + 0.02 * cross}, tokens
 
 
@@ -118,7 +119,8 @@ def gradients(weights, stage):
     found, _ = to_ours(named, "the gradients", partial=True)
     parameters = stage.backbone.named_parameters()
     trained = {name for name, parameter in parameters if parameter.requires_grad}
-    assert found.keys() - trained <= {"projector.weight", "projector.bias"}  # none in stage 1
+    of_stage_2 = {"vision.projector.weight", "vision.projector.bias"}
+    assert found.keys() - trained <= of_stage_2
     return {name: found[name] for name in trained}
 
 
@@ -139,7 +141,7 @@ def language_model_inputs(case):
     model = case.stage.backbone
     watched = model.watch(case.batch)
     with torch.no_grad():
-        yield model.video_tokens(model.remember(watched))
+        yield model.video_tokens(model.vision.remember(watched))
     yield model.video_tokens(model.alignment_inputs(watched)[0])
 
 

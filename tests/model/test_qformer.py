@@ -42,7 +42,7 @@ def test_layers_that_are_computed_again_hold_less():
 
 def test_evaluation_computes_each_layer_once():
     model = tiny_backbone("qformer.gradient_checkpointing=true", "alignment=none").eval()
-    layer, seen = model.temporal.qformer.layers[0], []
+    layer, seen = model.vision.temporal.qformer.layers[0], []
     layer.output.register_forward_hook(lambda *args: seen.append(1))
     with torch.no_grad():
         model(random_batch((3, 3)))

@@ -1,10 +1,13 @@
-"""Settings of one stage that meet the class of another."""
+"""Which settings a stage takes, from the config and from the data."""
 
 import pytest
-from hydra.utils import get_class
+from hydra.utils import get_class, instantiate
+from torch import nn
 
 from mmavlm.core.errors import ConfigError
-from mmavlm.run.run import require_settings_of
+from mmavlm.run.build import require_settings_of, settings_of_data
+from mmavlm.stages import FineTune, SemanticAlignment
+from mmavlm.stages.base import Stage
 from support import composed
 
 
@@ -18,3 +21,30 @@ def test_settings_of_an_experiment_for_another_stage_are_named():
 def test_experiments_give_their_stage_what_it_takes(experiment):
     stage = composed(f"experiment={experiment}").stage
     require_settings_of(get_class(stage._target_), stage)
+
+
+class Mine(Stage):
+    """A stage of one's own, which knows of its data what it asks for."""
+
+    def __init__(self, backbone, optimizer, *, classes, run=None):
+        super().__init__(backbone, optimizer, run)
+        self.classes = classes
+
+
+@pytest.mark.parametrize(
+    ("stage", "taken"),
+    [
+        (Mine, {"classes"}),
+        (SemanticAlignment, {"sets"}),
+        (FineTune, {"tasks", "tasks_with_options", "classes", "sets"}),
+    ],
+)
+def test_a_stage_is_given_what_its_constructor_takes_of_the_data(films, stage, taken):
+    data = instantiate(composed("experiment=lvu_genre", f"data.root={films}").data)
+    given = settings_of_data(stage, data, ["train"])
+    assert set(given) == taken
+    assert all(value == getattr(data, name) for name, value in given.items() if name == "classes")
+
+
+def test_a_stage_without_a_number_is_called_by_its_class():
+    assert Mine(nn.Identity(), None, classes={}).title == "Mine"

@@ -6,11 +6,11 @@ import torch
 from torch.utils.data import DataLoader
 
 from mmavlm.core.errors import ConfigError
-from mmavlm.core.interfaces import Answer
+from mmavlm.core.interfaces import Answer, Generation, MediaTokens
 from mmavlm.core.options import Options
 from mmavlm.stages import FineTune, OptimizerRecipe
 from mmavlm.stages.answering import answer_batch
-from support import random_batch, rows_of, tiny_backbone
+from support import asking, random_batch, rows_of, tiny_backbone
 
 CLASSES = ["comedy", "a long drama", "action"]
 PETS = Options(("a dog", "a cat"), "letters")
@@ -53,7 +53,7 @@ def losses_one_by_one(stage, batch, names):
     llm = stage.backbone.llm
     return torch.tensor(
         [
-            -stage.backbone(replace(batch, target=[name]), align=False)["text"]
+            -stage.backbone(asking(batch, target=[name]), align=False)["text"]
             * llm.answer_length(name)
             for name in names
         ]
@@ -75,23 +75,23 @@ def test_a_ranking_is_the_loss_of_each_class_one_by_one(stage):
 def test_a_ranking_is_without_ends_if_the_stage_says_so():
     stage, batch = stage_of(rank_with_eos=False), rows_of(random_batch((6, 6)), 0)
     backbone, [row] = stage.backbone, stage.answer(batch, "rank")[1]
-    tokens = backbone.video_tokens(backbone.remember(backbone.watch(batch)))
-    expected = backbone.llm.rank(tokens, batch.prompt, CLASSES, with_eos=False)[0]
-    assert (expected - backbone.llm.rank(tokens, batch.prompt, CLASSES)[0]).abs().min() > 1e-3
+    asked = batch.conversations, backbone.media_tokens(batch), CLASSES
+    expected = backbone.llm.rank(*asked, with_eos=False)[0]
+    assert (expected - backbone.llm.rank(*asked)[0]).abs().min() > 1e-3
     torch.testing.assert_close(in_order(CLASSES, row.ranking), expected)
 
 
 @torch.no_grad()
 def test_penalties_of_the_stage_reach_the_language_model(monkeypatch):
     stage = stage_of(repetition_penalty=1.5, penalize_bos=True, length_penalty=0.0)
-    asked = {}
+    asked = []
     generate = stage.backbone.llm.generate
     monkeypatch.setattr(
-        stage.backbone.llm, "generate", lambda *a, **s: asked.update(s) or generate(*a, **s)
+        stage.backbone.llm, "generate", lambda *a: asked.append(a[-1]) or generate(*a)
     )
     stage.answer(random_batch(), "generate")
-    assert (asked["repetition_penalty"], asked["length_penalty"]) == (1.5, 0.0)
-    assert asked["penalize_bos"] is True
+    assert (asked[0].repetition_penalty, asked[0].length_penalty) == (1.5, 0.0)
+    assert asked[0].penalize_bos is True
 
 
 @torch.no_grad()
@@ -178,11 +178,12 @@ def test_each_group_of_rows_keeps_its_own_mask_of_video_tokens(stage, by):
     batch = replace(batch, task=["genre", "open", "genre"])
     video = torch.randn(3, 4, llm.width, generator=torch.Generator().manual_seed(0))
     mask = torch.arange(4) < torch.tensor(counts)[:, None]
-    settings = {"num_beams": 2, "num_answers": 2, "max_new_tokens": 2}
-    together = answer_batch(llm, video, batch, stage.classes, by, video_mask=mask, **settings)
+    short = Generation(num_beams=2, num_answers=2, max_new_tokens=2)
+    media = MediaTokens(video, [1, 1, 1], mask)
+    together = answer_batch(llm, media, batch, stage.classes, by, short)
     for row, (count, found) in enumerate(zip(counts, together, strict=True)):
-        shown = video[row : row + 1, :count]
-        [alone] = answer_batch(llm, shown, rows_of(batch, row), stage.classes, by, **settings)
+        shown = MediaTokens(video[row : row + 1, :count], [1])
+        [alone] = answer_batch(llm, shown, rows_of(batch, row), stage.classes, by, short)
         for answers, expected in ((found.generated, alone.generated), (found.ranked, alone.ranked)):
             assert [answer.text for answer in answers] == [answer.text for answer in expected]
             scores, whole = ([a.log_prob for a in some] for some in (answers, expected))

@@ -122,7 +122,7 @@ def test_answers_grow_to_the_longest_class_if_classes_are_to_fit(
     with caplog.at_level("INFO", logger="mmavlm.stages.finetune"):
         stage = FineTune(backbone, OptimizerRecipe(), tasks=["genre"], max_new_tokens=given,
                          classes={"genre": ["movie", name]}, fit_classes=fit_classes)  # fmt: skip
-    assert (stage.max_new_tokens, stage.run["max_new_tokens"]) == (longest, longest)
+    assert (stage.generation.max_new_tokens, stage.run["max_new_tokens"]) == (longest, longest)
     assert [record.message.partition(":")[0] for record in caplog.records] == [
         f"stage.{line}" for line in told
     ]

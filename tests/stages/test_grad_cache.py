@@ -91,7 +91,7 @@ def test_a_large_batch_holds_the_activations_of_few_rows():
 def test_the_frozen_encoder_runs_once_a_step():
     stage = stage_of(chunk=2)
     seen = []
-    stage.backbone.encoder.register_forward_hook(lambda *args: seen.append(len(args[1][0])))
+    stage.backbone.vision.encoder.register_forward_hook(lambda *args: seen.append(len(args[1][0])))
     gradients(stage, batch_of())
     assert seen == [ROWS * 3]  # the first three frames of each row
 

@@ -11,12 +11,13 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from mmavlm.callbacks import ModelOverview
 from mmavlm.core.errors import ConfigError
+from mmavlm.core.interfaces import Generation
 from mmavlm.model.llm import PromptedLanguageModel
 from mmavlm.model.text import load_tokenizer
 from mmavlm.model.token_tables import TooLongError
 from mmavlm.stages import FineTune, OptimizerRecipe, SemanticAlignment
 from mmavlm.stages.answering import answer_batch
-from support import random_batch, tiny_backbone
+from support import asking, random_batch, tiny_backbone
 
 
 def backbone(positions, **settings):
@@ -61,13 +62,14 @@ def test_a_row_that_is_too_long_is_named_by_its_item_in_loss_and_answers():
     model, batch = backbone(20), random_batch(targets=("comedy", "movie " * 20))
     with pytest.raises(TooLongError, match=r"item i1: row 1 .* 20 positions; lower llm.max"):
         model(batch)
-    tokens = model.video_tokens(model.remember(model.watch(batch)))
-    batch.prompt[1] = "movie " * 20
+    media = model.media_tokens(batch)
+    batch = asking(batch, prompt=[batch.prompt[0], "movie " * 20])
+    short = Generation(num_beams=1, max_new_tokens=2)
     for classes, by in (({}, "generate"), ({"open": ["comedy"]}, "rank")):
         with pytest.raises(TooLongError, match="item i1: row"):
-            answer_batch(model.llm, tokens, batch, classes, by, num_beams=1, max_new_tokens=2)
+            answer_batch(model.llm, media, batch, classes, by, short)
     for ask in (
-        lambda: model.generate(batch, num_beams=1, max_new_tokens=2),
+        lambda: model.generate(batch, short),
         lambda: model.rank(batch, ["a"]),
     ):
         with pytest.raises(TooLongError, match="item i1: row"):
@@ -81,7 +83,7 @@ def test_more_frames_than_positions_are_refused_before_any_is_read(frames, fits)
     if fits:
         stage.setup("fit")
         return
-    with pytest.raises(ConfigError, match=r"121 frames .* 120 rows; set backbone.max_num_frames"):
+    with pytest.raises(ConfigError, match=r"121 frames .* 120 rows; set vision.max_num_frames"):
         stage.setup("fit")
 
 

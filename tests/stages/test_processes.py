@@ -1,16 +1,17 @@
 """One step on several processes equals one step on one process with the whole batch."""
 
 import warnings
+from dataclasses import replace
 
 import lightning as L
 import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from mmavlm.core.batch import VideoTextBatch
+from mmavlm.core.batch import Batch
 from mmavlm.stages import FineTune, OptimizerRecipe, SemanticAlignment
 from ranks import be_rank, spawn_ranks
-from support import random_batch, rows_of, tiny_backbone
+from support import asking, random_batch, rows_of, tiny_backbone
 
 TARGETS = ("comedy", "action")  # of one length: a rank takes the mean over its own tokens
 ROWS = 8
@@ -26,16 +27,12 @@ PROCESSES = (2, pytest.param(4, marks=pytest.mark.slow))
 
 def whole_batch():
     batch = random_batch((4,) * ROWS, targets=TARGETS * (ROWS // 2))
-    return VideoTextBatch(
-        frames=batch.frames, frame_mask=batch.frame_mask, timestamps_s=batch.timestamps_s,
-        prompt=["what happens?"] * ROWS, target=batch.target,
-        video_id=batch.video_id, item_id=batch.item_id, task=["open"] * ROWS,
-    )  # fmt: skip
+    return replace(asking(batch, prompt=["what happens?"] * ROWS), task=["open"] * ROWS)
 
 
 def joined(rows):
     first = rows[0]
-    return VideoTextBatch(
+    return Batch.questions(
         frames=torch.cat([r.frames for r in rows]),
         frame_mask=torch.cat([r.frame_mask for r in rows]),
         timestamps_s=torch.cat([r.timestamps_s for r in rows]),

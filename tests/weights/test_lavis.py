@@ -74,7 +74,10 @@ def test_any_parts_of_any_depth_go_there_and_back(kept, blocks, layers):
 
 def test_query_and_value_bias_become_one_with_nothing_for_the_keys(theirs):
     ours, report = to_ours(theirs, "a.pth")
-    name, attention = "encoder.vision_model.encoder.layers.1.self_attn.qkv.bias", "blocks.1.attn"
+    name, attention = (
+        "vision.encoder.vision_model.encoder.layers.1.self_attn.qkv.bias",
+        "blocks.1.attn",
+    )
     query, key, value = ours[name].chunk(3)
     assert torch.equal(query, theirs[f"visual_encoder.{attention}.q_bias"])
     assert torch.equal(value, theirs[f"visual_encoder.{attention}.v_bias"])
@@ -93,9 +96,10 @@ def test_the_names_agree_with_those_of_transformers(theirs):
     """What transformers calls the same tensors, less the beginnings of the parts."""
     ours, _ = to_ours(theirs, "a.pth")
     starts = {
-        "encoder.vision_model.": "vision_model.", "visual_norm.": "vision_model.post_layernorm.",
-        "temporal.qformer.": "qformer.", "temporal.query_tokens": "query_tokens",
-        "projector.": "language_projection.", "llm.model.": "language_model.",
+        "vision.encoder.vision_model.": "vision_model.",
+        "vision.norm.": "vision_model.post_layernorm.",
+        "vision.temporal.qformer.": "qformer.", "vision.temporal.query_tokens": "query_tokens",
+        "vision.projector.": "language_projection.", "llm.model.": "language_model.",
     }  # fmt: skip
     named = {
         new + name.removeprefix(old)
@@ -117,18 +121,18 @@ def test_on_converted_weights_we_compute_what_the_papers_say(theirs, folder, tmp
     convert(tmp_path / "lavis.pth", tmp_path / "ours.safetensors", partial=partial)
     config = composed(*overrides(
         folder, f"init.weights={tmp_path}/ours.safetensors", f"memory.length={lavis_model.BANK}",
-        "backbone.visual_norm_eps=1e-5",
+        "vision.norm_eps=1e-5",
     ))  # fmt: skip
     model = build_backbone(config).eval()
     batch = random_batch((6, 3), targets=("comedy", "comedy"))
-    prompt = model.prompt_tokenizer.encode(batch.prompt)
-    pixels = (batch.frames.float() - model.encoder.mean) / model.encoder.std
+    prompt = model.vision.prompt_tokenizer.encode(batch.prompt)
+    pixels = (batch.frames.float() - model.vision.encoder.mean) / model.vision.encoder.std
     ids = [row[mask] for row, mask in zip(prompt.ids, prompt.mask, strict=True)]
     films = [film[mask] for film, mask in zip(pixels, batch.frame_mask, strict=True)]
     weights = theirs if not partial else theirs | vit_of(folder)
     expected = lavis_model.video_tokens(weights, films, ids).float()
     with torch.no_grad():
-        found = model.video_tokens(model.remember(model.watch(batch)))
+        found = model.video_tokens(model.vision.remember(model.watch(batch)))
     assert (found - expected).abs().max() / expected.abs().max() < 1e-5
 
 
@@ -136,7 +140,7 @@ def vit_of(folder):
     """The ViT that lies in the InstructBLIP folder, by LAVIS's names."""
     state = load_file(folder / "model.safetensors")
     start = "vision_model."
-    ours = {f"encoder.{n}": t for n, t in state.items() if n.startswith(start)}
+    ours = {f"vision.encoder.{n}": t for n, t in state.items() if n.startswith(start)}
     ours = {name: t for name, t in ours.items() if "post_layernorm" not in name}
     return to_lavis(ours, "the folder", partial=True)[0]
 
@@ -186,7 +190,7 @@ def test_a_name_too_many_too_few_or_of_no_such_shape_is_an_error(theirs, change,
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("fusion.attention.weight", "unexpected: fusion.attention.weight"),
+        ("vision.fusion.attention.weight", "unexpected: vision.fusion.attention.weight"),
         ("llm.model.model.layers.0.self_attn.q_proj.lora_A.default.weight", "unexpected: .*lora_A"),
     ],
 )
@@ -198,7 +202,7 @@ def test_what_lavis_cannot_hold_is_refused_on_the_way_back(theirs, name, message
 
 def test_a_bias_of_keys_is_refused_on_the_way_back(theirs):
     ours, _ = to_ours(theirs, "a.pth")
-    name = "encoder.vision_model.encoder.layers.0.self_attn.qkv.bias"
+    name = "vision.encoder.vision_model.encoder.layers.0.self_attn.qkv.bias"
     with pytest.raises(CheckpointError, match=r"layers.0.self_attn.qkv.bias holds biases of keys"):
         to_lavis({**ours, name: torch.ones_like(ours[name])}, "ours")
 
@@ -225,17 +229,17 @@ def test_flan_t5_has_other_names_and_shares_its_words(theirs, tmp_path):
 def test_dtypes_stay_as_they_are(theirs):
     half = {n: t.half() if n.startswith("visual_encoder.") else t for n, t in theirs.items()}
     ours, _ = to_ours(half, "a.pth")
-    assert {t.dtype for n, t in ours.items() if n.startswith("encoder.")} == {torch.float16}
+    assert {t.dtype for n, t in ours.items() if n.startswith("vision.encoder.")} == {torch.float16}
     kept = {name: t for name, t in half.items() if "inv_freq" not in name}
     assert same(to_lavis(ours, "a")[0], kept)
 
 
 def test_weights_of_another_size_do_not_load(theirs, folder, tmp_path):
     ours, _ = to_ours(theirs, "a.pth")
-    ours["visual_norm.weight"] = torch.zeros(7)
-    del ours["projector.bias"]
+    ours["vision.norm.weight"] = torch.zeros(7)
+    del ours["vision.projector.bias"]
     save_file(ours, tmp_path / "a.safetensors")
     with pytest.raises(CheckpointError) as error:
         build_backbone(composed(*overrides(folder, f"init.weights={tmp_path}/a.safetensors")))
-    assert "1 missing: projector.bias" in str(error.value)
-    assert "visual_norm.weight (7,) instead of (32,)" in str(error.value)
+    assert "1 missing: vision.projector.bias" in str(error.value)
+    assert "vision.norm.weight (7,) instead of (32,)" in str(error.value)

@@ -208,19 +208,21 @@ def test_a_narrower_projection_is_laid_over_the_first_columns(theirs, folder, tm
     save_file(ours, tmp_path / "mma.safetensors")
     torch.manual_seed(5)
     wide = model(folder, "fusion=feature_channel")
-    before = wide.projector.weight.detach().clone()
+    before = wide.vision.projector.weight.detach().clone()
     with caplog.at_level(logging.INFO):
-        WeightFile(tmp_path / "mma.safetensors").load(wide, ["projector", "alignment"])
-    assert torch.equal(wide.projector.weight[:, :WIDTH], theirs[None]["llm_proj.weight"])
-    assert torch.equal(wide.projector.weight[:, WIDTH:], before[:, WIDTH:])
-    assert torch.equal(wide.projector.bias, theirs[None]["llm_proj.bias"])
-    assert f"projector.weight of {tmp_path}/mma.safetensors has {WIDTH} columns" in caplog.text
+        WeightFile(tmp_path / "mma.safetensors").load(wide, ["vision.projector", "alignment"])
+    assert torch.equal(wide.vision.projector.weight[:, :WIDTH], theirs[None]["llm_proj.weight"])
+    assert torch.equal(wide.vision.projector.weight[:, WIDTH:], before[:, WIDTH:])
+    assert torch.equal(wide.vision.projector.bias, theirs[None]["llm_proj.bias"])
+    widened = f"vision.projector.weight of {tmp_path}/mma.safetensors has {WIDTH} columns"
+    assert widened in caplog.text
 
     whole, _ = to_ours(theirs["feature_channel"], "mff.pth")
     save_file(whole, tmp_path / "mff.safetensors")
-    WeightFile(tmp_path / "mff.safetensors").load(wide, ["projector"])
-    assert torch.equal(wide.projector.weight, theirs["feature_channel"]["llm_proj.weight"])
-    ours["projector.weight"] = torch.zeros(WIDTH, 40)
+    WeightFile(tmp_path / "mff.safetensors").load(wide, ["vision.projector"])
+    assert torch.equal(wide.vision.projector.weight, theirs["feature_channel"]["llm_proj.weight"])
+    ours["vision.projector.weight"] = torch.zeros(WIDTH, 40)
     save_file(ours, tmp_path / "other.safetensors")
-    with pytest.raises(CheckpointError, match=r"projector.weight \(32, 40\) instead of \(32, 56\)"):
-        WeightFile(tmp_path / "other.safetensors").load(wide, ["projector"])
+    message = r"vision.projector.weight \(32, 40\) instead of \(32, 56\)"
+    with pytest.raises(CheckpointError, match=message):
+        WeightFile(tmp_path / "other.safetensors").load(wide, ["vision.projector"])

@@ -36,7 +36,7 @@ def call(target, *arguments, **settings):
 def hostile(place):
     """(setting, value) of the ways to run, read or fetch something from a stored config."""
     touch = f"import os; os.system('touch {place}/ran')"
-    secret, fusion = str(place / "secret"), "backbone.fusion"
+    secret, fusion = str(place / "secret"), "backbone.vision.fusion"
     programs = [
         call("sympy.sympify", a=f"__import__('os').system('touch {place}/ran')"),
         call("builtins.eval", touch),
@@ -86,7 +86,7 @@ def hostile(place):
     offered = "mmavlm.model.fusion.Bidirectional"
     return [
         *((fusion, program) for program in programs),
-        ("backbone.temporal.visual_memory", call("os.system", f"touch {place}/ran")),
+        ("backbone.vision.temporal.visual_memory", call("os.system", f"touch {place}/ran")),
         ("encoder.config", {"layers": [1, {"deep": [call("os.system", f"touch {place}/ran")]}]}),
         ("backbone.alignment", [call("os.system", f"touch {place}/ran")]),
         (fusion, call(offered, 1, 2)),
@@ -291,9 +291,9 @@ def test_weights_are_taken_from_a_checkpoint_whose_settings_are_hostile(
 ):
     """`init.alignment`, as `resume`, takes weights: the settings are never looked at."""
     program = call("os.system", f"touch {place}/ran")
-    evil = with_setting(checkpoint, "backbone.fusion", program)
+    evil = with_setting(checkpoint, "backbone.vision.fusion", program)
     evil[RUN_KEY]["overrides"] = [as_override("fusion", program), f"hydra.run.dir={place}/ran"]
-    stage_2 = ("backbone.projector.", "backbone.llm.", "backbone.fusion.")
+    stage_2 = ("backbone.vision.projector.", "backbone.llm.", "backbone.vision.fusion.")
     stage_1 = {n: t for n, t in evil["state_dict"].items() if not n.startswith(stage_2)}
     torch.save({**evil, "state_dict": stage_1}, place / "a.ckpt")
     small = ["experiment=lvu_genre", *SMALL, f"data.root={films}", "data.limit_items=4",

@@ -31,32 +31,35 @@ def test_parts_of_the_file_are_taken_and_the_others_kept(weights, caplog):
     caplog.set_level(logging.INFO)
     model = tiny_backbone()
     before = {name: t.clone() for name, t in model.state_dict().items()}
-    state = parts_of(model, "temporal.", "projector.")
+    state = parts_of(model, "vision.temporal.", "vision.projector.")
     WeightFile(weights(state)).load(model)
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, state.get(name, before[name])), name
-    assert "a.safetensors: temporal.query_tokens, temporal.qformer, projector" in caplog.text
-    assert "not in it, kept as they are: encoder, visual_norm, frame_positions" in caplog.text
+    assert (
+        "a.safetensors: vision.temporal.query_tokens, vision.temporal.qformer, vision.projector"
+        in caplog.text
+    )
+    assert "kept as they are: vision.encoder, vision.norm, vision.frame_positions" in caplog.text
 
 
 def test_stage_one_takes_what_it_has_and_says_what_it_has_not(weights, caplog):
     caplog.set_level(logging.INFO)
-    path = weights(parts_of(tiny_backbone(), "temporal.", "projector."))
+    path = weights(parts_of(tiny_backbone(), "vision.temporal.", "vision.projector."))
     model = build_backbone(composed("stage=semantic_alignment", f"init.weights={path}"))
     assert torch.equal(
-        model.temporal.query_tokens, WeightFile(path).state()["temporal.query_tokens"]
+        model.vision.temporal.query_tokens, WeightFile(path).state()["vision.temporal.query_tokens"]
     )
-    assert "not used: projector" in caplog.text
+    assert "not used: vision.projector" in caplog.text
 
 
 def test_a_part_that_is_not_whole_changes_nothing(weights):
     model = tiny_backbone()
-    state = parts_of(model, "temporal.", "projector.")
-    del state["projector.bias"]
-    before = model.temporal.query_tokens.clone()
-    with pytest.raises(CheckpointError, match=r"1 missing: projector.bias"):
+    state = parts_of(model, "vision.temporal.", "vision.projector.")
+    del state["vision.projector.bias"]
+    before = model.vision.temporal.query_tokens.clone()
+    with pytest.raises(CheckpointError, match=r"1 missing: vision.projector.bias"):
         WeightFile(weights(state)).load(model)
-    assert torch.equal(model.temporal.query_tokens, before)
+    assert torch.equal(model.vision.temporal.query_tokens, before)
 
 
 def test_adapters_alone_are_a_part_of_the_language_model(weights, tmp_path):
@@ -90,7 +93,7 @@ def test_a_missing_and_a_damaged_file_are_named(tmp_path):
 
 def test_an_encoder_from_the_file_is_another_encoder_to_the_cache(weights, tmp_path):
     plain = composed()
-    path = weights(parts_of(tiny_backbone(), "encoder."))
+    path = weights(parts_of(tiny_backbone(), "vision.encoder."))
     config = composed(f"init.weights={path}")
     assert build_encoder(config).fingerprint != build_encoder(plain).fingerprint
     assert build_backbone(config).encoder.fingerprint == build_encoder(config).fingerprint
@@ -98,7 +101,7 @@ def test_an_encoder_from_the_file_is_another_encoder_to_the_cache(weights, tmp_p
 
 
 def test_a_written_file_may_be_read_by_whom_any_new_file_may(tmp_path):
-    write_weights({"projector.bias": torch.zeros(2)}, tmp_path / "a.safetensors")
+    write_weights({"vision.projector.bias": torch.zeros(2)}, tmp_path / "a.safetensors")
     (tmp_path / "plain").touch()
     modes = [(tmp_path / name).stat().st_mode for name in ("a.safetensors", "plain")]
     assert modes[0] == modes[1]

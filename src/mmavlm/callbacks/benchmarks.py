@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
 
 from mmavlm.core.errors import ConfigError
-from mmavlm.core.interfaces import VideoItem
+from mmavlm.core.interfaces import Item
 from mmavlm.metrics.benchmarks import Benchmark
 from mmavlm.metrics.headline import every_score
 from mmavlm.metrics.table import score_table
@@ -84,7 +84,7 @@ class HallucinationProbe(L.Callback):
                 "build; set data.cache=null, or evaluate the checkpoint afterwards"
             )
         module: Any = pl_module
-        self.data.image_size = self.data.image_size or module.backbone.encoder.image_size
+        self.data.image_size = self.data.image_size or module.backbone.vision.encoder.image_size
         self.data.items(TEST)
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -123,7 +123,7 @@ class HallucinationProbe(L.Callback):
         )
 
 
-def _take(scores: Benchmark, items: Sequence[VideoItem], answered: Any) -> None:
+def _take(scores: Benchmark, items: Sequence[Item], answered: Any) -> None:
     """Feed the metrics with predictions, each looked up among the items by its id."""
     known = {item.item_id: item for item in items}
     rows = list(answered)

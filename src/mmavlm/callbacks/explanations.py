@@ -10,7 +10,7 @@ import lightning as L
 from torch import nn
 from torch.distributed.tensor import DTensor
 
-from mmavlm.core.batch import VideoTextBatch
+from mmavlm.core.batch import Batch
 from mmavlm.core.errors import ConfigError
 from mmavlm.model.explain import STRETCHES, Explanation, explain, stretches_of
 
@@ -54,7 +54,7 @@ class ExplainAnswers(L.Callback):
         trainer: L.Trainer,
         pl_module: L.LightningModule,
         outputs: Any,
-        batch: VideoTextBatch,
+        batch: Batch,
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
@@ -68,7 +68,8 @@ class ExplainAnswers(L.Callback):
             if done[task] >= self.per_task:
                 continue
             said = answered.rows[item].answers or answered.rows[item].ranking
-            frames = int(batch.frame_mask[row].sum())
+            film = batch.film_of(row)
+            frames = 0 if film is None else int(batch.frame_mask[film].sum())
             if not said or not said[0].text.strip() or frames == 0:
                 continue
             stretches = stretches_of(frames, self.stretches)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import lightning as L
@@ -12,6 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 from torch.distributed.tensor import DTensor
+
+from mmavlm.model.branches import Branch
 
 GIB = 2**30
 ADAM_STATES = 2  # first and second moment, in the parameter's precision
@@ -71,7 +74,7 @@ class ModelOverview(L.Callback):
         """Print the table, and a warning where the estimate exceeds what is free."""
         backbone = getattr(pl_module, "backbone", pl_module)
         table = Table("part", "trainable", "frozen", "memory", title="Model", title_justify="left")
-        for name, part in backbone.named_children():
+        for name, part in _parts(backbone):
             parameters = list(part.parameters())
             trainable = sum(p.numel() for p in parameters if p.requires_grad)
             size = sum(p.nbytes for p in parameters)
@@ -90,6 +93,12 @@ class ModelOverview(L.Callback):
                 "trainer=fsdp on several GPUs",
                 style="bold yellow",
             )
+
+
+def _parts(backbone: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """The parts of a model by name, those of its branches one by one."""
+    for name, part in backbone.named_children():
+        yield from part.named_children() if isinstance(part, Branch) else [(name, part)]
 
 
 def step_estimate(trainer: L.Trainer, module: L.LightningModule) -> tuple[MemoryEstimate, int]:

@@ -25,7 +25,7 @@ def check_config(config: DictConfig) -> None:
         MissingMandatoryValue: if a root is not set.
     """
     check_sources(config)
-    rows = OmegaConf.select(config, "backbone.max_num_frames")
+    rows = OmegaConf.select(config, "vision.max_num_frames")
     for part in parts_of(config.data).values():
         root = Path(part.root)
         if config.prepare is None:  # else the set is yet to be made

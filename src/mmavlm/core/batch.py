@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from mmavlm.core.conversation import Conversation
+from mmavlm.core.conversation import Conversation, Medium
 from mmavlm.core.options import Options
+
+
+class Views(NamedTuple):
+    """V views: the row of the film that each is of, its guide, and the reply to the guide."""
+
+    films: list[int]
+    guides: list[str]
+    replies: list[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,10 +29,10 @@ class Batch:
 
     Of `frames` and `features` at most one is given; neither where nothing is shown. Films with
     fewer than T frames are padded at the end; `frame_mask` is True on real frames. `media_rows`
-    says for each conversation in which rows of these its media lie. `broken` names the items that could not
-    be read and are therefore missing. `references` are all texts that count as right for a
-    conversation; None stands for its target alone. `options` are what a question brings to choose
-    from; None stands for conversations of which none does.
+    says for each conversation in which rows of these its media lie. `broken` names the items that
+    could not be read and are therefore missing. `references` are all texts that count as right for
+    a conversation; None stands for its target alone. `options` are what a question brings to
+    choose from; None stands for conversations of which none does.
 
     Raises:
         ValueError: if shapes, dtypes or list lengths disagree, or a conversation shows a film that
@@ -85,6 +95,18 @@ class Batch:
         visual = self.frames if self.frames is not None else self.features
         return (0, 0) if visual is None else (visual.shape[0], visual.shape[1])
 
+    @classmethod
+    def questions(
+        cls, *, prompt: Sequence[str], target: Sequence[str], video_id: Sequence[str], **rest: Any
+    ) -> Batch:
+        """A question about each of as many films, which need not lie in files; see `Batch`."""
+        asked = zip(prompt, target, video_id, strict=True)
+        talks = [
+            Conversation.question(Medium(medium_id=name, source=Path(name)), text, answer)
+            for text, answer, name in asked
+        ]
+        return cls(conversations=talks, media_rows=[(row,) for row in range(len(talks))], **rest)
+
     def __len__(self) -> int:
         return len(self.item_id)
 
@@ -104,15 +126,24 @@ class Batch:
         named = zip(self.conversations, self.item_id, strict=True)
         return [talk.media[0].medium_id if talk.media else item_id for talk, item_id in named]
 
-    @property
-    def views(self) -> tuple[list[int], list[str]]:
-        """The row of the film and the guide of each view, in the order in which they are shown."""
+    @cached_property
+    def views(self) -> Views:
+        """All that is shown, in the order in which the LLM comes to it."""
         seen = [
-            (rows[view.medium], view.guide)
+            (rows[view.medium], view.guide, view.reply)
             for talk, rows in zip(self.conversations, self.media_rows, strict=True)
             for view in talk.views
         ]
-        return [row for row, _ in seen], [guide for _, guide in seen]
+        return Views(
+            [film for film, _, _ in seen],
+            [guide for _, guide, _ in seen],
+            [reply for _, _, reply in seen],
+        )
+
+    def film_of(self, row: int) -> int | None:
+        """The row of the film that a conversation shows, None unless it shows exactly one."""
+        films = self.media_rows[row]
+        return films[0] if len(films) == 1 else None
 
     def rows(self, which: slice | Sequence[int]) -> Batch:
         """Some of the conversations, with what they show alone, padded as it is here."""
@@ -130,8 +161,9 @@ class Batch:
         return replace(self, **parts, broken=())
 
     def _map(self, move: Callable[[Tensor], Tensor]) -> Batch:
-        tensors = {f.name: getattr(self, f.name) for f in fields(self)}
-        return replace(self, **{k: move(v) for k, v in tensors.items() if isinstance(v, Tensor)})
+        values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        moved: dict[str, Any] = {k: move(v) for k, v in values.items() if isinstance(v, Tensor)}
+        return replace(self, **moved)
 
     def to(self, *args: Any, **kwargs: Any) -> Batch:
         """The same batch with every tensor moved as `Tensor.to` would."""

@@ -123,10 +123,29 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A medium as seen under a guide: the text of the turn that shows it."""
+    """A medium as seen under a guide, the text of the turn that shows it, and the reply to that."""
 
     medium: int
     guide: str
+    reply: str
+
+
+def check_order(turns: Sequence[Turn]) -> None:
+    """Refuse turns of which none is the user's, or that are not said in turn.
+
+    Raises:
+        DataError: naming the first that is out of order.
+    """
+    spoken = turns[1:] if turns and turns[0].role == "system" else turns
+    if not spoken:
+        raise DataError("a conversation has no turn of the user; give one")
+    for number, turn in enumerate(spoken):
+        expected = "assistant" if number % 2 else "user"
+        if turn.role != expected:
+            raise DataError(
+                f"turn {number + 1} of a conversation is the {turn.role}'s; expected one of "
+                f"the {expected}: they take turns, and the user begins"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,25 +163,12 @@ class Conversation:
     media: tuple[Medium, ...] = ()
 
     def __post_init__(self) -> None:
-        first = 1 if self.turns and self.turns[0].role == "system" else 0
-        if len(self.turns) == first:
-            raise DataError("a conversation has no turn of the user; give one")
-        shown: set[int] = set()
-        for number, turn in enumerate(self.turns, start=-first):
-            expected = "assistant" if number % 2 else "user"
-            if turn.role != expected and number >= 0:
-                raise DataError(
-                    f"turn {number + 1} of a conversation is the {turn.role}'s; expected one of "
-                    f"the {expected}: they take turns, and the user begins"
-                )
-            for part in turn.parts:
-                if not isinstance(part, str):
-                    shown.add(part.medium)
-        # as many different ones as there are media, none of them beyond these
-        media = len(self.media)
-        if len(shown) != media or (shown and (min(shown) < 0 or max(shown) >= media)):
+        check_order(self.turns)
+        parts = [part for turn in self.turns for part in turn.parts]
+        shown = {part.medium for part in parts if not isinstance(part, str)}
+        if shown != set(range(len(self.media))):
             raise DataError(
-                f"a conversation with {media} media shows the numbers {sorted(shown)}; "
+                f"a conversation with {len(self.media)} media shows the numbers {sorted(shown)}; "
                 "expected each of them, counted from 0"
             )
 
@@ -173,13 +179,18 @@ class Conversation:
         """A prompt about one medium (None: about nothing), and the answer to learn if given."""
         shown: tuple[Part, ...] = () if medium is None else (FIRST,)
         asked = Turn("user", (*shown, prompt) if prompt or medium is None else shown)
-        turns = (asked, Turn("assistant", (target,), True)) if target else (asked,)
-        return cls(turns, () if medium is None else (medium,))
+        answer = (Turn("assistant", (target,), learned=True),) if target else ()
+        return cls((asked, *answer), () if medium is None else (medium,))
 
     @property
     def views(self) -> tuple[View, ...]:
-        """Each place where a medium is shown, in order, with its guide."""
-        return tuple(View(number, turn.text) for turn in self.turns for number in turn.shows)
+        """Each place where a medium is shown, in order."""
+        behind = (*self.turns[1:], None)
+        return tuple(
+            View(number, turn.text, reply.text if reply and reply.role == "assistant" else "")
+            for turn, reply in zip(self.turns, behind, strict=True)
+            for number in turn.shows
+        )
 
     @property
     def prompt(self) -> str:

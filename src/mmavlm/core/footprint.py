@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torch import nn
@@ -59,23 +59,6 @@ class QFormerSizes:
     crossing: int
     slots: int
     recomputed: bool = False
-
-    @classmethod
-    def of(cls, temporal: Any, prompt_tokens: int, at_most: int) -> QFormerSizes:
-        """The sizes of an aggregator, of films of `at_most` frames; without memory no slots."""
-        layers, queries = temporal.qformer.layers, temporal.query_tokens.shape[1]
-        memory = getattr(temporal, "visual_memory", None)
-        slots = getattr(memory, "slots", None) if memory is not None else 0
-        return cls(
-            positions=queries + prompt_tokens,
-            queries=queries,
-            width=temporal.width,
-            hidden=layers[0].intermediate.dense.out_features,
-            layers=len(layers),
-            crossing=sum(layer.crossattention is not None for layer in layers),
-            slots=at_most if slots is None else slots,
-            recomputed=layers[0].gradient_checkpointing,
-        )
 
 
 def peak(phases: Iterable[Phase]) -> int:

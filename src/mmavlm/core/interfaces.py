@@ -16,7 +16,7 @@ from typing_extensions import NotRequired, TypedDict, Unpack
 
 from mmavlm.core.conversation import Conversation, FrameGrid, Medium
 from mmavlm.core.errors import ConfigError, DataError
-from mmavlm.core.footprint import Phase
+from mmavlm.core.footprint import Phase, QFormerSizes
 from mmavlm.core.options import Options
 
 if TYPE_CHECKING:  # readers of annotations wait for no torch
@@ -47,6 +47,9 @@ class MemoryState:
 @runtime_checkable
 class Memory(Protocol):
     """A strategy that keeps the past small. All methods are pure: state in, state out."""
+
+    def for_queries(self) -> Memory:
+        """The same strategy for query banks, whose positions have masks of their own."""
 
     def init(self, tokens: Tensor) -> MemoryState:
         """An empty bank for entries shaped like `tokens` (B,N,D)."""
@@ -106,16 +109,25 @@ class TemporalState(Protocol):
 class TemporalAggregator(Protocol):
     """Frame tokens → video tokens, as a stream of steps or in one go, with equal results.
 
-    The backbone calls this. `qformer` and `query_tokens` (1,K,D) take InstructBLIP's weights.
+    The backbone's branch calls this.
     """
 
     backprop_frames: int | None  # so many of the last frames carry gradient; None: all
-    qformer: Any
-    query_tokens: Any
 
     @property
     def width(self) -> int:
         """D, the width of the video tokens."""
+
+    @property
+    def num_queries(self) -> int:
+        """K, the tokens of one look."""
+
+    @property
+    def guide_positions(self) -> int | None:
+        """How many tokens of a guide are read at most; None where none is."""
+
+    def sizes(self, guide_tokens: int, at_most: int) -> QFormerSizes:
+        """The sizes of a step, for films of `at_most` frames."""
 
     def looks_at(self, frames: int) -> int:
         """How many looks of K video tokens each a film of so many frames gives."""

@@ -162,7 +162,3 @@ def _label(index: int, style: str) -> str:
 def _fold(text: str) -> str:
     """The text as it is compared: no case, no signs around it, single spaces."""
     return " ".join(text.casefold().replace("’", "'").split()).strip(_OUTER)
-
-
-def _denies(folded: str) -> bool:
-    return _NEGATION.search(folded) is not None

@@ -93,7 +93,7 @@ def require_positions(frames: int, rows: int) -> None:
     if frames > rows:
         raise ConfigError(
             f"{frames} frames were given but the frame-position table has {rows} rows; "
-            f"set backbone.max_num_frames={frames} or more, or lower data.num_frames"
+            f"set vision.max_num_frames={frames} or more, or lower data.num_frames"
         )
 
 

@@ -9,7 +9,6 @@ import torch
 
 from mmavlm.core.footprint import (
     FilmSizes,
-    QFormerSizes,
     encoded_phase,
     encoder_phase,
     fusion_phase,
@@ -19,7 +18,6 @@ from mmavlm.core.footprint import (
     peak,
     trace_phase,
 )
-from mmavlm.model.fusion import Fusion
 
 if TYPE_CHECKING:
     from mmavlm.model.backbone import VideoLanguageModel
@@ -42,25 +40,25 @@ def of_step(
     first = aligned.prefix(frames) if aligned is not None else 0
     if model.llm is None and aligned is not None and not aligned.beyond_first:
         frames = first
-    film = FilmSizes(rows, frames, model.encoder.num_tokens, model.encoder.width)
-    longest = model.frame_positions.num_embeddings
-    qformer = QFormerSizes.of(model.temporal, prompt_tokens, at_most=longest)
+    film = FilmSizes(rows, frames, model.vision.encoder.num_tokens, model.vision.encoder.width)
+    longest = model.vision.frame_positions.num_embeddings
+    qformer = model.vision.temporal.sizes(prompt_tokens, at_most=longest)
     # Features of the cache come without an encoder, in half precision.
-    dtype = getattr(model.encoder, "dtype", torch.float16)
-    frames_at_once = getattr(model.encoder, "chunk_size", 0)
+    dtype = getattr(model.vision.encoder, "dtype", torch.float16)
+    frames_at_once = getattr(model.vision.encoder, "chunk_size", 0)
     phases = [encoder_phase(film, frames_at_once, dtype.itemsize)]
     if chunk is not None:
         phases = [encoded_phase(film, frames_at_once, dtype.itemsize)]
         film = replace(film, rows=min(rows, chunk))
         phases.append(encoder_phase(film, 0, 0))
-    if type(model.fusion).before is not Fusion.before:
+    if model.vision.fusion.reads_guide:
         phases.append(fusion_phase(film))
     if model.llm is not None or (aligned is not None and aligned.beyond_first):
-        with_gradient = model.temporal.backprop_frames or frames
+        with_gradient = model.vision.temporal.backprop_frames or frames
         phases.append(memory_phase(film, qformer, with_gradient))
     if model.llm is not None:
         phases += model.llm.phases(
-            rows, model.num_video_tokens(frames), prompt_tokens, answer_tokens
+            rows, model.vision.num_tokens(frames), prompt_tokens, answer_tokens
         )
     if model.alignment is not None and aligned is not None:
         phases.append(trace_phase(replace(film, frames=first), qformer))

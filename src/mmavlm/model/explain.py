@@ -15,10 +15,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mmavlm.core.batch import VideoTextBatch
+from mmavlm.core.batch import Batch
 from mmavlm.core.errors import ConfigError, VideoError
-from mmavlm.core.interfaces import PatchGrid
-from mmavlm.model.backbone import VideoLanguageModel, Watched
+from mmavlm.core.interfaces import MediaTokens, PatchGrid
+from mmavlm.model.backbone import VideoLanguageModel
+from mmavlm.model.branches import Watched
 from mmavlm.model.memory import frame_shares
 from mmavlm.model.temporal import MemoryQFormer, State, last_look
 
@@ -77,7 +78,7 @@ class Explanation:
 @torch.no_grad()
 def explain(
     backbone: VideoLanguageModel,
-    batch: VideoTextBatch,
+    batch: Batch,
     answers: Sequence[str],
     *,
     stretches: int = STRETCHES,
@@ -95,25 +96,29 @@ def explain(
         ValueError: if there is not one answer a row.
     """
     _check(batch, answers, stretches)
-    if not isinstance(backbone.temporal, MemoryQFormer):
+    temporal = backbone.vision.temporal
+    if not isinstance(temporal, MemoryQFormer):
         raise ConfigError(
             "an explanation shows what the memory holds, and this model has none; choose "
             "temporal=memory_qformer, or leave out explain"
         )
     watched = backbone.watch(batch)
-    state = cast(State, backbone.remember(watched))
+    state = cast(State, backbone.vision.remember(watched))
     shares = frame_shares(
-        backbone.temporal.visual_memory, state.visual_bank, watched.frame_tokens, batch.frame_mask
+        temporal.visual_memory,
+        state.visual_bank,
+        watched.frame_tokens,
+        batch.frame_mask,
     )
-    look = last_look(backbone.temporal, state)
+    look = last_look(temporal, state)
     stretch = stretch_of_frames(batch.frame_mask, stretches)
     hidden = [torch.zeros_like(batch.frame_mask), *(stretch == r for r in range(stretches))]
-    scores = log_probs_without(backbone, watched, batch.prompt, answers, torch.stack(hidden))
+    scores = log_probs_without(backbone, watched, batch, answers, torch.stack(hidden))
     grey = None
     if stretches and batch.frames is not None:
         nothing_hidden = hidden[0][None]
         film = backbone.watch(_grey(backbone, batch))
-        grey = log_probs_without(backbone, film, batch.prompt, answers, nothing_hidden)[0]
+        grey = log_probs_without(backbone, film, batch, answers, nothing_hidden)[0]
     grid = _grid_of(backbone, watched.frame_tokens.shape[2])
     found = _Found(state.visual_bank.counts, shares, look, stretch, scores, grey, grid)
     return [_explained(batch, row, answer, found) for row, answer in enumerate(answers)]
@@ -135,7 +140,7 @@ class _Found:
     grid: PatchGrid | None
 
 
-def _explained(batch: VideoTextBatch, row: int, answer: str, found: _Found) -> Explanation:
+def _explained(batch: Batch, row: int, answer: str, found: _Found) -> Explanation:
     """What the answer to one row rests on, padding and empty slots left out."""
     real = batch.frame_mask[row]
     filled = found.counts[row, :, 0] > 0
@@ -166,20 +171,21 @@ def _explained(batch: VideoTextBatch, row: int, answer: str, found: _Found) -> E
     )
 
 
-def _grey(backbone: VideoLanguageModel, batch: VideoTextBatch) -> VideoTextBatch:
+def _grey(backbone: VideoLanguageModel, batch: Batch) -> Batch:
     """The same questions about films of as many frames, all of them grey; one is encoded."""
     assert batch.frames is not None  # asked for only then
     rows, frames = batch.frames.shape[:2]
-    seen = backbone.encoder(torch.full_like(batch.frames[0, :1], GREY))
+    seen = backbone.vision.encoder(torch.full_like(batch.frames[0, :1], GREY))
     return replace(batch, frames=None, features=seen[None].expand(rows, frames, -1, -1))
 
 
 def _grid_of(backbone: VideoLanguageModel, num_tokens: int) -> PatchGrid | None:
     """The grid of the encoder's patches; none where it says none, as for cached features."""
-    grid: PatchGrid | None = getattr(backbone.encoder, "patch_grid", None)
+    encoder = backbone.vision.encoder
+    grid: PatchGrid | None = getattr(encoder, "patch_grid", None)
     if grid is not None and not 0 < grid.stop <= num_tokens:
         raise ConfigError(
-            f"{type(backbone.encoder).__name__}.patch_grid is {grid}, which does not fit the "
+            f"{type(encoder).__name__}.patch_grid is {grid}, which does not fit the "
             f"{num_tokens} tokens of a frame; mend it, or set it to None"
         )
     return grid
@@ -201,7 +207,7 @@ def stretch_of_frames(frame_mask: Tensor, stretches: int) -> Tensor:
 def log_probs_without(
     backbone: VideoLanguageModel,
     watched: Watched,
-    prompts: Sequence[str],
+    batch: Batch,
     answers: Sequence[str],
     hidden: Tensor,
 ) -> Tensor:
@@ -210,22 +216,32 @@ def log_probs_without(
     A hidden frame is passed over, as padding is; the others keep the positions they have in the
     film. Raises ConfigError if the model has no LLM.
     """
-    seen = [backbone.remember(replace(watched, frame_mask=watched.frame_mask & ~h)) for h in hidden]
+    vision = backbone.vision
+    seen = [vision.remember(replace(watched, frame_mask=watched.frame_mask & ~h)) for h in hidden]
     tokens = torch.stack([backbone.video_tokens(state) for state in seen])
     llm = backbone.llm
     assert llm is not None  # video_tokens refuses a model without
     return torch.cat(
         [
-            llm.rank(tokens[:, row], [prompts[row]] * len(hidden), [answer])
+            llm.rank(
+                [batch.conversations[row].asked] * len(hidden),
+                MediaTokens(tokens[:, row], [1] * len(hidden)),
+                [answer],
+            )
             for row, answer in enumerate(answers)
         ],
         dim=1,
     )
 
 
-def _check(batch: VideoTextBatch, answers: Sequence[str], stretches: int) -> None:
+def _check(batch: Batch, answers: Sequence[str], stretches: int) -> None:
     if len(answers) != len(batch):
         raise ValueError(f"explain: {len(batch)} rows need as many answers, got {len(answers)}")
+    if batch.views.films != list(range(len(batch))):
+        raise ConfigError(
+            "an explanation is of one question about one film, and a row of this batch shows none, "
+            "or several; explain such rows one film at a time"
+        )
     for video_id, answer in zip(batch.video_id, answers, strict=True):
         if not answer.strip():
             raise ConfigError(

@@ -51,7 +51,7 @@ class FramePositions(nn.Embedding):
     def __init__(self, rows: int, width: int, init: str = "zeros") -> None:
         if init not in INITS:
             raise ConfigError(
-                f"backbone.position_init={init!r} is unknown; choose one of {', '.join(INITS)}"
+                f"vision.position_init={init!r} is unknown; choose one of {', '.join(INITS)}"
             )
         super().__init__(rows, width)
         with torch.no_grad():

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from mmavlm.core.errors import CheckpointError
+from mmavlm.core.errors import CheckpointError, ConfigError
+from mmavlm.model.temporal import GuidedQueries
 from mmavlm.model.token_tables import check_rows
 from mmavlm.weights.pretrained import InstructBlipParts, laid_over, load_strict
 
@@ -23,19 +24,26 @@ def take_instructblip(model: VideoLanguageModel, parts: InstructBlipParts) -> No
 
     Raises:
         CheckpointError: naming the keys that do not fit.
+        ConfigError: if the model has no Q-Former of this kind.
     """
+    vision, temporal = model.vision, model.vision.temporal
+    if not isinstance(temporal, GuidedQueries):
+        raise ConfigError(
+            "pretrained names an InstructBLIP, whose Q-Former reads the prompt, and "
+            f"{type(temporal).__name__} has no such Q-Former; choose temporal=memory_qformer"
+        )
     if (words := parts.qformer.get(WORDS)) is not None:
         check_rows(
-            model.prompt_tokenizer.vocab_size,
+            vision.prompt_tokenizer.vocab_size,
             len(words),
             "the Q-Former (prompt_tokenizer)",
             "give the one beside these weights: prompt_tokenizer.pretrained=${pretrained}, "
             "prompt_tokenizer.subfolder=qformer_tokenizer",
         )
-        model.temporal.qformer.embeddings.take_vocabulary(len(words))
-    load_strict(model.temporal.qformer, parts.qformer, "InstructBLIP's Q-Former")
-    load_strict(model.visual_norm, parts.norm, "InstructBLIP's LayerNorm behind the ViT")
-    query_tokens = model.temporal.query_tokens
+        temporal.qformer.embeddings.take_vocabulary(len(words))
+    load_strict(temporal.qformer, parts.qformer, "InstructBLIP's Q-Former")
+    load_strict(vision.norm, parts.norm, "InstructBLIP's LayerNorm behind the ViT")
+    query_tokens = temporal.query_tokens
     if parts.query_tokens.shape != query_tokens.shape:
         raise CheckpointError(
             f"InstructBLIP's query_tokens have shape {tuple(parts.query_tokens.shape)}, here "
@@ -43,6 +51,6 @@ def take_instructblip(model: VideoLanguageModel, parts: InstructBlipParts) -> No
         )
     with torch.no_grad():
         query_tokens.copy_(parts.query_tokens)
-    if model.projector is not None:
-        projection = laid_over(model.projector, parts.projection)
-        load_strict(model.projector, projection, "InstructBLIP's language projection")
+    if vision.projector is not None:
+        projection = laid_over(vision.projector, parts.projection)
+        load_strict(vision.projector, projection, "InstructBLIP's language projection")

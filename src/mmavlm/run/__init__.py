@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 from mmavlm.core.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from mmavlm.run.run import Run, build_backbone, start_from_alignment
+    from mmavlm.run.build import build_backbone, start_from_alignment
+    from mmavlm.run.run import Run
 
 __all__ = ["Run", "build_backbone", "start_from_alignment"]
 

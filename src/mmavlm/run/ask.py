@@ -15,10 +15,10 @@ from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
-from mmavlm.core.batch import VideoTextBatch
+from mmavlm.core.batch import Batch
 from mmavlm.core.errors import ConfigError, VideoError
 from mmavlm.core.files import write_whole
-from mmavlm.core.interfaces import Answer, LanguageModel, VideoItem
+from mmavlm.core.interfaces import Answer, Generation, Item, LanguageModel, MediaTokens
 from mmavlm.data.collate import collate
 from mmavlm.data.dataset import VideoDataset
 from mmavlm.data.sources import FrameSource
@@ -26,7 +26,7 @@ from mmavlm.data.transforms import ClipTransform
 from mmavlm.model.backbone import VideoLanguageModel
 from mmavlm.model.explain import explain, stretches_of
 from mmavlm.report import save_explanation
-from mmavlm.run.run import build_backbone
+from mmavlm.run.build import build_backbone
 from mmavlm.weights.checkpoint import RUN_KEY, load_trainable, read_checkpoint
 from mmavlm.weights.untrained import allow_untrained
 
@@ -59,11 +59,10 @@ def ask_about_film(config: DictConfig) -> None:
     backbone.to(device)
     if config.stream_fps is not None:
         for at_s, tokens in moments(config, backbone):
-            show(ask(config, backbone.llm, tokens, longest), config, at_s)
+            show(ask(config, backbone.llm, MediaTokens(tokens, [1]), longest), config, at_s)
         return
-    batch = read_video(config, backbone.encoder.image_size).to(device)
-    tokens = backbone.video_tokens(backbone.remember(backbone.watch(batch)))
-    answers = ask(config, backbone.llm, tokens, longest)
+    batch = read_video(config, backbone.vision.encoder.image_size).to(device)
+    answers = ask(config, backbone.llm, backbone.media_tokens(batch), longest)
     files = explain_answer(config, backbone, batch, answers) if config.explain else None
     show(answers, config, files=files)
 
@@ -78,10 +77,10 @@ def moments(config: DictConfig, backbone: VideoLanguageModel) -> Iterator[tuple[
     times_s = [
         k / config.stream_fps for k in range(max(1, ceil(source.duration_s * config.stream_fps)))
     ]
-    transform = ClipTransform(backbone.encoder.image_size, None)
+    transform = ClipTransform(backbone.vision.encoder.image_size, None)
     frames = (transform(picture)[None] for picture in source.pictures(times_s))
     last = len(times_s) - 1
-    for t, state in enumerate(backbone.stream(frames, [config.prompt])):
+    for t, state in enumerate(backbone.vision.stream(frames, [config.prompt])):
         asked = config.every_s is not None and (
             times_s[t] // config.every_s < (t + 1) / config.stream_fps // config.every_s
         )
@@ -90,19 +89,18 @@ def moments(config: DictConfig, backbone: VideoLanguageModel) -> Iterator[tuple[
 
 
 def ask(
-    config: DictConfig, llm: LanguageModel, tokens: Tensor, longest: int
+    config: DictConfig, llm: LanguageModel, media: MediaTokens, longest: int
 ) -> list[dict[str, object]]:
-    """The answers to the prompt about the film behind `tokens` (1,K,Dl), most probable first."""
+    """The answers to the prompt about the film behind `media`, most probable first."""
+    asked = [asked_about(config).conversation]
     if config.candidates:
         candidates = [str(candidate) for candidate in config.candidates]
         with_eos = config.stage.rank_with_eos
-        scores = llm.rank(tokens, [config.prompt], candidates, with_eos=with_eos)[0]
+        scores = llm.rank(asked, media, candidates, with_eos=with_eos)[0]
         shares = scores.softmax(dim=0).tolist()
         answers = [Answer(c, s) for c, s in zip(candidates, scores.tolist(), strict=True)]
     else:
-        answers = llm.generate(
-            tokens,
-            [config.prompt],
+        generation = Generation(
             num_beams=max(config.stage.num_beams, config.num_answers),
             num_answers=config.num_answers,
             min_new_tokens=config.stage.min_new_tokens,
@@ -110,7 +108,8 @@ def ask(
             repetition_penalty=config.stage.repetition_penalty,
             penalize_bos=config.stage.penalize_bos,
             length_penalty=config.stage.length_penalty,
-        )[0]
+        )
+        answers = llm.generate(asked, media, generation)[0]
         shares = torch.tensor([answer.log_prob for answer in answers]).exp().tolist()
     ranked = sorted(zip(answers, shares, strict=True), key=lambda pair: -pair[1])
     return [{"answer": a.text, "probability": p, "log_prob": a.log_prob} for a, p in ranked]
@@ -119,7 +118,7 @@ def ask(
 def explain_answer(
     config: DictConfig,
     backbone: VideoLanguageModel,
-    batch: VideoTextBatch,
+    batch: Batch,
     answers: list[dict[str, object]],
 ) -> tuple[Path, Path]:
     """Write what `explain_answer`, or else the best answer, rests on: a picture, and its numbers.
@@ -150,14 +149,10 @@ def max_new_tokens(config: DictConfig, run: Mapping[str, Any]) -> int:
     return asked if set_anew else run.get("max_new_tokens", asked)
 
 
-def read_video(config: DictConfig, image_size: int) -> VideoTextBatch:
-    """The video of `config.video` as a batch of one, frames S×S.
-
-    Raises:
-        VideoError: if it is missing or cannot be decoded.
-    """
+def asked_about(config: DictConfig) -> Item:
+    """The prompt about the film of `config.video`."""
     path = Path(config.video)
-    item = VideoItem(
+    return Item.question(
         item_id=path.stem,
         video_id=path.stem,
         source=path,
@@ -165,6 +160,15 @@ def read_video(config: DictConfig, image_size: int) -> VideoTextBatch:
         target="",
         task="ask",
     )
+
+
+def read_video(config: DictConfig, image_size: int) -> Batch:
+    """The video of `config.video` as a batch of one, frames S×S.
+
+    Raises:
+        VideoError: if it is missing or cannot be decoded.
+    """
+    item = asked_about(config)
     dataset = VideoDataset([item], num_frames=config.data.num_frames, image_size=image_size)
     batch = collate([dataset[0]])
     if batch.broken:

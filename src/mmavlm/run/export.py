@@ -22,8 +22,8 @@ from mmavlm.core.errors import ConfigError, first_line
 from mmavlm.core.settings import names
 from mmavlm.model.llm import chat_template
 from mmavlm.model.text import PromptTokenizer, load_tokenizer
+from mmavlm.run.build import build_backbone
 from mmavlm.run.model_card import model_card
-from mmavlm.run.run import build_backbone
 from mmavlm.weights.checkpoint import RUN_KEY, read_checkpoint, trainable_state
 from mmavlm.weights.exported import (
     CONFIG,

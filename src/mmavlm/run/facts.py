@@ -10,32 +10,28 @@ from collections.abc import Sequence
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
 from mmavlm.core.redaction import redacted_argument
-
-if TYPE_CHECKING:
-    from mmavlm.run.run import Run
+from mmavlm.run.outcome import Outcome
 
 GIT_TIMEOUT_S = 5
 
 
-def facts(run: Run, earlier: Sequence[Run] = ()) -> dict[str, str]:
-    """What a report tells of a run and of those before it; the command is without secrets."""
-    command = ["python", "-m", f"mmavlm.{run.job}", *map(redacted_argument, run.command_line)]
+def facts(run: Outcome, earlier: Sequence[Outcome] = ()) -> dict[str, str]:
+    """What a report says of a run and of those before it; the command is without secrets."""
     since = " since it was resumed" if run.resumed else ""
-    told = {
+    known = {
         "written": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         "took": shown_duration(max(r.duration_s for r in (run, *earlier))) + since,
-        "command": shlex.join(command),
+        "command": shlex.join(map(redacted_argument, run.command)),
         "seed": str(run.config.seed),
         "commit": commit(Path.cwd()),
         "mmavlm": version("mmavlm"),
         "torch": f"{torch.__version__}, Python {platform.python_version()}, {sys.platform}",
     }
-    return {name: text for name, text in told.items() if text}
+    return {name: text for name, text in known.items() if text}
 
 
 def shown_duration(seconds: float) -> str:

@@ -78,9 +78,9 @@ def _to_admit(config: Mapping[str, Any]) -> list[str]:
 
 def _parts(config: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The parts of a model and what fills them."""
-    backbone = config["backbone"]
-    groups = {"encoder": backbone["encoder"], "fusion": backbone["fusion"], "llm": backbone["llm"]}
-    groups |= {"memory": backbone["temporal"]["visual_memory"], "alignment": backbone["alignment"]}
+    backbone, vision = config["backbone"], config["backbone"]["vision"]
+    groups = {"encoder": vision["encoder"], "fusion": vision["fusion"], "llm": backbone["llm"]}
+    groups |= {"memory": vision["temporal"]["visual_memory"], "alignment": backbone["alignment"]}
     return [(part, _told(settings)) for part, settings in groups.items() if settings is not None]
 
 

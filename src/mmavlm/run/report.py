@@ -1,56 +1,45 @@
-"""What a run has to tell in its report: headline numbers, curves, confusions, sample answers."""
+"""What the report of a run shows: headline numbers, curves, confusions, sample answers."""
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
-from mmavlm.callbacks import ExplainAnswers
 from mmavlm.core.redaction import redacted
 from mmavlm.metrics import Prediction
 from mmavlm.metrics.confusion import confusion, unlike
 from mmavlm.metrics.headline import headline
 from mmavlm.metrics.words import meaning
-from mmavlm.model.explain import Explanation
 from mmavlm.report import Confusion, Curve, Report, SampleAnswer, Table, read_csv_curves
 from mmavlm.run.facts import facts
-from mmavlm.stages import FineTune
+from mmavlm.run.outcome import Outcome
 from mmavlm.stages.predictions import PredictionLog
 
-if TYPE_CHECKING:
-    from mmavlm.run.run import Run
 
-STAGES = {"SemanticAlignment": "stage 1", "FineTune": "stage 2"}
-
-
-def describe(run: Run, earlier: Sequence[Run]) -> Report:
+def describe(run: Outcome, earlier: Sequence[Outcome]) -> Report:
     """The report of a run and of the runs before it."""
-    stage = run.stage
-    log = stage.predictions if isinstance(stage, FineTune) else PredictionLog()
-    classes = stage.classes if isinstance(stage, FineTune) else {}
+    log = PredictionLog() if run.predictions is None else run.predictions
     rows = list(log.rows.values())
     return Report(
-        title=" · ".join(str(o) for o in run.stage.run["overrides"] if "experiment=" in str(o))
-        or "mmavlm",
+        title=" · ".join(str(o) for o in run.overrides if "experiment=" in str(o)) or "mmavlm",
         scores=[
             *headline(run.metrics, rows),
             *(score for part in earlier for score in headline(part.metrics)),
         ],
         facts=facts(run, earlier),
         curves=[curve for part in (*earlier, run) for curve in curves(part)],
-        confusions=confusions(rows, classes),
+        confusions=confusions(rows, run.classes),
         samples=samples(log),
-        explanations=explanations(run),
+        explanations=list(run.explanations),
         tables=[metrics_table(part) for part in (*earlier, run)],
         config_yaml=OmegaConf.to_yaml(redacted(OmegaConf.to_container(run.config, resolve=True))),
     )
 
 
-def curves(run: Run) -> list[Curve]:
+def curves(run: Outcome) -> list[Curve]:
     """The csv log's curves, named after their stage.
 
     What never changes is left out, and of a benchmark (`videohallucer/all/f1`) everything but its
@@ -59,7 +48,7 @@ def curves(run: Run) -> list[Curve]:
     path = run.folder / "csv" / "metrics.csv"
     if not path.is_file():
         return []
-    found = read_csv_curves(path, prefix=f"{stage_name(run)}:")
+    found = read_csv_curves(path, prefix=f"{run.stage}:")
     return [
         curve
         for curve in found
@@ -101,31 +90,14 @@ def samples(log: PredictionLog) -> list[SampleAnswer]:
     ]
 
 
-def explanations(run: Run) -> list[Explanation]:
-    """What the run's callback explained of its test's answers."""
-    trainer: Any = run.trainer
-    return [
-        explained
-        for callback in trainer.callbacks
-        if isinstance(callback, ExplainAnswers)
-        for explained in callback.explained
-    ]
-
-
-def metrics_table(run: Run) -> Table:
+def metrics_table(run: Outcome) -> Table:
     """Every metric of a run, a row each."""
     rows = [
         [name, f"{value:.4g}", _words(name, run.metrics)]
         for name, value in sorted(run.metrics.items())
     ]
     columns = ["metric", "value", "in words"]
-    return Table(title=f"Every number of {stage_name(run)}", columns=columns, rows=rows)
-
-
-def stage_name(run: Run) -> str:
-    """How a page calls the stage of a run."""
-    kind = str(run.stage.run["stage"])
-    return STAGES.get(kind, kind)
+    return Table(title=f"Every number of {run.stage}", columns=columns, rows=rows)
 
 
 def _words(name: str, metrics: Mapping[str, float]) -> str:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from torch import Tensor
 
-from mmavlm.core.batch import VideoTextBatch
+from mmavlm.core.batch import Batch
+from mmavlm.core.conversation import Conversation
 from mmavlm.core.errors import ConfigError
-from mmavlm.core.interfaces import Answer, LanguageModel
+from mmavlm.core.interfaces import Answer, Generation, LanguageModel, MediaTokens
 from mmavlm.model.token_tables import rows_named
 
 AnswerBy = Literal["both", "generate", "rank"]
@@ -49,68 +50,55 @@ def check_answer_by(by: str, *, generate_in_validation: bool) -> AnswerBy:
 
 def answer_batch(
     llm: LanguageModel,
-    video_tokens: Tensor,
-    batch: VideoTextBatch,
+    media: MediaTokens,
+    batch: Batch,
     classes: Mapping[str, Sequence[str]],
     by: AnswerBy,
+    generation: Generation,
     *,
-    video_mask: Tensor | None = None,
     rank_with_eos: bool = True,
-    **settings: Any,
 ) -> list[Answered]:
-    """The answers to the rows of a batch, whose video tokens are (B,K,Dl), real by the mask (B,K).
+    """The answers to the conversations of a batch, given the tokens of what they show.
 
-    A row chooses among the options its question brings, else among the classes of its task. Rows
-    with nothing to choose from are generated whatever `by` says; `settings` are those of
-    `LanguageModel.generate`, and `rank_with_eos` of `rank`. A generated answer becomes the option
-    it names, or nothing.
+    One chooses among the options its question brings, else among the classes of its task. Those
+    with nothing to choose from are generated whatever `by` says; `rank_with_eos` is of
+    `LanguageModel.rank`. A generated answer becomes the option it names, or nothing.
 
     Raises:
         TooLongError: naming an item for which the LLM has too few positions.
     """
-    answered = [Answered() for _ in batch.prompt]
+    answered = [Answered() for _ in range(len(batch))]
     together: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for row in range(len(batch)):
         together[candidates(batch, row, classes)].append(row)
     free = [row for c, rows in together.items() if by != "rank" or not c for row in rows]
     if free:
-        prompts = [batch.prompt[row] for row in free]
         with rows_named([batch.item_id[row] for row in free]):
-            found = llm.generate(
-                video_tokens[free], prompts, video_mask=_of(free, video_mask), **settings
-            )
+            found = llm.generate(asked(batch, free), media.rows(free), generation)
         for row, answers in zip(free, found, strict=True):
             answered[row] = _chosen(batch, row, answers)
     for texts, rows in together.items():
         if by == "generate" or not texts:
             continue
         with rows_named([batch.item_id[row] for row in rows]):
-            prompts = [batch.prompt[row] for row in rows]
-            scores = llm.rank(
-                video_tokens[rows],
-                prompts,
-                texts,
-                video_mask=_of(rows, video_mask),
-                with_eos=rank_with_eos,
-            )
+            scores = llm.rank(asked(batch, rows), media.rows(rows), texts, with_eos=rank_with_eos)
         for row, best_first in zip(rows, _sorted(texts, scores), strict=True):
             answered[row].ranked = best_first
     return answered
 
 
-def candidates(
-    batch: VideoTextBatch, row: int, classes: Mapping[str, Sequence[str]]
-) -> tuple[str, ...]:
+def candidates(batch: Batch, row: int, classes: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
     """What a row may be answered: its options, or the classes of its task, or nothing."""
     options = batch.options[row] if batch.options else None
     return options.answers if options else tuple(classes.get(batch.task[row], ()))
 
 
-def _of(rows: list[int], video_mask: Tensor | None) -> Tensor | None:
-    return None if video_mask is None else video_mask[rows]
+def asked(batch: Batch, rows: Sequence[int]) -> list[Conversation]:
+    """Some conversations of a batch up to what they ask last."""
+    return [batch.conversations[row].asked for row in rows]
 
 
-def _chosen(batch: VideoTextBatch, row: int, answers: list[Answer]) -> Answered:
+def _chosen(batch: Batch, row: int, answers: list[Answer]) -> Answered:
     options = batch.options[row] if batch.options else None
     if options is None:
         return Answered(answers)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from math import ceil
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import lightning as L
 import torch
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
-from mmavlm.core.batch import VideoTextBatch
+from mmavlm.core.batch import Batch
 from mmavlm.core.errors import DataError
 from mmavlm.core.ranks import Ranks
 from mmavlm.model.backbone import VideoLanguageModel
 from mmavlm.stages.optim import OptimizerRecipe
+from mmavlm.stages.predictions import PredictionLog
 from mmavlm.weights.checkpoint import (
     GATHERING_KEY,
     METRICS_KEY,
@@ -36,9 +37,10 @@ class Stage(L.LightningModule):
 
     `run` is stored in every checkpoint: the stage's name, the resolved config, the overrides.
     `sets` are the names of sets that are mixed: tasks then begin with one (`lvu/genre`), and
-    metrics of evaluation are told for each.
+    metrics of evaluation are logged for each.
     """
 
+    number: ClassVar[int | None] = None  # of the paper's two
     # Checkpoints hold trainable weights only; `on_load_checkpoint` compares the keys instead.
     strict_loading = False
 
@@ -56,11 +58,18 @@ class Stage(L.LightningModule):
         )
         self.backbone = backbone
         self.recipe = optimizer
+        self.classes: dict[str, list[str]] = {}  # names of each task's classes
+        self.predictions: PredictionLog | None = None  # of a test, if the stage answers
         self.metrics_before: dict[str, float] = {}  # logged by the run that is resumed
         self._resumed: dict[str, Any] = {}  # the checkpoint that is resumed, until training starts
         self._ranks = Ranks()
         self._learnt = False  # whether a batch of the coming optimizer step could be read
         self.run = sealed({"stage": type(self).__name__, **(run or {})})
+
+    @property
+    def title(self) -> str:
+        """What a page calls the stage."""
+        return type(self).__name__ if self.number is None else f"stage {self.number}"
 
     def setup(self, stage: str) -> None:
         """Refuse films of more frames than the model has positions for, before any is read.
@@ -91,7 +100,7 @@ class Stage(L.LightningModule):
             "lr_scheduler": {"scheduler": schedule, "interval": "step", "name": "lr"},
         }
 
-    def training_step(self, batch: VideoTextBatch, batch_idx: int) -> Tensor | None:
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
         """The stage's weighted loss, or None where nothing could be read of some rank's batch.
 
         Gradients are gathered over ranks, so all of them leave out such a step, and all stop where
@@ -104,11 +113,11 @@ class Stage(L.LightningModule):
         self._log_losses("train", losses, batch)
         return losses["loss"]
 
-    def losses(self, batch: VideoTextBatch) -> dict[str, Tensor]:
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The stage's loss terms by name, their weighted sum under `loss`."""
         raise TypeError(f"{type(self).__name__} does not define its losses")
 
-    def _log_losses(self, split: str, losses: dict[str, Tensor], batch: VideoTextBatch) -> None:
+    def _log_losses(self, split: str, losses: dict[str, Tensor], batch: Batch) -> None:
         training = split == "train"
         for name, value in losses.items():
             self.log(
@@ -130,7 +139,7 @@ class Stage(L.LightningModule):
         """The set that a task is of, "" where sets are not mixed."""
         return next((name for name in self.sets if task.startswith(f"{name}/")), "")
 
-    def _by_set(self, batch: VideoTextBatch) -> Iterator[tuple[str, VideoTextBatch]]:
+    def _by_set(self, batch: Batch) -> Iterator[tuple[str, Batch]]:
         """The rows of each set in a batch, by the set's name."""
         names = [self.set_of(task) for task in batch.task]
         if len(set(names)) == 1:
@@ -140,7 +149,7 @@ class Stage(L.LightningModule):
             yield name, batch.rows([row for row, other in enumerate(names) if other == name])
 
     def _note_set_loss(self, split: str, name: str, loss: Tensor, rows: int) -> None:
-        """Count the loss of some rows of a set, to be told at the end of the split."""
+        """Count the loss of some rows of a set, to be logged at the end of the split."""
         if name:
             self._set_loss(split, name).update(loss.detach(), rows)
 
@@ -157,7 +166,7 @@ class Stage(L.LightningModule):
     def _set_loss(self, split: str, name: str) -> MeanMetric:
         return cast(MeanMetric, self.set_losses[f"{split}_{name}"])
 
-    def _skip(self, batch: VideoTextBatch) -> bool:
+    def _skip(self, batch: Batch) -> bool:
         """Count the batch's broken videos; True if none of its rows is left."""
         if batch.broken and (datamodule := getattr(self.trainer, "datamodule", None)) is not None:
             datamodule.broken.add(batch.broken)
@@ -174,7 +183,7 @@ class Stage(L.LightningModule):
                 parameter.grad = None
         self._learnt = False
 
-    def _skip_alike(self, batch: VideoTextBatch) -> bool:
+    def _skip_alike(self, batch: Batch) -> bool:
         """As `_skip`, decided by all ranks: True where it is for any of them.
 
         Raises:

@@ -9,8 +9,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from mmavlm.core.batch import VideoTextBatch
+from mmavlm.core.batch import Batch
 from mmavlm.core.errors import ConfigError
+from mmavlm.core.interfaces import Generation
 from mmavlm.core.settings import at_least, whole_at_least
 from mmavlm.metrics import Kind, Prediction, Rule, TaskScores, check_rule, left_out
 from mmavlm.model.alignment import MultiLevelAlignment
@@ -41,6 +42,9 @@ class FineTune(Stage):
             asked for than beams, captions are to be chosen by accuracy, a comparison, what it is
             for, or the way to answer is unknown, or texts may need more positions than the LLM has.
     """
+
+    number = 2
+    predictions: PredictionLog
 
     def __init__(
         self,
@@ -86,20 +90,20 @@ class FineTune(Stage):
         self.answer_by = check_answer_by(answer_by, generate_in_validation=generate_in_validation)
         self.text_weight = text_weight
         self.align_weights = level_weights(align_weight, backbone.alignment)
-        self.answering: dict[str, Any] = {
-            **counts,
-            "min_new_tokens": min_new_tokens,
-            "repetition_penalty": repetition_penalty,
-            "penalize_bos": penalize_bos,
-            "length_penalty": length_penalty,
-            "rank_with_eos": rank_with_eos,
-        }
+        self.rank_with_eos = rank_with_eos
         self.rules = self._rules(compare, tasks)
         if "caption" in self.rules.values() and (problem := left_out()):
             log.warning("%s", problem)
-        self.max_new_tokens = self._longest_answer(max_new_tokens, fit_classes)
-        self.run["max_new_tokens"] = self.max_new_tokens
-        self.lengths = backbone.check_lengths(self.max_new_tokens)
+        self.generation = Generation(
+            **counts,
+            min_new_tokens=min_new_tokens,
+            max_new_tokens=self._longest_answer(max_new_tokens, fit_classes),
+            repetition_penalty=repetition_penalty,
+            penalize_bos=penalize_bos,
+            length_penalty=length_penalty,
+        )
+        self.run["max_new_tokens"] = self.generation.max_new_tokens
+        self.lengths = backbone.check_lengths(self.generation.max_new_tokens)
         self.monitor = monitor
         if monitor == "val/accuracy" and {*self.rules.values()} == {"caption"}:
             raise ConfigError(
@@ -124,9 +128,9 @@ class FineTune(Stage):
         """
         super().setup(stage)
         if (frames := self.num_frames()) is not None:
-            self.lengths = self.backbone.check_lengths(self.max_new_tokens, frames)
+            self.lengths = self.backbone.check_lengths(self.generation.max_new_tokens, frames)
 
-    def losses(self, batch: VideoTextBatch) -> dict[str, Tensor]:
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The answer's cross-entropy, the loss of each aligned level, their weighted sum."""
         terms = self.backbone(batch, align=any(self.align_weights.values()))
         total = self.text_weight * terms["text"]
@@ -135,11 +139,11 @@ class FineTune(Stage):
                 total = total + weight * loss
         return {**terms, "loss": total}
 
-    def validation_step(self, batch: VideoTextBatch, batch_idx: int) -> None:
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Answer the validation split."""
         self._evaluate(batch, "val")
 
-    def test_step(self, batch: VideoTextBatch, batch_idx: int) -> None:
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Answer the test split, keeping every prediction."""
         self._evaluate(batch, "test")
 
@@ -155,16 +159,21 @@ class FineTune(Stage):
         """Log scores over the whole test split."""
         self._log_scores("test")
 
-    def answer(
-        self, batch: VideoTextBatch, by: AnswerBy = "both"
-    ) -> tuple[Tensor, list[Prediction]]:
+    def answer(self, batch: Batch, by: AnswerBy = "both") -> tuple[Tensor, list[Prediction]]:
         """Answers to a batch: the loss of the true ones, and a prediction for each row."""
         llm = self.backbone.llm
         assert llm is not None  # checked at construction
-        tokens, mask = self.backbone.seen_by_llm(batch)
-        loss = self.backbone.answer_loss(tokens, batch, mask)
-        settings = {**self.answering, "max_new_tokens": self.max_new_tokens, "video_mask": mask}
-        answered = answer_batch(llm, tokens, batch, self.classes, by, **settings)
+        media = self.backbone.media_tokens(batch)
+        loss = self.backbone.answer_loss(batch, media)
+        answered = answer_batch(
+            llm,
+            media,
+            batch,
+            self.classes,
+            by,
+            self.generation,
+            rank_with_eos=self.rank_with_eos,
+        )
         return loss, [
             Prediction.of(
                 batch,
@@ -177,7 +186,7 @@ class FineTune(Stage):
             for i, row in enumerate(answered)
         ]
 
-    def _evaluate(self, batch: VideoTextBatch, split: str) -> None:
+    def _evaluate(self, batch: Batch, split: str) -> None:
         if self._skip(batch):
             return
         for name, rows in self._by_set(batch):

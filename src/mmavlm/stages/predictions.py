@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mmavlm.core.batch import VideoTextBatch
+from mmavlm.core.batch import Batch
 from mmavlm.metrics import Prediction, write_predictions
 
 SAMPLE_ITEMS = 4  # of each task, and so many more that were answered wrong
@@ -29,15 +29,16 @@ class PredictionLog:
         self.frames: dict[str, list[NDArray[np.uint8]]] = {}
         self._kept: Counter[tuple[str, bool]] = Counter()  # by task, and whether first or wrong
 
-    def extend(self, predictions: Iterable[Prediction], batch: VideoTextBatch) -> None:
+    def extend(self, predictions: Iterable[Prediction], batch: Batch) -> None:
         """Add predictions, one for each row of `batch`; an item seen before is not added again."""
         for row, prediction in enumerate(predictions):
             if prediction.item_id in self.rows:
                 continue
             self.rows[prediction.item_id] = prediction
-            if batch.frames is not None and self._is_sample(prediction):
+            films = batch.media_rows[row]
+            if batch.frames is not None and films and self._is_sample(prediction):
                 self.frames[prediction.item_id] = _thumbnails(
-                    batch.frames[row], batch.frame_mask[row]
+                    batch.frames[films[0]], batch.frame_mask[films[0]]
                 )
 
     def _is_sample(self, prediction: Prediction) -> bool:

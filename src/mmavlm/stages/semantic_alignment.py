@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from mmavlm.core.batch import VideoTextBatch
+from mmavlm.core.batch import Batch
 from mmavlm.core.errors import ConfigError
 from mmavlm.metrics import RetrievalRecall
 from mmavlm.model.backbone import VideoLanguageModel
@@ -32,6 +32,8 @@ class SemanticAlignment(Stage):
         ConfigError: if the backbone has no alignment, or was given an LLM it would not use, or
             `grad_cache_chunk` is below 1.
     """
+
+    number = 1
 
     def __init__(
         self,
@@ -66,7 +68,7 @@ class SemanticAlignment(Stage):
             }
         )
 
-    def losses(self, batch: VideoTextBatch) -> dict[str, Tensor]:
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The loss of each level and L_multi."""
         if self.training and len(batch) == 1 and not (self._told_of_one or distributed()):
             self._told_of_one = True
@@ -79,11 +81,11 @@ class SemanticAlignment(Stage):
         terms = self.backbone(batch, answer=False, chunk=self.grad_cache_chunk)
         return {**terms, "loss": torch.stack(list(terms.values())).sum()}
 
-    def validation_step(self, batch: VideoTextBatch, batch_idx: int) -> None:
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Loss and retrieval features of the validation split."""
         self._evaluate(batch, "val")
 
-    def test_step(self, batch: VideoTextBatch, batch_idx: int) -> None:
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Loss and retrieval features of the test split."""
         self._evaluate(batch, "test")
 
@@ -95,7 +97,7 @@ class SemanticAlignment(Stage):
         """Log recall over the whole test split."""
         self._log_recall("test")
 
-    def _evaluate(self, batch: VideoTextBatch, split: str) -> None:
+    def _evaluate(self, batch: Batch, split: str) -> None:
         if self._skip(batch):
             return
         for name, rows in self._by_set(batch):

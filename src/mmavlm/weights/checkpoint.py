@@ -11,8 +11,8 @@ from mmavlm.core.checksums import damage_of_zip
 from mmavlm.core.errors import CheckpointError
 from mmavlm.core.files import BEFORE_DAMAGE
 from mmavlm.core.given_files import require_checkpoint
+from mmavlm.weights import moved
 from mmavlm.weights.exported import MODEL_TYPE, ExportedFolder
-from mmavlm.weights.moved import up_to_date
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 RUN_KEY = MODEL_TYPE  # where a checkpoint keeps stage, config and overrides of its run
+STATE_KEY = "state_dict"  # Lightning's, of weights by name
 RNG_KEY = "rng"  # the state of torch's generator
 PLACE_KEY = "place"  # how far the training loader is
 METRICS_KEY = "metrics"  # what was logged last under each name
@@ -62,7 +63,10 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             f"checkpoint {path} was not written by mmavlm (no {RUN_KEY!r} entry); "
             "give a checkpoint of one of the two stages"
         )
-    return {**checkpoint, RUN_KEY: up_to_date(checkpoint[RUN_KEY])}
+    today = {RUN_KEY: moved.run_settings(checkpoint[RUN_KEY])}
+    if isinstance(state := checkpoint.get(STATE_KEY), dict):
+        today[STATE_KEY] = moved.weights(state)
+    return {**checkpoint, **today}
 
 
 def newest_checkpoint(folders: Iterable[Path]) -> tuple[Path, dict[str, Any]] | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmavlm.core import checksums
 from mmavlm.core.errors import CheckpointError, first_line
-from mmavlm.weights.moved import up_to_date
+from mmavlm.weights import moved
 
 if TYPE_CHECKING:
     from mmavlm.weights.weight_files import WeightFile
@@ -75,7 +75,7 @@ class ExportedFolder:
                 f"It is damaged: fetch or export it again. If you changed it on purpose, remove "
                 f"{checksums.KEY!r} from its {CONFIG}"
             )
-        return cls(path.resolve(), up_to_date(run))
+        return cls(path.resolve(), moved.run_settings(run))
 
     @property
     def trained(self) -> WeightFile:

@@ -264,7 +264,10 @@ def _check_projection(state: Mapping[str, Tensor], where: str) -> bool:
     Raises:
         CheckpointError: if its projection is as wide as neither alternative.
     """
-    projection, queries = state.get("projector.weight"), state.get("temporal.query_tokens")
+    projection, queries = (
+        state.get("vision.projector.weight"),
+        state.get("vision.temporal.query_tokens"),
+    )
     if projection is None or queries is None or projection.ndim != 2:
         return False
     width, narrow = projection.shape[1], queries.shape[-1]

@@ -97,11 +97,11 @@ def parts(side: Side, present: Iterable[str], language_model: str = "llm") -> li
         language_model = "t5" if any(name.startswith("t5_") for name in present) else "llm"
     return [
         VIT,
-        Part("LayerNorm behind the ViT", "ln_vision.", "visual_norm.", linear("")),
-        Part("frame positions", "image_pe.", "frame_positions.", {"weight": "weight"}),
-        Part("query tokens", "query_tokens", "temporal.query_tokens", {"": ""}),
+        Part("LayerNorm behind the ViT", "ln_vision.", "vision.norm.", linear("")),
+        Part("frame positions", "image_pe.", "vision.frame_positions.", {"weight": "weight"}),
+        Part("query tokens", "query_tokens", "vision.temporal.query_tokens", {"": ""}),
         QFORMER,
-        Part("projection", f"{language_model}_proj.", "projector.", linear("")),
+        Part("projection", f"{language_model}_proj.", "vision.projector.", linear("")),
         Part("language model", f"{language_model}_model.", "llm.model."),
     ]
 
@@ -134,7 +134,7 @@ def turned(pairs: Mapping[str, str], side: Side) -> dict[str, str]:
 VIT = Part(
     "ViT",
     "visual_encoder.",
-    "encoder.vision_model.",
+    "vision.encoder.vision_model.",
     {
         "cls_token": "embeddings.class_embedding",
         "pos_embed": "embeddings.position_embedding",
@@ -153,7 +153,7 @@ VIT = Part(
 QFORMER = Part(
     "Q-Former",
     "Qformer.bert.",
-    "temporal.qformer.",
+    "vision.temporal.qformer.",
     {
         "embeddings.word_embeddings.weight": "embeddings.word_embeddings.weight",
         "embeddings.position_embeddings.weight": "embeddings.position_embeddings.weight",

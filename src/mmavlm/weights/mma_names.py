@@ -66,8 +66,11 @@ _FORMS: dict[str, Form] = {
     "logit_scale": "scalar",
 }
 _STARTS = {"T1.": "high", FIRST_CROSS: "cross"}
-_ALIGN_PROJECTION: dict[Side, str] = {"theirs": "align_proj.", "ours": "fusion.align_projection."}
-_GATE: dict[Side, str] = {"theirs": "align_gate.", "ours": "fusion.gate."}
+_ALIGN_PROJECTION: dict[Side, str] = {
+    "theirs": "align_proj.",
+    "ours": "vision.fusion.align_projection.",
+}
+_GATE: dict[Side, str] = {"theirs": "align_gate.", "ours": "vision.fusion.gate."}
 
 ALIGNMENT = Part(
     "alignment",
@@ -83,7 +86,7 @@ ALIGNMENT = Part(
 CROSS_ATTENTION = Part(
     "fusion",
     "",
-    "fusion.",
+    "vision.fusion.",
     {
         "attention_fusion.in_proj_weight": "attention.in_proj_weight",
         "attention_fusion.in_proj_bias": "attention.in_proj_bias",
@@ -97,7 +100,7 @@ CROSS_ATTENTION = Part(
 SEQUENCE_DIMENSION = Part(
     "fusion",
     "",
-    "fusion.",
+    "vision.fusion.",
     {
         **linear("align_proj.", "align_projection."),
         **linear("align_gate.0.", "gate.0."),

@@ -12,9 +12,11 @@ from mmavlm.weights.weight_files import ENCODER, PARTS, WeightFile, part_of
 
 log = logging.getLogger(__name__)
 
-OF_INSTRUCTBLIP = ("visual_norm", "temporal.query_tokens", "temporal.qformer", "projector")
+OF_INSTRUCTBLIP = (
+    "vision.norm", "vision.temporal.query_tokens", "vision.temporal.qformer", "vision.projector",
+)  # fmt: skip
 # Its initial values say nothing, or sines and cosines: they are never random.
-CONSTANT = "frame_positions"
+CONSTANT = "vision.frame_positions"
 NEW_ROWS = "the new rows of llm.resize_embeddings"
 ALIGNMENT = "alignment"  # takes no part in answers
 
@@ -28,8 +30,8 @@ def random_parts(config: DictConfig, model: nn.Module) -> list[str]:
     loaded = {CONSTANT}
     if config.pretrained is not None:
         loaded |= {*OF_INSTRUCTBLIP}
-    for part in (ENCODER, "llm"):
-        if any((config[part] or {}).get(key) for key in ("pretrained", "checkpoint_path")):
+    for part, group in ((ENCODER, "encoder"), ("llm", "llm")):
+        if any((config[group] or {}).get(key) for key in ("pretrained", "checkpoint_path")):
             loaded.add(part)
     if config.init.weights is not None:
         loaded |= {*WeightFile(config.init.weights).parts}

@@ -15,20 +15,21 @@ from torch import Tensor, nn
 from mmavlm.core import checksums
 from mmavlm.core.errors import CheckpointError, first_line
 from mmavlm.core.given_files import require_weights
+from mmavlm.weights import moved
 from mmavlm.weights.pretrained import laid_over, raise_if_different
 
 log = logging.getLogger(__name__)
 
-ENCODER = "encoder"
+ENCODER = "vision.encoder"
 PARTS = (
     ENCODER,
-    "visual_norm",
-    "frame_positions",
-    "temporal.query_tokens",
-    "temporal.qformer",
-    "fusion",
+    "vision.norm",
+    "vision.frame_positions",
+    "vision.temporal.query_tokens",
+    "vision.temporal.qformer",
+    "vision.fusion",
     "alignment",
-    "projector",
+    "vision.projector",
     "llm",
 )
 
@@ -45,10 +46,12 @@ class WeightFile:
         require_weights(self.path)
         try:
             with safe_open(self.path, framework="pt") as file:
-                self.names = list(file.keys())
+                names = file.keys()
+                self._stored = {moved.weight_name(name): name for name in names}
                 self._checksums = (file.metadata() or {}).get(checksums.KEY)
         except (SafetensorError, OSError) as error:
             raise self._damaged(error) from error
+        self.names = list(self._stored)
         raise_if_different(
             "a video-language model",
             str(self.path),
@@ -69,14 +72,15 @@ class WeightFile:
         """
         try:
             with safe_open(self.path, framework="pt") as file:
-                state = {n: file.get_tensor(n) for n in self.names if part_of(n) in parts}
+                wanted = [name for name in self.names if part_of(name) in parts]
+                state = {self._stored[n]: file.get_tensor(self._stored[n]) for n in wanted}
         except (SafetensorError, OSError) as error:
             raise self._damaged(error) from error
         if self._checksums is None:
             checksums.tell_unverified(str(self.path))
         elif wrong := checksums.damaged_tensors(state, self._checksums):
             raise self._damaged(ValueError(f"the checksum of {', '.join(wrong[:3])} is another"))
-        return state
+        return moved.weights(state)
 
     def load(self, model: nn.Module, parts: Collection[str] = PARTS) -> None:
         """Copy those of `parts` that it holds into a model, each strictly, and say which.

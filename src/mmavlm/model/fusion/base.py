@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -29,7 +30,13 @@ class Fusion(nn.Module):
     the aligned feature (`aligned_width`, None without an alignment of query outputs).
     """
 
+    reads_guide = False  # whether there is a `before`, which looks at the prompt
     reads_aligned = False  # whether `after` needs `Seen.aligned`
+
+    def __init_subclass__(cls, **settings: Any) -> None:
+        """Note whether the fusion acts before the memory."""
+        super().__init_subclass__(**settings)
+        cls.reads_guide = cls.before is not Fusion.before
 
     def before(self, frame_tokens: Tensor, prompt_embeds: Tensor, prompt_mask: Tensor) -> Tensor:
         """Frame tokens (B,T,P,Dv) on their way into the bank, shape kept.

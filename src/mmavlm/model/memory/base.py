@@ -62,6 +62,10 @@ class MemoryBank(ABC):
             )
         self.length = length
 
+    def for_queries(self) -> MemoryBank:
+        """The strategy for query banks: this one, where it treats each position by itself."""
+        return self
+
     def init(self, tokens: Tensor) -> MemoryState:
         """An empty bank for entries like `tokens` (B,N,D)."""
         batch, positions, width = tokens.shape

@@ -36,6 +36,10 @@ class EpisodicCompressor(MemoryBank):
             raise ConfigError(f"memory.unit is {unit!r}; choose 'frame' or 'position'")
         self.unit = unit
 
+    def for_queries(self) -> EpisodicCompressor:
+        """Positions decide for themselves: prompts are padded."""
+        return EpisodicCompressor(self.length, "position")
+
     @property
     def slots(self) -> int:
         """How many slots there are at most."""

@@ -37,6 +37,10 @@ class TokenMerging(MemoryBank):
             raise ConfigError(f"memory.across is {across!r}; choose 'space_time' or 'time'")
         self.across = across
 
+    def for_queries(self) -> TokenMerging:
+        """Over time alone: positions of queries and words have masks of their own."""
+        return TokenMerging(self.length, "time")
+
     @property
     def slots(self) -> int:
         """How many slots there are at most."""

@@ -21,7 +21,7 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmavlm.core.errors import ConfigError
 from mmavlm.core.interfaces import Memory, TextTokens
@@ -45,7 +45,7 @@ from mmavlm.model.temporal.attend import (
 from mmavlm.model.temporal.layers_first import layers_first
 from mmavlm.model.temporal.live import LiveState, live
 from mmavlm.model.temporal.looks import Looks, Wanted, look
-from mmavlm.model.temporal.queries import new_query_tokens, require_layers
+from mmavlm.model.temporal.queries import GuidedQueries
 from mmavlm.model.temporal.state import Film, MemoryQFormerState
 
 # Frames whose keys and values are computed in one product take about this much memory.
@@ -54,7 +54,7 @@ PROJECTED_BYTES = 2**26
 State = MemoryQFormerState | LiveState
 
 
-class MemoryQFormer(nn.Module):
+class MemoryQFormer(GuidedQueries):
     """Query tokens that gather a whole film into K video tokens.
 
     `backprop_frames` last frames carry gradient. With 1, the published method, gradients equal
@@ -80,13 +80,11 @@ class MemoryQFormer(nn.Module):
         cache_keys: bool = True,
         compile_backend: str | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(qformer, visual_width, vocab_size, num_query_tokens)
         if backprop_frames < 1:
             raise ConfigError(f"temporal.backprop_frames must be at least 1, got {backprop_frames}")
-        self.qformer = qformer(visual_width=visual_width, vocab_size=vocab_size)
-        self.query_tokens = new_query_tokens(num_query_tokens, self.qformer.width)
         self.visual_memory = visual_memory
-        self.query_memory = query_memory
+        self.query_memory = query_memory = query_memory.for_queries()
         self.backprop_frames = backprop_frames
         memories = (visual_memory, query_memory)
         rules = [memory for memory in memories if isinstance(memory, SlotRule)]
@@ -95,22 +93,9 @@ class MemoryQFormer(nn.Module):
         self._compiled = compile_backend is not None
         self._through_layer = compiled(_through_layer, compile_backend)
 
-    @property
-    def width(self) -> int:
-        """D, the width of the video tokens."""
-        return self.qformer.width
-
     def looks_at(self, frames: int) -> int:
         """One look, however many frames there are: the last, which the past is banked for."""
         return 1
-
-    def check_layers(self, layers: Sequence[int]) -> None:
-        """Refuse layers that the Q-Former does not have (ConfigError)."""
-        require_layers(self.qformer, layers)
-
-    def embed_prompt(self, prompt: TextTokens) -> Tensor:
-        """The prompt through the Q-Former's own embedding layer, (B,L,D)."""
-        return self.qformer.embed(prompt)
 
     def start(self, prompt: TextTokens, frame_tokens: Tensor) -> State:
         """The state before the first frame, for frames like `frame_tokens` (B,P,Dv)."""

@@ -1,13 +1,15 @@
-"""What every aggregator asks of its Q-Former: query tokens, and layers that are there."""
+"""What aggregators with a Q-Former that reads the guide have in common."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mmavlm.core.errors import ConfigError
+from mmavlm.core.footprint import QFormerSizes
+from mmavlm.core.interfaces import TextTokens
 from mmavlm.model.qformer import QFormer
 
 
@@ -22,15 +24,68 @@ def new_query_tokens(count: int, width: int) -> nn.Parameter:
     return nn.Parameter(nn.init.normal_(torch.empty(1, count, width), std=0.02))
 
 
-def require_layers(qformer: QFormer, layers: Sequence[int]) -> None:
-    """Refuse layers that a Q-Former does not have.
+class GuidedQueries(nn.Module):
+    """Query tokens that look at frames through a Q-Former, beside the words of the guide.
 
     Raises:
-        ConfigError: naming them, and how many there are.
+        ConfigError: if `num_query_tokens` is below 1.
     """
-    count = len(qformer.layers)
-    if missing := [layer for layer in layers if not 0 <= layer < count]:
-        raise ConfigError(
-            f"alignment.cross_layers names {missing}, but the Q-Former has layers 0 to "
-            f"{count - 1}; choose among these"
+
+    def __init__(
+        self,
+        qformer: Callable[..., QFormer],
+        visual_width: int,
+        vocab_size: int,
+        num_query_tokens: int,
+    ) -> None:
+        super().__init__()
+        self.qformer = qformer(visual_width=visual_width, vocab_size=vocab_size)
+        self.query_tokens = new_query_tokens(num_query_tokens, self.qformer.width)
+
+    @property
+    def width(self) -> int:
+        """D, the width of the video tokens."""
+        return self.qformer.width
+
+    @property
+    def num_queries(self) -> int:
+        """K, the tokens of one look."""
+        return self.query_tokens.shape[1]
+
+    @property
+    def guide_positions(self) -> int | None:
+        """How many tokens of a guide the Q-Former reads at most."""
+        return self.qformer.embeddings.position_embeddings.num_embeddings
+
+    def embed_prompt(self, prompt: TextTokens) -> Tensor:
+        """The guide through the Q-Former's own embedding layer, (B,L,D)."""
+        return self.qformer.embed(prompt)
+
+    def check_layers(self, layers: Sequence[int]) -> None:
+        """Refuse layers that the Q-Former does not have.
+
+        Raises:
+            ConfigError: naming them, and how many there are.
+        """
+        count = len(self.qformer.layers)
+        if missing := [layer for layer in layers if not 0 <= layer < count]:
+            raise ConfigError(
+                f"alignment.cross_layers names {missing}, but the Q-Former has layers 0 to "
+                f"{count - 1}; choose among these"
+            )
+
+    def sizes(self, guide_tokens: int, at_most: int) -> QFormerSizes:
+        """The sizes of a step, for films of `at_most` frames; without memory no slots."""
+        layers = self.qformer.layers
+        memory = getattr(self, "visual_memory", None)
+        slots = getattr(memory, "slots", None) if memory is not None else 0
+        return QFormerSizes(
+            positions=self.num_queries + guide_tokens,
+            queries=self.num_queries,
+            width=self.width,
+            hidden=layers[0].intermediate.dense.out_features,
+            layers=len(layers),
+            crossing=sum(layer.crossattention is not None for layer in layers),
+            slots=at_most if slots is None else slots,
+            recomputed=layers[0].gradient_checkpointing,
         )

@@ -1,0 +1,211 @@
+"""A branch of the model: encoder → norm → positions → fusion → temporal → projector.
+
+Shapes: M films, V views of them, T frames, P frame tokens, Dv visual width, K query tokens,
+D Q-Former width, Dl LLM width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmavlm.core.errors import ConfigError
+from mmavlm.core.interfaces import (
+    TemporalAggregator,
+    TemporalState,
+    TextTokens,
+    VisualEncoder,
+)
+from mmavlm.model.frame_positions import FramePositions
+from mmavlm.model.fusion import Fusion, Seen
+from mmavlm.model.text import PromptTokenizer, mean_of_tokens
+
+
+@dataclass(frozen=True)
+class Watched:
+    """Views as the temporal aggregator sees them: frame tokens (V,T,P,Dv), mask (V,T), guide."""
+
+    frame_tokens: Tensor
+    frame_mask: Tensor
+    guide: TextTokens
+
+
+class Branch(nn.Module):
+    """Films, seen under the text that asks about them → tokens for an LLM.
+
+    `temporal` and `fusion` are given without their widths, which follow from the encoder.
+    `max_num_frames` and `position_init` are of the `FramePositions`. A branch is complete once it
+    is connected.
+
+    Raises:
+        ConfigError: if the tokenizer admits longer guides than the Q-Former has positions for.
+    """
+
+    fusion: Fusion
+    projector: nn.Linear | None
+
+    def __init__(
+        self,
+        *,
+        encoder: VisualEncoder,
+        prompt_tokenizer: PromptTokenizer,
+        temporal: Callable[..., TemporalAggregator],
+        fusion: Callable[..., Fusion],
+        max_num_frames: int = 120,
+        position_init: str = "zeros",
+        norm_eps: float = 1e-6,
+    ) -> None:
+        super().__init__()
+        self.prompt_tokenizer = prompt_tokenizer
+        self.encoder = encoder
+        self.norm = nn.LayerNorm(encoder.width, eps=norm_eps)
+        self.frame_positions = FramePositions(max_num_frames, encoder.width, position_init)
+        self.temporal = temporal(visual_width=encoder.width, vocab_size=prompt_tokenizer.vocab_size)
+        if self.temporal.guide_positions is not None:
+            prompt_tokenizer.check_positions(self.temporal.guide_positions)
+        self._make_fusion = fusion
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Widths of frame tokens and of query tokens, as alignment and fusion take them."""
+        return {"visual_width": self.encoder.width, "query_width": self.temporal.width}
+
+    def connect(self, *, aligned_width: int | None, llm_width: int | None) -> None:
+        """Make fusion and projector, now that the widths of alignment and LLM are known.
+
+        Without an LLM (None) there is no projector.
+        """
+        self.fusion = self._make_fusion(**self.widths, aligned_width=aligned_width)
+        if self.fusion.reads_guide:
+            self._guide_positions(f"fusion {type(self.fusion).__name__}")
+        self.projector = None
+        if llm_width is not None:
+            self.projector = self.fusion.projector(self.temporal.width, llm_width)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the branch is."""
+        return self.frame_positions.weight.device
+
+    def encode(self, frames: Tensor) -> Tensor:
+        """Frames uint8 (M,T,3,H,W) → what the frozen encoder gives (M,T,P,Dv)."""
+        return self.encoder(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
+
+    def watch(
+        self,
+        encoded: Tensor,
+        frame_mask: Tensor,
+        guides: Sequence[str],
+        film_of: Sequence[int] | None = None,
+    ) -> Watched:
+        """Encoder outputs (M,T,P,Dv) and mask (M,T) → V views with their guides fused into them.
+
+        `film_of` says which film each view is of; None: each of its own, in order.
+
+        Raises:
+            ConfigError: if there are more frames than rows in the frame-position table.
+        """
+        tokens = self._placed(encoded, self.frame_positions.first(encoded.shape[1]))
+        if film_of is not None and list(film_of) != list(range(len(tokens))):
+            rows = torch.tensor(film_of, device=tokens.device)
+            tokens, frame_mask = tokens[rows], frame_mask[rows]
+        guide = self._encoded(guides)
+        return Watched(self._fused(tokens, guide), frame_mask, guide)
+
+    def stream(self, frames: Iterable[Tensor], guides: Sequence[str]) -> Iterator[TemporalState]:
+        """Watch V films frame by frame as they come, uint8 (V,3,H,W); the state after each frame.
+
+        Memory stays constant however long the film is, and no gradient is kept. A state is good
+        until the next frame is asked for. Frames beyond the table of positions all take its last
+        row.
+        """
+        guide = self._encoded(guides)
+
+        def frame_tokens() -> Iterator[Tensor]:
+            for t, frame in enumerate(frames):
+                with torch.no_grad():
+                    encoded = self.encoder(frame.to(self.device))[:, None]
+                    placed = self._placed(encoded, self.frame_positions.at(t))
+                    yield self._fused(placed, guide)[:, 0]
+
+        return self.temporal.stream(guide, frame_tokens())
+
+    def remember(self, watched: Watched) -> TemporalState:
+        """Run the frame loop over what was watched."""
+        return self.temporal(watched.frame_tokens, watched.guide, watched.frame_mask)
+
+    def look(self, watched: Watched, wanted: Any) -> tuple[TemporalState | None, Any]:
+        """The looks after some frames, with gradient; see `TemporalAggregator.look`."""
+        return self.temporal.look(watched.frame_tokens, watched.guide, watched.frame_mask, wanted)
+
+    def tokens(
+        self, state: TemporalState, film_feature: Callable[[Tensor], Tensor] | None = None
+    ) -> Tensor:
+        """What the LLM sees of the views: (V,`num_tokens`,Dl).
+
+        `film_feature` takes looks (V·looks,K,D) to the feature that is aligned with the text, for
+        a fusion that reads it. Where films gave different numbers of tokens, `mask` says which are
+        real.
+        """
+        if self.projector is None:
+            raise ConfigError("this model was built without an LLM; give llm=… to ask it questions")
+        queries = self.temporal.read(state)
+        # A fusion sees one look of K tokens at a time.
+        looks = queries.unflatten(1, (-1, self.temporal.num_queries)).flatten(0, 1)
+        aligned = None
+        if self.fusion.reads_aligned:
+            assert film_feature is not None  # the backbone gives its alignment's
+            aligned = film_feature(looks)
+        fused = self.fusion.after(looks, Seen(state.visual_bank, aligned))
+        return self.projector(fused.unflatten(0, (len(queries), -1)).flatten(1, 2))
+
+    def mask(self, state: TemporalState) -> Tensor | None:
+        """Which tokens (V,`num_tokens`) are real; None where all are."""
+        looks = self.temporal.mask(state)
+        if looks is None:
+            return None
+        return looks.repeat_interleave(self.fusion.num_tokens(self.temporal.num_queries), dim=1)
+
+    def num_tokens(self, frames: int = 1) -> int:
+        """How many tokens the LLM sees of a film of so many frames."""
+        return self.temporal.looks_at(frames) * self.fusion.num_tokens(self.temporal.num_queries)
+
+    def mean_of_words(self, texts: Sequence[str], max_tokens: int | None) -> Tensor:
+        """B texts as the mean (B,D) of the Q-Former's own embeddings of their tokens.
+
+        Texts are cut to `max_tokens`, and to as many as the Q-Former has positions for.
+        """
+        positions = self._guide_positions("alignment.text_encoder=null")
+        longest = min(positions, positions if max_tokens is None else max_tokens)
+        tokens = self.prompt_tokenizer.encode(texts, device=self.device, max_length=longest)
+        return mean_of_tokens(self.temporal.embed_prompt(tokens), tokens)
+
+    def _guide_positions(self, reader: str) -> int:
+        """How many tokens of a text the temporal aggregator reads, for a `reader` of its words."""
+        if self.temporal.guide_positions is None:
+            raise ConfigError(
+                f"{reader} reads words through the Q-Former, but {type(self.temporal).__name__} "
+                "reads none; choose another, or temporal=memory_qformer"
+            )
+        return self.temporal.guide_positions
+
+    def _encoded(self, guides: Sequence[str]) -> TextTokens:
+        """Guides as the temporal aggregator reads them; without a token where it reads none."""
+        if self.temporal.guide_positions is None:
+            nothing = torch.zeros(len(guides), 0, dtype=torch.int64, device=self.device)
+            return TextTokens(nothing, nothing.bool())
+        return self.prompt_tokenizer.encode(guides, self.device)
+
+    def _placed(self, encoded: Tensor, positions: Tensor) -> Tensor:
+        """Encoder outputs (M,T,P,Dv) behind the norm, at `positions` (T,Dv)."""
+        return self.norm(encoded.to(self.norm.weight.dtype)) + positions[:, None]
+
+    def _fused(self, tokens: Tensor, guide: TextTokens) -> Tensor:
+        """Frame tokens (V,T,P,Dv) with their guides fused into them."""
+        if not self.fusion.reads_guide:
+            return tokens
+        return self.fusion.before(tokens, self.temporal.embed_prompt(guide), guide.mask)
