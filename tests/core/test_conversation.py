@@ -39,8 +39,9 @@ media = st.builds(
     kind=st.sampled_from(["film", "picture", "sound"]),
     start_s=st.floats(0, 99),
     end_s=st.none() | st.floats(99, 999),
-    grid=st.none() | st.builds(FrameGrid, st.integers(1, 99), st.sampled_from(["windows", "segments"])),
-)  # fmt: skip
+    grid=st.none()
+    | st.builds(FrameGrid, st.integers(1, 99), st.sampled_from(["windows", "segments"])),
+)
 
 
 @st.composite
@@ -119,8 +120,8 @@ def test_a_turn_that_cannot_be_is_refused(turn, message):
 @pytest.mark.parametrize(("turns", "message"), [
     ((), "no turn of the user; give one"),
     ((Turn("system", ("be brief",)),), "no turn of the user; give one"),
-    ((assistant("hello"),), "turn 1 of a conversation is the assistant's; expected one of the user"),
-    ((user("a"), user("b")), "turn 2 of a conversation is the user's; expected one of the assistant"),
+    ((assistant("hello"),), "turn 1 .* is the assistant's; expected one of the user"),
+    ((user("a"), user("b")), "turn 2 .* is the user's; expected one of the assistant"),
     ((user("a"), Turn("system", ("b",))), "turn 2 of a conversation is the system's"),
     ((Turn("system", ("a",)), Turn("system", ("b",)), user("c")), "turn 1 .* is the system's"),
 ])  # fmt: skip
@@ -145,7 +146,7 @@ def test_a_film_may_be_shown_twice_and_by_the_system():
 
 
 def test_kinds_of_media_and_grids_that_there_are_not_are_refused():
-    with pytest.raises(DataError, match="'a' is a medium of kind 'smell'; .* film, picture, sound"):
+    with pytest.raises(DataError, match=r"'a' is .* kind 'smell'; .* film, picture, sound"):
         film(kind="smell")
     with pytest.raises(DataError, match="sampled by 'dice'; expected one of windows, segments"):
         FrameGrid(9, "dice")
@@ -171,7 +172,7 @@ FULL = Conversation.question(film(grid=FrameGrid(9, "windows")), "why?", "so").a
     without(FULL, "media", 0, "grid", "frames"),
 ])  # fmt: skip
 def test_json_of_another_form_is_refused_and_what_is_expected_shown(values):
-    with pytest.raises(DataError, match="no conversation .*; expected media, and turns with a role"):
+    with pytest.raises(DataError, match=r"no conversation .*; expected media, and turns with"):
         Conversation.from_json(values)
 
 

@@ -1,8 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from mmavlm.core.errors import ConfigError
+from mmavlm.core.conversation import Conversation, Medium, Shown, Turn
+from mmavlm.core.errors import ConfigError, DataError
 from mmavlm.core.interfaces import Item
 from mmavlm.data.collate import collate
 from mmavlm.data.dataset import BrokenItem, VideoDataset
@@ -152,3 +156,85 @@ def test_a_batch_of_broken_items_alone_has_no_rows(tmp_path):
     assert (batch.frames, batch.features, batch.frame_mask.shape) == (None, None, (0, 0))
     assert batch.label.shape == (0,)
     assert [entry.partition(": ")[0] for entry in batch.broken] == ["a", "b"]
+
+
+def shown(*media, name="q", answer="nothing"):
+    """An item that shows the media one after the other and asks about all."""
+    turn = Turn("user", (*(Shown(number) for number in range(len(media))), f"what of {name}?"))
+    talk = Conversation((turn, Turn("assistant", (answer,), learned=True)), media)
+    return Item(item_id=name, conversation=talk, task="open")
+
+
+def medium(path, **settings):
+    return Medium(medium_id=path.stem, source=path, **settings)
+
+
+@pytest.fixture
+def media(make_clip, tmp_path):
+    """A long film, a short one, and a picture."""
+    Image.new("RGB", (20, 10), (200, 0, 0)).save(tmp_path / "red.png")
+    films = [medium(make_clip("long.mp4", 30)), medium(make_clip("short.mp4", 3))]
+    return [*films, medium(tmp_path / "red.png", kind="picture")]
+
+
+def test_a_batch_has_a_row_for_each_medium_of_its_conversations(media):
+    long, short, red = media
+    items = [shown(long, short, name="two"), shown(name="none"), shown(red, name="picture"),
+             shown(long, long, name="twice")]  # fmt: skip
+    batch = collate(list(dataset(*items)))
+    assert batch.media_rows == [(0, 1), (), (2,), (3, 4)]
+    assert batch.frame_mask.sum(1).tolist() == [8, 3, 1, 8, 8]
+    alone = [dataset(shown(film))[0].films[0] for film in (long, short, red, long, long)]
+    for row, film in enumerate(alone):
+        assert torch.equal(batch.frames[row, : len(film.frames)], film.frames)
+        assert torch.equal(batch.timestamps_s[row, : len(film.frames)], film.timestamps_s)
+    assert batch.frames[2, 0].float().mean((1, 2)).tolist() == [200, 0, 0]
+    assert batch.conversations == [item.conversation for item in items]
+    assert batch.video_id == ["long", "none", "red", "long"]
+
+
+def test_the_first_film_of_an_item_is_drawn_as_if_it_were_alone(media):
+    long, short, _ = media
+    both, alone = (dataset(shown(*m), train=True)[3, 0] for m in ((long, short), (long,)))
+    assert torch.equal(both.films[0].frames, alone.films[0].frames)
+    assert torch.equal(both.films[0].timestamps_s, alone.films[0].timestamps_s)
+
+
+def test_a_batch_that_shows_nothing_has_no_frames():
+    batch = collate(list(dataset(shown(name="a"), shown(name="b"), train=True)))
+    assert (batch.frames, batch.features, batch.frame_mask.shape) == (None, None, (0, 0))
+    assert (batch.media_rows, batch.target) == ([(), ()], ["nothing", "nothing"])
+
+
+def test_an_item_of_which_any_medium_is_broken_is_named_by_that_medium(media, tmp_path):
+    (tmp_path / "bad.mp4").touch()
+    long, bad = media[0], medium(tmp_path / "bad.mp4")
+    (broken,) = dataset(shown(long, bad))
+    batch = collate([broken])
+    assert batch.broken == (f"bad: {bad.source} is empty (0 bytes)",)
+    assert len(batch) == 0
+
+
+def test_a_stretch_that_a_film_does_not_have_is_told_with_its_item(media):
+    late = replace(media[0], start_s=60.0)
+    (broken,) = dataset(shown(media[1], late, name="late"))
+    assert broken.reason.startswith(f"item 'late': {late.source} lasts 3.000 s, but is asked about")
+
+
+def test_a_sound_is_refused_and_its_item_named(tmp_path):
+    sound = Medium(medium_id="s", source=tmp_path / "s.wav", kind="sound")
+    with pytest.raises(DataError, match=r"item 'q' lets the sound .*s\.wav be heard, and sounds"):
+        dataset(shown(sound))
+
+
+def test_lengths_are_the_longest_film_and_the_words_of_all_turns(media):
+    long, short, red = media
+    items = [shown(long, short), shown(short, red), shown(red, answer="a b c"), shown()]
+    assert dataset(*items).lengths() == [(8, 4), (3, 4), (1, 6), (0, 4)]
+
+
+def test_an_item_says_where_all_that_it_shows_lies(media):
+    long, short, _ = media
+    data = dataset(shown(long, short), shown(name="nothing"))
+    assert data.source(0) == f"{long.source}, {short.source}"
+    assert data.source(1) == "nothing"
