@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,7 +20,6 @@ from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM
 from mmavlm.callbacks import MemoryEstimate, estimate_memory
 from mmavlm.core.batch import Batch
 from mmavlm.core.config_files import config_dir
-from mmavlm.core.conversation import Conversation, Medium
 from mmavlm.model.encoders import InstructBlipEncoder
 from mmavlm.model.llm import LoraSettings, PromptedLanguageModel
 from mmavlm.model.llm.adapt import add_lora
@@ -132,10 +130,10 @@ def check() -> None:
 def noise(rows: int, frames: int) -> Batch:
     """A batch of random pictures."""
     names = [str(i) for i in range(rows)]
-    films = [Medium(medium_id=name, source=Path(name)) for name in names]
-    return Batch(
-        conversations=[Conversation.question(film, "what happens?", ANSWER) for film in films],
-        media_rows=[(row,) for row in range(rows)],
+    return Batch.questions(
+        prompt=["what happens?"] * rows,
+        target=[ANSWER] * rows,
+        video_id=names,
         frames=torch.randint(0, 256, (rows, frames, 3, 64, 64), dtype=torch.uint8),
         frame_mask=torch.ones(rows, frames, dtype=torch.bool),
         timestamps_s=torch.zeros(rows, frames),

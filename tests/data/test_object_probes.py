@@ -121,12 +121,12 @@ def test_what_is_written_is_read_as_it_was_made(tmp_path):
     assert Counter(item.task for item in items) == counts
     first = next(maker.questions("random"))
     assert (items[0].prompt, items[0].target) == (first["text"], first["label"])
-    assert items[0].source == tmp_path / first["video"]
+    assert items[0].film.source == tmp_path / first["video"]
 
 
 def test_a_film_outside_the_root_is_refused():
-    item = Item.question(item_id="0", video_id="v", source=Path("/else/v.mp4"), prompt="", target="dog",
-                     task="caption")  # fmt: skip
+    item = Item.question(item_id="0", video_id="v", source=Path("/else/v.mp4"), prompt="",
+                         target="dog", task="caption")  # fmt: skip
     with pytest.raises(DataError, match=r"/else/v\.mp4 does not lie below data\.root=/data"):
         describe([item], VOCABULARY, Path("/data"))
 

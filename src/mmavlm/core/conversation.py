@@ -164,16 +164,11 @@ class Conversation:
         check_order(self.turns)
         if not self.turns or self.turns[-1].role == "system":
             raise DataError("a conversation has no turn of the user; give one")
-        shown: set[int] = set()
-        for turn in self.turns:
-            for part in turn.parts:
-                if not isinstance(part, str):
-                    shown.add(part.medium)
-        # as many different ones as there are media, none of them beyond these
-        media = len(self.media)
-        if len(shown) != media or (shown and (min(shown) < 0 or max(shown) >= media)):
+        parts = [part for turn in self.turns for part in turn.parts]
+        shown = {part.medium for part in parts if not isinstance(part, str)}
+        if shown != set(range(len(self.media))):
             raise DataError(
-                f"a conversation with {media} media shows the numbers {sorted(shown)}; "
+                f"a conversation with {len(self.media)} media shows the numbers {sorted(shown)}; "
                 "expected each of them, counted from 0"
             )
 
@@ -184,7 +179,7 @@ class Conversation:
         """A prompt about one medium (None: about nothing), and the answer to learn if given."""
         shown: tuple[Part, ...] = () if medium is None else (FIRST,)
         asked = Turn("user", (*shown, prompt) if prompt or medium is None else shown)
-        answer = (Turn("assistant", (target,), True),) if target else ()
+        answer = (Turn("assistant", (target,), learned=True),) if target else ()
         return cls((asked, *answer), () if medium is None else (medium,))
 
     @property
