@@ -32,7 +32,10 @@ def wrap(kind, chat=None, **settings):
     return PromptedLanguageModel(model, tokenizer, chat_template="auto" if chat else None)
 
 
-@pytest.fixture(scope="module", params=[(f, c) for f in FAMILIES for c in (None, "chatml")],
+CHATTING = [("llama", "chatml"), ("mistral", "gemma"), ("gpt2", "llama2"), ("t5", "chatml")]
+
+
+@pytest.fixture(scope="module", params=[*((kind, None) for kind in FAMILIES), *CHATTING],
                 ids=lambda pair: f"{pair[0]}-{pair[1]}")  # fmt: skip
 def llm(request):
     return wrap(*request.param)
@@ -125,8 +128,9 @@ def read_tokens(llm, act):
     return sum(counts)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in FAMILIES if kind not in ("t5", "bart")])
-@pytest.mark.parametrize("chat", [None, "chatml"])
+@pytest.mark.parametrize(
+    ("kind", "chat"), [*((k, None) for k in FAMILIES if k not in ("t5", "bart")), *CHATTING[:3]]
+)
 def test_a_question_pays_for_its_own_tokens_alone(kind, chat):
     llm = wrap(kind, chat)
     media, session, lengths = films(llm), llm.session(), []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -48,17 +49,17 @@ class Rendered:
 
 
 class Rendering:
-    """Conversations → token ids of one language model.
+    """Conversations → token ids of one language model; `answers` has the ids of answers.
 
-    Media stand where turns show them, in a text or in front of all that is written around it. With
-    a chat template or `{video}` in the prompt template, those that a user's turn begins with stand
-    where that template puts them. With a chat template a conversation is one text, tokenised as
-    one. Without it, as in the published models, prompts and answers are texts of their own.
+    Media stand where turns show them. Those that a user's turn begins with stand in front of all
+    that is written around it, or where a chat template or `{video}` in the prompt template puts
+    them. With a chat template a conversation is one text, tokenised as one. Without it, as in the
+    published models, prompts and answers are texts of their own.
 
     What users and the system say loses its beginning beyond `max_prompt_tokens`, which the first
     of them warns of; media are never cut. What a template with a place for media writes around it
     does not count. All that is said is plain text, whatever control tokens it spells
-    (`PlainTokenizer`); those of a template are control tokens. `answers` has the ids of answers.
+    (`PlainTokenizer`); those of a template are control tokens.
 
     Raises:
         ConfigError: if a template cannot be used, a length is below 1, or the tokenizer has
@@ -94,8 +95,8 @@ class Rendering:
             continues=continues,
             around=self._around(["user"]) if self.chats else None,
         )
-        spelled = tokenizer.convert_ids_to_tokens(self.answers.end_id)
-        self._end_of_turn = self._plain.named(str(spelled))
+        end = tokenizer.convert_ids_to_tokens(self.answers.end_id)
+        self._end_of_turn = self._plain.named(str(end))
         self._told_of_cuts = False
 
     @property
@@ -146,7 +147,7 @@ class Rendering:
             if turn.role != "assistant":
                 text += self._said(turn)
                 continue
-            seams.append(len(text.rstrip(" ")))
+            seams.append(len(text) - len(pieces[n]) + len(pieces[n].rstrip(" ")))
             end, pieces[n + 1] = self._ended(pieces[n + 1], turn.learned)
             text += self._plain.checked(turn.text) + end
             seams.append(len(text))
@@ -166,11 +167,8 @@ class Rendering:
     def _with_films(self, pieces: Sequence[str], turns: Sequence[Turn]) -> list[str]:
         """The pieces of a template with as many films in each place as the user's turn has."""
         counts = iter([_parts(turn)[0] for turn in turns if turn.role == "user"])
-        found = []
-        for piece in pieces:
-            first, *others = piece.split(self._film)
-            found.append(first + "".join(next(counts) * self._film + other for other in others))
-        return found
+        film = re.compile(re.escape(self._film))
+        return [film.sub(lambda _: next(counts) * self._film, piece) for piece in pieces]
 
     def _tokenised(self, text: str, seams: Sequence[int]) -> tuple[list[int], list[int], list[int]]:
         """Ids of a text without its films, in front of which of them these and seams are."""
@@ -193,7 +191,7 @@ class Rendering:
             if over:
                 media_at = [at - over if at > start else at for at in media_at]
                 del ids[start + most : start + most + over]
-            gone += over
+                gone += over
             if turn.learned:
                 learned.append((start, start + most))
         return Rendered(ids, media_at, learned)
@@ -262,16 +260,13 @@ class Rendering:
 
     def _tell_of_cut(self, tokens: int, room: int) -> None:
         """Warn of the first prompt that loses its beginning."""
-        if tokens <= room or self._told_of_cuts:
-            return
-        self._told_of_cuts = True
-        log.warning(
-            "a prompt of %d tokens loses its beginning, as will others: the language model reads "
-            "the last %d; raise llm.max_prompt_tokens=%d to ask all of it",
-            tokens,
-            room,
-            self.max_prompt_tokens,
-        )
+        if tokens > room and not self._told_of_cuts:
+            self._told_of_cuts = True
+            log.warning(
+                "a prompt of %d tokens loses its beginning, as will others: the language model "
+                "reads the last %d; raise llm.max_prompt_tokens=%d to ask all of it",
+                *(tokens, room, self.max_prompt_tokens),
+            )
 
     def _around(self, roles: Sequence[Role]) -> TurnTemplate:
         """What the chat template writes around turns of these roles, with names."""
