@@ -164,9 +164,8 @@ class Conversation:
         check_order(self.turns)
         if not self.turns or self.turns[-1].role == "system":
             raise DataError("a conversation has no turn of the user; give one")
-        parts = [part for turn in self.turns for part in turn.parts]
-        shown = {part.medium for part in parts if not isinstance(part, str)}
-        if shown != set(range(len(self.media))):
+        shown = {part.medium for turn in self.turns for part in turn.parts if type(part) is Shown}
+        if shown != {*range(len(self.media))}:
             raise DataError(
                 f"a conversation with {len(self.media)} media shows the numbers {sorted(shown)}; "
                 "expected each of them, counted from 0"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -112,7 +113,7 @@ def usable(
     skipped: dict[str, str] = {}
     seen: set[str] = set()
     watches: dict[Path, KeyWatch] = {}
-    for key, row in entries:
+    for key, row in _uncollected(entries):
         if (watch := watches.get(row.path)) is None:
             watch = watches[row.path] = KeyWatch(layout)
         watch.see(row)
@@ -132,6 +133,17 @@ def usable(
     said = {path: watch.note() for path, watch in watches.items()}
     notes = ((note[0], f"{path}: {note[1]}") for path, note in said.items() if note)
     return Found(items, skipped, tuple(notes))
+
+
+def _uncollected(entries: Iterable[tuple[str, Row]]) -> Iterator[tuple[str, Row]]:
+    """The entries, while Python looks for no cycles: values have none, but are many to look at."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield from entries
+    finally:
+        if enabled:
+            gc.enable()
 
 
 class EntryFiles:
