@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from typing_extensions import NotRequired, TypedDict, Unpack
 
 from mmavlm.core.conversation import Conversation, FrameGrid, Medium
-from mmavlm.core.errors import ConfigError
+from mmavlm.core.errors import ConfigError, DataError
 from mmavlm.core.footprint import Phase, QFormerSizes
 from mmavlm.core.options import Options
 
@@ -335,6 +335,19 @@ class Item:
         """The name of what is shown first, or of the item where nothing is."""
         media = self.conversation.media
         return media[0].medium_id if media else self.item_id
+
+    @property
+    def film(self) -> Medium:
+        """What is shown, where that is one film or picture.
+
+        Raises:
+            DataError: naming the item, if nothing or several media are shown.
+        """
+        if len(self.conversation.media) != 1:
+            raise DataError(
+                f"item {self.item_id!r} shows {len(self.conversation.media)} media; expected one"
+            )
+        return self.conversation.media[0]
 
 
 @runtime_checkable
