@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mmavlm.core.errors import ConfigError, VideoError
-from mmavlm.data import sound as sounding
+from mmavlm.data import sound_track as sounding
 from mmavlm.data.probe import probe
 from mmavlm.data.sound import SoundSource
 
