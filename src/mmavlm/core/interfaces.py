@@ -97,6 +97,23 @@ class VisualEncoder(Protocol):
         """A hash of weights and input transform: the key of the feature cache."""
 
 
+@runtime_checkable
+class SoundEncoder(Protocol):
+    """A frozen audio encoder of clips of `clip_s` seconds, with N = clip_s·rate_hz samples each."""
+
+    rate_hz: int
+    clip_s: float
+    num_tokens: int
+    width: int
+
+    def __call__(self, clips: Tensor) -> Tensor:
+        """float32 (S,N) from −1 to 1 → clip tokens (S,P,Da)."""
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of weights and input transform."""
+
+
 class TemporalState(Protocol):
     """What a temporal aggregator carries from frame to frame."""
 
