@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from mmavlm.data.readers.elv_halluc import ELVHallucReader
     from mmavlm.data.readers.eventhallusion import EventHallusionReader
     from mmavlm.data.readers.hallusionbench import HallusionBenchReader
+    from mmavlm.data.readers.heard import HeardReader
     from mmavlm.data.readers.lvu import LVUReader
     from mmavlm.data.readers.malmm import LabelReader, QuestionReader, ReferenceReader
     from mmavlm.data.readers.movies import MovieReader
@@ -22,6 +23,7 @@ __all__ = [
     "ELVHallucReader",
     "EventHallusionReader",
     "HallusionBenchReader",
+    "HeardReader",
     "LVUReader",
     "LabelReader",
     "MovieReader",
