@@ -382,7 +382,7 @@ def test_a_fusion_of_a_users_own_is_refused_until_its_package_is_trusted(
     assert "from_pretrained(\"path/of/this/folder\", trust=['theirs'])" in card("model")
     with pytest.raises(CheckpointError, match="trust=theirs"):
         from_pretrained("model")
-    assert type(from_pretrained("model", trust=("theirs",)).fusion).__name__ == "Theirs"
+    assert type(from_pretrained("model", trust=("theirs",)).vision.fusion).__name__ == "Theirs"
 
 
 def card(folder):
