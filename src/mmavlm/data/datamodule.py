@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mmavlm.core.errors import ConfigError, DataError
-from mmavlm.core.interfaces import Item, Reader
+from mmavlm.core.items import Item, Reader
 from mmavlm.core.settings import above_zero, at_least, shares, whole_at_least
 from mmavlm.data.broken import BrokenBudget
 from mmavlm.data.dataset import ClipSettings, VideoDataset, refuse_augmentation

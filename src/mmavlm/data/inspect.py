@@ -14,7 +14,7 @@ from rich.progress import track
 from rich.table import Table
 
 from mmavlm.core.errors import DataError, VideoError
-from mmavlm.core.interfaces import Item, Reader
+from mmavlm.core.items import Item, Reader
 from mmavlm.data.items import asked_once, sources_of
 from mmavlm.data.readers.annotations import SPLITS, listed
 from mmavlm.data.readers.entries import Found, SkippingReader

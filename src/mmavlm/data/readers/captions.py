@@ -8,7 +8,7 @@ from pathlib import Path
 
 from typing_extensions import Unpack
 
-from mmavlm.core.interfaces import Item
+from mmavlm.core.items import Item
 from mmavlm.data.readers.annotations import SplitFiles, SplitNames, refuse_task
 from mmavlm.data.readers.entries import Found, SkippingReader, StrictReader, usable
 from mmavlm.data.readers.layout import Layout
