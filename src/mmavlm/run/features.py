@@ -36,7 +36,9 @@ def build_encoder(config: DictConfig) -> nn.Module:
         torch.default_generator.manual_seed(0)
         encoder: nn.Module = instantiate(config.encoder)
     if _brings_encoder(config):
-        WeightFile(config.init.weights).load(nn.ModuleDict({ENCODER: encoder}), [ENCODER])
+        branch, name = ENCODER.split(".")  # names of modules hold no dot
+        model = nn.ModuleDict({branch: nn.ModuleDict({name: encoder})})
+        WeightFile(config.init.weights).load(model, [ENCODER])
     return encoder
 
 
