@@ -25,8 +25,10 @@ from rich.console import Console
 from rich.table import Table
 
 from machine import machine
-from mmavlm.core.batch import VideoTextBatch
+from mmavlm.core.batch import Batch
 from mmavlm.core.config_files import config_dir
+from mmavlm.core.conversation import num_views
+from mmavlm.core.interfaces import MediaTokens
 from mmavlm.data.collate import collate
 from mmavlm.run import build_backbone
 from mmavlm.run.features import take_features
@@ -67,13 +69,13 @@ def bench(config: DictConfig, steps: int) -> dict[str, Any]:
     data.setup("fit")
     stand_in = None if data.cache is None else take_features(config, data, ["train"])
     backbone = build_backbone(config, stand_in).to(device).train()
-    data.image_size = backbone.encoder.image_size
+    data.image_size = backbone.vision.encoder.image_size
     dataset = data.dataset("train")
     optimizer, _ = instantiate(config.optimizer).build(
         backbone.named_parameters(), total_steps=1000, epoch_steps=100
     )
     timer, size = Timer(device), min(config.data.batch_size, len(dataset))
-    batch: VideoTextBatch | None = None
+    batch: Batch | None = None
     for _ in range(steps + 1):
         with timer.part("decode" if stand_in is None else "read"):
             batch = collate([dataset[i] for i in range(size)])
@@ -93,19 +95,20 @@ def bench(config: DictConfig, steps: int) -> dict[str, Any]:
     }
 
 
-def step(backbone: Any, batch: VideoTextBatch, optimizer: Any, timer: Timer) -> None:
+def step(backbone: Any, batch: Batch, optimizer: Any, timer: Timer) -> None:
     """One training step of stage 2, its parts timed one after the other."""
     with timer.part("encode"):
         watched = backbone.watch(batch)
     with timer.part("memory"):
-        state = backbone.remember(watched)
+        state = backbone.vision.remember(watched)
     terms: list[torch.Tensor] = []
     with timer.part("llm"):
-        tokens = backbone.video_tokens(state)
-        terms.append(backbone.llm.loss(tokens, batch.prompt, batch.target))
+        tokens, mask = backbone.video_tokens(state), backbone.vision.mask(state)
+        media = MediaTokens(tokens, num_views(batch.conversations), mask)
+        terms.append(backbone.answer_loss(batch, media))
     if backbone.alignment is not None:
         with timer.part("alignment"):
-            texts = backbone.alignment.texts(batch.prompt, batch.target)
+            texts = backbone.alignment.texts(batch.views.guides, batch.views.replies)
             _, aligned = backbone.alignment_inputs(watched)
             terms += backbone.alignment(aligned, texts).values()
     with timer.part("backward"):

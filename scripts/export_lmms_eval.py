@@ -115,7 +115,7 @@ def export(name: str, root: Path, to: Path, settings: Sequence[str] = ()) -> Pat
     if not root.is_dir():
         raise ConfigError(f"--root {root} is no folder; give the one that holds the data")
     items = reader(root, "test", None)
-    if any(item.start_s or item.end_s is not None for item in items):
+    if any(item.film.start_s or item.film.end_s is not None for item in items):
         raise DataError(f"{name} asks about stretches of films, which lmms-eval does not cut")
     tasks = sorted({item.task for item in items})
     folder = to / name

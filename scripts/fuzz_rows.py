@@ -29,7 +29,7 @@ from rich.table import Table
 
 from machine import machine
 from mmavlm.core.errors import MmavlmError
-from mmavlm.core.interfaces import VideoItem
+from mmavlm.core.interfaces import Item
 from row_mutations import OF_TEXTS, Damage, damage_value
 from row_samples import Sample, encoded, samples
 
@@ -56,7 +56,7 @@ class Case:
     detail: str = ""
 
 
-def texts_of(item: VideoItem) -> Iterator[str]:
+def texts_of(item: Item) -> Iterator[str]:
     """Every text of an item, those in its notes too."""
     yield from (item.item_id, item.video_id, item.prompt, item.target, item.task)
     yield from item.references
@@ -68,10 +68,10 @@ def texts_of(item: VideoItem) -> Iterator[str]:
             yield value
         elif isinstance(value, dict):
             values += [*value, *value.values()]
-    yield item.source.name
+    yield from (medium.source.name for medium in item.conversation.media)
 
 
-def read(sample: Sample, root: Path) -> tuple[list[VideoItem], list[str]]:
+def read(sample: Sample, root: Path) -> tuple[list[Item], list[str]]:
     """The items of a set, and the reasons of what is refused, be it all."""
     reader = sample.reader()
     found = reader.read(root, sample.split, sample.task)
@@ -80,7 +80,7 @@ def read(sample: Sample, root: Path) -> tuple[list[VideoItem], list[str]]:
     return found.items, list(found.skipped.values())
 
 
-def judge(sample: Sample, damage: Damage, root: Path, whole: list[VideoItem]) -> tuple[str, str]:
+def judge(sample: Sample, damage: Damage, root: Path, whole: list[Item]) -> tuple[str, str]:
     """What came of a damaged set, and in which words."""
     try:
         items, reasons = read(sample, root)
@@ -109,7 +109,7 @@ def judge(sample: Sample, damage: Damage, root: Path, whole: list[VideoItem]) ->
     return READ, ""
 
 
-def fuzz_one(sample: Sample, number: int, seed: int, root: Path, whole: list[VideoItem]) -> Case:
+def fuzz_one(sample: Sample, number: int, seed: int, root: Path, whole: list[Item]) -> Case:
     """Damage a set, read it, and make it whole again."""
     random = np.random.default_rng((seed, zlib.crc32(sample.name.encode()), number))
     path = root / sample.path

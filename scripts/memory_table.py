@@ -18,7 +18,7 @@ from torch.profiler import ProfilerActivity, profile
 from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM
 
 from mmavlm.callbacks import MemoryEstimate, estimate_memory
-from mmavlm.core.batch import VideoTextBatch
+from mmavlm.core.batch import Batch
 from mmavlm.core.config_files import config_dir
 from mmavlm.model.encoders import InstructBlipEncoder
 from mmavlm.model.llm import LoraSettings, PromptedLanguageModel
@@ -127,16 +127,16 @@ def check() -> None:
         print(row([name, str(frames), str(rows), *(f"{number / MIB:.1f}" for number in held)]))
 
 
-def noise(rows: int, frames: int) -> VideoTextBatch:
+def noise(rows: int, frames: int) -> Batch:
     """A batch of random pictures."""
     names = [str(i) for i in range(rows)]
-    return VideoTextBatch(
-        frames=torch.randint(0, 256, (rows, frames, 3, 64, 64), dtype=torch.uint8),
-        frame_mask=torch.ones(rows, frames, dtype=torch.bool),
-        timestamps_s=torch.zeros(rows, frames),
+    return Batch.questions(
         prompt=["what happens?"] * rows,
         target=[ANSWER] * rows,
         video_id=names,
+        frames=torch.randint(0, 256, (rows, frames, 3, 64, 64), dtype=torch.uint8),
+        frame_mask=torch.ones(rows, frames, dtype=torch.bool),
+        timestamps_s=torch.zeros(rows, frames),
         item_id=names,
         task=["open"] * rows,
     )

@@ -59,7 +59,7 @@ def test_every_benchmark_is_read_in_its_format(roots, name):
     assert counts == COUNTS[name]
     assert len(items) == sum(counts.values())
     assert len({item.item_id for item in items}) == len(items)
-    assert all(item.source.is_file() for item in items)
+    assert all(item.film.source.is_file() for item in items)
     assert all("{question}" not in item.prompt for item in items)
 
 
@@ -261,7 +261,7 @@ def test_clips_of_vidhalluc_are_found_where_its_archives_unpack_to(root_of):
     root = root_of("vidhalluc")
     (root / "data/ACH").rename(root / "data/ACH_videos")
     items = reader_of("vidhalluc")(root, "test", "ach_mcq")
-    assert {item.source.parent for item in items} == {root / "data/ACH_videos"}
+    assert {item.film.source.parent for item in items} == {root / "data/ACH_videos"}
 
 
 def without_suffix(rows):
@@ -277,14 +277,14 @@ def test_films_of_benchmarks_may_have_other_suffixes(root_of):
         reader = reader_of(name, **({"video_key": "film"} if name == "elv_halluc" else {}))
         if name == "elv_halluc":
             lines(root / "ELV_Halluc.jsonl", without_suffix)
-        assert all(item.source.suffix == ".MKV" for item in reader(root, "test", None))
+        assert all(item.film.source.suffix == ".MKV" for item in reader(root, "test", None))
 
 
 def test_a_folder_of_frames_is_taken_before_their_picture(root_of):
     root = root_of("hallusionbench")
     frames = root / "hallusion_bench/VD/video/0_1"
     frames.mkdir()
-    sources = {item.source for item in reader_of("hallusionbench")(root, "test", None)}
+    sources = {item.film.source for item in reader_of("hallusionbench")(root, "test", None)}
     assert sources == {frames, frames.with_name("0_0.png")}
 
 

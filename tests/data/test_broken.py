@@ -3,7 +3,7 @@ import logging
 import pytest
 
 from mmavlm.core.errors import DataError
-from mmavlm.core.interfaces import VideoItem
+from mmavlm.core.interfaces import Item
 from mmavlm.data.broken import BrokenBudget
 from mmavlm.data.inspect import inspect
 
@@ -97,7 +97,9 @@ def test_each_broken_video_is_looked_up_and_not_searched_for():
 def test_each_missing_video_is_looked_up_and_not_searched_for(tmp_path):
     names = [Counted(f"film {i}") for i in range(500)]
     items = [
-        VideoItem(item_id=n, video_id=n, source=tmp_path / str(n), prompt="", target="", task="")
+        Item.question(
+            item_id=n, video_id=n, source=tmp_path / str(n), prompt="", target="", task=""
+        )
         for n in names
     ]
     Counted.uses = 0

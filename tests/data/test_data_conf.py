@@ -53,4 +53,4 @@ def test_webvid_is_read_from_csv_without_any_setting(tmp_path):
     film.touch()
     (tmp_path / "train.csv").write_text("videoid,name,page_dir\n7,A dog.,p1\n")
     data = datamodule("webvid", tmp_path, "data.reader.val=train.csv")
-    assert [item.source for item in data.items("val")] == [film]
+    assert [item.film.source for item in data.items("val")] == [film]

@@ -17,8 +17,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from mmavlm.core.conversation import FrameGrid
 from mmavlm.core.errors import ConfigError, VideoError
-from mmavlm.core.interfaces import VideoItem
+from mmavlm.core.interfaces import Item
 from mmavlm.data import fill_cache
 from mmavlm.data.collate import collate
 from mmavlm.data.dataset import BrokenItem, VideoDataset
@@ -33,18 +34,17 @@ FRAMES, FPS = 6, 10.0
 
 def item(source, name="q", **settings):
     common = {"prompt": "what?", "target": "that", "task": "open", "video_id": source.stem}
-    return VideoItem(item_id=name, source=source, **{**common, **settings})
+    return Item.question(item_id=name, source=source, **{**common, **settings})
 
 
 def window(source, start_s, grid_frames, length_s=1.0):
     end_s = start_s + length_s
-    return item(
-        source, f"{start_s}", start_s=start_s, end_s=end_s, meta={"num_frames": grid_frames}
-    )
+    grid = FrameGrid(grid_frames, "windows")
+    return item(source, f"{start_s}", start_s=start_s, end_s=end_s, grid=grid)
 
 
 def plan_of(*items, num_frames=FRAMES):
-    return FilmPlan(items, Sampling(num_frames, FPS))
+    return FilmPlan([item.film for item in items], Sampling(num_frames, FPS))
 
 
 def tiny_encoder():
@@ -90,10 +90,11 @@ def test_cached_features_are_those_of_the_frames_evaluation_takes(tmp_path, make
     assert fill(cache, plan_of(*items), num_workers=workers) == (2, [])
     pictures, features = both_datasets(cache, items)
     for seen, held in zip(pictures, features, strict=True):
-        expected = tiny_encoder()(seen.frames)
-        assert held.frames.dtype == torch.float16
-        torch.testing.assert_close(held.frames.float(), expected, atol=1e-3, rtol=1e-3)
-        assert torch.equal(held.timestamps_s, seen.timestamps_s)
+        (shown,), (kept,) = seen.films, held.films
+        expected = tiny_encoder()(shown.frames)
+        assert kept.frames.dtype == torch.float16
+        torch.testing.assert_close(kept.frames.float(), expected, atol=1e-3, rtol=1e-3)
+        assert torch.equal(kept.timestamps_s, shown.timestamps_s)
 
 
 def test_a_batch_of_features_is_padded_and_masked_like_one_of_frames(tmp_path, make_clip):
@@ -123,8 +124,8 @@ def test_items_with_the_same_frames_share_an_entry_and_a_row(make_clip):
     whole, again, part = item(film, "a"), item(film, "b"), item(film, "c", start_s=1.0)
     plan = plan_of(whole, again, part)
     assert len(plan.entries) == 1
-    assert plan.place(whole) == plan.place(again)
-    assert plan.place(whole)[1] != plan.place(part)[1]
+    assert plan.place(whole.film) == plan.place(again.film)
+    assert plan.place(whole.film)[1] != plan.place(part.film)[1]
 
 
 def test_a_long_film_is_cut_into_files_a_process_can_hold(tmp_path):
@@ -136,8 +137,8 @@ def test_a_long_film_is_cut_into_files_a_process_can_hold(tmp_path):
     assert all(entry.most_frames <= MAX_FRAMES for entry in plan.entries)
     assert sum(entry.most_frames for entry in plan.entries) < 300 * 100 / 3
     for w in windows:
-        entry, row = plan.place(w)
-        assert entry.items[row] == w
+        entry, row = plan.place(w.film)
+        assert entry.stretches[row] == w.film
 
 
 def test_frames_of_another_way_to_decode_are_encoded_again(tmp_path, make_clip, monkeypatch):
@@ -289,15 +290,15 @@ def test_a_frame_that_was_damaged_breaks_the_items_that_show_it_and_no_other(tmp
     fill(cache, plan)
     path = cache.path(plan.entries[0])
     content = bytearray(path.read_bytes())
-    last = content.rindex(bytes(cache.read(*plan.place(late))[0][-1].numpy()))
+    last = content.rindex(bytes(cache.read(*plan.place(late.film))[0][-1].numpy()))
     content[last] ^= 1
     path.write_bytes(content)
-    assert len(cache.read(*plan.place(early))[0]) == FRAMES
+    assert len(cache.read(*plan.place(early.film))[0]) == FRAMES
     with pytest.raises(VideoError, match=r"the checksum of a frame is another; remove the file"):
-        cache.read(*plan.place(late))
+        cache.read(*plan.place(late.film))
     path.unlink()
     assert fill(cache, plan) == (1, [])
-    assert len(cache.read(*plan.place(late))[0]) == FRAMES
+    assert len(cache.read(*plan.place(late.film))[0]) == FRAMES
 
 
 def test_entries_of_an_earlier_version_are_read_and_that_is_said_once(tmp_path, make_clip, caplog):
@@ -338,7 +339,7 @@ def test_an_entry_that_vanishes_or_breaks_while_training_is_a_broken_item(tmp_pa
     assert isinstance(cut, BrokenItem)
     assert "features of b: " in cut.reason
     batch = collate([gone, cut])
-    assert batch.features.shape == (0, 1, 16, 16)
+    assert (len(batch), batch.frames, batch.features) == (0, None, None)
     assert [entry.partition(": ")[0] for entry in batch.broken] == ["a", "b"]
 
 
@@ -358,10 +359,10 @@ def test_a_stretch_behind_the_end_breaks_its_item_and_no_other(tmp_path, make_cl
     cache = cache_in(tmp_path / "cache")
     written, (broken,) = fill(cache, plan_of(*items))
     assert written == 1
-    assert "item 'out' starts at 60 s" in broken
+    assert "is asked about from 60 s on" in broken
     _, data = both_datasets(cache, items)
     assert not isinstance(data[0], BrokenItem)
-    assert "gave no frames for item 'out'" in data[1].reason
+    assert data[1].reason.startswith(f"item 'out': {film} gave no frames from 60 s on")
 
 
 def test_what_is_kept_in_memory_are_the_features(tmp_path, make_clip):
@@ -371,9 +372,9 @@ def test_what_is_kept_in_memory_are_the_features(tmp_path, make_clip):
     data = VideoDataset(
         [item(film)], num_frames=FRAMES, image_size=32, features=cached, keep_frames=True
     )
-    first = data[0].frames
+    first = data[0].films[0].frames
     path.unlink()
-    assert torch.equal(data[0].frames, first)
+    assert torch.equal(data[0].films[0].frames, first)
 
 
 @pytest.mark.parametrize("augmentation", [{"crop": True}, {"flip": True}])

@@ -24,10 +24,10 @@ def test_parts_of_films_stand_behind_them_in_the_test_alone(films):
     assert {item.prompt for item in items} == {whole[0].prompt}
     of_film = {item.video_id.split(".")[0]: item for item in whole}
     for part in parts:
-        film = of_film[part.source.stem]
-        assert part.source == film.source
+        film = of_film[part.film.source.stem]
+        assert part.film.source == film.film.source
         assert part.target != film.target
-        assert part.start_s > 0 or part.end_s < 4
+        assert part.film.start_s > 0 or part.film.end_s < 4
 
 
 def test_parts_are_chosen_for_among_the_classes_of_whole_films(films):

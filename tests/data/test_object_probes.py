@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmavlm.core.errors import ConfigError, DataError
-from mmavlm.core.interfaces import VideoItem
+from mmavlm.core.interfaces import Item
 from mmavlm.data.object_probes import ProbeMaker, describe, write_probes
 from mmavlm.data.readers import PopeReader, ReferenceReader
 from mmavlm.data.readers.pope import STRATEGIES
@@ -24,7 +24,7 @@ films_of_captions = st.lists(
 def described(films):
     """Films whose captions name the given objects."""
     items = [
-        VideoItem(item_id=f"{i}", video_id=f"v{i}", source=Path(f"/data/v{i}.mp4"), prompt="",
+        Item.question(item_id=f"{i}", video_id=f"v{i}", source=Path(f"/data/v{i}.mp4"), prompt="",
                   target=texts[0], task="caption", references=tuple(texts))
         for i, film in enumerate(films)
         for texts in (["a " + " and a ".join(caption) + f" {n}" for n, caption in enumerate(film)],)
@@ -121,12 +121,12 @@ def test_what_is_written_is_read_as_it_was_made(tmp_path):
     assert Counter(item.task for item in items) == counts
     first = next(maker.questions("random"))
     assert (items[0].prompt, items[0].target) == (first["text"], first["label"])
-    assert items[0].source == tmp_path / first["video"]
+    assert items[0].film.source == tmp_path / first["video"]
 
 
 def test_a_film_outside_the_root_is_refused():
-    item = VideoItem(item_id="0", video_id="v", source=Path("/else/v.mp4"), prompt="", target="dog",
-                     task="caption")  # fmt: skip
+    item = Item.question(item_id="0", video_id="v", source=Path("/else/v.mp4"), prompt="",
+                         target="dog", task="caption")  # fmt: skip
     with pytest.raises(DataError, match=r"/else/v\.mp4 does not lie below data\.root=/data"):
         describe([item], VOCABULARY, Path("/data"))
 

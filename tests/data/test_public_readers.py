@@ -10,6 +10,7 @@ import yaml
 from hydra.utils import instantiate
 
 from mmavlm.core.config_files import config_dir
+from mmavlm.core.conversation import FrameGrid
 from mmavlm.core.errors import ConfigError, DataError
 from mmavlm.data.datamodule import VideoDataModule
 from mmavlm.data.inspect import inspect
@@ -76,15 +77,15 @@ def test_every_set_is_read_in_its_format(root, name):
         assert {item.video_id for item in items} == set(FILMS[split])
         for item in items:
             folder = name.split("_")[0]
-            assert item.source == root / folder / "videos" / f"{item.video_id}.mp4"
-            assert item.meta["frame_length"] == 40
+            assert item.film.source == root / folder / "videos" / f"{item.video_id}.mp4"
+            assert item.film.grid == FrameGrid(40, "segments")
             assert item.target in item.references or split == "val"
     assert reader.skipped(root, "train", None) == {}
 
 
 def test_films_lie_in_folders_of_frames_where_there_are_some(root):
     (root / "msvd/frames/a").mkdir(parents=True)
-    sources = {i.video_id: i.source for i in reader_of("msvd_qa")(root, "train", None)}
+    sources = {i.video_id: i.film.source for i in reader_of("msvd_qa")(root, "train", None)}
     assert sources["a"] == root / "msvd/frames/a"
     assert sources["b"] == root / "msvd/videos/b.mp4"
 
@@ -154,7 +155,7 @@ def test_a_prompt_without_a_place_for_the_question_is_refused():
 
 def test_a_segment_has_its_times_and_its_own_references(root):
     items = reader_of("youcook2_caption")(root, "val", None)
-    assert [(i.item_id, i.start_s, i.end_s) for i in items[:2]] == [
+    assert [(i.item_id, i.film.start_s, i.film.end_s) for i in items[:2]] == [
         ("e_0000_0002", 0, 2),
         ("e_0002_0004", 2, 4),
     ]
@@ -313,7 +314,9 @@ def test_a_count_of_frames_may_be_a_text_of_digits(root):
     key = next(iter(content))
     content[key]["frame_length"] = "72"
     path.write_text(json.dumps(content))
-    assert reader_of("activitynet_qa")(root, "train", None)[0].meta == {"frame_length": 72}
+    assert reader_of("activitynet_qa")(root, "train", None)[0].film.grid == FrameGrid(
+        72, "segments"
+    )
 
 
 def test_of_entries_with_one_key_the_first_is_kept(root):
@@ -396,7 +399,7 @@ def test_the_copy_with_corrected_counts_is_read_where_it_is_asked_for(root):
     write_json(root / "breakfast/annotation/train.counted.json", content)
     for counted, frames in ((False, 40), (True, 39)):
         reader = reader_of("breakfast", counted=counted)
-        assert reader(root, "train", None)[0].meta["frame_length"] == frames
+        assert reader(root, "train", None)[0].film.grid.frames == frames
         assert len(reader(root, "val", None)) == 2
 
 
@@ -452,4 +455,4 @@ def test_a_label_reader_takes_other_keys(tmp_path):
     write_json(tmp_path / "own/annotation/train.json", {"a": entry})
     reader = LabelReader("own", "drink", "which?", "kind", count_key="n")
     (item,) = reader(tmp_path, "train", None)
-    assert (item.target, item.task, item.meta) == ("tea", "drink", {"frame_length": 7})
+    assert (item.target, item.task, item.film.grid.frames) == ("tea", "drink", 7)

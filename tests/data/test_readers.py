@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from mmavlm.core.conversation import FrameGrid
 from mmavlm.core.errors import ConfigError, DataError
 from mmavlm.core.interfaces import Reader
 from mmavlm.data import readers
@@ -76,11 +77,16 @@ def test_own_rows_become_items(tmp_path, suffix):
         {"video": "b/frames", "prompt": "where?", "answer": "at home"},
     )
     first, second = OwnReader(closed=["animal"])(tmp_path, "train", None)
-    assert (first.item_id, first.video_id, first.source) == ("q1", "a.mp4", tmp_path / "a.mp4")
+    assert (first.item_id, first.video_id, first.film.source) == ("q1", "a.mp4", tmp_path / "a.mp4")
     assert (first.prompt, first.target, first.task, first.label) == ("who?", "a cat", "animal", 0)
-    assert (first.start_s, first.end_s) == (1.5, 4.0)
-    assert (second.start_s, second.end_s, second.task, second.label) == (0.0, None, "open", None)
-    assert second.source == tmp_path / "b" / "frames"
+    assert (first.film.start_s, first.film.end_s) == (1.5, 4.0)
+    assert (second.film.start_s, second.film.end_s, second.task, second.label) == (
+        0.0,
+        None,
+        "open",
+        None,
+    )
+    assert second.film.source == tmp_path / "b" / "frames"
     assert second.references == ("at home",)
 
 
@@ -89,7 +95,9 @@ def test_csv_and_jsonl_give_the_same_items(tmp_path):
     write(tmp_path / "train.csv", *rows)
     write(tmp_path / "val.jsonl", *rows)
     csv_items, json_items = (OwnReader()(tmp_path, split, None) for split in ("train", "val"))
-    assert [(i.target, i.start_s) for i in csv_items] == [(i.target, i.start_s) for i in json_items]
+    assert [(i.target, i.film.start_s) for i in csv_items] == [
+        (i.target, i.film.start_s) for i in json_items
+    ]
     assert [item.target for item in csv_items] == ["a, b", 'say "no"', "two\nlines"]
 
 
@@ -176,7 +184,7 @@ def test_captions_are_cleaned_up(tmp_path, suffix):
     first, second = CaptionReader()(tmp_path, "val", None)
     assert (first.target, first.references, first.task) == ("a cat", ("a cat",), "caption")
     assert first.prompt == "what does the video describe?"
-    assert (first.source, second.end_s) == (tmp_path / "a.mp4", 3.0)
+    assert (first.film.source, second.film.end_s) == (tmp_path / "a.mp4", 3.0)
     assert CaptionReader().classes(tmp_path, None) == {}
 
 
@@ -195,7 +203,7 @@ def test_webvid_films_lie_below_videos_and_their_page(tmp_path):
     write(tmp_path / "train.csv", WEBVID)
     (item,) = WebVidReader()(tmp_path, "train", None)
     assert (item.item_id, item.video_id, item.target) == ("7", "7", "a cat")
-    assert item.source == tmp_path / "videos" / "p" / "q" / "7.mp4"
+    assert item.film.source == tmp_path / "videos" / "p" / "q" / "7.mp4"
 
 
 @pytest.mark.parametrize("reader", [CaptionReader(), WebVidReader()])
@@ -329,11 +337,11 @@ def test_lvu_gives_one_item_a_window_of_the_films_that_have_the_task(tmp_path):
     )
     items = LVUReader()(tmp_path, "train", "genre")
     assert [i.item_id for i in items] == ["a/genre/0", "a/genre/20", "a/genre/40", "b/genre/0"]
-    assert [(i.start_s, i.end_s) for i in items] == [*lvu_windows(141), (0, 50)]
+    assert [(i.film.start_s, i.film.end_s) for i in items] == [*lvu_windows(141), (0, 50)]
     assert (items[0].prompt, items[0].target) == ("what is the genre of the movie?", "western")
     assert [i.label for i in items] == [1, 1, 1, 0]
-    assert items[0].meta == {"num_frames": 1400}
-    assert items[0].source == tmp_path / "lvu" / "videos" / "a.mp4"
+    assert items[0].film.grid == FrameGrid(1400, "windows")
+    assert items[0].film.source == tmp_path / "lvu" / "videos" / "a.mp4"
     both = LVUReader(stride_s=40)(tmp_path, "train", ["genre", "year"])
     assert {i.task for i in both} == {"genre", "year"}
     assert [i.target for i in both if i.task == "year"] == ["1990", "1990"]
@@ -394,8 +402,8 @@ def test_a_duration_that_is_none_is_named(tmp_path, value):
 def test_the_whole_seconds_of_a_duration_count(tmp_path, value):
     write_lvu(tmp_path, a={"duration": value, "num_frames": "1334", "genre": "western"})
     items = LVUReader()(tmp_path, "train", "genre")
-    assert [(i.start_s, i.end_s) for i in items] == lvu_windows(133, 100, 20)
-    assert items[0].meta == {"num_frames": 1334}
+    assert [(i.film.start_s, i.film.end_s) for i in items] == lvu_windows(133, 100, 20)
+    assert items[0].film.grid == FrameGrid(1334, "windows")
 
 
 GOOD = {"duration": 50, "num_frames": 500, "genre": "western"}

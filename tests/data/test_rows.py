@@ -89,7 +89,7 @@ def test_public_sets_refuse_a_list_of_answers_by_entry_and_key(tmp_path):
 )  # fmt: skip
 def test_times_are_seconds_or_clock_times(tmp_path, said, seconds):
     write(tmp_path, {**OWN, "start_s": said})
-    assert read(tmp_path)[0].start_s == seconds
+    assert read(tmp_path)[0].film.start_s == seconds
 
 
 @pytest.mark.parametrize("said", ["1:60", "1:2:3:4", "1_000", "1,500", "٣", "0x1", [1], True, 1e9])
@@ -103,7 +103,7 @@ def test_clock_times_under_near_keys_are_read_and_the_keys_are_named_once(tmp_pa
     write(tmp_path, timed, timed, {**OWN, "start": 5, "licence": "CC"})
     read(tmp_path)
     items = read(tmp_path)
-    assert [(item.start_s, item.end_s) for item in items] == [(1, 3), (1, 3), (0, None)]
+    assert [(item.film.start_s, item.film.end_s) for item in items] == [(1, 3), (1, 3), (0, None)]
     (told,) = [r.getMessage() for r in caplog.records if "not read" in r.getMessage()]
     assert "'start', which has no unit where it is a number ('start_s' is in seconds)" in told
     assert "'licence'" in told
@@ -261,8 +261,8 @@ def test_names_are_found_with_their_letters_composed_or_not(tmp_path, forms, rea
     (tmp_path / "rows").mkdir()
     write(tmp_path / "rows", row, name=name)
     (item,) = of(tmp_path, "test", "random" if reader == "pope" else None)
-    assert item.source == tmp_path / there
-    assert item.source.is_file()
+    assert item.film.source == tmp_path / there
+    assert item.film.source.is_file()
 
 
 def test_backslashes_are_slashes_where_no_file_has_them(tmp_path):
@@ -270,7 +270,7 @@ def test_backslashes_are_slashes_where_no_file_has_them(tmp_path):
     for name in ("clips/a.mp4", "b\\c.mp4"):
         (tmp_path / name).touch()
     write(tmp_path, *({**OWN, "video": name} for name in ("clips\\a.mp4", "b\\c.mp4", "x\\y.mp4")))
-    found = [item.source.relative_to(tmp_path).as_posix() for item in read(tmp_path)]
+    found = [item.film.source.relative_to(tmp_path).as_posix() for item in read(tmp_path)]
     assert found == ["clips/a.mp4", "b\\c.mp4", "x/y.mp4"]
 
 

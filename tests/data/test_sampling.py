@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mmavlm.core.conversation import FrameGrid, Medium
 from mmavlm.core.errors import VideoError
-from mmavlm.core.interfaces import VideoItem
 from mmavlm.data.sampling import (
     frame_times,
     grid_times,
@@ -18,18 +18,12 @@ from mmavlm.data.sampling import (
 from mmavlm.data.sources import FrameSource
 
 
-def item(start_s=0.0, end_s=None, **meta):
-    return VideoItem(
-        item_id="i",
-        video_id="v",
-        source=Path("v.mp4"),
-        prompt="p",
-        target="t",
-        task="genre",
-        start_s=start_s,
-        end_s=end_s,
-        meta=meta,
-    )
+def film(start_s=0.0, end_s=None, grid=None):
+    return Medium(medium_id="v", source=Path("v.mp4"), start_s=start_s, end_s=end_s, grid=grid)
+
+
+def segments(frames):
+    return FrameGrid(frames, "segments")
 
 
 @given(duration=st.integers(1, 600), history=st.integers(1, 150), stride=st.integers(1, 50))
@@ -176,7 +170,7 @@ def source(tmp_path):
 
 
 def test_an_item_of_a_grid_is_sampled_on_it_also_in_training(source):
-    lvu = item(0, 99, num_frames=30)
+    lvu = film(0, 99, FrameGrid(30, "windows"))
     for rng in (None, np.random.default_rng(0)):
         assert frame_times(lvu, source, 20, rng) == grid_times(0, 99, 20, 30, 10.0)
 
@@ -185,52 +179,54 @@ def test_a_stretch_of_a_grid_is_cut_down_to_whole_frames_and_a_whole_film_rounde
     def numbers(asked):
         return [round(t * 10) for t in frame_times(asked, source, 4, None)]
 
-    assert numbers(item(1.0, 2.0, frame_length=30)) == [10, 13, 16, 20]
-    assert numbers(item(frame_length=30)) == [0, 10, 19, 29]
-    assert numbers(item(frame_length=27)) == [0, 9, 17, 26]
+    assert numbers(film(1.0, 2.0, segments(30))) == [10, 13, 16, 20]
+    assert numbers(film(grid=segments(30))) == [0, 10, 19, 29]
+    assert numbers(film(grid=segments(27))) == [0, 9, 17, 26]
 
 
 def test_an_item_without_end_goes_on_to_the_end_of_the_film(source):
-    times_s = frame_times(item(1.0), source, 5, None)
+    times_s = frame_times(film(1.0), source, 5, None)
     assert (times_s[0], times_s[-1]) == (1.0, 2.9)
 
 
 def test_an_end_behind_the_film_is_drawn_back_to_it(source):
-    assert frame_times(item(0, 99.0), source, 5, None)[-1] == 2.9
+    assert frame_times(film(0, 99.0), source, 5, None)[-1] == 2.9
 
 
 def test_an_item_that_starts_behind_the_film_is_named(source):
-    message = r"lasts 3\.000 s, but item 'i' starts at 3\.5 s; correct its start_s"
+    message = r"lasts 3\.000 s, but is asked about from 3\.5 s on; correct its start_s"
     with pytest.raises(VideoError, match=message):
-        frame_times(item(3.5), source, 5, None)
+        frame_times(film(3.5), source, 5, None)
 
 
 def test_a_grid_that_goes_on_behind_the_film_is_named(source):
-    message = r"lasts 3\.000 s, but item 'i' goes on to 9\.9 s by .*num_frames=500; get the whole"
+    message = r"lasts 3\.000 s, but goes on to 9\.9 s by the 500 frames that .*; get the whole film"
     with pytest.raises(VideoError, match=message):
-        frame_times(item(0, 9.9, num_frames=500), source, 5, None)
+        frame_times(film(0, 9.9, FrameGrid(500, "windows")), source, 5, None)
 
 
 def test_an_item_of_segments_is_sampled_on_the_grid_of_its_annotation(source):
-    whole = item(frame_length=28)
+    whole = film(grid=segments(28))
     assert frame_times(whole, source, 4, None) == [0.0, 0.9, 1.8, 2.7]
     draws = {t for k in range(99) for t in frame_times(whole, source, 4, np.random.default_rng(k))}
     assert draws == {k / 10 for k in range(28)}
 
 
 def test_a_stretch_of_segments_ends_with_the_frame_of_its_last_moment(source):
-    times_s = frame_times(item(1, 2, frame_length=30), source, 11, None)
+    times_s = frame_times(film(1, 2, segments(30)), source, 11, None)
     assert times_s == [k / 10 for k in range(10, 21)]
-    assert frame_times(item(2, 9.9, frame_length=30), source, 3, None)[-1] == 2.9
+    assert frame_times(film(2, 9.9, segments(30)), source, 3, None)[-1] == 2.9
 
 
 def test_segments_that_go_on_behind_the_film_are_named(source):
-    message = r"lasts 3\.000 s, .* goes on to 4\.9 s by the annotation's frame_length=50; get the"
+    message = r"lasts 3\.000 s, .* goes on to 4\.9 s by the 50 frames that its annotation counts"
     with pytest.raises(VideoError, match=message):
-        frame_times(item(frame_length=50), source, 5, None)
+        frame_times(film(grid=segments(50)), source, 5, None)
 
 
 def test_a_stretch_behind_the_frames_its_annotation_counts_is_named(source):
-    message = r"item 'i' starts at 2\.5 s, behind the 20 frames that its annotation counts"
+    message = (
+        r"v\.mp4 is asked about from 2\.5 s on, behind the 20 frames that its annotation counts"
+    )
     with pytest.raises(VideoError, match=message):
-        frame_times(item(2.5, 3, frame_length=20), source, 5, None)
+        frame_times(film(2.5, 3, segments(20)), source, 5, None)

@@ -6,8 +6,10 @@ import pytest
 import torch
 from PIL import ExifTags, Image
 
+from mmavlm.core.conversation import Medium
 from mmavlm.core.errors import ConfigError, DataError, VideoError
-from mmavlm.data.sources import FrameSource, count_frames, inside, locate
+from mmavlm.data.pictures import count_frames
+from mmavlm.data.sources import FrameSource, inside, locate
 from mmavlm.data.video import read_frames
 
 
@@ -66,6 +68,38 @@ def test_a_jpeg_is_turned_as_its_exif_data_say(tmp_path, orientation):
     frames, _ = FrameSource(tmp_path).read([0.0], whole)
     expected = EXIF_TURNS[orientation](picture).astype(int)
     assert np.abs(frames[0].permute(1, 2, 0).numpy() - expected).max() < 12
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".bmp"])
+def test_a_picture_is_a_film_of_one_frame(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    picture = np.zeros((16, 32, 3), np.uint8)
+    picture[:8, :16, 0] = picture[8:, :16, 1] = picture[:8, 16:, 2] = 200
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 5
+    how = {".jpg": {"quality": 100, "subsampling": 0}, ".webp": {"lossless": True}}.get(suffix, {})
+    turned = suffix != ".bmp"  # which knows no EXIF
+    Image.fromarray(picture).save(path, **how, **({"exif": exif} if turned else {}))
+    source = FrameSource.of(Medium(medium_id="a", source=path, kind="picture"))
+    expected = (EXIF_TURNS[5] if turned else EXIF_TURNS[1])(picture).astype(int)
+    frames, times_s = source.read(source.times_s, whole)
+    assert times_s.tolist() == [0.0] == source.times_s.tolist()
+    assert np.abs(frames[0].permute(1, 2, 0).numpy() - expected).max() < 12
+    (shown,) = source.pictures([0.0])
+    assert np.abs(shown - expected).max() < 12
+    assert source.duration_s > 0
+
+
+def test_a_picture_that_is_missing_or_none_is_named(tmp_path):
+    def read(path):
+        medium = Medium(medium_id="a", source=path, kind="picture")
+        return FrameSource.of(medium).read([0.0], whole)
+
+    (tmp_path / "text.png").write_text("no picture")
+    with pytest.raises(VideoError, match=r"none\.png does not exist"):
+        read(tmp_path / "none.png")
+    with pytest.raises(VideoError, match=r"text\.png cannot be read: .*; convert it to PNG"):
+        read(tmp_path / "text.png")
 
 
 @pytest.mark.filterwarnings("ignore:.*(Tag data|EXIF|corrupt)")

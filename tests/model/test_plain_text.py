@@ -1,9 +1,12 @@
+from pathlib import Path
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mmavlm.core.conversation import Conversation, Medium
 from mmavlm.core.errors import ConfigError
-from mmavlm.model.llm.texts import Texts
+from mmavlm.model.llm.rendering import Rendering
 from mmavlm.model.plain_text import MARK, PlainTokenizer
 from mmavlm.model.text import PromptTokenizer
 from plain_tokenizers import KINDS, SIGNS, of_kind
@@ -81,23 +84,23 @@ def test_the_q_formers_prompt_holds_the_affixes_of_its_tokenizer_and_plain_text(
 @pytest.mark.parametrize("continues", [True, False])
 @given(text=TEXTS)
 def test_prompts_and_answers_of_a_language_model_are_plain_text(kind, continues, text):
-    read = texts(kind, continues)
-    asked, empty = read.prompt(text).ids, read.prompt("").ids
-    told = read.answer(text)
+    read = rendering(kind, continues)
+    asked, empty = question(read, text).ids, question(read, "").ids
+    told = read.answers.ids(text)
     front = len(read._plain.affixes[0])
     assert count(kind, asked) == count(kind, empty)
-    assert told[-1] == read.end_id
+    assert told[-1] == read.answers.end_id
     assert not controls(kind) & {*told[0 if continues else front : -1]}
 
 
 @given(text=TEXTS)
 def test_a_users_turn_of_a_chat_holds_no_control_token_but_the_templates(text):
-    read = texts("bytewise", True, "auto")
-    asked, empty = read.prompt(text), read.prompt("")
+    read = rendering("bytewise", True, "auto")
+    asked, empty = question(read, text), question(read, "")
     assert count("bytewise", asked.ids) == count("bytewise", empty.ids) == [2, 1]
-    whole = of_kind("bytewise").decode(asked.ids[asked.video_at :])
+    whole = of_kind("bytewise").decode(asked.ids[asked.media_at[0] :])
     assert whole == f"{text}<|im_end|>\n<|im_start|>assistant\n"
-    told = read.answer(text)
+    told = read.answers.ids(text)
     assert count("bytewise", told) == [1]
     assert of_kind("bytewise").decode(told[:-1]) == text
 
@@ -117,8 +120,8 @@ def test_the_name_of_a_control_token_cannot_be_written(kind):
 
 
 def test_an_answer_with_the_sign_of_the_video_has_ids_of_the_vocabulary_alone():
-    read = texts("bytewise", True, "auto")
-    assert max(read.answer("a \ue0f0")) < read.num_rows
+    read = rendering("bytewise", True, "auto")
+    assert max(read.answers.ids("a \ue0f0")) < read.num_rows
 
 
 def test_the_tokenizer_is_left_as_it_was():
@@ -137,14 +140,14 @@ def plain(kind):
     return KNOWN[kind]
 
 
-def texts(kind, continues, chat=None):
+def rendering(kind, continues, chat=None):
     key = kind, continues, chat
     if key not in KNOWN:
         tokenizer = of_kind(kind)
         if chat:
             tokenizer = KINDS[kind]()
             tokenizer.chat_template = CHATML
-        KNOWN[key] = Texts(
+        KNOWN[key] = Rendering(
             tokenizer,
             template="{prompt}",
             max_prompt_tokens=256,
@@ -153,6 +156,12 @@ def texts(kind, continues, chat=None):
             chat=chat,
         )
     return KNOWN[key]
+
+
+def question(read, prompt):
+    """The ids of a question about one film."""
+    film = Medium(medium_id="film", source=Path("film.mp4"))
+    return read.turns(Conversation.question(film, prompt).turns)
 
 
 def count(kind, ids):

@@ -56,7 +56,7 @@ def test_a_task_shows_asks_and_scores_as_mmavlm_does(roots, tmp_path, capsys, na
     docs = [json.loads(row) for row in rows]
     reader = reader_of(name, [])
     items = reader(roots[name], "test", None)
-    assert [task["doc_to_visual"](doc) for doc in docs] == [[str(i.source)] for i in items]
+    assert [task["doc_to_visual"](doc) for doc in docs] == [[str(i.film.source)] for i in items]
     settings = task["lmms_eval_specific_kwargs"]["default"]
     assert [task["doc_to_text"](doc, settings) for doc in docs] == [i.prompt for i in items]
     assert [doc[task["doc_to_target"]] for doc in docs] == [i.target for i in items]

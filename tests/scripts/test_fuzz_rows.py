@@ -8,7 +8,7 @@ import pytest
 sys.path.append(str(Path(__file__).parents[2] / "scripts"))
 
 import fuzz_rows
-from mmavlm.core.interfaces import VideoItem
+from mmavlm.core.interfaces import Item
 from mmavlm.data.readers.entries import Found, SkippingReader
 from row_mutations import OF_TEXTS, Damage, damage_value
 from row_samples import Sample, encoded, samples
@@ -34,7 +34,7 @@ class Careless(SkippingReader):
     def read(self, root, split, task):
         rows = map(json.loads, (root / "a.jsonl").read_text().splitlines())
         items = [
-            VideoItem(item_id=str(i), video_id="a", source=root, prompt="who?",
+            Item.question(item_id=str(i), video_id="a", source=root, prompt="who?",
                       target=str(row["answer"]), task="open")
             for i, row in enumerate(rows)
         ]  # fmt: skip

@@ -63,7 +63,7 @@ def test_corrected_counts_go_into_a_copy_that_the_reader_takes(root, capsys, nam
     reader = reader_of(name)
     reader.files.counted = True
     items = reader(root, "train", None)
-    assert {item.video_id: item.meta["frame_length"] for item in items} == {"a": 12, "b": 11}
+    assert {item.video_id: item.film.grid.frames for item in items} == {"a": 12, "b": 11}
 
 
 def test_everything_but_the_counts_stays_as_it_was(root):

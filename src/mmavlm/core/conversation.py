@@ -16,6 +16,7 @@ from mmavlm.core.errors import DataError
 Role = Literal["system", "user", "assistant"]
 Kind = Literal["film", "picture", "sound"]
 GridSampling = Literal["windows", "segments"]
+ROLES, KINDS, SAMPLINGS = get_args(Role), get_args(Kind), get_args(GridSampling)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +24,18 @@ class FrameGrid:
     """The grid of extracted frames that an annotation counts, and how frames are taken of it.
 
     `windows`: evenly, as MA-LMM takes LVU's; `segments`: one of each of T equal segments.
+
+    Raises:
+        DataError: if the sampling is unknown.
     """
 
     frames: int
     sampling: GridSampling
+
+    def __post_init__(self) -> None:
+        if self.sampling not in SAMPLINGS:
+            known = ", ".join(SAMPLINGS)
+            raise DataError(f"a grid is sampled by {self.sampling!r}; expected one of {known}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +44,9 @@ class Medium:
 
     `source` is a file or a folder of frames. `start_s` and `end_s` bound the stretch; None is the
     end. `grid` is there where the annotation counts frames of its own.
+
+    Raises:
+        DataError: if the kind is unknown.
     """
 
     medium_id: str
@@ -44,6 +56,13 @@ class Medium:
     end_s: float | None = None
     grid: FrameGrid | None = None
 
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            known = ", ".join(KINDS)
+            raise DataError(
+                f"{self.medium_id!r} is a medium of kind {self.kind!r}; expected one of {known}"
+            )
+
 
 @dataclass(frozen=True, slots=True)
 class Shown:
@@ -52,6 +71,7 @@ class Shown:
     medium: int = 0
 
 
+FIRST = Shown(0)
 Part = str | Shown
 
 
@@ -71,13 +91,22 @@ class Turn:
     learned: bool = False
 
     def __post_init__(self) -> None:
-        if self.role not in get_args(Role):
-            known = ", ".join(get_args(Role))
+        # plain loops: a set has a hundred thousand turns
+        if self.role not in ROLES:
+            known = ", ".join(ROLES)
             raise DataError(f"a turn has the role {self.role!r}; expected one of {known}")
-        if not self.shows and not self.text.strip():
+        empty = True
+        for part in self.parts:
+            if not isinstance(part, str):
+                empty = False
+                if self.role == "assistant":
+                    raise DataError(
+                        "the turn of the assistant shows a medium; only other turns can"
+                    )
+            elif empty and part.strip():
+                empty = False
+        if empty:
             raise DataError(f"the turn of the {self.role} is empty; give it a text, or take it out")
-        if self.role == "assistant" and self.shows:
-            raise DataError("the turn of the assistant shows a medium; only other turns can")
         if self.learned and self.role != "assistant":
             raise DataError(f"the turn of the {self.role} is learned; only the assistant's can be")
 
@@ -101,6 +130,22 @@ class View:
     reply: str
 
 
+def check_order(turns: Sequence[Turn]) -> None:
+    """Refuse turns that do not stand in the order of a conversation.
+
+    Raises:
+        DataError: naming the first that is out of order.
+    """
+    spoken = turns[1:] if turns and turns[0].role == "system" else turns
+    for number, turn in enumerate(spoken):
+        expected = "assistant" if number % 2 else "user"
+        if turn.role != expected:
+            raise DataError(
+                f"turn {number + 1} of a conversation is the {turn.role}'s; expected one of "
+                f"the {expected}: they take turns, and the user begins"
+            )
+
+
 @dataclass(frozen=True, slots=True)
 class Conversation:
     """Turns, and the media they show by number.
@@ -116,18 +161,11 @@ class Conversation:
     media: tuple[Medium, ...] = ()
 
     def __post_init__(self) -> None:
-        spoken = self.turns[1:] if self.turns and self.turns[0].role == "system" else self.turns
-        if not spoken:
+        check_order(self.turns)
+        if not self.turns or self.turns[-1].role == "system":
             raise DataError("a conversation has no turn of the user; give one")
-        for number, turn in enumerate(spoken):
-            expected = "assistant" if number % 2 else "user"
-            if turn.role != expected:
-                raise DataError(
-                    f"turn {number + 1} of a conversation is the {turn.role}'s; expected one of "
-                    f"the {expected}: they take turns, and the user begins"
-                )
-        shown = {number for turn in self.turns for number in turn.shows}
-        if shown != set(range(len(self.media))):
+        shown = {part.medium for turn in self.turns for part in turn.parts if type(part) is Shown}
+        if shown != {*range(len(self.media))}:
             raise DataError(
                 f"a conversation with {len(self.media)} media shows the numbers {sorted(shown)}; "
                 "expected each of them, counted from 0"
@@ -138,9 +176,8 @@ class Conversation:
         cls, medium: Medium | None, prompt: str, target: str | None = None
     ) -> Conversation:
         """A prompt about one medium (None: about nothing), and the answer to learn if given."""
-        shown: tuple[Part, ...] = () if medium is None else (Shown(0),)
-        text = (prompt,) if prompt or medium is None else ()
-        asked = Turn("user", (*shown, *text))
+        shown: tuple[Part, ...] = () if medium is None else (FIRST,)
+        asked = Turn("user", (*shown, prompt) if prompt or medium is None else shown)
         answer = (Turn("assistant", (target,), learned=True),) if target else ()
         return cls((asked, *answer), () if medium is None else (medium,))
 
@@ -157,7 +194,7 @@ class Conversation:
     @property
     def prompt(self) -> str:
         """The text of the last turn of the user."""
-        return self.asked.turns[-1].text
+        return self.turns[-1 if self.turns[-1].role == "user" else -2].text
 
     @property
     def target(self) -> str:
@@ -236,13 +273,11 @@ def _plain_turn(turn: Turn) -> dict[str, Any]:
 
 def _medium(values: Mapping[str, Any]) -> Medium:
     grid = values.get("grid")
-    kind, end_s = values.get("kind", "film"), values.get("end_s")
-    if kind not in get_args(Kind):
-        raise ValueError(f"a medium of kind {kind!r}; expected one of {', '.join(get_args(Kind))}")
+    end_s = values.get("end_s")
     return Medium(
         medium_id=str(values["id"]),
         source=Path(values["source"]),
-        kind=kind,
+        kind=values.get("kind", "film"),
         start_s=float(values.get("start_s", 0.0)),
         end_s=None if end_s is None else float(end_s),
         grid=None if grid is None else FrameGrid(int(grid["frames"]), grid["sampling"]),

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from typing_extensions import NotRequired, TypedDict, Unpack
 
 from mmavlm.core.conversation import Conversation, FrameGrid, Medium
-from mmavlm.core.errors import ConfigError
+from mmavlm.core.errors import ConfigError, DataError
 from mmavlm.core.footprint import Phase, QFormerSizes
 from mmavlm.core.options import Options
 
@@ -95,6 +95,23 @@ class VisualEncoder(Protocol):
     @property
     def fingerprint(self) -> str:
         """A hash of weights and input transform: the key of the feature cache."""
+
+
+@runtime_checkable
+class SoundEncoder(Protocol):
+    """A frozen audio encoder of clips of `clip_s` seconds, with N = clip_s·rate_hz samples each."""
+
+    rate_hz: int
+    clip_s: float
+    num_tokens: int
+    width: int
+
+    def __call__(self, clips: Tensor) -> Tensor:
+        """float32 (S,N) from −1 to 1 → clip tokens (S,P,Da)."""
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of weights and input transform."""
 
 
 class TemporalState(Protocol):
@@ -335,6 +352,19 @@ class Item:
         """The name of what is shown first, or of the item where nothing is."""
         media = self.conversation.media
         return media[0].medium_id if media else self.item_id
+
+    @property
+    def film(self) -> Medium:
+        """What is shown, where that is one film or picture.
+
+        Raises:
+            DataError: naming the item, if nothing or several media are shown.
+        """
+        if len(self.conversation.media) != 1:
+            raise DataError(
+                f"item {self.item_id!r} shows {len(self.conversation.media)} media; expected one"
+            )
+        return self.conversation.media[0]
 
 
 @runtime_checkable

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mmavlm.core.errors import ConfigError, DataError
-from mmavlm.core.interfaces import Reader, VideoItem
+from mmavlm.core.interfaces import Item, Reader
 from mmavlm.core.settings import above_zero, at_least, shares, whole_at_least
 from mmavlm.data.broken import BrokenBudget
 from mmavlm.data.dataset import VideoDataset, refuse_augmentation
 from mmavlm.data.feature_cache import CachedFilms, FeatureCache
 from mmavlm.data.film_entries import FilmEntry, FilmPlan, Sampling
-from mmavlm.data.items import asked_once
+from mmavlm.data.items import asked_once, sources_of
 from mmavlm.data.loaders import SplitLoaders
 from mmavlm.data.order import Draw, Length
 from mmavlm.data.probe_index import ProbeIndex
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 class VideoDataModule(SplitLoaders):
-    """Loaders of `VideoTextBatch` for the three splits of a set.
+    """Loaders of `Batch` for the three splits of a set.
 
     Videos that do not exist are left out and counted as broken, as are those that turn out to be
     unreadable while loading; above a share of `max_broken` of all videos the run stops.
@@ -97,9 +97,9 @@ class VideoDataModule(SplitLoaders):
         self.broken = BrokenBudget(max_broken)
         self.cache = None if cache is None else Path(cache)
         self._features: FeatureCache | None = None
-        self._items: dict[str, list[VideoItem]] = {}
+        self._items: dict[str, list[Item]] = {}
 
-    def items(self, split: str) -> list[VideoItem]:
+    def items(self, split: str) -> list[Item]:
         """The items of a split whose videos exist; read once.
 
         What training is told several ways, evaluation is asked once (see `asked_once`).
@@ -113,11 +113,11 @@ class VideoDataModule(SplitLoaders):
                     + (f" of task {self.task}" if self.task else "")
                     + "; `python -m mmavlm.check data=…` shows what is there"
                 )
-            sources = {item.video_id: item.source for item in items}
+            sources = sources_of(items)
             missing = {name for name, source in sources.items() if not source.exists()}
             self.broken.expect(split, sources)
             self.broken.add(f"{name}: {sources[name]} does not exist" for name in sorted(missing))
-            self._items[split] = [item for item in items if item.video_id not in missing]
+            self._items[split] = [item for item in items if missing.isdisjoint(_shown(item))]
             if split != "train":
                 self._tell_unknown(split)
         return self._items[split]
@@ -189,7 +189,8 @@ class VideoDataModule(SplitLoaders):
     def film_plan(self, split: str) -> FilmPlan:
         """Which entries of a feature cache hold the frames of a split's items."""
         sampling = Sampling(self.settings["num_frames"], float(self.settings["frame_fps"]))
-        return FilmPlan(self.items(split), sampling)
+        shown = (medium for item in self.items(split) for medium in item.conversation.media)
+        return FilmPlan(shown, sampling)
 
     def _cached_films(self, split: str) -> CachedFilms | None:
         if self.cache is None:
@@ -221,3 +222,7 @@ class VideoDataModule(SplitLoaders):
     def lengths(self) -> list[Length]:
         """Frames and words of every training item; films are looked up, not decoded."""
         return self.dataset("train").lengths()
+
+
+def _shown(item: Item) -> Iterator[str]:
+    return (medium.medium_id for medium in item.conversation.media)

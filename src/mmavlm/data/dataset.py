@@ -1,46 +1,58 @@
-"""Items → samples: which frames, decoded and transformed, with their texts."""
+"""Items → samples: what they show, which frames of it, decoded and transformed."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from mmavlm.core.conversation import Medium
 from mmavlm.core.errors import ConfigError, VideoError
-from mmavlm.core.interfaces import VideoItem
+from mmavlm.core.interfaces import Item
 from mmavlm.data.feature_cache import CachedFilms
 from mmavlm.data.film_entries import choice
+from mmavlm.data.items import refuse_sounds
 from mmavlm.data.order import Length
 from mmavlm.data.probe_index import ProbeIndex
-from mmavlm.data.sampling import GRID_KEYS, frame_times
+from mmavlm.data.sampling import StretchError, frame_times
 from mmavlm.data.sources import FrameSource
 from mmavlm.data.transforms import ClipTransform
 
 
-@dataclass(frozen=True)
-class Sample:
-    """One item with its frames and their times (T,) in seconds.
+class Film(NamedTuple):
+    """What is shown of a film or picture, and when: frames, and their times (T,) in seconds.
 
     Frames are uint8 (T,3,S,S), or, from the feature cache, frame tokens float16 (T,P,Dv).
     """
 
-    item: VideoItem
     frames: Tensor
     timestamps_s: Tensor
 
 
 @dataclass(frozen=True)
-class BrokenItem:
-    """An item whose video could not be read, and why; `blank` has no frames of the set's shape."""
+class Sample:
+    """One item with what it shows, in the order of the media of its conversation."""
 
-    item: VideoItem
+    item: Item
+    films: tuple[Film, ...]
+
+
+@dataclass(frozen=True)
+class BrokenItem:
+    """An item of which one medium, by its number, could not be read, and why."""
+
+    item: Item
+    medium: int
     reason: str
-    blank: Tensor
+
+    @property
+    def video_id(self) -> str:
+        """The name of what is broken."""
+        return self.item.conversation.media[self.medium].medium_id
 
 
 class VideoDataset(Dataset[Sample | BrokenItem]):
@@ -52,11 +64,12 @@ class VideoDataset(Dataset[Sample | BrokenItem]):
 
     Raises:
         ConfigError: if training is to draw crops or mirror images of what is kept or cached.
+        DataError: naming an item that lets a sound be heard.
     """
 
     def __init__(
         self,
-        items: Sequence[VideoItem],
+        items: Sequence[Item],
         *,
         num_frames: int,
         image_size: int,
@@ -75,6 +88,7 @@ class VideoDataset(Dataset[Sample | BrokenItem]):
                 crop=crop, flip=flip, keep_frames=keep_frames, cached=features is not None
             )
         self.items = list(items)
+        refuse_sounds(self.items)
         self.num_frames = num_frames
         self.image_size = image_size
         self.frame_fps = frame_fps
@@ -86,7 +100,7 @@ class VideoDataset(Dataset[Sample | BrokenItem]):
         self.index = index
         self.decode_threads = decode_threads
         self.seed = seed
-        self.kept: dict[tuple[object, ...], tuple[Tensor, Tensor]] = {}
+        self.kept: dict[tuple[object, ...], Film] = {}
 
     def __len__(self) -> int:
         return len(self.items)
@@ -96,69 +110,69 @@ class VideoDataset(Dataset[Sample | BrokenItem]):
         number, index = at if isinstance(at, tuple) else (0, at)
         item = self.items[index]
         rng = np.random.default_rng((self.seed, number, index)) if self.train else None
-        try:
-            if self.features is None:
-                frames, timestamps_s = self._decode(item, rng)
-            else:
-                frames, timestamps_s = self._look_up(item, self.features)
-        except VideoError as error:
-            return BrokenItem(item, str(error), self._blank())
-        return Sample(item, frames, timestamps_s)
+        films = []
+        for at_medium, medium in enumerate(item.conversation.media):
+            try:
+                films.append(self._film(medium, rng))
+            except StretchError as error:
+                return BrokenItem(item, at_medium, f"item {item.item_id!r}: {error}")
+            except VideoError as error:
+                return BrokenItem(item, at_medium, str(error))
+        return Sample(item, tuple(films))
 
-    def source(self, index: int) -> Path:
-        """The file or folder that an item is read from."""
-        return self.items[index].source
+    def source(self, index: int) -> str:
+        """The files or folders that an item is read from, or its name where it shows nothing."""
+        item = self.items[index]
+        return ", ".join(str(medium.source) for medium in item.conversation.media) or item.item_id
 
     def lengths(self) -> list[Length]:
-        """How many frames and words each item has; films are looked up, not decoded."""
-        return [(self._num_frames(item), _words(item)) for item in self.items]
+        """Frames of its longest film, and words, of each item; films are looked up, not decoded."""
+        return [(self._longest(item), _words(item)) for item in self.items]
 
-    def _num_frames(self, item: VideoItem) -> int:
-        if any(key in item.meta for key in GRID_KEYS):
+    def _longest(self, item: Item) -> int:
+        return max(map(self._num_frames, item.conversation.media), default=0)
+
+    def _num_frames(self, medium: Medium) -> int:
+        if medium.grid is not None:
             return self.num_frames  # a grid repeats frames rather than give fewer
         try:
-            return len(frame_times(item, self._source(item), self.num_frames, None))
+            return len(frame_times(medium, self._source(medium), self.num_frames, None))
         except VideoError:  # told when it is loaded
             return self.num_frames
 
-    def _look_up(self, item: VideoItem, features: CachedFilms) -> tuple[Tensor, Tensor]:
-        if not self.keep_frames:
-            return features.read(item)
-        key = (item.video_id, item.source, *choice(item))
-        if key not in self.kept:
-            self.kept[key] = features.read(item)
-        return self.kept[key]
-
-    def _blank(self) -> Tensor:
+    def _film(self, medium: Medium, rng: np.random.Generator | None) -> Film:
         if self.features is not None:
-            return self.features.blank
-        return torch.zeros(0, 3, self.image_size, self.image_size, dtype=torch.uint8)
-
-    def _decode(self, item: VideoItem, rng: np.random.Generator | None) -> tuple[Tensor, Tensor]:
-        source = self._source(item)
-        times_s = frame_times(item, source, self.num_frames, None if self.keep_frames else rng)
+            return self._look_up(medium, self.features)
+        source = self._source(medium)
+        times_s = frame_times(medium, source, self.num_frames, None if self.keep_frames else rng)
         return self._read(source, times_s, rng)
 
-    def _source(self, item: VideoItem) -> FrameSource:
-        return FrameSource(
-            item.source, self.frame_fps, index=self.index, threads=self.decode_threads
-        )
+    def _look_up(self, medium: Medium, features: CachedFilms) -> Film:
+        if not self.keep_frames:
+            return Film(*features.read(medium))
+        key = (medium.medium_id, medium.source, *choice(medium))
+        if key not in self.kept:
+            self.kept[key] = Film(*features.read(medium))
+        return self.kept[key]
+
+    def _source(self, medium: Medium) -> FrameSource:
+        return FrameSource.of(medium, self.frame_fps, index=self.index, threads=self.decode_threads)
 
     def _read(
         self, source: FrameSource, times_s: Sequence[float], rng: np.random.Generator | None
-    ) -> tuple[Tensor, Tensor]:
+    ) -> Film:
         transform = ClipTransform(self.image_size, rng, crop=self.crop, flip=self.flip)
         if not self.keep_frames:
-            return source.read(times_s, transform)
+            return Film(*source.read(times_s, transform))
         key = (source.path, *times_s)
         if key not in self.kept:
-            self.kept[key] = source.read(times_s, ClipTransform(self.image_size, None))
+            self.kept[key] = Film(*source.read(times_s, ClipTransform(self.image_size, None)))
         frames, timestamps_s = self.kept[key]
-        return (frames.flip(-1) if transform.mirror else frames), timestamps_s
+        return Film(frames.flip(-1) if transform.mirror else frames, timestamps_s)
 
 
-def _words(item: VideoItem) -> int:
-    return len(item.prompt.split()) + len(item.target.split())
+def _words(item: Item) -> int:
+    return sum(len(turn.text.split()) for turn in item.conversation.turns)
 
 
 def refuse_augmentation(*, crop: bool, flip: bool, keep_frames: bool, cached: bool) -> None:

@@ -26,8 +26,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mmavlm.core.errors import ConfigError, VideoError
+from mmavlm.data.pictures import FRAME_NAME
 from mmavlm.data.probe import VideoInfo, probe
-from mmavlm.data.sources import FRAME_NAME, VIDEO_SUFFIXES
+from mmavlm.data.sources import VIDEO_SUFFIXES
 from mmavlm.data.video import DECODING_VERSION, Picture, shown_pictures
 
 log = logging.getLogger(__name__)

@@ -19,10 +19,11 @@ from safetensors.torch import save
 from torch import Tensor
 
 from mmavlm.core.checksums import KEY, damaged_tensors, noted, tell_unverified, tensor_crc32
+from mmavlm.core.conversation import Medium
 from mmavlm.core.errors import ConfigError, VideoError
-from mmavlm.core.interfaces import VideoItem
 from mmavlm.data.encoder_cards import EncoderCard, write_whole
 from mmavlm.data.film_entries import FilmEntry, FilmFrames, FilmPlan
+from mmavlm.data.sampling import StretchError
 
 FORMAT, WITHOUT_CHECKSUMS = "mmavlm features 2", "mmavlm features 1"
 CHECKSUMS = "crc32"  # one for each frame, so that frames are verified that are read, and no other
@@ -76,12 +77,13 @@ class FeatureCache:
         write_whole(self.path(entry), save({**tensors, "features": kept.contiguous()}, told))
 
     def read(self, entry: FilmEntry, row: int) -> tuple[Tensor, Tensor]:
-        """Features (T,P,Dv) float16 and times (T,) of the entry's item number `row`.
+        """Features (T,P,Dv) float16 and times (T,) of the entry's stretch number `row`.
 
         Only the pages of these frames are read from disk.
 
         Raises:
-            VideoError: if the entry is missing or damaged, or the film gave no frame for the item.
+            StretchError: if the film gave no frame of the stretch.
+            VideoError: if the entry is missing or damaged.
         """
         try:
             tensors = self._open(entry)
@@ -93,10 +95,10 @@ class FeatureCache:
         chosen = tensors["rows"][row].long()
         chosen = chosen[chosen >= 0]
         if not len(chosen):
-            item = entry.items[row]
-            raise VideoError(
-                f"{item.source} gave no frames for item {item.item_id!r} when data.cache was "
-                f"filled; correct its start_s ({item.start_s:g}), or get the whole film"
+            asked = entry.stretches[row]
+            raise StretchError(
+                f"{asked.source} gave no frames from {asked.start_s:g} s on when data.cache was "
+                "filled; correct its start_s, or get the whole film"
             )
         features = tensors["features"][chosen]
         if CHECKSUMS in tensors:
@@ -145,7 +147,7 @@ class FeatureCache:
         wanted = {
             "features": ("F16", (frames, self.card.num_tokens, self.card.width)),
             "times_s": ("F32", (frames,)),
-            "rows": ("I32", (len(entry.items), entry.sampling.num_frames)),
+            "rows": ("I32", (len(entry.stretches), entry.sampling.num_frames)),
         }
         if verified:
             wanted[CHECKSUMS] = ("I64", (frames,))
@@ -161,18 +163,12 @@ class FeatureCache:
 
 
 class CachedFilms:
-    """The features of a set's items, as a dataset reads them."""
+    """The features of a set's films, as a dataset reads them."""
 
     def __init__(self, cache: FeatureCache, plan: FilmPlan) -> None:
         self.cache = cache
         self.plan = plan
 
-    @property
-    def blank(self) -> Tensor:
-        """No frames at all, (0,P,Dv)."""
-        card = self.cache.card
-        return torch.zeros(0, card.num_tokens, card.width, dtype=torch.float16)
-
-    def read(self, item: VideoItem) -> tuple[Tensor, Tensor]:
-        """Features (T,P,Dv) and times (T,) of an item; errors as of `FeatureCache.read`."""
-        return self.cache.read(*self.plan.place(item))
+    def read(self, medium: Medium) -> tuple[Tensor, Tensor]:
+        """Features (T,P,Dv) and times (T,) of a medium; errors as of `FeatureCache.read`."""
+        return self.cache.read(*self.plan.place(medium))

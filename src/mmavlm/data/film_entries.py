@@ -1,4 +1,4 @@
-"""What the feature cache keeps in one file: all frames that a set's items take of one film."""
+"""What the feature cache keeps in one file: all frames that a set takes of one film."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmavlm.core.conversation import GridSampling, Kind, Medium
 from mmavlm.core.errors import VideoError
-from mmavlm.core.interfaces import VideoItem
-from mmavlm.data.sampling import GRID_KEYS, frame_times, grid_times
+from mmavlm.data.sampling import frame_times, grid_times
 from mmavlm.data.sources import FrameSource
 from mmavlm.data.transforms import ClipTransform
 from mmavlm.data.video import DECODING_VERSION
@@ -26,13 +26,14 @@ FRAMES_VERSION = 1
 # Windows of one film share a file up to so many frames, which a process must hold at once.
 MAX_FRAMES = 512
 
-# start, end (infinite: to the end), frames of the grid by each of its keys (or -1)
+# start, end (infinite: to the end), frames of the grid for each way to sample it (or -1)
 Choice = tuple[float, float, int, int]
+Film = tuple[str, Path, Kind]  # its name, where it lies, and how it is read
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How many frames an item has, and the rate of the frame grid."""
+    """How many frames are taken of a film, and the rate of the frame grid."""
 
     num_frames: int
     frame_fps: float
@@ -40,10 +41,10 @@ class Sampling:
 
 @dataclass(frozen=True)
 class FilmFrames:
-    """Decoded frames of an entry: uint8 (N,3,S,S), times (N,), and where each item's frames are.
+    """Decoded frames of an entry: uint8 (N,3,S,S), times (N,), and where each stretch has its own.
 
-    `rows` (R,T) int32 are indices of frames, a row for each of the entry's items, -1 behind the
-    last; items that could not be read have none, and `problems` says why.
+    `rows` (R,T) int32 are indices of frames, a row for each stretch of the entry, -1 behind the
+    last; stretches that could not be read have none, and `problems` says why.
     """
 
     frames: Tensor
@@ -54,37 +55,37 @@ class FilmFrames:
 
 @dataclass(frozen=True)
 class FilmEntry:
-    """One file of the cache: `items` of one film, each with another choice of frames.
+    """One file of the cache: stretches of one film, each with another choice of frames.
 
     `key` names the file. It is a hash over film (name, size and time of change), choices and
     sampling, so that whatever changes makes another entry.
     """
 
-    items: tuple[VideoItem, ...]
+    stretches: tuple[Medium, ...]
     sampling: Sampling
     key: str
 
     @property
     def video_id(self) -> str:
         """The film's name."""
-        return self.items[0].video_id
+        return self.stretches[0].medium_id
 
     @property
     def most_frames(self) -> int:
         """How many frames it may hold; exact for windows on a grid."""
-        return _most_frames(list(map(choice, self.items)), self.sampling)
+        return _most_frames(list(map(choice, self.stretches)), self.sampling)
 
     def decode(self, image_size: int) -> FilmFrames:
         """Its frames as evaluation sees them, each one decoded once.
 
         Raises:
-            VideoError: if the film cannot be read, or no item's stretch lies within it.
+            VideoError: if the film cannot be read, or no stretch lies within it.
         """
-        source = FrameSource(self.items[0].source, self.sampling.frame_fps)
+        source = FrameSource.of(self.stretches[0], self.sampling.frame_fps)
         times, problems = [], []
-        for item in self.items:
+        for stretch in self.stretches:
             try:
-                times.append(frame_times(item, source, self.sampling.num_frames, None))
+                times.append(frame_times(stretch, source, self.sampling.num_frames, None))
             except VideoError as error:
                 times.append([])
                 problems.append(str(error))
@@ -93,22 +94,23 @@ class FilmEntry:
         union = np.unique(np.concatenate([np.asarray(t, np.float64) for t in times]))
         frames, times_s = source.read(union.tolist(), ClipTransform(image_size, None))
         rows = torch.full((len(times), self.sampling.num_frames), -1, dtype=torch.int32)
-        for row, of_item in zip(rows, times, strict=True):
-            row[: len(of_item)] = torch.from_numpy(np.searchsorted(union, of_item))
+        for row, taken in zip(rows, times, strict=True):
+            row[: len(taken)] = torch.from_numpy(np.searchsorted(union, taken))
         return FilmFrames(frames, times_s, rows, tuple(problems))
 
 
 class FilmPlan:
-    """The entries that hold the frames of `items`, and where each item finds its own."""
+    """The entries that hold the frames of `media`, and where each finds its own."""
 
-    def __init__(self, items: Sequence[VideoItem], sampling: Sampling) -> None:
+    def __init__(self, media: Iterable[Medium], sampling: Sampling) -> None:
         self.entries: list[FilmEntry] = []
-        self._places: dict[tuple[str, Path, Choice], tuple[FilmEntry, int]] = {}
-        films: dict[tuple[str, Path], dict[Choice, VideoItem]] = {}
-        for item in items:
-            films.setdefault((item.video_id, item.source), {}).setdefault(choice(item), item)
-        for (video_id, source), choices in films.items():
-            film = [video_id, *_identity(source)]
+        self._places: dict[tuple[Film, Choice], tuple[FilmEntry, int]] = {}
+        films: dict[Film, dict[Choice, Medium]] = {}
+        for medium in media:
+            films.setdefault(_film(medium), {}).setdefault(choice(medium), medium)
+        for named, choices in films.items():
+            name, source, kind = named
+            film = [name, *_identity(source), *([] if kind == "film" else [kind])]
             for group in _groups(sorted(choices), sampling):
                 versions = [FRAMES_VERSION, DECODING_VERSION]
                 told = [versions, film, sampling.num_frames, sampling.frame_fps, group]
@@ -116,18 +118,26 @@ class FilmPlan:
                 entry = FilmEntry(tuple(choices[c] for c in group), sampling, key)
                 self.entries.append(entry)
                 for row, chosen in enumerate(group):
-                    self._places[video_id, source, chosen] = entry, row
+                    self._places[named, chosen] = entry, row
 
-    def place(self, item: VideoItem) -> tuple[FilmEntry, int]:
-        """The entry that holds an item's frames, and which of its rows names them."""
-        return self._places[item.video_id, item.source, choice(item)]
+    def place(self, medium: Medium) -> tuple[FilmEntry, int]:
+        """The entry that holds a medium's frames, and which of its rows names them."""
+        return self._places[_film(medium), choice(medium)]
 
 
-def choice(item: VideoItem) -> Choice:
-    """What decides, beside film and sampling, which frames an item has."""
-    end_s = math.inf if item.end_s is None else float(item.end_s)
-    windows, segments = (int(item.meta.get(key, -1)) for key in GRID_KEYS)
-    return float(item.start_s), end_s, windows, segments
+def choice(medium: Medium) -> Choice:
+    """What decides, beside film and sampling, which frames a medium has."""
+    end_s = math.inf if medium.end_s is None else float(medium.end_s)
+    return float(medium.start_s), end_s, _grid(medium, "windows"), _grid(medium, "segments")
+
+
+def _grid(medium: Medium, sampling: GridSampling) -> int:
+    """The frames of the grid that is sampled so, or -1."""
+    return medium.grid.frames if medium.grid and medium.grid.sampling == sampling else -1
+
+
+def _film(medium: Medium) -> Film:
+    return medium.medium_id, medium.source, medium.kind
 
 
 def _groups(choices: Sequence[Choice], sampling: Sampling) -> Iterator[list[Choice]]:

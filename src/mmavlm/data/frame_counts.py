@@ -9,11 +9,12 @@ from typing import Protocol, runtime_checkable
 
 from mmavlm.core.errors import DataError, VideoError
 from mmavlm.core.files import write_whole
+from mmavlm.data.pictures import count_frames
 from mmavlm.data.readers.annotations import SPLITS, read_object
 from mmavlm.data.readers.entries import EntryFiles, counted_copy
 from mmavlm.data.readers.json_files import read_json
 from mmavlm.data.readers.rows import Row
-from mmavlm.data.sources import count_frames, inside
+from mmavlm.data.sources import inside
 
 
 @runtime_checkable

@@ -14,8 +14,8 @@ from rich.progress import track
 from rich.table import Table
 
 from mmavlm.core.errors import DataError, VideoError
-from mmavlm.core.interfaces import Reader, VideoItem
-from mmavlm.data.items import asked_once
+from mmavlm.core.interfaces import Item, Reader
+from mmavlm.data.items import asked_once, sources_of
 from mmavlm.data.readers.annotations import SPLITS, listed
 from mmavlm.data.readers.entries import Found, SkippingReader
 from mmavlm.data.readers.json_files import require_root
@@ -159,7 +159,7 @@ def _inspect_split(
     if not items and problem is None:
         of_task = f" of task {', '.join(listed(task))}" if task else ""
         problem = f"the annotation of the {split} split has no entries{of_task}"
-    sources = {item.video_id: item.source for item in items}
+    sources = sources_of(items)
     present = {name: source for name, source in sources.items() if source.exists()}
     missing = [name for name in sources if name not in present]
     broken = _broken(present) if decode else {}
@@ -197,7 +197,7 @@ def _first_pixel(picture: Picture) -> torch.Tensor:
     return torch.from_numpy(picture[:1, :1].copy()).permute(2, 0, 1)
 
 
-def _balance(items: Sequence[VideoItem]) -> dict[str, dict[str, int]]:
+def _balance(items: Sequence[Item]) -> dict[str, dict[str, int]]:
     """Task → class → items, for items that have a class."""
     counts: dict[str, Counter[str]] = {}
     for item in items:

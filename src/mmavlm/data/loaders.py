@@ -10,7 +10,7 @@ import lightning as L
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from mmavlm.core.interfaces import VideoItem
+from mmavlm.core.interfaces import Item
 from mmavlm.core.settings import at_least, seed_given, whole_at_least
 from mmavlm.data.collate import collate
 from mmavlm.data.order import Draw, EpochOrder, Length
@@ -19,7 +19,7 @@ from mmavlm.data.watched import WatchedDataset, WatchedLoader, heed_parent_alone
 
 
 class SplitLoaders(L.LightningDataModule, ABC):
-    """Loaders of `VideoTextBatch`; a subclass says what items, dataset and order of a split are.
+    """Loaders of `Batch`; a subclass says what items, dataset and order of a split are.
 
     `group_by_length` makes training batches of items with alike numbers of frames and words. A
     worker that takes longer than `timeout_s` for a batch ends the run, naming its item.
@@ -53,7 +53,7 @@ class SplitLoaders(L.LightningDataModule, ABC):
         self.group_by_length = group_by_length
 
     @abstractmethod
-    def items(self, split: str) -> list[VideoItem]:
+    def items(self, split: str) -> list[Item]:
         """The items of a split whose videos exist."""
 
     @abstractmethod

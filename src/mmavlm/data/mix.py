@@ -11,7 +11,7 @@ from pathlib import Path
 from torch.utils.data import Dataset
 
 from mmavlm.core.errors import ConfigError
-from mmavlm.core.interfaces import VideoItem
+from mmavlm.core.interfaces import Item
 from mmavlm.core.settings import at_least, shares, whole_at_least
 from mmavlm.data.broken import BrokenBudget
 from mmavlm.data.datamodule import VideoDataModule
@@ -101,7 +101,7 @@ class MixedDataModule(SplitLoaders):
             for task, classes in part.classes.items()
         }
 
-    def items(self, split: str) -> list[VideoItem]:
+    def items(self, split: str) -> list[Item]:
         """The items of all sets, one set behind the other, under the names of their sets."""
         return [
             named(item, name) for name, part in self.parts.items() for item in part.items(split)
@@ -201,8 +201,8 @@ class MixedDataset(Dataset[Sample | BrokenItem]):
         found = self.datasets[name][number, inside]
         return replace(found, item=named(found.item, name))
 
-    def source(self, index: int) -> Path:
-        """The file or folder that an item is read from."""
+    def source(self, index: int) -> str:
+        """The files or folders that an item is read from, or its name where it shows nothing."""
         name, inside = self._place(index)
         return self.datasets[name].source(inside)
 
@@ -238,11 +238,13 @@ class MixedBudget:
         return entry.startswith(name + BEHIND_SET) or self.budgets[name].named(entry) is not None
 
 
-def named(item: VideoItem, name: str) -> VideoItem:
+def named(item: Item, name: str) -> Item:
     """An item under the name of its set."""
+    talk = item.conversation
+    media = [replace(m, medium_id=name + BEHIND_SET + m.medium_id) for m in talk.media]
     return replace(
         item,
         item_id=name + BEHIND_SET + item.item_id,
-        video_id=name + BEHIND_SET + item.video_id,
+        conversation=replace(talk, media=tuple(media)),
         task=name + BEHIND_SET + item.task,
     )

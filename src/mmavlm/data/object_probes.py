@@ -19,7 +19,7 @@ import numpy as np
 
 from mmavlm.core.errors import ConfigError, DataError
 from mmavlm.core.files import write_whole
-from mmavlm.core.interfaces import VideoItem
+from mmavlm.core.interfaces import Item
 from mmavlm.data.readers.annotations import listed
 from mmavlm.data.readers.pope import STRATEGIES
 from mmavlm.metrics import ObjectVocabulary
@@ -41,21 +41,20 @@ class Described:
         return [name for name, count in self.named.items() if count >= enough]
 
 
-def describe(
-    items: Iterable[VideoItem], vocabulary: ObjectVocabulary, root: Path
-) -> list[Described]:
+def describe(items: Iterable[Item], vocabulary: ObjectVocabulary, root: Path) -> list[Described]:
     """Each film, or stretch of it, with what all its captions name, sorted by name and time.
 
     Raises:
-        DataError: if a film does not lie below the root.
+        DataError: if a film does not lie below the root, or an item is not about one film.
     """
     captions: dict[tuple[str, float, float | None], dict[str, None]] = {}
     for item in items:
+        film = item.film
         try:
-            video = item.source.relative_to(root).as_posix()
+            video = film.source.relative_to(root).as_posix()
         except ValueError:
-            raise DataError(f"{item.source} does not lie below data.root={root}") from None
-        texts = captions.setdefault((video, item.start_s, item.end_s), {})
+            raise DataError(f"{film.source} does not lie below data.root={root}") from None
+        texts = captions.setdefault((video, film.start_s, film.end_s), {})
         texts.update(dict.fromkeys([item.target, *item.references]))
     films = []
     for (video, start_s, end_s), texts in captions.items():

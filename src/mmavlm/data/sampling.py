@@ -7,15 +7,17 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from mmavlm.core.conversation import FrameGrid, Medium
 from mmavlm.core.errors import VideoError
-from mmavlm.core.interfaces import VideoItem
 from mmavlm.data.sources import FrameSource
 
 # Annotations and files disagree about the end of a film by less than this.
 END_SLACK_S = 1.0
 SAME_TIME_S = 1e-6
-# What an item's `meta` may count the frames of its grid by, one for each way to sample it.
-GRID_KEYS = ("num_frames", "frame_length")
+
+
+class StretchError(VideoError):
+    """A film that is there lacks what is asked of it: the annotation or the film is wrong."""
 
 
 def lvu_windows(duration_s: int, history_s: int = 100, stride_s: int = 20) -> list[tuple[int, int]]:
@@ -78,54 +80,52 @@ def segment_numbers(
 
 
 def frame_times(
-    item: VideoItem, source: FrameSource, num_frames: int, rng: np.random.Generator | None
+    medium: Medium, source: FrameSource, num_frames: int, rng: np.random.Generator | None
 ) -> list[float]:
-    """The times to take for an item; `rng` given means training.
+    """The times to take of a film or picture; `rng` given means training.
 
-    An item whose annotation counts the frames of a grid is sampled on that grid: evenly, as LVU is
-    (`meta["num_frames"]`), or by segments (`meta["frame_length"]`), in evaluation rounded, but
-    of YouCook2's stretches of films cut down, as in MA-LMM's code; any other by segments of the
-    film's own frames.
+    Where the annotation counts the frames of a grid, that grid is sampled: evenly, as LVU is
+    (`windows`), or by segments, in evaluation rounded, but of YouCook2's stretches of films cut
+    down, as in MA-LMM's code. Any other film is sampled by segments of its own frames.
 
     Raises:
-        VideoError: if the stretch begins, or the grid goes on, after the end of the film.
+        StretchError: if the stretch begins, or the grid goes on, after the end of the film.
+        VideoError: if the film cannot be read.
     """
-    duration_s = source.duration_s
-    if item.start_s >= duration_s:
-        raise VideoError(
-            f"{source.path} lasts {duration_s:.3f} s, but item {item.item_id!r} starts at "
-            f"{item.start_s:g} s; correct its start_s, or get the whole film"
+    duration_s, grid = source.duration_s, medium.grid
+    if medium.start_s >= duration_s:
+        raise StretchError(
+            f"{source.path} lasts {duration_s:.3f} s, but is asked about from "
+            f"{medium.start_s:g} s on; correct its start_s, or get the whole film"
         )
-    key = next((key for key in GRID_KEYS if key in item.meta), None)
-    if key is None:
-        end_s = duration_s if item.end_s is None else item.end_s
-        return segment_times(source.times_s, item.start_s, end_s, num_frames, rng)
-    grid_frames, fps = int(item.meta[key]), source.grid_fps
-    if key == "num_frames":
-        end_s = duration_s if item.end_s is None else item.end_s
-        times_s = grid_times(item.start_s, end_s, num_frames, grid_frames, fps)
+    end_s = duration_s if medium.end_s is None else medium.end_s
+    if grid is None:
+        return segment_times(source.times_s, medium.start_s, end_s, num_frames, rng)
+    fps = source.grid_fps
+    if grid.sampling == "windows":
+        times_s = grid_times(medium.start_s, end_s, num_frames, grid.frames, fps)
     else:
-        first, stop = _stretch(item, grid_frames, fps)
-        cut_down = item.end_s is not None
+        first, stop = _stretch(medium, grid, fps)
+        cut_down = medium.end_s is not None
         numbers = segment_numbers(first, stop, num_frames, rng, cut_down=cut_down)
         times_s = [float(k) / fps for k in numbers]
     if times_s[-1] > duration_s + END_SLACK_S:
-        raise VideoError(
-            f"{source.path} lasts {duration_s:.3f} s, but item {item.item_id!r} goes on to "
-            f"{times_s[-1]:g} s by the annotation's {key}={grid_frames}; get the whole film, or "
-            "correct the annotation's count (scripts/prepare.py of the repository, --write-counts)"
+        raise StretchError(
+            f"{source.path} lasts {duration_s:.3f} s, but goes on to {times_s[-1]:g} s by the "
+            f"{grid.frames} frames that its annotation counts; get the whole film, or correct "
+            "the count (scripts/prepare.py of the repository, --write-counts)"
         )
     return times_s
 
 
-def _stretch(item: VideoItem, grid_frames: int, fps: float) -> tuple[int, int]:
-    """The frames [first, stop) of a grid that an item's stretch takes, its last moment included."""
-    first = int(item.start_s * fps + SAME_TIME_S)
-    if first >= grid_frames:
-        raise VideoError(
-            f"item {item.item_id!r} starts at {item.start_s:g} s, behind the {grid_frames} frames "
-            "that its annotation counts; correct one of them"
+def _stretch(medium: Medium, grid: FrameGrid, fps: float) -> tuple[int, int]:
+    """The frames [first, stop) of a grid that a stretch takes, its last moment included."""
+    first = int(medium.start_s * fps + SAME_TIME_S)
+    if first >= grid.frames:
+        raise StretchError(
+            f"{medium.source} is asked about from {medium.start_s:g} s on, behind the "
+            f"{grid.frames} frames that its annotation counts; correct one of them"
         )
-    if item.end_s is None:
-        return first, grid_frames
-    return first, min(int(item.end_s * fps + SAME_TIME_S) + 1, grid_frames)
+    if medium.end_s is None:
+        return first, grid.frames
+    return first, min(int(medium.end_s * fps + SAME_TIME_S) + 1, grid.frames)

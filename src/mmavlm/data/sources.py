@@ -1,9 +1,8 @@
-"""Where frames come from: a video file, or a folder of extracted JPEGs."""
+"""Where frames come from: a video file, a folder of extracted JPEGs, or a picture."""
 
 from __future__ import annotations
 
 import os
-import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -12,10 +11,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
 
-from mmavlm.core.errors import ConfigError, DataError, VideoError
-from mmavlm.data.containers import MAX_PIXELS
+from mmavlm.core.conversation import Medium
+from mmavlm.core.errors import ConfigError, DataError
+from mmavlm.data.pictures import count_frames, open_frame, open_picture, read_folder
 from mmavlm.data.probe import VideoInfo, probe
 from mmavlm.data.probe_index import ProbeIndex
 
@@ -31,18 +30,7 @@ VIDEO_SUFFIXES = (
     ".nut", ".y4m", ".ivf", ".obu", ".rm", ".rmvb", ".f4v", ".apng", ".mjpeg", ".h264", ".264",
     ".h265", ".265", ".hevc",
 )  # fmt: skip
-EXIF_TURNS: dict[Any, Image.Transpose] = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 GRID_FPS = 10.0  # at which MA-LMM extracted frames
-FRAME_NAME = "frame{:06d}.jpg"  # counted from 1
-OTHER_SUFFIXES = (".jpeg", ".JPG", ".JPEG")  # that others may have given frames
 LONGEST_PART, LONGEST_NAME = 250, 2000  # file systems take parts of 255 bytes, paths of 4096
 KINDS = ("auto", "video", "frames")
 
@@ -174,7 +162,7 @@ class FrameSource:
     """One film, whichever way it is stored; `grid_fps` is the rate JPEGs were extracted at.
 
     It is decoded by `threads` threads, None leaving it to `decode_threads`; what it holds is looked
-    up in `index`, if given.
+    up in `index`, if given. A `picture` is a film of one frame.
     """
 
     def __init__(
@@ -184,15 +172,24 @@ class FrameSource:
         *,
         index: ProbeIndex | None = None,
         threads: int | None = None,
+        picture: bool = False,
     ) -> None:
         self.path = path
         self.grid_fps = grid_fps
         self.index = index
         self.threads = threads
+        self.picture = picture
+
+    @classmethod
+    def of(cls, medium: Medium, grid_fps: float = GRID_FPS, **settings: Any) -> FrameSource:
+        """The source of a film or picture; `settings` are those of `FrameSource`."""
+        return cls(medium.source, grid_fps, picture=medium.kind == "picture", **settings)
 
     @property
     def duration_s(self) -> float:
-        """Its length in seconds."""
+        """Its length in seconds; that of a picture is of one frame of the grid."""
+        if self.picture:
+            return 1 / self.grid_fps
         if self.path.is_dir():
             return count_frames(self.path) / self.grid_fps
         return self._info.duration_s
@@ -200,6 +197,8 @@ class FrameSource:
     @property
     def times_s(self) -> NDArray[np.float64]:
         """The time of each of its frames in seconds, ascending from 0."""
+        if self.picture:
+            return np.zeros(1)
         if self.path.is_dir():
             return np.arange(count_frames(self.path)) / self.grid_fps
         return self._info.times_s
@@ -210,10 +209,15 @@ class FrameSource:
         Raises:
             VideoError: naming the file and the reason.
         """
-        if self.path.is_dir():
-            return _read_jpegs(self.path, times_s, to_tensor, self.grid_fps)
+        if self.path.is_dir() and not self.picture:
+            return read_folder(self.path, times_s, to_tensor, self.grid_fps)
+        import torch
+
         from mmavlm.data.video import read_frames
 
+        if self.picture:
+            frame = to_tensor(open_picture(self.path))
+            return frame.repeat(len(times_s), 1, 1, 1), torch.zeros(len(times_s))
         return read_frames(
             self.path, times_s, to_tensor, info=self._info, threads=self._decode_threads
         )
@@ -226,13 +230,16 @@ class FrameSource:
         """
         from mmavlm.data.video import SAME_TIME_S, shown_pictures
 
+        if self.picture:
+            yield from [open_picture(self.path)] * len(times_s)
+            return
         if not self.path.is_dir():
             shown = shown_pictures(self._info, times_s, threads=self._decode_threads)
             yield from (picture for _, picture in shown)
             return
         last = count_frames(self.path) - 1
         for at_s in times_s:
-            yield _open_jpeg(self.path, min(int(at_s * self.grid_fps + SAME_TIME_S), last))
+            yield open_frame(self.path, min(int(at_s * self.grid_fps + SAME_TIME_S), last))
 
     @property
     def _decode_threads(self) -> int:
@@ -249,80 +256,6 @@ class FrameSource:
             return probe(self.path)  # which names a file that is missing, or gone meanwhile
 
 
-def count_frames(folder: Path) -> int:
-    """How many frames a folder holds.
-
-    Raises:
-        VideoError: if it holds none, or some are missing in between.
-    """
-    pattern = re.compile(r"frame(\d{6,})\.(?:jpe?g|JPE?G)")
-    names = (pattern.fullmatch(entry.name) for entry in os.scandir(folder))
-    numbers = {int(name[1]) for name in names if name}
-    if not numbers:
-        raise VideoError(
-            f"{folder} holds no frames ({FRAME_NAME.format(1)} and so on); extract them anew"
-        )
-    if missing := next((k for k in range(1, max(numbers)) if k not in numbers), None):
-        raise _missing(folder / FRAME_NAME.format(missing), len(numbers))
-    return len(numbers)
-
-
 @lru_cache(maxsize=2048)
 def _look_up_once(path: Path, changed: int, size: int, index: ProbeIndex | None) -> VideoInfo:
     return probe(path) if index is None else index.look_up(path)
-
-
-def _read_jpegs(
-    folder: Path, times_s: Sequence[float], to_tensor: ToTensor, fps: float
-) -> tuple[Tensor, Tensor]:
-    import torch
-
-    numbers = np.rint(np.asarray(times_s, np.float64) * fps).astype(np.int64)
-    unique, places = np.unique(numbers, return_inverse=True)
-    first = _read_jpeg(folder, int(unique[0]), to_tensor)
-    pictures = torch.empty(len(unique), *first.shape, dtype=torch.uint8)
-    pictures[0] = first
-    for i, number in enumerate(unique[1:].tolist(), start=1):
-        pictures[i] = _read_jpeg(folder, number, to_tensor)
-    repeated = len(unique) < len(numbers)
-    frames = pictures[torch.from_numpy(places)] if repeated else pictures
-    return frames, torch.from_numpy(numbers / fps).float()
-
-
-def _read_jpeg(folder: Path, number: int, to_tensor: ToTensor) -> Tensor:
-    return to_tensor(_open_jpeg(folder, number))
-
-
-def _open_jpeg(folder: Path, number: int) -> Picture:
-    """A picture of a folder, turned as its EXIF data say."""
-    path = folder / FRAME_NAME.format(number + 1)
-    if not path.exists():
-        others = (path.with_suffix(suffix) for suffix in OTHER_SUFFIXES)
-        path = next((other for other in others if other.exists()), path)
-    try:
-        with Image.open(path, formats=("JPEG", "PNG", "WEBP")) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise VideoError(
-                    f"{path} has {image.width}×{image.height} pixels, more than {MAX_PIXELS}; "
-                    "extract the frames again"
-                )
-            # copied, as what Pillow lends cannot be written to, and torch warns of that
-            return np.array(_upright(image).convert("RGB"))
-    except FileNotFoundError:
-        raise _missing(path, count_frames(folder)) from None
-    # what Pillow raises for pictures that it does not know, that are cut off, broken, or huge
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise VideoError(f"{path} cannot be read: {error}; extract the frames again") from error
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    """The picture as its EXIF data say; ImageOps.exif_transpose fails where others are broken."""
-    turn = EXIF_TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
-    return image if turn is None else image.transpose(turn)
-
-
-def _missing(path: Path, there: int) -> VideoError:
-    return VideoError(
-        f"{path} is missing; the folder holds {there} frames. Extract them again, or correct the "
-        "annotation's count (scripts/prepare.py of the repository, --write-counts)"
-    )

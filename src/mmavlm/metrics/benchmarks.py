@@ -14,7 +14,7 @@ from typing import Any
 from torch import nn
 from torchmetrics import Metric
 
-from mmavlm.core.interfaces import VideoItem
+from mmavlm.core.interfaces import Item
 from mmavlm.metrics.groups import GroupAccuracy
 from mmavlm.metrics.order import OrderAccuracy
 from mmavlm.metrics.paired import PairedAccuracy
@@ -25,8 +25,8 @@ from mmavlm.metrics.unparsed import UnparsedRate
 from mmavlm.metrics.unshown import UnshownAnswers
 from mmavlm.metrics.yes_no import ITEM, SAID, TRUTH, YesNoStats, matthews
 
-Feed = Callable[[Any, Sequence[VideoItem], Sequence[str]], None]
-Choose = Callable[[VideoItem], bool]
+Feed = Callable[[Any, Sequence[Item], Sequence[str]], None]
+Choose = Callable[[Item], bool]
 ALL = "all"  # the part that holds every item
 
 
@@ -53,7 +53,7 @@ class Benchmark(nn.Module):
         self.headline = headline
         self.metrics = nn.ModuleList([part.metric for part in parts])
 
-    def update(self, items: Sequence[VideoItem], answers: Sequence[str]) -> None:
+    def update(self, items: Sequence[Item], answers: Sequence[str]) -> None:
         """Take n items and the answer to each."""
         for part in self.parts:
             taken = [pair for pair in zip(items, answers, strict=True) if part.takes(pair[0])]
@@ -178,7 +178,7 @@ def yes_no_parts(tasks: Sequence[str], parsing: str) -> list[Part]:
     return [*parts, Part(ALL, YesNoStats(parsing), feed_truths, every)]
 
 
-def every(item: VideoItem) -> bool:
+def every(item: Item) -> bool:
     """Takes any item."""
     return True
 
@@ -188,19 +188,19 @@ def of_task(task: str) -> Choose:
     return lambda item: item.task == task
 
 
-def feed_truths(metric: Any, items: Sequence[VideoItem], answers: Sequence[str]) -> None:
+def feed_truths(metric: Any, items: Sequence[Item], answers: Sequence[str]) -> None:
     """Ids, answers and truths."""
     metric.update(_ids(items), answers, _truths(items))
 
 
-def feed_pairs(metric: Any, items: Sequence[VideoItem], answers: Sequence[str]) -> None:
+def feed_pairs(metric: Any, items: Sequence[Item], answers: Sequence[str]) -> None:
     """The pair of each item, and whether it is the hallucinated question."""
     pairs = [str(item.meta["pair"]) for item in items]
     hallucinated = [bool(item.meta["hallucinated"]) for item in items]
     metric.update(_ids(items), pairs, hallucinated, answers, _truths(items))
 
 
-def feed_triplets(metric: Any, items: Sequence[VideoItem], answers: Sequence[str]) -> None:
+def feed_triplets(metric: Any, items: Sequence[Item], answers: Sequence[str]) -> None:
     """The triplet of each item, and the kind of its caption."""
     triplets = [str(item.meta["triplet"]) for item in items]
     kinds = [str(item.meta["kind"]) for item in items]
@@ -208,7 +208,7 @@ def feed_triplets(metric: Any, items: Sequence[VideoItem], answers: Sequence[str
 
 
 def feed_yes_no_groups(
-    metric: Any, items: Sequence[VideoItem], answers: Sequence[str], *, key: str, parsing: str
+    metric: Any, items: Sequence[Item], answers: Sequence[str], *, key: str, parsing: str
 ) -> None:
     """The group of each item under a key of its meta, right where the yes or no is the truth.
 
@@ -223,7 +223,7 @@ def feed_yes_no_groups(
 
 
 def feed_letter_groups(
-    metric: Any, items: Sequence[VideoItem], answers: Sequence[str], *, parsing: str
+    metric: Any, items: Sequence[Item], answers: Sequence[str], *, parsing: str
 ) -> None:
     """The group of each item, right where exactly the true options are named."""
     named = _letters(items, answers, parsing)
@@ -232,24 +232,22 @@ def feed_letter_groups(
 
 
 def feed_letters(
-    metric: Any, items: Sequence[VideoItem], answers: Sequence[str], *, parsing: str
+    metric: Any, items: Sequence[Item], answers: Sequence[str], *, parsing: str
 ) -> None:
     """The letters of the options that each answer names."""
     metric.update(_ids(items), ["".join(named) for named in _letters(items, answers, parsing)])
 
 
-def _letters(
-    items: Sequence[VideoItem], answers: Sequence[str], parsing: str
-) -> list[frozenset[str]]:
+def _letters(items: Sequence[Item], answers: Sequence[str], parsing: str) -> list[frozenset[str]]:
     return [
         parse_letters(answer, item.meta["choices"], parsing)
         for item, answer in zip(items, answers, strict=True)
     ]
 
 
-def _ids(items: Sequence[VideoItem]) -> list[str]:
+def _ids(items: Sequence[Item]) -> list[str]:
     return [item.item_id for item in items]
 
 
-def _truths(items: Sequence[VideoItem]) -> list[str]:
+def _truths(items: Sequence[Item]) -> list[str]:
     return [item.target for item in items]

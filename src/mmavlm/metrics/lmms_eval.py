@@ -13,29 +13,33 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmavlm.core.interfaces import VideoItem
+from mmavlm.core.interfaces import Item
 from mmavlm.metrics.benchmarks import Benchmark
 
 Score = Callable[[Sequence[Mapping[str, Any]]], float]
 
 
-def row_of(item: VideoItem) -> dict[str, Any]:
-    """A question as a row. `meta` is one JSON text, since a table's columns have one type each."""
+def row_of(item: Item) -> dict[str, Any]:
+    """A question as a row. `meta` is one JSON text, since a table's columns have one type each.
+
+    Raises:
+        DataError: if the item is not about one film.
+    """
     return {
         "item_id": item.item_id,
         "task": item.task,
-        "video": str(item.source.absolute()),
+        "video": str(item.film.source.absolute()),
         "prompt": item.prompt,
         "answer": item.target,
-        "start_s": item.start_s,
-        "end_s": item.end_s,
+        "start_s": item.film.start_s,
+        "end_s": item.film.end_s,
         "meta": json.dumps(dict(item.meta), ensure_ascii=False),
     }
 
 
-def item_of(row: Mapping[str, Any]) -> VideoItem:
+def item_of(row: Mapping[str, Any]) -> Item:
     """The question of a row."""
-    return VideoItem(
+    return Item.question(
         item_id=row["item_id"],
         video_id=row["video"],
         source=Path(row["video"]),

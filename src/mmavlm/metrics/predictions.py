@@ -15,7 +15,7 @@ from mmavlm.core.interfaces import Answer
 from mmavlm.metrics.rules import Rule, is_right
 
 if TYPE_CHECKING:
-    from mmavlm.core.batch import VideoTextBatch
+    from mmavlm.core.batch import Batch
 
 FILE = "predictions.jsonl"  # the name a run gives it
 NAMED = 10  # so many rows that cannot be used are named, the others counted
@@ -50,7 +50,7 @@ class Prediction:
     @classmethod
     def of(
         cls,
-        batch: VideoTextBatch,
+        batch: Batch,
         row: int,
         answers: list[Answer],
         ranking: list[Answer],
@@ -58,15 +58,16 @@ class Prediction:
         said: Sequence[str] = (),
     ) -> Prediction:
         """The prediction for one row of a batch."""
+        talk = batch.conversations[row]
         return cls(
             item_id=batch.item_id[row],
             video_id=batch.video_id[row],
             task=batch.task[row],
-            prompt=batch.prompt[row],
-            truth=batch.target[row],
+            prompt=talk.prompt,
+            truth=talk.target,
             answers=answers,
             ranking=ranking,
-            references=list(batch.references[row] if batch.references else [batch.target[row]]),
+            references=list(batch.references[row] if batch.references else [talk.target]),
             compare=compare,
             said=list(said),
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any
@@ -14,6 +15,8 @@ from transformers import PreTrainedTokenizerBase
 from mmavlm.core.errors import ConfigError
 
 MARK = "\ue0f3"  # of the private use area; control tokens are named by it and a number
+
+Span = tuple[int, int, int]  # the id of a token, and where it starts and stops in the text
 
 
 class PlainTokenizer:
@@ -39,6 +42,9 @@ class PlainTokenizer:
         self.mark_ids = {mark: ids[mark] for mark in marks}
         self._ids = {self._names[text]: i for text, i in ids.items()}
         self._spelled, self._named = _any_of(self._names), _any_of(self._ids)
+        # A text may also begin or end with part of a name, which the template would complete.
+        self._refused = re.compile(rf"{MARK}\d+{MARK}|{MARK}\d*\Z|\A\d*{MARK}")
+        self._control_ids = {*self._ids.values()}
         self.affixes = self._affixes("text")
 
     def named(self, template: str) -> str:
@@ -55,16 +61,48 @@ class PlainTokenizer:
 
     def batch(self, texts: Sequence[str], *, before: str = "", behind: str = "") -> list[list[int]]:
         """The same for several texts."""
-        for text in texts:
-            if self._named.search(text):
-                raise ConfigError(
-                    f"the text {text!r} holds U+{ord(MARK):X} and a number, which stand for a "
-                    "control token here; take it out"
-                )
-        whole = [f"{before}{text}{behind}" for text in texts]
+        whole = [f"{before}{self.checked(text)}{behind}" for text in texts]
         if self._backend is None:
-            return [self._in_sections(text) for text in whole]
+            return [[i for i, _, _ in self._in_sections(text, ())] for text in whole]
         return [e.ids for e in self._backend.encode_batch(whole, add_special_tokens=False)]
+
+    def checked(self, text: str) -> str:
+        """The text, if it can stand in a `named` template and name no control token there.
+
+        Raises:
+            ConfigError: if it holds such a name, or a part of one at its ends.
+        """
+        if MARK in text and self._refused.search(text):
+            raise ConfigError(
+                f"the text {text!r} holds U+{ord(MARK):X} and a number, which stand for a "
+                "control token here; take it out"
+            )
+        return text
+
+    def seamed(self, whole: str, seams: Sequence[int]) -> tuple[list[int], list[int]]:
+        """Ids of a `named` template with `checked` texts in it, and how many lie before each seam.
+
+        Seams are places in the text, in order. Where a token would lie across one, what is behind
+        the seam is tokenised by itself.
+        """
+        spans = self._spans(whole, seams)
+        ids, starts = [i for i, _, _ in spans], [start for _, start, _ in spans]
+        places = []
+        for n, seam in enumerate(seams):
+            at = bisect_left(starts, seam)
+            # A control token may take the spaces around it, which are no part of its name.
+            if at and spans[at - 1][2] > seam and ids[at - 1] not in self._control_ids:
+                left, before = self.seamed(whole[:seam], seams[:n])
+                right, behind = self.seamed(whole[seam:], [later - seam for later in seams[n:]])
+                return left + right, before + [len(left) + place for place in behind]
+            places.append(at)
+        return ids, places
+
+    def _spans(self, whole: str, seams: Sequence[int]) -> list[Span]:
+        if self._backend is None:
+            return self._in_sections(whole, seams)
+        found = self._backend.encode(whole, add_special_tokens=False)
+        return [(i, *span) for i, span in zip(found.ids, found.offsets, strict=True)]
 
     def target(self, text: str) -> list[int]:
         """Ids of an answer that a decoder writes, affixes included.
@@ -87,18 +125,31 @@ class PlainTokenizer:
         at = next(i for i in range(len(whole) + 1) if whole[i : i + size] == inner)
         return whole[:at], whole[at + size :]
 
-    def _in_sections(self, text: str) -> list[int]:
+    def _in_sections(self, text: str, seams: Sequence[int]) -> list[Span]:
         """As the tokenizers written in Python do it: what is between control tokens, by itself."""
-        ids, start, added = [], 0, self.tokenizer.added_tokens_decoder
+        spans: list[Span] = []
+        start, added = 0, self.tokenizer.added_tokens_decoder
         for found in self._named.finditer(text):
-            control = self._ids[found[0]]
-            section, start = text[start : found.start()], found.end()
+            control, stop = self._ids[found[0]], found.start()
             if control in added and added[control].lstrip:  # it takes the spaces on its left
-                section = section.rstrip()
+                stop = start + len(text[start:stop].rstrip())
+            spans += [*self._section(text, start, stop, seams), (control, *found.span())]
+            start = found.end()
             if control in added and added[control].rstrip:
                 start += len(text[start:]) - len(text[start:].lstrip())
-            ids += [*self._split(section, "text"), control]
-        return ids + self._split(text[start:], "text")
+        return spans + self._section(text, start, len(text), seams)
+
+    def _section(self, text: str, start: int, stop: int, seams: Sequence[int]) -> list[Span]:
+        """The tokens between two places, which are told apart at seams that no token crosses."""
+        ids = self._split(text[start:stop], "text")
+        spans: list[Span] = []
+        for seam in [seam for seam in seams if start < seam < stop]:
+            head = self._split(text[start:seam], "text")
+            if ids[: len(head)] == head:
+                since = spans[-1][2] if spans else start
+                spans += [(i, since, seam) for i in head[len(spans) :]]
+        since = spans[-1][2] if spans else start
+        return spans + [(i, since, stop) for i in ids[len(spans) :]]
 
     def _split(self, text: str, kind: str) -> list[int]:
         if not text:
@@ -143,7 +194,8 @@ def _control_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
 
 def _renamed(whole: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
     """A tokenizer of the library `tokenizers`, as JSON, with other names for some tokens."""
-    whole |= {"truncation": None, "padding": None}
+    # A post-processor adds affixes, or takes spaces out of the places of tokens.
+    whole |= {"truncation": None, "padding": None, "post_processor": None}
     for token in whole["added_tokens"]:
         token["content"] = names.get(token["content"], token["content"])
     model = whole["model"]

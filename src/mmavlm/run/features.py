@@ -36,10 +36,14 @@ def build_encoder(config: DictConfig) -> nn.Module:
         torch.default_generator.manual_seed(0)
         encoder: nn.Module = instantiate(config.encoder)
     if _brings_encoder(config):
-        branch, name = ENCODER.split(".")  # names of modules hold no dot
-        model = nn.ModuleDict({branch: nn.ModuleDict({name: encoder})})
-        WeightFile(config.init.weights).load(model, [ENCODER])
+        WeightFile(config.init.weights).load(_holding(encoder), [ENCODER])
     return encoder
+
+
+def _holding(encoder: nn.Module) -> nn.Module:
+    """A model of which nothing but the encoder is there."""
+    branch, _, part = ENCODER.partition(".")
+    return nn.ModuleDict({branch: nn.ModuleDict({part: encoder})})
 
 
 def encoder_settings(config: DictConfig) -> Mapping[str, Any]:

@@ -1,5 +1,7 @@
 """Small models of several architectures with random weights."""
 
+from pathlib import Path
+
 import torch
 from transformers import (
     BartConfig,
@@ -22,6 +24,8 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
+from mmavlm.core.conversation import Conversation, Medium
+from mmavlm.core.interfaces import MediaTokens
 from mmavlm.model.text import load_tokenizer, tiny_tokenizer
 
 WIDTH = 32
@@ -107,3 +111,23 @@ def save(kind, folder, **how):
     build(kind).save_pretrained(folder, **how)
     load_tokenizer(None).save_pretrained(folder)
     return str(folder)
+
+
+FILM = Medium(medium_id="film", source=Path("film.mp4"))
+
+
+def asking(prompts, targets=None):
+    """A question about one film for each prompt, with the answers to learn if given."""
+    targets = targets or [None] * len(prompts)
+    pairs = zip(prompts, targets, strict=True)
+    return [Conversation.question(FILM, prompt, target) for prompt, target in pairs]
+
+
+def seen(video, mask=None):
+    """The tokens (B,K,Dl) of one film for each conversation."""
+    return MediaTokens(video, [1] * len(video), mask)
+
+
+def question(rendering, prompt):
+    """The ids of a question about one film."""
+    return rendering.turns(Conversation.question(FILM, prompt).turns)

@@ -2,11 +2,12 @@ import sys
 
 import pytest
 import torch
-from models import LLAMA, T5, save
+from models import LLAMA, T5, asking, save, seen
 from safetensors.torch import load_file, save_file
 from transformers import InstructBlipConfig, InstructBlipForConditionalGeneration
 
 from mmavlm.core.errors import CheckpointError, ConfigError
+from mmavlm.core.interfaces import Generation
 from mmavlm.model.llm import HFLanguageModel, LoraSettings
 from mmavlm.model.text import load_tokenizer
 
@@ -48,7 +49,7 @@ def test_saved_models_are_read_whole_or_in_shards(kind, how, tmp_path):
         stored |= load_file(file)
     state = llm.model.state_dict()
     assert all(torch.equal(state[name], tensor) for name, tensor in stored.items())
-    assert torch.isfinite(llm.loss(video(llm), PROMPTS, TARGETS))
+    assert torch.isfinite(llm.loss(asking(PROMPTS, TARGETS), seen(video(llm))))
 
 
 def test_it_is_frozen_unless_told_otherwise(llama):
@@ -71,8 +72,10 @@ def test_the_language_model_of_an_instructblip_is_read_alone(instructblip):
     state = llm.model.state_dict()
     assert state.keys() == expected.keys()
     assert all(torch.equal(state[name], tensor) for name, tensor in expected.items())
-    assert llm.rank(video(llm), PROMPTS, TARGETS).shape == (2, 2)
-    answers = llm.generate(video(llm), PROMPTS, num_beams=2, num_answers=2, max_new_tokens=3)
+    assert llm.rank(asking(PROMPTS), seen(video(llm)), TARGETS).shape == (2, 2)
+    answers = llm.generate(
+        asking(PROMPTS), seen(video(llm)), Generation(num_beams=2, num_answers=2, max_new_tokens=3)
+    )
     assert [len(row) for row in answers] == [2, 2]
 
 
@@ -120,17 +123,20 @@ def test_adapters_alone_learn_and_begin_as_the_model_was(llama):
     assert learning
     assert all("lora_" in name for name in learning)
     torch.testing.assert_close(
-        adapted.rank(video(plain), PROMPTS, TARGETS), plain.rank(video(plain), PROMPTS, TARGETS)
+        adapted.rank(asking(PROMPTS), seen(video(plain)), TARGETS),
+        plain.rank(asking(PROMPTS), seen(video(plain)), TARGETS),
     )
-    adapted.train().loss(video(plain), PROMPTS, TARGETS).backward()
+    adapted.train().loss(asking(PROMPTS, TARGETS), seen(video(plain))).backward()
     assert any(p.grad is not None and p.grad.any() for p in adapted.parameters())
 
 
 def test_adapters_learn_in_single_precision(llama):
     llm = HFLanguageModel(llama, lora=LoraSettings(target_modules=["q_proj"]))
     assert {p.dtype for p in llm.parameters() if p.requires_grad} == {torch.float32}
-    assert torch.isfinite(llm.loss(video(llm), PROMPTS, TARGETS))
-    answers = llm.generate(video(llm), PROMPTS, num_beams=1, max_new_tokens=2)
+    assert torch.isfinite(llm.loss(asking(PROMPTS, TARGETS), seen(video(llm))))
+    answers = llm.generate(
+        asking(PROMPTS), seen(video(llm)), Generation(num_beams=1, max_new_tokens=2)
+    )
     assert len(answers) == 2
 
 
@@ -154,11 +160,13 @@ def test_adapters_learn_on_quantised_weights(llama, kind, layer):
     assert layer in {type(module).__name__ for module in llm.modules()}
     learning = {name: p for name, p in llm.named_parameters() if p.requires_grad}
     assert all("lora_" in name for name in learning)
-    seen = video(llm).requires_grad_()
-    llm.loss(seen, PROMPTS, TARGETS).backward()
+    shown = video(llm).requires_grad_()
+    llm.loss(asking(PROMPTS, TARGETS), seen(shown)).backward()
     assert all(p.grad is not None for p in learning.values())
-    assert seen.grad.any()
-    answers = llm.eval().generate(seen.detach(), PROMPTS, num_beams=1, max_new_tokens=2)
+    assert shown.grad.any()
+    answers = llm.eval().generate(
+        asking(PROMPTS), seen(shown.detach()), Generation(num_beams=1, max_new_tokens=2)
+    )
     assert len(answers) == 2
 
 

@@ -1,9 +1,10 @@
 import pytest
 import torch
-from models import FAMILIES, build, save
+from models import FAMILIES, asking, build, save, seen
 from torch import nn
 
 from mmavlm.core.errors import ConfigError
+from mmavlm.core.interfaces import Generation
 from mmavlm.model.llm import HFLanguageModel, PromptedLanguageModel
 from mmavlm.model.llm.new_rows import add_rows
 from mmavlm.model.text import load_tokenizer
@@ -68,14 +69,16 @@ def test_new_tokens_are_asked_answered_generated_and_ranked(kind):
     llm = PromptedLanguageModel(model, tokenizer)
     learning = {name for name, p in llm.named_parameters() if p.requires_grad}
     assert all(".new_rows." in name for name in learning)
-    llm.loss(video(llm), PROMPTS, TARGETS).backward()
+    llm.loss(asking(PROMPTS, TARGETS), seen(video(llm))).backward()
     assert all(p.grad.any() for p in llm.parameters() if p.requires_grad)
-    ranked = llm.rank(video(llm), PROMPTS, [*TARGETS, *NEW])
+    ranked = llm.rank(asking(PROMPTS), seen(video(llm)), [*TARGETS, *NEW])
     assert ranked.isfinite().all()
     for parameter in llm.parameters():
         if parameter.requires_grad:
             nn.init.constant_(parameter, 9.0 if parameter.ndim == 2 else 0.0)
-    assert llm.generate(video(llm), PROMPTS, num_beams=2, max_new_tokens=3)
+    assert llm.generate(
+        asking(PROMPTS), seen(video(llm)), Generation(num_beams=2, max_new_tokens=3)
+    )
 
 
 def test_no_more_rows_are_added_than_are_missing(folder, tmp_path):
@@ -95,7 +98,7 @@ def test_new_rows_learn_whether_the_rest_does_or_not(folder, how):
     losses = []
     for _ in range(12):
         optimizer.zero_grad()
-        losses.append(llm.loss(video(llm), PROMPTS, TARGETS))
+        losses.append(llm.loss(asking(PROMPTS, TARGETS), seen(video(llm))))
         losses[-1].backward()
         optimizer.step()
     assert losses[-1] < losses[0] - 1
@@ -115,12 +118,12 @@ def test_half_precision_weights_get_new_rows_in_single_precision(folder):
     llm = HFLanguageModel(folder, resize_embeddings=True)
     assert llm.model.dtype == torch.bfloat16
     assert {p.dtype for p in llm.parameters() if p.requires_grad} == {torch.float32}
-    assert llm.loss(video(llm), PROMPTS, TARGETS).isfinite()
+    assert llm.loss(asking(PROMPTS, TARGETS), seen(video(llm))).isfinite()
 
 
 def test_gradient_checkpointing_reaches_new_rows(folder):
     llm = HFLanguageModel(
         folder, dtype="float32", resize_embeddings=True, gradient_checkpointing=True
     ).train()
-    llm.loss(video(llm), PROMPTS, TARGETS).backward()
+    llm.loss(asking(PROMPTS, TARGETS), seen(video(llm))).backward()
     assert all(p.grad is not None for p in llm.parameters() if p.requires_grad)

@@ -1,11 +1,11 @@
 import pytest
 import torch
-from models import FAMILIES, build
+from models import FAMILIES, asking, build, question, seen
 from torch.nn.functional import cross_entropy
 
 from mmavlm.core.errors import ConfigError
 from mmavlm.core.footprint import peak
-from mmavlm.core.interfaces import LanguageModel
+from mmavlm.core.interfaces import Generation, LanguageModel
 from mmavlm.model.llm import PromptedLanguageModel
 from mmavlm.model.text import load_tokenizer
 from support import peak_bytes
@@ -49,7 +49,9 @@ def plain_scores(llm, video, texts_by_row):
         [
             torch.stack(
                 [
-                    plain_log_prob(llm, row[None], llm.texts.prompt(p), llm.texts.answer(text))
+                    plain_log_prob(
+                        llm, row[None], question(llm.rendering, p), llm.answers.ids(text)
+                    )
                     for text in texts
                 ]
             )
@@ -65,7 +67,9 @@ def test_it_is_a_language_model(llm):
 def test_loss_is_the_mean_over_answer_tokens_and_ends(llm, video):
     scores = plain_scores(llm, video, [[text] for text in TARGETS])
     tokens = sum(llm.answer_length(text) for text in TARGETS)
-    torch.testing.assert_close(llm.loss(video, PROMPTS, TARGETS), -scores.sum() / tokens)
+    torch.testing.assert_close(
+        llm.loss(asking(PROMPTS, TARGETS), seen(video)), -scores.sum() / tokens
+    )
 
 
 def test_token_ids_as_video_give_what_the_model_gives_for_its_own_input_ids(llm):
@@ -73,17 +77,19 @@ def test_token_ids_as_video_give_what_the_model_gives_for_its_own_input_ids(llm)
     video = llm.model.get_input_embeddings()(spelled)
     expected = []
     for shown, prompt, target in zip(spelled.tolist(), PROMPTS, TARGETS, strict=True):
-        asked, answer = [*shown, *llm.texts.prompt(prompt).ids], llm.texts.answer(target)
+        asked, answer = [*shown, *question(llm.rendering, prompt).ids], llm.answers.ids(target)
         if llm.model.config.is_encoder_decoder:
             own = {"input_ids": torch.tensor([asked]), "labels": torch.tensor([answer])}
         else:
             labels = torch.tensor([[*[-100] * len(asked), *answer]])
             own = {"input_ids": torch.tensor([asked + answer]), "labels": labels}
         expected.append(-llm.model(**own).loss * len(answer))
-    scores = llm.rank(video, PROMPTS, TARGETS).diag()
+    scores = llm.rank(asking(PROMPTS), seen(video), TARGETS).diag()
     torch.testing.assert_close(scores, torch.stack(expected), rtol=1e-4, atol=1e-4)
     tokens = sum(llm.answer_length(text) for text in TARGETS)
-    torch.testing.assert_close(llm.loss(video, PROMPTS, TARGETS), -sum(expected) / tokens)
+    torch.testing.assert_close(
+        llm.loss(asking(PROMPTS, TARGETS), seen(video)), -sum(expected) / tokens
+    )
 
 
 @pytest.mark.parametrize("rank_chunk", [1, 7, 64])
@@ -91,7 +97,9 @@ def test_rank_is_the_summed_log_probability_of_each_candidate(llm, video, rank_c
     candidates = [*TARGETS, "", "friend", "husband wife"]
     llm.rank_chunk = rank_chunk
     expected = plain_scores(llm, video, [candidates] * 3)
-    torch.testing.assert_close(llm.rank(video, PROMPTS, candidates), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        llm.rank(asking(PROMPTS), seen(video), candidates), expected, rtol=1e-4, atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("rank_chunk", [1, 7, 64])
@@ -102,38 +110,46 @@ def test_without_ends_rank_is_the_sum_over_all_tokens_but_the_last(llm, video, r
         [
             [
                 plain_log_prob(
-                    llm, row[None], llm.texts.prompt(p), llm.texts.answer(text), reduction="none"
+                    llm,
+                    row[None],
+                    question(llm.rendering, p),
+                    llm.answers.ids(text),
+                    reduction="none",
                 )[:-1].sum()
                 for text in candidates
             ]
             for row, p in zip(video, PROMPTS, strict=True)
         ]
     )
-    found = llm.rank(video, PROMPTS, candidates, with_eos=False)
+    found = llm.rank(asking(PROMPTS), seen(video), candidates, with_eos=False)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
     assert torch.equal(found.argsort(dim=1), expected.argsort(dim=1))
 
 
 def test_without_ends_a_candidate_that_begins_another_is_not_below_it(llm, video):
-    scores = llm.rank(video, PROMPTS, ["the movie", "the movie of the movie"], with_eos=False)
+    scores = llm.rank(
+        asking(PROMPTS), seen(video), ["the movie", "the movie of the movie"], with_eos=False
+    )
     assert (scores[:, 0] >= scores[:, 1]).all()
 
 
 def test_without_its_end_a_candidate_without_text_is_refused(llm, video):
     with pytest.raises(ConfigError, match=r"candidate '' has no text.* stage.rank_with_eos=true"):
-        llm.rank(video, PROMPTS, ["comedy", ""], with_eos=False)
+        llm.rank(asking(PROMPTS), seen(video), ["comedy", ""], with_eos=False)
 
 
 def test_rank_of_candidates_that_are_only_an_end(llm, video):
     expected = plain_scores(llm, video, [[""]] * 3)
-    torch.testing.assert_close(llm.rank(video, PROMPTS, [""]), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        llm.rank(asking(PROMPTS), seen(video), [""]), expected, rtol=1e-4, atol=1e-4
+    )
 
 
 def test_rows_in_a_batch_give_what_they_give_alone(llm, video):
     settings = {"num_beams": 3, "num_answers": 3, "max_new_tokens": 4}
-    together = llm.generate(video, PROMPTS, **settings)
+    together = llm.generate(asking(PROMPTS), seen(video), Generation(**settings))
     for i, prompt in enumerate(PROMPTS):
-        alone = llm.generate(video[i : i + 1], [prompt], **settings)[0]
+        alone = llm.generate(asking([prompt]), seen(video[i : i + 1]), Generation(**settings))[0]
         assert [a.text for a in together[i]] == [a.text for a in alone]
         assert [a.log_prob for a in together[i]] == pytest.approx(
             [a.log_prob for a in alone], abs=1e-3
@@ -141,19 +157,21 @@ def test_rows_in_a_batch_give_what_they_give_alone(llm, video):
 
 
 def test_answers_depend_on_the_video(llm, video):
-    scores = llm.rank(torch.cat([video[:1], -video[:1]]), PROMPTS[:1] * 2, TARGETS)
+    scores = llm.rank(asking(PROMPTS[:1] * 2), seen(torch.cat([video[:1], -video[:1]])), TARGETS)
     assert (scores[0] - scores[1]).abs().max() > 1e-3
 
 
 def test_greedy_answers_are_the_likeliest_token_again_and_again(llm, video):
     for i, prompt in enumerate(PROMPTS):
-        ids, ask = [], llm.texts.prompt(prompt)
+        ids, ask = [], question(llm.rendering, prompt)
         for _ in range(3):
             ids.append(_argmax_next(llm, video[i : i + 1], ask, ids))
-            if ids[-1] == llm.texts.end_id:
+            if ids[-1] == llm.answers.end_id:
                 break
-        found = llm.generate(video[i : i + 1], [prompt], num_beams=1, max_new_tokens=3)[0][0]
-        assert found.text == llm.texts.decode(ids)
+        found = llm.generate(
+            asking([prompt]), seen(video[i : i + 1]), Generation(num_beams=1, max_new_tokens=3)
+        )[0][0]
+        assert found.text == llm.answers.decode(ids)
         expected = plain_log_prob(llm, video[i : i + 1], ask, ids)
         assert found.log_prob == pytest.approx(expected.item(), abs=1e-3)
 
@@ -173,7 +191,7 @@ def _argmax_next(llm, video, prompt, ids):
 
 def test_gradients_pass_through_a_frozen_model_to_the_video(llm, video):
     video = video.requires_grad_()
-    llm.loss(video, PROMPTS, TARGETS).backward()
+    llm.loss(asking(PROMPTS, TARGETS), seen(video)).backward()
     assert video.grad.flatten(1).norm(dim=1).gt(0).all()
     assert all(p.grad is None for p in llm.parameters())
 
@@ -186,10 +204,10 @@ def test_a_frozen_model_stays_in_eval_mode_and_a_learning_one_does_not():
 def test_scores_never_depend_on_dropout_and_the_mode_comes_back():
     llm = wrap("t5", frozen=False).train()
     video = torch.randn(3, 4, llm.width)
-    first, second = (llm.rank(video, PROMPTS, TARGETS) for _ in range(2))
+    first, second = (llm.rank(asking(PROMPTS), seen(video), TARGETS) for _ in range(2))
     assert torch.equal(first, second)
     assert llm.model.training
-    losses = [llm.loss(video, PROMPTS, TARGETS).item() for _ in range(2)]
+    losses = [llm.loss(asking(PROMPTS, TARGETS), seen(video)).item() for _ in range(2)]
     assert losses[0] != losses[1]
 
 
@@ -215,7 +233,7 @@ def test_gradient_checkpointing_runs_layers_twice_and_changes_no_gradient(kind, 
                 module.attention_dropout = 0.0
             if hasattr(module, "dropout") and isinstance(module.dropout, float):
                 module.dropout = 0.0
-        llm.loss(video, PROMPTS, TARGETS).backward()
+        llm.loss(asking(PROMPTS, TARGETS), seen(video)).backward()
         calls.append(len(count))
         grads.append(video.grad)
     assert calls == [1, 2]
@@ -225,8 +243,8 @@ def test_gradient_checkpointing_runs_layers_twice_and_changes_no_gradient(kind, 
 def test_checkpointing_leaves_evaluation_as_it_was():
     llm = wrap("llama", gradient_checkpointing=True).train()
     video = torch.randn(3, 4, llm.width)
-    plain = wrap("llama").rank(video, PROMPTS, TARGETS)
-    torch.testing.assert_close(llm.rank(video, PROMPTS, TARGETS), plain)
+    plain = wrap("llama").rank(asking(PROMPTS), seen(video), TARGETS)
+    torch.testing.assert_close(llm.rank(asking(PROMPTS), seen(video), TARGETS), plain)
     assert any(layer.training for layer in llm.model.modules())
     llm.eval()
     assert not any(layer.training for layer in llm.model.modules())
@@ -234,7 +252,10 @@ def test_checkpointing_leaves_evaluation_as_it_was():
 
 def test_video_tokens_take_the_precision_of_the_model():
     llm = PromptedLanguageModel(build("llama").bfloat16(), load_tokenizer(None))
-    assert llm.loss(torch.randn(3, 4, llm.width), PROMPTS, TARGETS).dtype == torch.float32
+    assert (
+        llm.loss(asking(PROMPTS, TARGETS), seen(torch.randn(3, 4, llm.width))).dtype
+        == torch.float32
+    )
 
 
 def test_settings_of_the_checkpoint_do_not_steer_generation():
@@ -242,11 +263,16 @@ def test_settings_of_the_checkpoint_do_not_steer_generation():
     model.generation_config.update(do_sample=True, temperature=9.0, max_length=3, top_k=5)
     llm = PromptedLanguageModel(model, load_tokenizer(None))
     video = torch.randn(3, 4, llm.width, generator=torch.Generator().manual_seed(0))
-    answers = [llm.generate(video, PROMPTS, num_beams=2, max_new_tokens=5) for _ in range(2)]
+    answers = [
+        llm.generate(asking(PROMPTS), seen(video), Generation(num_beams=2, max_new_tokens=5))
+        for _ in range(2)
+    ]
     assert (
         answers[0]
         == answers[1]
-        == wrap("llama").generate(video, PROMPTS, num_beams=2, max_new_tokens=5)
+        == wrap("llama").generate(
+            asking(PROMPTS), seen(video), Generation(num_beams=2, max_new_tokens=5)
+        )
     )
 
 
@@ -257,25 +283,25 @@ def test_counts_that_do_not_fit_are_refused(num_beams, num_answers, max_new_toke
     llm = wrap("llama")
     with pytest.raises(ConfigError, match=rf"num_answers={num_answers}, num_beams={num_beams}"):
         llm.generate(
-            torch.randn(1, 2, llm.width),
-            ["hi"],
-            num_beams=num_beams,
-            num_answers=num_answers,
-            max_new_tokens=max_new_tokens,
+            asking(["hi"]),
+            seen(torch.randn(1, 2, llm.width)),
+            Generation(num_beams=num_beams, num_answers=num_answers, max_new_tokens=max_new_tokens),
         )
 
 
 def test_answers_are_at_least_as_long_as_asked(llm, video):
     # the end of text made the likeliest token, so that nothing but the minimum holds answers open
     bias = torch.zeros(llm.model.get_output_embeddings().out_features)
-    bias[llm.texts.end_id] = 1e4
+    bias[llm.answers.end_id] = 1e4
     hook = llm.model.get_output_embeddings().register_forward_hook(lambda *a: a[2] + bias)
     try:
         for least in (0, 1, 3):
             found = llm.generate(
-                video, PROMPTS, num_beams=2, min_new_tokens=least, max_new_tokens=4
+                asking(PROMPTS),
+                seen(video),
+                Generation(num_beams=2, min_new_tokens=least, max_new_tokens=4),
             )
-            assert [len(llm.texts.answer(a.text)) > least for (a,) in found] == [True] * 3
+            assert [len(llm.answers.ids(a.text)) > least for (a,) in found] == [True] * 3
             assert least or [a.text for (a,) in found] == [""] * 3
     finally:
         hook.remove()
@@ -299,37 +325,47 @@ def liking(llm):
 
 def test_an_answer_that_repeats_itself_is_changed_by_a_penalty(llm, video, liking):
     words = ("comedy", "action", "prison")
-    liking(*(llm.texts.answer(word)[-2] for word in words))
+    liking(*(llm.answers.ids(word)[-2] for word in words))
     told = {"num_beams": 1, "min_new_tokens": 3, "max_new_tokens": 3}
     for penalty, expected in ((1.0, [3, 0, 0]), (1.5, [1, 1, 1])):
         # rows of different lengths, none of which is to count its padding
-        for (answer,) in llm.generate(video, PROMPTS, repetition_penalty=penalty, **told):
+        for (answer,) in llm.generate(
+            asking(PROMPTS), seen(video), Generation(repetition_penalty=penalty, **told)
+        ):
             assert [answer.text.count(word) for word in words] == expected
 
 
 def test_beams_go_by_their_whole_probability_without_a_length_penalty(llm, video, liking):
-    liking(llm.texts.end_id, llm.texts.answer("comedy")[-2])
+    liking(llm.answers.end_id, llm.answers.ids("comedy")[-2])
     told = {"num_beams": 2, "min_new_tokens": 1, "max_new_tokens": 3}
     for penalty, expected in ((0.0, 1), (3.0, 2)):
-        for (answer,) in llm.generate(video, PROMPTS, length_penalty=penalty, **told):
+        for (answer,) in llm.generate(
+            asking(PROMPTS), seen(video), Generation(length_penalty=penalty, **told)
+        ):
             assert answer.text.count("comedy") == expected
 
 
 def test_a_penalty_that_cannot_be_is_refused():
     with pytest.raises(ConfigError, match=r"repetition_penalty=0.0 must be above 0"):
-        wrap("llama").generate(torch.randn(1, 2, 1), ["hi"], repetition_penalty=0.0)
+        wrap("llama").generate(
+            asking(["hi"]), seen(torch.randn(1, 2, 1)), Generation(repetition_penalty=0.0)
+        )
 
 
 def test_a_shortest_answer_longer_than_the_longest_is_refused():
     llm = wrap("llama")
     with pytest.raises(ConfigError, match="min_new_tokens=6 must be 0 to max_new_tokens=5"):
-        llm.generate(torch.randn(1, 2, 1), ["hi"], min_new_tokens=6, max_new_tokens=5)
+        llm.generate(
+            asking(["hi"]),
+            seen(torch.randn(1, 2, 1)),
+            Generation(min_new_tokens=6, max_new_tokens=5),
+        )
 
 
 def test_ranking_nothing_is_refused():
     llm = wrap("llama")
     with pytest.raises(ConfigError, match="nothing to rank; give at least one candidate"):
-        llm.rank(torch.randn(1, 2, llm.width), ["hi"], [])
+        llm.rank(asking(["hi"]), seen(torch.randn(1, 2, llm.width)), [])
 
 
 def test_a_chunk_of_no_sequence_is_refused():
@@ -340,9 +376,9 @@ def test_a_chunk_of_no_sequence_is_refused():
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_estimated_memory_of_a_loss_is_within_twice_the_measured_peak(kind):
     llm = wrap(kind).train()
-    rows, prompt, answer = 16, llm.texts.prompt(PROMPTS[0] * 4), llm.answer_length("comedy")
+    rows, prompt, answer = 16, question(llm.rendering, PROMPTS[0] * 4), llm.answer_length("comedy")
     video = torch.randn(rows, 32, llm.width, requires_grad=True)
     estimate = peak(llm.phases(rows, 32, len(prompt), answer))
-    texts = [PROMPTS[0] * 4] * rows, ["comedy"] * rows
-    measured = peak_bytes(lambda: llm.loss(video, *texts).backward())
+    prompts, targets = [PROMPTS[0] * 4] * rows, ["comedy"] * rows
+    measured = peak_bytes(lambda: llm.loss(asking(prompts, targets), seen(video)).backward())
     assert measured / 2 < estimate < measured * 2

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
-from models import FAMILIES, build
+from models import FAMILIES, asking, build, question, seen
 from transformers import GenerationConfig
 
+from mmavlm.core.interfaces import Generation
 from mmavlm.model.llm import PromptedLanguageModel
 from mmavlm.model.text import load_tokenizer
 
@@ -50,7 +51,7 @@ def likely(llm):
 def published(llm, video, prompt, *, min_length, max_length, num_beams):
     """One row's ids by transformers alone, whose answer begins with a BOS; the BOS left out."""
     table = llm.model.get_input_embeddings()
-    inputs = torch.cat([video, table(torch.tensor([llm.texts.prompt(prompt).ids]))], dim=1)
+    inputs = torch.cat([video, table(torch.tensor([question(llm.rendering, prompt).ids]))], dim=1)
     seq2seq = llm.model.config.is_encoder_decoder
     read = 0 if seq2seq else inputs.shape[1]  # transformers takes these off again
     begun = {} if seq2seq else {"input_ids": torch.tensor([[BOS]])}
@@ -61,8 +62,8 @@ def published(llm, video, prompt, *, min_length, max_length, num_beams):
         max_length=max_length + read,
         repetition_penalty=PENALTY,
         length_penalty=0.0,
-        eos_token_id=llm.texts.end_ids,
-        pad_token_id=llm.texts.pad_id,
+        eos_token_id=llm.answers.end_ids,
+        pad_token_id=llm.answers.pad_id,
         decoder_start_token_id=getattr(llm.model.config, "decoder_start_token_id", None),
     )
     generated = llm.model.generate(
@@ -71,7 +72,7 @@ def published(llm, video, prompt, *, min_length, max_length, num_beams):
         generation_config=config,
         **begun,
     )
-    return [llm.texts.until_end(ids) for ids in generated[:, 1:].tolist()]
+    return [llm.answers.until_end(ids) for ids in generated[:, 1:].tolist()]
 
 
 @pytest.mark.parametrize("llm", BEGUN_FROM_IDS, indirect=True)
@@ -80,29 +81,31 @@ def test_lengths_without_the_bos_and_a_penalised_bos_are_the_published_decoding(
     llm, video, likely, start_id, min_length, max_length
 ):
     likely(start_id, 1.1)
-    likely(llm.texts.end_id, 1.0)
+    likely(llm.answers.end_id, 1.0)
     found = llm.generate(
-        video,
-        PROMPTS,
-        num_beams=3,
-        num_answers=3,
-        min_new_tokens=min_length - 1,
-        max_new_tokens=max_length - 1,
-        repetition_penalty=PENALTY,
-        penalize_bos=True,
-        length_penalty=0.0,
+        asking(PROMPTS),
+        seen(video),
+        Generation(
+            num_beams=3,
+            num_answers=3,
+            min_new_tokens=min_length - 1,
+            max_new_tokens=max_length - 1,
+            repetition_penalty=PENALTY,
+            penalize_bos=True,
+            length_penalty=0.0,
+        ),
     )
     for row, prompt, answers in zip(video, PROMPTS, found, strict=True):
         lengths = {"min_length": min_length, "max_length": max_length}
         expected = published(llm, row[None], prompt, num_beams=3, **lengths)
-        assert [answer.text for answer in answers] == [llm.texts.decode(ids) for ids in expected]
+        assert [answer.text for answer in answers] == [llm.answers.decode(ids) for ids in expected]
 
 
 def greedy(llm, video, prompt, *, begun, tokens):
     """One row's ids, by the penalty written out; `begun` is what an answer already holds."""
     table, config = llm.model.get_input_embeddings(), llm.model.config
-    asked, ids = llm.texts.prompt(prompt).ids, []
-    while len(ids) < tokens and not {*ids} & {*llm.texts.end_ids}:
+    asked, ids = question(llm.rendering, prompt).ids, []
+    while len(ids) < tokens and not {*ids} & {*llm.answers.end_ids}:
         read = asked if config.is_encoder_decoder else asked + ids
         inputs = {"inputs_embeds": torch.cat([video, table(torch.tensor([read]))], dim=1)}
         if config.is_encoder_decoder:
@@ -121,9 +124,11 @@ def test_the_penalty_counts_the_tokens_of_an_answer_and_if_asked_what_it_starts_
     told = {"num_beams": 1, "max_new_tokens": 4, "repetition_penalty": PENALTY}
     answers = {}
     for penalize_bos, begun in ((False, []), (True, [start_id])):
-        found = llm.generate(video, PROMPTS, penalize_bos=penalize_bos, **told)
+        found = llm.generate(
+            asking(PROMPTS), seen(video), Generation(penalize_bos=penalize_bos, **told)
+        )
         expected = [
-            llm.texts.decode(greedy(llm, row[None], prompt, begun=begun, tokens=4))
+            llm.answers.decode(greedy(llm, row[None], prompt, begun=begun, tokens=4))
             for row, prompt in zip(video, PROMPTS, strict=True)
         ]
         assert [answer.text for (answer,) in found] == expected
@@ -137,5 +142,8 @@ def test_without_a_bos_there_is_none_to_penalise():
     llm = PromptedLanguageModel(build("llama"), words)
     told = {"num_beams": 2, "max_new_tokens": 3, "repetition_penalty": PENALTY}
     video = torch.randn(1, 4, llm.width, generator=torch.Generator().manual_seed(0))
-    whole, same = (llm.generate(video, ["hi"], penalize_bos=how, **told) for how in (False, True))
+    whole, same = (
+        llm.generate(asking(["hi"]), seen(video), Generation(penalize_bos=how, **told))
+        for how in (False, True)
+    )
     assert whole == same

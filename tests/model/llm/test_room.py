@@ -2,10 +2,11 @@ import logging
 
 import pytest
 import torch
-from models import FAMILIES, build
+from models import FAMILIES, asking, build, question, seen
 
 from mmavlm.core.errors import ConfigError
 from mmavlm.core.footprint import peak
+from mmavlm.core.interfaces import Generation
 from mmavlm.model.llm import PromptedLanguageModel
 from mmavlm.model.llm.room import Room
 from mmavlm.model.text import load_tokenizer
@@ -37,13 +38,17 @@ def test_the_last_position_is_used_and_the_next_refused_by_loss_and_rank(kind):
     llm = wrap(kind)
     words = fitting(llm, "comedy")
     prompts = ["movie" + " movie" * (words - 1), "movie" + " movie" * words]
-    assert llm.loss(video(llm), prompts[:1], ["comedy"]).isfinite()
-    assert llm.rank(video(llm), prompts[:1], ["comedy"]).isfinite().all()
-    for asked in (llm.loss, llm.rank):
+    assert llm.loss(asking(prompts[:1], ["comedy"]), seen(video(llm))).isfinite()
+    assert llm.rank(asking(prompts[:1]), seen(video(llm)), ["comedy"]).isfinite().all()
+    both = video(llm, 2)
+    for ask in (
+        lambda: llm.loss(asking(prompts, ["comedy", "comedy"]), seen(both)),
+        lambda: llm.rank(asking(prompts), seen(both), ["comedy", "comedy"]),
+    ):
         with pytest.raises(
             TooLongError, match=r"row 1 .* 40 positions; lower llm.max_prompt"
         ) as told:
-            asked(video(llm, 2), prompts, ["comedy", "comedy"])
+            ask()
         assert told.value.row == 1
 
 
@@ -54,17 +59,17 @@ def test_what_is_generated_needs_positions_too(kind):
     words = 40 - 4 - 1 - (5 if together else 0)
     prompt = "movie" + " movie" * (words - 1)
     settings = {"num_beams": 2, "min_new_tokens": 6, "max_new_tokens": 6}
-    assert len(llm.generate(video(llm), [prompt], **settings)) == 1
+    assert len(llm.generate(asking([prompt]), seen(video(llm)), Generation(**settings))) == 1
     with pytest.raises(TooLongError, match=r"of the prompt"):
-        llm.generate(video(llm), [f"{prompt} movie"], **settings)
+        llm.generate(asking([f"{prompt} movie"]), seen(video(llm)), Generation(**settings))
     with pytest.raises(TooLongError, match=r"answer"):
-        llm.generate(video(llm), ["hi"], num_beams=1, max_new_tokens=41)
+        llm.generate(asking(["hi"]), seen(video(llm)), Generation(num_beams=1, max_new_tokens=41))
 
 
 @pytest.mark.parametrize("kind", NONE)
 def test_where_there_is_no_table_nothing_is_refused(kind):
     llm = wrap(kind)
-    assert llm.loss(video(llm), [LONG * 4], [LONG]).isfinite()
+    assert llm.loss(asking([LONG * 4], [LONG]), seen(video(llm))).isfinite()
 
 
 def test_a_message_says_what_the_length_is_made_of():
@@ -93,7 +98,7 @@ def test_settings_that_admit_longer_rows_are_refused_at_the_start(template):
 def test_no_text_is_longer_than_what_was_checked():
     for template in ("{prompt}", "look: {video} {prompt} in a word"):
         llm = wrap("gpt2", prompt_template=template, max_prompt_tokens=9, max_answer_tokens=7)
-        assert len(llm.texts.prompt(LONG)) <= llm.texts.longest_prompt
+        assert len(question(llm.rendering, LONG)) <= llm.rendering.longest_prompt
         assert llm.answer_length(LONG) == 7
 
 

@@ -1,8 +1,9 @@
 import pytest
 import torch
+from models import asking, seen
 
 from mmavlm.core.errors import ConfigError
-from mmavlm.core.interfaces import LanguageModel
+from mmavlm.core.interfaces import Generation, LanguageModel
 from mmavlm.model.llm import tiny_llm
 
 
@@ -44,12 +45,14 @@ def test_it_learns_to_tell_videos_apart():
     optimizer = torch.optim.AdamW(llm.parameters(), lr=1e-2)
     for _ in range(60):
         optimizer.zero_grad()
-        llm.loss(video, prompts, targets).backward()
+        llm.loss(asking(prompts, targets), seen(video)).backward()
         optimizer.step()
     llm.eval()
-    answers = llm.generate(video, prompts, num_beams=2, num_answers=1, max_new_tokens=8)
+    answers = llm.generate(
+        asking(prompts), seen(video), Generation(num_beams=2, num_answers=1, max_new_tokens=8)
+    )
     assert [row[0].text for row in answers] == targets
-    assert llm.rank(video, prompts, targets).argmax(dim=1).tolist() == [0, 1, 2, 3]
+    assert llm.rank(asking(prompts), seen(video), targets).argmax(dim=1).tolist() == [0, 1, 2, 3]
 
 
 def test_heads_that_do_not_divide_the_width_are_refused():

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from models import FAMILIES, build
+from models import FAMILIES, asking, build, question, seen
 
+from mmavlm.core.interfaces import Generation
 from mmavlm.model.llm import PromptedLanguageModel
 from mmavlm.model.text import load_tokenizer
 from mmavlm.model.token_tables import TooLongError
@@ -44,12 +45,14 @@ def close(found, expected):
 
 def test_a_row_has_the_loss_and_gradient_that_it_has_alone(llm, video):
     together = video.clone().requires_grad_()
-    loss = llm.loss(together, PROMPTS, TARGETS, video_mask=MASK)
+    loss = llm.loss(asking(PROMPTS, TARGETS), seen(together, MASK))
     loss.backward()
     apart = video.clone().requires_grad_()
     lengths = [llm.answer_length(text) for text in TARGETS]
     rows = zip(alone(apart), PROMPTS, TARGETS, lengths, strict=True)
-    expected = sum(llm.loss(row, [p], [t]) * n for row, p, t, n in rows) / sum(lengths)
+    expected = sum(llm.loss(asking([p], [t]), seen(row)) * n for row, p, t, n in rows) / sum(
+        lengths
+    )
     expected.backward()
     close(loss, expected)
     close(together.grad, apart.grad)
@@ -58,19 +61,19 @@ def test_a_row_has_the_loss_and_gradient_that_it_has_alone(llm, video):
 
 def test_a_row_ranks_as_it_does_alone(llm, video):
     expected = [
-        llm.rank(row, [prompt], TARGETS)[0]
+        llm.rank(asking([prompt]), seen(row), TARGETS)[0]
         for row, prompt in zip(alone(video), PROMPTS, strict=True)
     ]
-    close(llm.rank(video, PROMPTS, TARGETS, video_mask=MASK), torch.stack(expected))
+    close(llm.rank(asking(PROMPTS), seen(video, MASK), TARGETS), torch.stack(expected))
 
 
 @pytest.mark.parametrize("length_penalty", LENGTH_PENALTIES)
 def test_a_row_has_the_beams_that_it_has_alone(llm, video, length_penalty):
     settings = {"num_beams": 3, "num_answers": 3, "max_new_tokens": 4}
     settings |= {"length_penalty": length_penalty, "repetition_penalty": 1.5}
-    found = llm.generate(video, PROMPTS, video_mask=MASK, **settings)
+    found = llm.generate(asking(PROMPTS), seen(video, MASK), Generation(**settings))
     for answers, row, prompt in zip(found, alone(video), PROMPTS, strict=True):
-        [expected] = llm.generate(row, [prompt], **settings)
+        [expected] = llm.generate(asking([prompt]), seen(row), Generation(**settings))
         assert [answer.text for answer in answers] == [answer.text for answer in expected]
         scores, whole = ([a.log_prob for a in beams] for beams in (answers, expected))
         assert scores == pytest.approx(whole, rel=1e-5, abs=1e-5)
@@ -79,8 +82,8 @@ def test_a_row_has_the_beams_that_it_has_alone(llm, video, length_penalty):
 def test_a_mask_of_real_tokens_alone_is_no_mask(llm, video):
     whole = video.nan_to_num()
     assert torch.equal(
-        llm.loss(whole, PROMPTS, TARGETS, video_mask=torch.ones_like(MASK)),
-        llm.loss(whole, PROMPTS, TARGETS),
+        llm.loss(asking(PROMPTS, TARGETS), seen(whole, torch.ones_like(MASK))),
+        llm.loss(asking(PROMPTS, TARGETS), seen(whole)),
     )
 
 
@@ -91,15 +94,15 @@ def limited():
 
 def test_padding_needs_no_positions(limited):
     prompt = "movie" + " movie" * 29
-    longest = 40 - len(limited.texts.prompt(prompt)) - (limited.answer_length("comedy") - 1)
+    longest = 40 - len(question(limited.rendering, prompt)) - (limited.answer_length("comedy") - 1)
     video = torch.zeros(2, 60, limited.width)
     counts = torch.tensor([longest, longest])[:, None]
     assert limited.loss(
-        video, [prompt] * 2, ["comedy"] * 2, video_mask=torch.arange(60) < counts
+        asking([prompt] * 2, ["comedy"] * 2), seen(video, torch.arange(60) < counts)
     ).isfinite()
     counts[1] += 1
     with pytest.raises(TooLongError, match=rf"row 1 .*\({longest + 1} of the video") as told:
-        limited.rank(video, [prompt] * 2, ["comedy"], video_mask=torch.arange(60) < counts)
+        limited.rank(asking([prompt] * 2), seen(video, torch.arange(60) < counts), ["comedy"])
     assert told.value.row == 1
 
 
@@ -114,4 +117,4 @@ def test_padding_needs_no_positions(limited):
 def test_a_mask_that_means_nothing_is_refused(limited, mask, said):
     video = torch.zeros(2, 2, limited.width)
     with pytest.raises(ValueError, match=said):
-        limited.loss(video, ["hi", "hi"], ["zebra", "zebra"], video_mask=torch.tensor(mask))
+        limited.loss(asking(["hi", "hi"], ["zebra", "zebra"]), seen(video, torch.tensor(mask)))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from mmavlm.core.errors import ConfigError, DataError
-from mmavlm.core.interfaces import VideoItem
+from mmavlm.core.interfaces import Item
 from mmavlm.data.readers.annotations import listed
 from mmavlm.data.readers.entries import Found, SkippingReader, usable
 from mmavlm.data.readers.rows import Row
@@ -55,7 +55,7 @@ class BenchmarkReader(SkippingReader):
         """The rows of the wanted parts (all where there are none named), each with its part."""
 
     @abstractmethod
-    def items(self, root: Path, task: str, row: Row) -> list[VideoItem]:
+    def items(self, root: Path, task: str, row: Row) -> list[Item]:
         """The questions of a row.
 
         Raises:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from typing_extensions import Unpack
 
-from mmavlm.core.interfaces import VideoItem
+from mmavlm.core.interfaces import Item
 from mmavlm.data.readers.annotations import SplitFiles, SplitNames, refuse_task
 from mmavlm.data.readers.entries import Found, SkippingReader, StrictReader, usable
 from mmavlm.data.readers.layout import Layout
@@ -54,13 +54,13 @@ class CaptionReader(StrictReader):
         """Captions are open: no classes."""
         return {}
 
-    def _item(self, source: Callable[[str], Path], row: Row) -> VideoItem:
+    def _item(self, source: Callable[[str], Path], row: Row) -> Item:
         video = row.text("video")
         start_s, end_s = row.stretch_s()
         caption = row.words("caption", self.max_words)
         with row.placed("video"):
             film = source(video)
-        return VideoItem(
+        return Item.question(
             item_id=row.name("id", f"{video}, {row.place}"),
             video_id=video,
             source=film,
@@ -105,10 +105,10 @@ class WebVidReader(SkippingReader):
             layout=WEBVID,
         )
 
-    def _item(self, videos: Path, row: Row) -> VideoItem:
+    def _item(self, videos: Path, row: Row) -> Item:
         video_id, page = row.text("videoid"), row.text("page_dir")
         caption = row.words("name", self.max_words)
-        return VideoItem(
+        return Item.question(
             item_id=video_id,
             video_id=video_id,
             source=film_at(row.below(row.below(videos, page, "page_dir"), video_id, "videoid")),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmavlm.core.errors import DataError
-from mmavlm.core.interfaces import VideoItem
+from mmavlm.core.interfaces import Item
 from mmavlm.data.readers.annotations import listed, read_rows
 from mmavlm.data.readers.benchmark import QUESTION, BenchmarkReader, yes_or_no
 from mmavlm.data.readers.json_files import require
@@ -70,7 +70,7 @@ class ELVHallucReader(BenchmarkReader):
                     values = {**row.values, "triplet": f"triplet {number}"}
                     yield aspect, replace(row, values=values)
 
-    def items(self, root: Path, task: str, row: Row) -> list[VideoItem]:
+    def items(self, root: Path, task: str, row: Row) -> list[Item]:
         """The question of a row."""
         row.text("aspect")
         kind = row.text("caption_type")
@@ -84,7 +84,7 @@ class ELVHallucReader(BenchmarkReader):
             question = f"{CAPTION_QUESTION}\n{question}"
         truth = yes_or_no(row, "ref_answer")
         return [
-            VideoItem(
+            Item.question(
                 item_id=f"{row.values['triplet']}, {kind}",
                 video_id=video,
                 source=film_at(row.below(root / self.videos, video, video_key)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -11,7 +12,7 @@ from typing import NamedTuple
 from typing_extensions import Unpack
 
 from mmavlm.core.errors import DataError
-from mmavlm.core.interfaces import VideoItem
+from mmavlm.core.interfaces import Item
 from mmavlm.data.readers.annotations import (
     SPLIT_NAMES,
     SplitNames,
@@ -36,7 +37,7 @@ class Found(NamedTuple):
     A note has its level in the log.
     """
 
-    items: list[VideoItem]
+    items: list[Item]
     skipped: dict[str, str]
     notes: tuple[tuple[int, str], ...] = ()
 
@@ -44,7 +45,7 @@ class Found(NamedTuple):
 class SkippingReader(ABC):
     """A reader of published files: entries that cannot be used are left out and told."""
 
-    def __call__(self, root: Path, split: str, task: str | Sequence[str] | None) -> list[VideoItem]:
+    def __call__(self, root: Path, split: str, task: str | Sequence[str] | None) -> list[Item]:
         """The items of a split; what was left out is logged.
 
         Raises:
@@ -96,7 +97,7 @@ class StrictReader(SkippingReader):
 
 def usable(
     entries: Iterable[tuple[str, Row]],
-    items_of: Callable[[str, Row], list[VideoItem]],
+    items_of: Callable[[str, Row], list[Item]],
     name_of: Callable[[str, Row], str] = lambda key, row: key,
     *,
     layout: Layout = ANY,
@@ -108,11 +109,11 @@ def usable(
     first is kept (`again` says what else is to be done). Keys that `layout` does not know are noted
     once a file.
     """
-    items: list[VideoItem] = []
+    items: list[Item] = []
     skipped: dict[str, str] = {}
     seen: set[str] = set()
     watches: dict[Path, KeyWatch] = {}
-    for key, row in entries:
+    for key, row in _uncollected(entries):
         if (watch := watches.get(row.path)) is None:
             watch = watches[row.path] = KeyWatch(layout)
         watch.see(row)
@@ -132,6 +133,17 @@ def usable(
     said = {path: watch.note() for path, watch in watches.items()}
     notes = ((note[0], f"{path}: {note[1]}") for path, note in said.items() if note)
     return Found(items, skipped, tuple(notes))
+
+
+def _uncollected(entries: Iterable[tuple[str, Row]]) -> Iterator[tuple[str, Row]]:
+    """The entries, while Python looks for no cycles: values have none, but are many to look at."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield from entries
+    finally:
+        if enabled:
+            gc.enable()
 
 
 class EntryFiles:

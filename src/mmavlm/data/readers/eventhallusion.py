@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmavlm.core.interfaces import VideoItem
+from mmavlm.core.interfaces import Item
 from mmavlm.data.readers.annotations import read_list
 from mmavlm.data.readers.benchmark import BenchmarkReader, yes_or_no
 from mmavlm.data.readers.rows import Row
@@ -46,14 +46,14 @@ class EventHallusionReader(BenchmarkReader):
             path = next((path for path in paths if path.is_file()), paths[0])
             yield from ((task, row) for row in read_list(path))
 
-    def items(self, root: Path, task: str, row: Row) -> list[VideoItem]:
+    def items(self, root: Path, task: str, row: Row) -> list[Item]:
         """The questions about a film."""
         video = row.text("id")
         rows = row.each("questions", "question")
         source = film_at(row.below(root / "videos" / task, video, "id"))
         truths = [yes_or_no(one, "answer") for one in rows]
         return [
-            VideoItem(
+            Item.question(
                 item_id=f"{task}/{video}, question {number}",
                 video_id=f"{task}/{video}",
                 source=source,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmavlm.core.errors import DataError
-from mmavlm.core.interfaces import VideoItem
+from mmavlm.core.interfaces import Item
 from mmavlm.data.readers.annotations import read_list
 from mmavlm.data.readers.benchmark import BenchmarkReader
 from mmavlm.data.readers.entries import Found
@@ -66,7 +66,7 @@ class HallusionBenchReader(BenchmarkReader):
         sized = [replace(item, meta=_with_sizes(item.meta, members)) for item in found.items]
         return found._replace(items=sized)
 
-    def items(self, root: Path, task: str, row: Row) -> list[VideoItem]:
+    def items(self, root: Path, task: str, row: Row) -> list[Item]:
         """The question of a row."""
         truth = TRUTHS.get(row.text("gt_answer"))
         if truth is None:
@@ -77,7 +77,7 @@ class HallusionBenchReader(BenchmarkReader):
         picture = row.below(root, row.text("filename"), "filename")
         frames = picture.with_suffix("")
         return [
-            VideoItem(
+            Item.question(
                 item_id=f"{group}_{figure}_{question}",
                 video_id=f"{group}_{figure}",
                 source=frames if frames.is_dir() else picture,

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from mmavlm.core.conversation import FrameGrid
 from mmavlm.core.errors import ConfigError, DataError
-from mmavlm.core.interfaces import VideoItem
+from mmavlm.core.interfaces import Item
 from mmavlm.core.settings import whole_at_least
 from mmavlm.data.readers.annotations import listed
 from mmavlm.data.readers.entries import EntryFiles, Found, SkippingReader, usable
@@ -60,18 +61,18 @@ class LVUReader(SkippingReader):
         classes = self.classes(root, tasks)
         folder = Path(root) / self.files.folder
 
-        def of_film(video_id: str, row: Row) -> list[VideoItem]:
+        def of_film(video_id: str, row: Row) -> list[Item]:
             labels = _labels(row, tasks)
             if not labels:
                 return []
             duration_s = row.whole("duration", cut=True)
-            num_frames = row.whole(self.count_key)
+            grid = FrameGrid(row.whole(self.count_key), "windows")
             try:
                 source = locate(folder, video_id, self.source)
             except DataError as error:
                 raise row.misplaced(error) from None
             return [
-                VideoItem(
+                Item.question(
                     item_id=f"{video_id}/{name}/{start_s}",
                     video_id=video_id,
                     source=source,
@@ -82,7 +83,7 @@ class LVUReader(SkippingReader):
                     end_s=end_s,
                     references=(label,),
                     label=classes[name].index(label) if label in classes[name] else None,
-                    meta={"num_frames": num_frames},
+                    grid=grid,
                 )
                 for name, label in labels.items()
                 for start_s, end_s in lvu_windows(duration_s, self.history_s, self.stride_s)

@@ -8,11 +8,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 from typing_extensions import Unpack
 
+from mmavlm.core.conversation import FrameGrid
 from mmavlm.core.errors import ConfigError, DataError
-from mmavlm.core.interfaces import VideoItem
+from mmavlm.core.interfaces import Item
 from mmavlm.core.options import Style, check_style
 from mmavlm.data.readers.annotations import SplitNames, listed, refuse_task
 from mmavlm.data.readers.entries import EntryFiles, Found, SkippingReader, usable
@@ -59,38 +61,36 @@ class EntryReader(SkippingReader):
         # entries of one film stand beside each other, and looking for it takes long
         where = cache(partial(locate, Path(root) / self.files.folder, kind=self.source))
 
-        def of_entry(key: str, row: Row) -> list[VideoItem]:
+        def of_entry(key: str, row: Row) -> list[Item]:
             self.files.check_subset(row)
             return [self.item(where, key, row)]
 
         return usable(self.files.entries(root, split), of_entry, layout=self.layout)
 
     @abstractmethod
-    def item(self, where: Where, key: str, row: Row) -> VideoItem:
+    def item(self, where: Where, key: str, row: Row) -> Item:
         """The item of an entry; `where` says where its film lies.
 
         Raises:
             DataError: naming file, entry and key of what cannot be used.
         """
 
-    def _item(
-        self, where: Where, key: str, row: Row, *, prompt: str, target: str, task: str
-    ) -> VideoItem:
+    def _item(self, where: Where, key: str, row: Row, target: str, **rest: Any) -> Item:
+        """The item of an entry; `rest` are further arguments of `Item.question`."""
         frames = row.whole(self.count_key)
         video = self.film(key, row)
         try:
             source = where(video)
         except DataError as error:
             raise row.misplaced(error, "video" if "video" in row.values else None) from None
-        return VideoItem(
+        return Item.question(
             item_id=key,
             video_id=video,
             source=source,
-            prompt=prompt,
             target=target,
-            task=task,
             references=(target,),
-            meta={"frame_length": frames},
+            grid=FrameGrid(frames, "segments"),
+            **rest,
         )
 
 
@@ -137,12 +137,12 @@ class LabelReader(EntryReader):
         labelled = [replace(item, label=known.get(item.target)) for item in found.items]
         return found._replace(items=labelled)
 
-    def item(self, where: Where, key: str, row: Row) -> VideoItem:
+    def item(self, where: Where, key: str, row: Row) -> Item:
         """The item of a film."""
         if key in self.skip:
             raise row.error("listed in data.reader.skip")
         label = row.words(self.label)
-        return self._item(where, key, row, prompt=self.prompt, target=label, task=self.name)
+        return self._item(where, key, row, label, prompt=self.prompt, task=self.name)
 
 
 class QuestionReader(EntryReader):
@@ -173,7 +173,7 @@ class QuestionReader(EntryReader):
         layout = Layout(("question", "answer", "video", COUNT), ("options",))
         super().__init__(files, layout, prompt=prompt, source=source, count_key=COUNT)
 
-    def item(self, where: Where, key: str, row: Row) -> VideoItem:
+    def item(self, where: Where, key: str, row: Row) -> Item:
         """The item of a question."""
         question, choices, options = row.words("question"), row.choices("options"), None
         if choices is None:
@@ -183,8 +183,7 @@ class QuestionReader(EntryReader):
             options, at = row.options(choices, self.style, right)
             question, answer = options.ask(question), options.answers[at]
         prompt = self.prompt.replace(QUESTION, question)
-        item = self._item(where, key, row, prompt=prompt, target=answer, task="qa")
-        return item if options is None else replace(item, options=options)
+        return self._item(where, key, row, answer, prompt=prompt, task="qa", options=options)
 
 
 class ReferenceReader(EntryReader):
@@ -235,18 +234,11 @@ class ReferenceReader(EntryReader):
         items = [replace(item, references=shared[_described(item)]) for item in items]
         return found._replace(items=items, skipped=skipped)
 
-    def item(self, where: Where, key: str, row: Row) -> VideoItem:
+    def item(self, where: Where, key: str, row: Row) -> Item:
         """The item of a caption."""
         caption = row.words("caption", self.max_words)
-        item = self._item(where, key, row, prompt=self.prompt, target=caption, task="caption")
-        if "segment" not in row.values:
-            return item
-        start_s, end_s = row.stretch_s("start_time", "end_time")
-        duration_s = row.number("duration")
-        if duration_s is not None and start_s >= duration_s:
-            raise row.error(f"start_time must be before duration={duration_s:g}, got {start_s:g}")
-        meta = {**item.meta, "segment": row.text("segment")}
-        return replace(item, start_s=start_s, end_s=end_s, meta=meta)
+        segment = _segment(row) if "segment" in row.values else {}
+        return self._item(where, key, row, caption, prompt=self.prompt, task="caption", **segment)
 
 
 def read_references(path: Path) -> tuple[dict[str, list[str]], dict[str, str]]:
@@ -276,6 +268,15 @@ def read_references(path: Path) -> tuple[dict[str, list[str]], dict[str, str]]:
     return captions, unusable
 
 
-def _described(item: VideoItem) -> str:
+def _segment(row: Row) -> dict[str, Any]:
+    """What the segment of a video says of an item."""
+    start_s, end_s = row.stretch_s("start_time", "end_time")
+    duration_s = row.number("duration")
+    if duration_s is not None and start_s >= duration_s:
+        raise row.error(f"start_time must be before duration={duration_s:g}, got {start_s:g}")
+    return {"start_s": start_s, "end_s": end_s, "meta": {"segment": row.text("segment")}}
+
+
+def _described(item: Item) -> str:
     """What a caption is about: a segment of a video, or all of it."""
     return str(item.meta.get("segment", item.video_id))

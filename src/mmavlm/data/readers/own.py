@@ -10,7 +10,7 @@ from pathlib import Path
 from typing_extensions import Unpack
 
 from mmavlm.core.errors import DataError
-from mmavlm.core.interfaces import VideoItem
+from mmavlm.core.interfaces import Item
 from mmavlm.core.options import Style, check_style
 from mmavlm.data.readers.annotations import SplitFiles, SplitNames, listed
 from mmavlm.data.readers.entries import Found, StrictReader, usable
@@ -67,7 +67,7 @@ class OwnReader(StrictReader):
         there: set[str] = set()
         source = cache(lambda video: written_film(root, video))
 
-        def of_row(_: str, row: Row) -> list[VideoItem]:
+        def of_row(_: str, row: Row) -> list[Item]:
             of_task = row.name("task", OPEN)
             there.add(of_task)
             if tasks and of_task not in tasks:
@@ -109,9 +109,7 @@ class OwnReader(StrictReader):
             return [row.text("answer", choices)]
         return row.texts("answer") or [row.text("answer")]
 
-    def _item(
-        self, source: Callable[[str], Path], row: Row, task: str, classes: list[str]
-    ) -> VideoItem:
+    def _item(self, source: Callable[[str], Path], row: Row, task: str, classes: list[str]) -> Item:
         video, choices = row.text("video"), row.choices("options")
         answer, *others = self._answers(row, choices or ())
         prompt = row.text("prompt")
@@ -122,7 +120,7 @@ class OwnReader(StrictReader):
             prompt, answer = options.ask(prompt), options.answers[right]
         with row.placed("video"):
             film = source(video)
-        return VideoItem(
+        return Item.question(
             item_id=row.name("id", f"{video}, {row.place}"),
             video_id=video,
             source=film,

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmavlm.core.interfaces import VideoItem
+from mmavlm.core.interfaces import Item
 from mmavlm.data.readers.annotations import read_rows
 from mmavlm.data.readers.benchmark import QUESTION, BenchmarkReader, yes_or_no
 from mmavlm.data.readers.json_files import require
@@ -51,14 +51,14 @@ class PopeReader(BenchmarkReader):
             path = require(root / self.pope / f"pope_{task}.jsonl")
             yield from ((task, row) for row in read_rows(path))
 
-    def items(self, root: Path, task: str, row: Row) -> list[VideoItem]:
+    def items(self, root: Path, task: str, row: Row) -> list[Item]:
         """The question of a row."""
         if "video" not in row.values and "image" in row.values:
             raise row.error("'image' in place of 'video': this is a file of POPE for images")
         video, truth = row.text("video"), yes_or_no(row, "label")
         start_s, end_s = row.stretch_s()
         return [
-            VideoItem(
+            Item.question(
                 item_id=f"{task}, {row.text('question_id')}",
                 video_id=video,
                 source=row.below(root, video, "video"),

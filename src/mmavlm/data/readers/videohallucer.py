@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmavlm.core.interfaces import VideoItem
+from mmavlm.core.interfaces import Item
 from mmavlm.data.readers.annotations import read_list
 from mmavlm.data.readers.benchmark import BenchmarkReader, yes_or_no
 from mmavlm.data.readers.rows import Row
@@ -41,14 +41,14 @@ class VideoHallucerReader(BenchmarkReader):
         for task in tasks or TYPES:
             yield from ((task, row) for row in read_list(root / task / f"{task}.json"))
 
-    def items(self, root: Path, task: str, row: Row) -> list[VideoItem]:
+    def items(self, root: Path, task: str, row: Row) -> list[Item]:
         """Both questions of a pair, or neither."""
         pair = f"{task}, {row.place}"
         return [self._item(root / task, task, row.inner(side), pair, side) for side in SIDES]
 
-    def _item(self, folder: Path, task: str, row: Row, pair: str, side: str) -> VideoItem:
+    def _item(self, folder: Path, task: str, row: Row, pair: str, side: str) -> Item:
         video, answer = row.text("video"), yes_or_no(row, "answer")
-        return VideoItem(
+        return Item.question(
             item_id=f"{pair}, {side}",
             video_id=f"{task}/{video}",
             source=row.below(folder / "videos", video, "video"),

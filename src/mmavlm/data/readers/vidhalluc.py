@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmavlm.core.interfaces import VideoItem
+from mmavlm.core.interfaces import Item
 from mmavlm.data.readers.benchmark import BenchmarkReader, yes_or_no
 from mmavlm.data.readers.json_files import entries
 from mmavlm.data.readers.rows import Row
@@ -61,7 +61,7 @@ class VidHallucReader(BenchmarkReader):
             for key, value in entries(path):
                 yield from ((task, row) for row in _rows(task, path, key, value))
 
-    def items(self, root: Path, task: str, row: Row) -> list[VideoItem]:
+    def items(self, root: Path, task: str, row: Row) -> list[Item]:
         """The question of a row about each of its clips."""
         if task == "ach_binaryqa":
             truths = row.inner("a")
@@ -80,7 +80,7 @@ class VidHallucReader(BenchmarkReader):
             raise row.error(f"'Correct Answer' must be AB or BA, got {order!r}")
         return [self._item(root, task, row, row.text("video"), row.text("Question"), order)]
 
-    def _choice(self, root: Path, row: Row) -> VideoItem:
+    def _choice(self, root: Path, row: Row) -> Item:
         inner = row.inner("Choices")
         choices = {letter: inner.text(letter) for letter in inner.values}
         right = "".join(c for c in row.text("Correct Answer").upper() if c.isalpha())
@@ -95,8 +95,8 @@ class VidHallucReader(BenchmarkReader):
 
     def _item(
         self, root: Path, task: str, row: Row, clip: str, question: str, truth: str, **meta: Any
-    ) -> VideoItem:
-        return VideoItem(
+    ) -> Item:
+        return Item.question(
             item_id=f"{task}, {row.place}, {clip}",
             video_id=f"{FOLDERS[task]}/{clip}",
             source=_locate(root, FOLDERS[task], clip, row),

@@ -1,76 +1,145 @@
-"""Decoder-only models: [video and prompt tokens][answer tokens, end]."""
+"""Decoder-only models: [media and texts of the turns][answer tokens, end], in one sequence."""
 
 from __future__ import annotations
 
 import copy
-import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import takewhile
+from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import GenerationConfig, LogitsProcessorList
+from transformers import DynamicCache, GenerationConfig, LogitsProcessorList
 
-from mmavlm.model.llm.layout import Asked, Candidates, Rows, accepted, embed, token_log_probs
+from mmavlm.model.llm.layout import (
+    Asked,
+    Candidates,
+    Model,
+    accepted,
+    embed,
+    picked,
+    token_log_probs,
+)
+
+
+@dataclass
+class Past:
+    """What a model has read of one conversation: a name for each token, and keys and values.
+
+    `coming` are the names of what is read next. The cache keeps all tokens, also where a layer
+    looks at a window, so that it can be cropped to any length.
+    """
+
+    names: list[int] = field(default_factory=list)
+    coming: list[int] = field(default_factory=list)
+    cache: Any = field(default_factory=DynamicCache)
+
+    def expect(self, names: Sequence[int]) -> None:
+        """Keep what these tokens begin with, except the last of them, which is to be read."""
+        both = zip(self.names, names[:-1], strict=False)
+        self.crop(sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], both)))
+        self.coming = list(names)
+
+    def crop(self, tokens: int) -> None:
+        """Forget all but so many tokens."""
+        gone = len(self.names) - tokens
+        if tokens == 0:
+            self.names, self.cache = [], DynamicCache()
+        elif gone > 0:
+            del self.names[tokens:]
+            self.cache.crop(-gone)
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """Rows that were read: where they are real (B,L), and what follows; `begin` (B,V)."""
+
+    seen: Tensor
+    cache: Any
+    begin: Tensor
 
 
 class CausalLayout:
     """One sequence a row; an answer is scored from the position before its first token."""
 
-    def answer_log_probs(self, asked: Asked, answers: Rows) -> Tensor:
-        """Log-probability of every answer token of the batch, row after row, (tokens,)."""
-        # The last answer token is predicted, never read.
-        inputs, mask = asked.inputs([answer[:-1] for answer in answers])
+    def learned_log_probs(self, asked: Asked) -> Tensor:
+        """Log-probability of every learned token of the batch, row after row, (tokens,)."""
+        # The last learned token is predicted, never read.
+        inputs, mask = asked.inputs([row.learned[-1][1] - 1 for row in asked.rows])
         starts = [
-            count + len(prompt) - 1
-            for count, prompt in zip(asked.counts, asked.prompts, strict=True)
+            [asked.column(n, start) - 1 for start, _ in row.learned]
+            for n, row in enumerate(asked.rows)
         ]
-        kept = inputs.shape[1] - min(starts)
+        first = min(row[0] for row in starts)
+        kept = inputs.shape[1] - first
         logits = asked.model(
             inputs_embeds=inputs,
             attention_mask=mask,
             use_cache=False,
             **accepted(asked.model, logits_to_keep=kept),
         ).logits[:, -kept:]
-        row = [i for i, answer in enumerate(answers) for _ in answer]
-        column = [
-            start - min(starts) + j
-            for start, answer in zip(starts, answers, strict=True)
-            for j in range(len(answer))
-        ]
-        # The places are known on the host, so picking them waits for nothing.
-        place = torch.tensor([row, column, list(itertools.chain(*answers))]).to(logits.device)
-        return token_log_probs(logits[place[0], place[1]], place[2])
+        columns, ids = [], []
+        for row, begins in zip(asked.rows, starts, strict=True):
+            spans = list(zip(row.learned, begins, strict=True))
+            columns.append(
+                [
+                    column
+                    for (start, stop), begin in spans
+                    for column in range(begin - first, begin - first + stop - start)
+                ]
+            )
+            ids.append([i for (start, stop), _ in spans for i in row.ids[start:stop]])
+        return picked(logits, columns, ids)
 
-    def rank(self, asked: Asked, candidates: Candidates) -> Tensor:
+    def past(self, model: Model) -> Past | None:
+        """What a session keeps; None for models whose state cannot be cropped."""
+        return None if getattr(model, "_is_stateful", False) else Past()
+
+    def read(self, asked: Asked, past: Past | None = None) -> Prefix:
+        """Run all that is asked, or what is not known from the `past` of one row, and keep it."""
+        inputs, seen = _left_padded(asked)
+        known = 0 if past is None else len(past.names)
+        try:
+            prefix = asked.model(
+                inputs_embeds=inputs[:, known:],
+                attention_mask=seen,
+                past_key_values=None if past is None else past.cache,
+                use_cache=True,
+                **accepted(asked.model, logits_to_keep=1, position_ids=_positions(seen)[:, known:]),
+            )
+        except BaseException:
+            if past is not None:
+                past.crop(0)  # some layers may have read what others have not
+            raise
+        if past is not None:
+            past.names = past.coming
+        begin = prefix.logits[:, -1].float().log_softmax(dim=-1)
+        return Prefix(seen, prefix.past_key_values, begin)
+
+    def rank(self, asked: Asked, read: Prefix, candidates: Candidates) -> Tensor:
         """Summed log-probability (B,C) of the candidates.
 
-        Video and prompt run once; their keys and values serve all candidates.
+        The keys and values of what was read serve all candidates.
         """
-        model = asked.model
-        inputs, seen = _left_padded(asked)
+        model, seen = asked.model, read.seen
         start = seen.sum(dim=1, keepdim=True)
-        prefix = model(
-            inputs_embeds=inputs,
-            attention_mask=seen,
-            use_cache=True,
-            **accepted(model, logits_to_keep=1, position_ids=_positions(seen)),
-        )
-        begin = prefix.logits[:, -1].float().log_softmax(dim=-1)
-        scores = begin.gather(1, candidates.ids[:, :, 0])
+        scores = read.begin.gather(1, candidates.ids[:, :, 0])
         if candidates.ids.shape[2] == 1:
             return scores
         for part, ids, real in candidates.chunks():
             count = ids.shape[1]
-            cache = copy.deepcopy(prefix.past_key_values)
+            cache = copy.deepcopy(read.cache)
             cache.batch_repeat_interleave(count)
-            read, attended = ids[:, :, :-1].flatten(0, 1), real[:, :, :-1].flatten(0, 1)
+            tokens, attended = ids[:, :, :-1].flatten(0, 1), real[:, :, :-1].flatten(0, 1)
             behind = start.repeat_interleave(count, dim=0)
             logits = model(
-                inputs_embeds=embed(model, read),
+                inputs_embeds=embed(model, tokens),
                 attention_mask=torch.cat([seen.repeat_interleave(count, dim=0), attended], dim=1),
                 past_key_values=cache,
                 use_cache=True,
                 **accepted(
-                    model, position_ids=behind + torch.arange(read.shape[1], device=read.device)
+                    model, position_ids=behind + torch.arange(tokens.shape[1], device=seen.device)
                 ),
             ).logits
             rest = token_log_probs(logits.unflatten(0, ids.shape[:2]), ids[:, :, 1:])
@@ -78,20 +147,34 @@ class CausalLayout:
         return scores
 
     def generate(
-        self, asked: Asked, config: GenerationConfig, processors: LogitsProcessorList
+        self,
+        asked: Asked,
+        config: GenerationConfig,
+        processors: LogitsProcessorList,
+        past: Past | None = None,
     ) -> Tensor:
-        """Ids of generated answers, (B·num_return_sequences, at most max_new_tokens)."""
+        """Ids of generated answers, (B·num_return_sequences, at most max_new_tokens).
+
+        They go on from a copy of the `past`, if all that is asked was read into it.
+        """
         inputs, mask = _left_padded(asked)
+        begun = {}
+        if past is not None:
+            cache = copy.deepcopy(past.cache)
+            cache.crop(-1)  # generation reads the last token itself
+            cache.batch_repeat_interleave(config.num_beams)
+            begun["past_key_values"] = cache
         return asked.model.generate(
             inputs_embeds=inputs,
             attention_mask=mask.long(),
             generation_config=config,
             logits_processor=processors,
+            **begun,
         )
 
 
 def _left_padded(asked: Asked) -> tuple[Tensor, Tensor]:
-    """Video and prompt padded on the left, so that all rows go on at the same place."""
+    """All that is asked, padded on the left, so that all rows go on at the same place."""
     inputs, mask = asked.inputs()
     length = inputs.shape[1]
     shift = length - mask.sum(dim=1, keepdim=True)

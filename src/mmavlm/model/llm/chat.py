@@ -1,12 +1,15 @@
-"""Chat templates: what stands around a prompt and its answer in models trained on chats."""
+"""Chat templates: what stands around the turns of a conversation in models trained on chats."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
+from mmavlm.core.conversation import Role
 from mmavlm.core.errors import ConfigError
 from mmavlm.model.llm.chat_process import rendered
 
@@ -16,20 +19,16 @@ PROMPT_FIELD, VIDEO_FIELD = "{prompt}", "{video}"
 
 
 @dataclass(frozen=True)
-class Frame:
-    """The texts around a prompt: `before` holds VIDEO unless `behind` does.
+class TurnTemplate:
+    """The `pieces` of text around those of turns, of which the last is a user's: one more.
 
-    An answer follows with `space`, and then `end`.
+    VIDEO stands once in front of each user's text, or behind it. An answer follows with `space`,
+    and then `end`.
     """
 
-    before: str
-    behind: str
+    pieces: tuple[str, ...]
     space: str = ""
     end: str = ""
-
-    def around(self, prompt: str) -> str:
-        """The whole text that is asked."""
-        return f"{self.before}{prompt}{self.behind}"
 
 
 def chat_template(choice: str | None, tokenizer: PreTrainedTokenizerBase) -> str | None:
@@ -55,57 +54,85 @@ def chat_template(choice: str | None, tokenizer: PreTrainedTokenizerBase) -> str
         ) from error
 
 
-def plain_frame(prompt_template: str) -> Frame:
-    """The frame of a prompt template that says with `{video}` where the video tokens go."""
-    before, behind = prompt_template.replace(VIDEO_FIELD, VIDEO).split(PROMPT_FIELD, maxsplit=1)
-    return _checked(Frame(before, behind), "llm.prompt_template")
-
-
-def bare(prompt_template: str) -> tuple[str, str]:
-    """What a prompt template without a place for the video writes around the prompt."""
-    before, behind = prompt_template.split(PROMPT_FIELD, maxsplit=1)
-    return before, behind
-
-
-def chat_frame(tokenizer: PreTrainedTokenizerBase, template: str, prompt_template: str) -> Frame:
-    """The frame that a chat template puts around a user's turn with the video and the prompt.
-
-    The template is asked twice: how it opens the assistant's turn, and how it writes that turn.
-    What it writes in front of an answer belongs to the prompt, except spaces, which tokenizers
-    join with the word behind them.
+def plain_template(prompt_template: str) -> TurnTemplate:
+    """What a prompt template writes around a prompt, with VIDEO where it says `{video}`.
 
     Raises:
-        ConfigError: if the template fails, or leaves out or repeats what it is given.
+        ConfigError: if it says so more than once.
     """
-    if VIDEO_FIELD not in prompt_template:
-        prompt_template = VIDEO_FIELD + prompt_template
-    content = prompt_template.replace(VIDEO_FIELD, VIDEO).replace(PROMPT_FIELD, PROMPT)
-    turn = {"role": "user", "content": content}
-    answered = [turn, {"role": "assistant", "content": ANSWER}]
-    names = tokenizer.special_tokens_map
-    asked, told = rendered(template, names, [([turn], True), (answered, False)])
-    if [asked.count(PROMPT), told.count(PROMPT), told.count(ANSWER)] != [1, 1, 1]:
+    before, behind = prompt_template.replace(VIDEO_FIELD, VIDEO).split(PROMPT_FIELD, maxsplit=1)
+    if VIDEO_FIELD in prompt_template:
+        _check_places((before, behind), "llm.prompt_template", 1)
+    return TurnTemplate((before, behind))
+
+
+class ChatTemplate:
+    """What a chat template writes around turns, whatever their texts.
+
+    It is asked once for each order of roles, with marks in place of texts, and twice each time: how
+    it opens the assistant's turn, and how it writes that turn. What it writes in front of an answer
+    belongs to the prompt, except spaces, which tokenizers join with the word behind them.
+    """
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, template: str, prompt_template: str
+    ) -> None:
+        if VIDEO_FIELD not in prompt_template:
+            prompt_template = VIDEO_FIELD + prompt_template
+        asked = prompt_template.replace(VIDEO_FIELD, VIDEO).replace(PROMPT_FIELD, PROMPT)
+        self._contents = {"user": asked, "system": PROMPT, "assistant": ANSWER}
+        self._template = template
+        self._names = dict(tokenizer.special_tokens_map)
+        self._known: dict[tuple[Role, ...], TurnTemplate] = {}
+
+    def around(self, roles: tuple[Role, ...]) -> TurnTemplate:
+        """What stands around turns of these roles, the last of them a user's.
+
+        Raises:
+            ConfigError: if the template fails, or leaves out or repeats what it is given.
+        """
+        if roles not in self._known:
+            self._known[roles] = self._asked(roles)
+        return self._known[roles]
+
+    def _asked(self, roles: tuple[Role, ...]) -> TurnTemplate:
+        turns = [{"role": role, "content": self._contents[role]} for role in roles]
+        answered = [*turns, {"role": "assistant", "content": ANSWER}]
+        runs = [(turns, True), (answered, False)]
+        asked, told = rendered(self._template, self._names, runs)
+        pieces = _split(asked, roles, told)
+        behind, (up_to_answer, end) = pieces[-1], _split(told, (*roles, "assistant"), told)[-2:]
+        if up_to_answer.startswith(behind):
+            behind = up_to_answer
+        space = behind[len(behind.rstrip(" ")) :]
+        pieces = [*pieces[:-1], behind.rstrip(" ")]
+        _check_places(pieces, "llm.chat_template", roles.count("user"))
+        return TurnTemplate(tuple(pieces), space, end.strip())
+
+
+def _split(text: str, roles: Sequence[Role], told: str) -> list[str]:
+    """What stands around the marks of turns of these roles."""
+    marks = "".join(ANSWER if role == "assistant" else PROMPT for role in roles)
+    if re.findall(f"[{PROMPT}{ANSWER}]", text) != [*marks]:
+        each = "a user's prompt and the assistant's answer once each; of a prompt P and an answer A"
+        if len(roles) > 2 or "system" in roles:
+            each = f"the text of each turn once, in order; of {', '.join(roles)}"
         raise ConfigError(
-            "llm.chat_template must write a user's prompt and the assistant's answer once each; "
-            f"of a prompt P and an answer A it makes {_shown(told)!r}; choose another, or none"
+            f"llm.chat_template must write {each} it makes {_shown(told)!r}; choose another, or "
+            "none"
         )
-    before, behind = asked.split(PROMPT)
-    up_to_answer, end = told.split(PROMPT)[1].split(ANSWER)
-    if up_to_answer.startswith(behind):
-        behind = up_to_answer
-    space = behind[len(behind.rstrip(" ")) :]
-    frame = Frame(before, behind.rstrip(" "), space, end.strip())
-    return _checked(frame, "llm.chat_template")
+    return re.split(f"[{PROMPT}{ANSWER}]", text)
 
 
-def _checked(frame: Frame, setting: str) -> Frame:
-    whole = frame.around(PROMPT)
-    if whole.count(VIDEO) != 1:
+def _check_places(pieces: Sequence[str], setting: str, expected: int) -> None:
+    """Refuse a template that does not give the video of each user's turn one place."""
+    whole = PROMPT.join(pieces)
+    if whole.count(VIDEO) != expected:
+        wanted = "one" if expected == 1 else str(expected)
         raise ConfigError(
-            f"{setting} gives the video {whole.count(VIDEO)} places, expected one: "
+            f"{setting} gives the video {whole.count(VIDEO)} places, expected {wanted}: "
             f"{_shown(whole)!r}; choose another"
         )
-    return frame
 
 
 def _shown(text: str) -> str:

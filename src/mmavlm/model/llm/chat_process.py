@@ -37,9 +37,11 @@ def rendered(
     request = {"template": template, "names": names, "chats": chats, "limit_s": LIMIT_S}
     answer = _ask(json.dumps(request))
     if "error" in answer:
+        roles = [turn["role"] for turn in chats[0][0]]
+        turns = "a user's turn" if roles == ["user"] else f"turns of {', '.join(roles)}"
         raise ConfigError(
-            f"llm.chat_template cannot be applied to a user's turn ({answer['error']}); choose "
-            "another, or none"
+            f"llm.chat_template cannot be applied to {turns} ({answer['error']}); choose another, "
+            "or none"
         )
     return list(answer["texts"])
 

@@ -1,11 +1,12 @@
-"""What the causal and the sequence-to-sequence layout of video, prompt and answer share.
+"""What the causal and the sequence-to-sequence layout of conversations share.
 
-Shapes: B rows, K video tokens, Dl LLM width, C candidates a row, A answer tokens, V vocabulary.
+Shapes: B rows, V views of media, K media tokens, Dl LLM width, C candidates a row, A answer tokens.
 """
 
 from __future__ import annotations
 
 import inspect
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -15,7 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessorList
 
-from mmavlm.model.llm.texts import Prompt
+from mmavlm.core.interfaces import MediaTokens
+from mmavlm.model.llm.rendering import Rendered
 from mmavlm.model.text import padded
 
 Model = Any  # a transformers model that generates; its classes have no typed base in common
@@ -39,51 +41,97 @@ class Candidates:
             yield part, self.ids[:, part], self.mask[:, part]
 
 
-@dataclass(frozen=True)
 class Asked:
-    """What a `model` reads of B rows before it answers: video tokens (B,K,Dl) and prompts.
+    """What a `model` reads: `rows` of ids, with the tokens of media between them.
 
-    The first `counts[i]` video tokens of row i are real; the model never sees the others.
+    The first `counts[v]` tokens of view v are real; the model never sees the others.
+
+    Raises:
+        ValueError: if rows and `media` disagree about how many media are shown where.
     """
 
-    model: Model
-    video: Tensor
-    counts: Sequence[int]
-    prompts: Sequence[Prompt]
+    def __init__(self, model: Model, rows: Sequence[Rendered], media: MediaTokens) -> None:
+        check_views([len(row.media_at) for row in rows], media)
+        self.model = model
+        self.rows = rows
+        self.media = media
+        self.counts = real_counts(media.tokens, media.mask)
+        views = iter(self.counts)
+        self._counts = [[next(views) for _ in row.media_at] for row in rows]
 
-    def inputs(self, answers: Rows | None = None) -> tuple[Tensor, Tensor]:
-        """Embeddings (B,L,Dl) and mask (B,L) of video, prompt and, if given, the answer behind.
+    @property
+    def device(self) -> torch.device:
+        """Where the tokens of media are, and what is read with them."""
+        return self.media.tokens.device
+
+    def media_lengths(self) -> list[int]:
+        """How many tokens of media each row has."""
+        return [sum(counts) for counts in self._counts]
+
+    def column(self, row: int, place: int) -> int:
+        """Where the id at a place of a row stands among all tokens of that row."""
+        pairs = zip(self.rows[row].media_at, self._counts[row], strict=True)
+        return place + sum(count for at, count in pairs if at <= place)
+
+    def inputs(self, stops: Sequence[int] | None = None) -> tuple[Tensor, Tensor]:
+        """Embeddings (B,L,Dl) and mask (B,L) of the rows, or of their ids up to `stops`.
 
         Rows are padded on the right.
         """
-        rows = [
-            [*p.ids[: p.video_at], *[0] * count, *p.ids[p.video_at :], *answer]
-            for p, count, answer in zip(
-                self.prompts, self.counts, answers or [()] * len(self.prompts), strict=True
-            )
-        ]
-        ids, mask = padded(rows, self.video.device)
-        text, length, most = embed(self.model, ids), ids.shape[1], self.video.shape[1]
+        rows, begins = [], []
+        for n, (row, counts) in enumerate(zip(self.rows, self._counts, strict=True)):
+            read: list[int] = []
+            since = 0
+            for at, count in zip(row.media_at, counts, strict=True):
+                read += row.ids[since:at]
+                begins.append((n, len(read)))
+                read += [0] * count
+                since = at
+            rows.append(read + row.ids[since : stops[n] if stops else None])
+        ids, mask = padded(rows, self.device)
+        return self._with_media(embed(self.model, ids), begins), mask
+
+    def _with_media(self, text: Tensor, begins: Sequence[tuple[int, int]]) -> Tensor:
+        """Embeddings (B,L,Dl) with the tokens of each view from its row and column on."""
+        rows, length, width = text.shape
+        views, most = self.media.tokens.shape[:2]
         tokens = torch.arange(most)
-        place = torch.tensor([prompt.video_at for prompt in self.prompts])[:, None] + tokens
+        place = torch.tensor([row * length + column for row, column in begins], dtype=torch.int64)
+        place = place.view(views, 1) + tokens
+        flat = text.flatten(0, 1)
         if min(self.counts, default=most) < most:  # tokens that are not real go behind the rows
-            place[tokens >= torch.tensor(self.counts)[:, None]] = length
-            text = F.pad(text, (0, 0, 0, 1))
-        place = place.to(text.device)[:, :, None].expand(-1, -1, text.shape[2])
-        return text.scatter(1, place, self.video.to(text.dtype))[:, :length], mask
+            place[tokens >= torch.tensor(self.counts)[:, None]] = rows * length
+            flat = F.pad(flat, (0, 0, 0, 1))
+        index = place.flatten().to(text.device)[:, None].expand(-1, width)
+        spliced = flat.scatter(0, index, self.media.tokens.flatten(0, 1).to(text.dtype))
+        return spliced[: rows * length].view(rows, length, width)
 
 
 class Layout(Protocol):
-    """Where video, prompt and answer stand in a model."""
+    """Where media, texts and answers stand in a model.
 
-    def answer_log_probs(self, asked: Asked, answers: Rows) -> Tensor:
-        """Log-probability of every answer token of the batch, row after row, (tokens,)."""
+    What is `read` of the rows that are asked goes on in `rank`, and if it is kept in `past`, in the
+    next questions of one row.
+    """
 
-    def rank(self, asked: Asked, candidates: Candidates) -> Tensor:
+    def learned_log_probs(self, asked: Asked) -> Tensor:
+        """Log-probability of every learned token of the batch, row after row, (tokens,)."""
+
+    def past(self, model: Model) -> Any:
+        """What a session keeps of what was read; None if it can keep nothing."""
+
+    def read(self, asked: Asked, past: Any = None) -> Any:
+        """What the model makes of the rows before it answers."""
+
+    def rank(self, asked: Asked, read: Any, candidates: Candidates) -> Tensor:
         """Summed log-probability (B,C) of the candidates."""
 
     def generate(
-        self, asked: Asked, config: GenerationConfig, processors: LogitsProcessorList
+        self,
+        asked: Asked,
+        config: GenerationConfig,
+        processors: LogitsProcessorList,
+        past: Any = None,
     ) -> Tensor:
         """Ids of generated answers, (B·num_return_sequences, at most max_new_tokens).
 
@@ -91,21 +139,43 @@ class Layout(Protocol):
         """
 
 
-def real_counts(video: Tensor, video_mask: Tensor | None) -> list[int]:
-    """How many of a row's video tokens (B,K,Dl) are real, by the mask (B,K) or all without one.
+def check_views(shown: Sequence[int], media: MediaTokens) -> None:
+    """Refuse media that are not one view for each place where conversations show one.
+
+    Raises:
+        ValueError: naming the places and the views.
+    """
+    if list(shown) != list(media.views) or sum(shown) != len(media.tokens):
+        raise ValueError(
+            f"conversations show media at {list(shown)} places, but there are {list(media.views)} "
+            f"views with tokens of {len(media.tokens)}; give one view for each place"
+        )
+
+
+def first_views(media: MediaTokens, rows: Sequence[int], counts: Sequence[int]) -> MediaTokens:
+    """The first views of some conversations, so many of each."""
+    begins = list(itertools.accumulate(media.views, initial=0))
+    pairs = zip(rows, counts, strict=True)
+    kept = [begins[row] + n for row, count in pairs for n in range(count)]
+    mask = None if media.mask is None else media.mask[kept]
+    return MediaTokens(media.tokens[kept], counts, mask)
+
+
+def real_counts(tokens: Tensor, mask: Tensor | None) -> list[int]:
+    """How many of a view's tokens (V,K,Dl) are real, by the mask (V,K) or all without one.
 
     Raises:
         ValueError: if a mask has another shape, a row without a real token, or one behind padding.
     """
-    rows, most = video.shape[:2]
-    if video_mask is None:
+    rows, most = tokens.shape[:2]
+    if mask is None:
         return [most] * rows
-    if video_mask.shape != (rows, most):
+    if mask.shape != (rows, most):
         raise ValueError(
-            f"the mask of the video tokens has shape {tuple(video_mask.shape)}, but there are "
+            f"the mask of the video tokens has shape {tuple(mask.shape)}, but there are "
             f"{rows} rows of {most} tokens; give one of shape {(rows, most)}"
         )
-    mask = video_mask.cpu()
+    mask = mask.cpu()
     counts = mask.sum(dim=1)
     wrong = (counts == 0) | (mask != (torch.arange(most) < counts[:, None])).any(dim=1)
     if wrong.any():
@@ -114,6 +184,15 @@ def real_counts(video: Tensor, video_mask: Tensor | None) -> list[int]:
             "real tokens, one or more; put the padding behind them"
         )
     return [int(count) for count in counts]
+
+
+def picked(logits: Tensor, columns: Sequence[Sequence[int]], ids: Rows) -> Tensor:
+    """Log-probability of ids in the columns of each row of logits (B,L,V), row after row."""
+    rows = itertools.chain.from_iterable([n] * len(row) for n, row in enumerate(columns))
+    chain = itertools.chain.from_iterable
+    # The places are known on the host, so picking them waits for nothing.
+    place = torch.tensor([[*rows], [*chain(columns)], [*chain(ids)]]).to(logits.device)
+    return token_log_probs(logits[place[0], place[1]], place[2])
 
 
 def embed(model: Model, ids: Tensor) -> Tensor:

@@ -31,16 +31,24 @@ class Room:
         return length if limit is None else min(length, limit)
 
     def check_rows(
-        self, videos: Sequence[int], prompts: Sequence[int], answers: Sequence[int]
+        self,
+        videos: Sequence[int],
+        prompts: Sequence[int],
+        answers: Sequence[int],
+        numbers: Sequence[int] | None = None,
     ) -> None:
         """Refuse rows of so many tokens for which the table of positions is too short.
+
+        A row's video is all its media, and its prompt all that was said before the answer.
+        `numbers` are those of the rows in the batch, if they are not all of it.
 
         Raises:
             TooLongError: naming the first of them, its parts, the limit and what to lower.
         """
         if self._table is None:
             return
-        for row, parts in enumerate(zip(videos, prompts, answers, strict=True)):
+        numbers = numbers or range(len(videos))
+        for row, *parts in zip(numbers, videos, prompts, answers, strict=True):
             if self._longest(*parts) > self._table:
                 raise TooLongError(
                     f"row {row} of the batch takes {self._parts(*parts)}, but the "

@@ -1,24 +1,48 @@
-"""Encoder-decoder models: the encoder reads video and prompt, the decoder answers."""
+"""Encoder-decoder models: the encoder reads media and texts of the turns, the decoder answers."""
 
 from __future__ import annotations
 
-import itertools
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessorList
 from transformers.modeling_outputs import BaseModelOutput
 
-from mmavlm.model.llm.layout import Asked, Candidates, Model, Rows, token_log_probs
+from mmavlm.core.errors import ConfigError
+from mmavlm.model.llm.layout import Asked, Candidates, Model, picked, token_log_probs
 from mmavlm.model.text import padded
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Rows that were read: hidden states (B,L,Dl), and where they are real (B,L)."""
+
+    hidden: Tensor
+    seen: Tensor
 
 
 class Seq2SeqLayout:
     """Two sequences a row; the decoder begins with its start token."""
 
-    def answer_log_probs(self, asked: Asked, answers: Rows) -> Tensor:
-        """Log-probability of every answer token of the batch, row after row, (tokens,)."""
-        inputs, mask = asked.inputs()
+    def learned_log_probs(self, asked: Asked) -> Tensor:
+        """Log-probability of every learned token of the batch, row after row, (tokens,).
+
+        Raises:
+            ConfigError: if a conversation has more than one learned turn: there is one decoder.
+        """
+        for number, row in enumerate(asked.rows):
+            if len(row.learned) > 1:
+                raise ConfigError(
+                    f"conversation {number} of the batch has {len(row.learned)} learned turns, but "
+                    "a sequence-to-sequence model learns the last one alone; learn one of them, "
+                    "or choose a causal llm"
+                )
+        spans = [row.learned[0] for row in asked.rows]
+        answers = [
+            row.ids[start:stop] for row, (start, stop) in zip(asked.rows, spans, strict=True)
+        ]
+        inputs, mask = asked.inputs([start for start, _ in spans])
         ids, real = padded(answers, inputs.device)
         logits = asked.model(
             inputs_embeds=inputs,
@@ -27,26 +51,28 @@ class Seq2SeqLayout:
             decoder_attention_mask=real,
             use_cache=False,
         ).logits
-        row = [i for i, answer in enumerate(answers) for _ in answer]
-        column = [j for answer in answers for j in range(len(answer))]
-        # The places are known on the host, so picking them waits for nothing.
-        place = torch.tensor([row, column, list(itertools.chain(*answers))]).to(logits.device)
-        return token_log_probs(logits[place[0], place[1]], place[2])
+        return picked(logits, [range(len(answer)) for answer in answers], answers)
 
-    def rank(self, asked: Asked, candidates: Candidates) -> Tensor:
+    def past(self, model: Model) -> None:
+        """Nothing is kept: all that was said is encoded again."""
+
+    def read(self, asked: Asked, past: None = None) -> Encoded:
+        """Encode all that is asked."""
+        inputs, seen = asked.inputs()
+        encoder = asked.model.get_encoder()
+        return Encoded(encoder(inputs_embeds=inputs, attention_mask=seen).last_hidden_state, seen)
+
+    def rank(self, asked: Asked, read: Encoded, candidates: Candidates) -> Tensor:
         """Summed log-probability (B,C) of the candidates.
 
-        The encoder runs once for all candidates of a row.
+        What was encoded serves all candidates of a row.
         """
-        model = asked.model
-        inputs, seen = asked.inputs()
-        hidden = model.get_encoder()(inputs_embeds=inputs, attention_mask=seen).last_hidden_state
-        scores = []
+        model, scores = asked.model, []
         for _, ids, real in candidates.chunks():
             count = ids.shape[1]
             logits = model(
-                encoder_outputs=BaseModelOutput(hidden.repeat_interleave(count, dim=0)),
-                attention_mask=seen.repeat_interleave(count, dim=0),
+                encoder_outputs=BaseModelOutput(read.hidden.repeat_interleave(count, dim=0)),
+                attention_mask=read.seen.repeat_interleave(count, dim=0),
                 decoder_input_ids=_shifted(model, ids.flatten(0, 1)),
                 decoder_attention_mask=real.flatten(0, 1),
                 use_cache=False,
@@ -56,7 +82,11 @@ class Seq2SeqLayout:
         return torch.cat(scores, dim=1)
 
     def generate(
-        self, asked: Asked, config: GenerationConfig, processors: LogitsProcessorList
+        self,
+        asked: Asked,
+        config: GenerationConfig,
+        processors: LogitsProcessorList,
+        past: None = None,
     ) -> Tensor:
         """Ids of generated answers, (B·num_return_sequences, at most max_new_tokens)."""
         inputs, mask = asked.inputs()

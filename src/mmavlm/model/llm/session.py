@@ -1,0 +1,223 @@
+"""A language model in mid-conversation, and what it answers there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from transformers import GenerationConfig, LogitsProcessorList
+
+from mmavlm.core.conversation import Turn, check_order
+from mmavlm.core.errors import DataError
+from mmavlm.core.interfaces import Answer, Generation, MediaTokens
+from mmavlm.model.llm.layout import Asked, Candidates, real_counts
+from mmavlm.model.llm.repetition import RepetitionPenalty
+from mmavlm.model.text import padded
+
+if TYPE_CHECKING:
+    from mmavlm.model.llm.prompted import PromptedLanguageModel
+
+
+@torch.no_grad()
+def best_answers(
+    llm: PromptedLanguageModel, asked: Asked, generation: Generation, past: Any = None
+) -> list[list[Answer]]:
+    """The best answers to each row that is asked, best first."""
+    each, ends = generation.num_answers, llm.answers
+    config = GenerationConfig(
+        do_sample=False,
+        num_beams=generation.num_beams,
+        num_return_sequences=each,
+        min_new_tokens=generation.min_new_tokens or None,
+        max_new_tokens=generation.max_new_tokens,
+        length_penalty=float(generation.length_penalty) if generation.num_beams > 1 else None,
+        bos_token_id=ends.tokenizer.bos_token_id,
+        eos_token_id=ends.end_ids,
+        pad_token_id=ends.pad_id,
+        decoder_start_token_id=getattr(llm.model.config, "decoder_start_token_id", None),
+    )
+    processors = LogitsProcessorList()
+    if generation.repetition_penalty != 1:
+        processors.append(_penalty(llm, generation))
+    with _scoring(llm):
+        read = None if past is None else llm.layout.read(asked, past)
+        generated = llm.layout.generate(asked, config, processors, past)
+        found = [ends.until_end(ids) for ids in generated.tolist()]
+        scores = _scores(llm, asked, read or llm.layout.read(asked), found, per_row=each)
+    pairs = zip(found, scores.flatten().tolist(), strict=True)
+    told = [Answer(ends.decode(ids), log_prob) for ids, log_prob in pairs]
+    return [told[i : i + each] for i in range(0, len(told), each)]
+
+
+@torch.no_grad()
+def ranking(
+    llm: PromptedLanguageModel, asked: Asked, candidates: list[list[int]], past: Any = None
+) -> Tensor:
+    """Log-probability (B,N) of each candidate as the answer to each row that is asked."""
+    with _scoring(llm):
+        return _scores(llm, asked, llm.layout.read(asked, past), candidates, per_row=None)
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A point of a conversation to which its session can return: what was said, shown and read."""
+
+    turns: tuple[Turn, ...] = ()
+    views: tuple[int, ...] = ()
+    read: int = 0
+
+
+class Session:
+    """One conversation with a language model, turn by turn.
+
+    What was read stays in the model's cache, so that a question pays for its own tokens. (A
+    sequence-to-sequence model encodes all again.) Answers are those of the stateless `generate` and
+    `rank` for the same conversation. They leave no trace: append the one that is to stay.
+    """
+
+    def __init__(self, llm: PromptedLanguageModel) -> None:
+        self._llm = llm
+        self._at = Mark()
+        self._tokens: dict[int, Tensor] = {}  # (K,Dl) of each view
+        self._numbers = count(1)
+        self._past = llm.layout.past(llm.model)
+
+    @property
+    def turns(self) -> tuple[Turn, ...]:
+        """All that was said so far."""
+        return self._at.turns
+
+    def append(self, *turns: Turn, media: MediaTokens | None = None) -> None:
+        """Go on with these turns, and the tokens of what they show, view after view.
+
+        Raises:
+            DataError: if turns are out of order.
+            ValueError: if there are more or fewer views than places in the turns.
+        """
+        said = (*self._at.turns, *turns)
+        check_order(said)
+        shown = sum(len(turn.shows) for turn in turns)
+        seen = MediaTokens(torch.zeros(0, 0, self._llm.width), [0]) if media is None else media
+        if shown != len(seen.tokens):
+            raise ValueError(
+                f"the turns show media at {shown} places, but there are tokens of "
+                f"{len(seen.tokens)} views; give a view for each place"
+            )
+        lengths = real_counts(seen.tokens, seen.mask)
+        numbers = [next(self._numbers) for _ in lengths]
+        for number, row, length in zip(numbers, seen.tokens, lengths, strict=True):
+            self._tokens[number] = row[:length]
+        self._at = Mark(said, (*self._at.views, *numbers))
+
+    def reply(self, generation: Generation | None = None) -> Answer:
+        """The best answer to the last turn, which is the user's.
+
+        Raises:
+            DataError: if the last turn is not the user's.
+            TooLongError: if the conversation needs more positions than the model has.
+        """
+        generation = generation or Generation()
+        asked = self._asked(generation.max_new_tokens)
+        return best_answers(self._llm, asked, generation, self._past)[0][0]
+
+    def rank(self, candidates: Sequence[str], *, with_eos: bool = True) -> Tensor:
+        """Log-probability (N,) of every candidate as the answer, with its eos or without.
+
+        Raises:
+            ConfigError: if there are no candidates, or one has neither text nor end.
+            DataError: if the last turn is not the user's.
+            TooLongError: if the conversation needs more positions than the model has.
+        """
+        ids = self._llm.answers.candidates(candidates, with_eos)
+        asked = self._asked(max(map(len, ids)))
+        return ranking(self._llm, asked, ids, self._past)[0]
+
+    def mark(self) -> Mark:
+        """The present point, to which `back` returns."""
+        read = 0 if self._past is None else len(self._past.names)
+        return replace(self._at, read=read)
+
+    def back(self, mark: Mark) -> None:
+        """Forget all that was said behind a mark.
+
+        Raises:
+            ValueError: if the mark is not on the way to the present point.
+        """
+        turns, views = len(mark.turns), len(mark.views)
+        if (mark.turns, mark.views) != (self._at.turns[:turns], self._at.views[:views]):
+            raise ValueError("the session has left the point of this mark; take a new one")
+        self._at = mark
+        self._tokens = {number: self._tokens[number] for number in mark.views}
+        if self._past is not None:
+            self._past.crop(mark.read)
+
+    def _asked(self, longest: int) -> Asked:
+        """What is asked now, if there are positions for it and an answer of so many tokens."""
+        if not self.turns or self.turns[-1].role != "user":
+            raise DataError("nothing is asked; append a turn of the user first")
+        row = self._llm.rendering.turns(self.turns)
+        rows = [self._tokens[number] for number in self._at.views]
+        device = self._llm.model.device
+        media = MediaTokens(torch.zeros(0, 0, self._llm.width, device=device), [0])
+        if rows:
+            lengths = [len(tokens) for tokens in rows]
+            tokens = pad_sequence(rows, batch_first=True)
+            mask = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
+            media = MediaTokens(tokens, [len(rows)], None if mask.all() else mask)
+        asked = self._llm.asked([row], media, [longest])
+        if self._past is not None:
+            self._past.expect(self._named(row.ids, row.media_at))
+        return asked
+
+    def _named(self, ids: Sequence[int], media_at: Sequence[int]) -> list[int]:
+        """A name for each token of a row: a text's is its id, a view's its number below zero."""
+        names, since = [], 0
+        for at, number in zip(media_at, self._at.views, strict=True):
+            names += [*ids[since:at], *[-number] * len(self._tokens[number])]
+            since = at
+        return [*names, *ids[since:]]
+
+
+def _penalty(llm: PromptedLanguageModel, generation: Generation) -> RepetitionPenalty:
+    """Not in the config: there transformers takes a row's padding for a part of its answer."""
+    config, bos_id = llm.model.config, llm.answers.tokenizer.bos_token_id
+    if config.is_encoder_decoder:
+        bos_id = config.decoder_start_token_id
+    return RepetitionPenalty(
+        float(generation.repetition_penalty),
+        skipped=int(config.is_encoder_decoder),
+        bos_id=bos_id if generation.penalize_bos else None,
+    )
+
+
+def _scores(
+    llm: PromptedLanguageModel,
+    asked: Asked,
+    read: Any,
+    found: list[list[int]],
+    per_row: int | None,
+) -> Tensor:
+    """Scores (B,C) of answers: `per_row` own ones of each row, or the same for all rows."""
+    ids, mask = padded(found, asked.device)
+    shape = (len(asked.rows), per_row or len(found), ids.shape[1])
+    ids, mask = (t.view(shape) if per_row else t.expand(shape) for t in (ids, mask))
+    return llm.layout.rank(asked, read, Candidates(ids, mask, llm.rank_chunk))
+
+
+@contextmanager
+def _scoring(llm: PromptedLanguageModel) -> Iterator[None]:
+    """Eval mode for the model, so that scores never depend on dropout."""
+    mode = llm.model.training, [layer.training for layer in llm.checkpointed]
+    llm.model.eval()
+    try:
+        yield
+    finally:
+        llm.model.train(mode[0])
+        for layer, training in zip(llm.checkpointed, mode[1], strict=True):
+            layer.training = training
