@@ -35,6 +35,11 @@ PARTS = (
     "vision.fusion",
     "alignment",
     "vision.projector",
+    "sound.encoder",
+    "sound.norm",
+    "sound.frame_positions",
+    "sound.temporal",
+    "sound.projector",
     "llm",
 )
 
