@@ -146,8 +146,8 @@ def test_a_q_former_of_the_other_kind_names_the_one_that_fits(folder, tmp_path):
 def test_what_it_leaves_to_training_is_named_as_random(folder):
     config = composed(*small_blip2.overrides(folder))
     assert random_parts(config, build_backbone(config)) == [
-        "vision.temporal.frame_table", "vision.temporal.video_queries",
-        "vision.temporal.video_qformer", "vision.projector",
+        "vision.temporal.time_table", "vision.temporal.time_queries",
+        "vision.temporal.time_qformer", "vision.projector",
     ]  # fmt: skip
 
 
@@ -155,7 +155,7 @@ def test_a_whole_model_trains_and_answers(folder):
     model = build(folder, "temporal.train_image_qformer=false")
     batch = random_batch(targets=("comedy", "the movie"))
     model(batch)["text"].backward()
-    assert model.vision.temporal.video_queries.grad.any()
+    assert model.vision.temporal.time_queries.grad.any()
     assert model.vision.temporal.image_queries.grad is None
     answers = model.eval().generate(batch, Generation(max_new_tokens=3))
     assert len(answers) == 2

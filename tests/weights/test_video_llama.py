@@ -136,7 +136,7 @@ def test_a_fine_tuned_file_converts_only_if_told_and_names_what_is_not_there(tun
         "ViT", "LayerNorm behind the ViT", "image queries", "image Q-Former", "language model",
     ]  # fmt: skip
     assert {name.split(".")[2] for name in ours if "temporal" in name} == {
-        "frame_table", "video_queries", "video_qformer",
+        "time_table", "time_queries", "time_qformer",
     }  # fmt: skip
     assert set(report.left_out) == {name for name in tuned if name.endswith(UNMAPPED)}
     assert same(to_lavis(ours, "ours", partial=True)[0], weights_of(tuned))

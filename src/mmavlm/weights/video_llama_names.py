@@ -25,7 +25,7 @@ from mmavlm.weights.lavis_names import (
 LANGUAGE_MODEL = "llama"  # what its code calls it
 POSITIONS = "vision.frame_positions.weight"
 _TEMPORAL = "vision.temporal."
-_OURS = tuple(f"{_TEMPORAL}{part}" for part in ("image_", "video_", "frame_table."))
+_OURS = tuple(f"{_TEMPORAL}{part}" for part in ("image_", "time_"))
 _THEIRS = ("video_", "audio_", f"{LANGUAGE_MODEL}_")
 _OF_TEXT = r"(intermediate|output)\..*"  # what follows the beginning of a layer's names
 _TEXT = rf"{re.escape(QFORMER.theirs)}(embeddings\.\w+_embeddings|encoder\.layer\.\d+\.{_OF_TEXT})"
@@ -100,11 +100,11 @@ VIDEO_LLAMA = [
     Part(
         "frame positions",
         "video_frame_position_embedding.",
-        f"{_TEMPORAL}frame_table.",
+        f"{_TEMPORAL}time_table.",
         {"weight": "weight"},
     ),
-    _queries("video", "video_query_tokens", "video_queries"),
-    _qformer("video", "video_", "video_qformer"),
+    _queries("video", "video_query_tokens", "time_queries"),
+    _qformer("video", "video_", "time_qformer"),
     Part("projection", f"{LANGUAGE_MODEL}_proj.", "vision.projector.", linear("")),
     Part("language model", f"{LANGUAGE_MODEL}_model.", "llm.model."),
 ]
