@@ -54,6 +54,17 @@ COMMANDS: Mapping[str, Command] = {
         ),
         ("predict",),
     ),
+    "chat": Command(
+        "Talk with a model about films, question by question.",
+        (
+            f"{CHECKPOINT} video=film.mp4",
+            f"{CHECKPOINT} image=photo.jpg stage.max_new_tokens=200",
+            f"{CHECKPOINT} video=film.mp4 num_beams=5",
+            f"{CHECKPOINT} video=film.mp4 format=json",
+            "experiment=zero_shot_own_videos video=film.mp4",
+        ),
+        ("chat",),
+    ),
     "check": Command(
         "Look at a data set before training on it: items, classes, missing and broken films.",
         (
