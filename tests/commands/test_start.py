@@ -66,6 +66,8 @@ MISTAKES = [
     (["evaluate", "checkpoint=gone.ckpt"], "gone.ckpt does not exist"),
     (["evaluate", "predictions=gone"], "gone does not exist"),
     (["predict", "checkpoint=gone.ckpt", "video=a", "prompt=b"], "gone.ckpt does not exist"),
+    (["predict", *ASK, "questions=gone.jsonl"], "questions gone.jsonl do not exist"),
+    (["predict", *ASK, "questions=a", "video=b"], "questions= asks a file of questions; leave"),
     (["chat"], "no checkpoint is given"),
     (["chat", *ASK, "video=gone.mp4"], "video gone.mp4 does not exist"),
     (["chat", *ASK, "num_beams=0"], "num_beams must be at least 1, got 0"),
