@@ -40,7 +40,7 @@ def test_options_are_asked_without_one_that_is_right(read, style, answers):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("{", "line 1 is not JSON"),
+        ('{"video" "a.mp4"}', "line 1 is not JSON"),
         ({"video": "a.mp4", "prompt": ""}, "'prompt' is missing or empty"),
         ({"prompt": "why?"}, "'video' is missing or empty"),
         ({"video": "../a.mp4", "prompt": "why?"}, "leads out of"),

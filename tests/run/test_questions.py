@@ -30,6 +30,7 @@ def ask(run, make_clip, tmp_path):
     def ask(rows, *settings, code=0):
         lines = (row if isinstance(row, str) else json.dumps(row) for row in rows)
         (tmp_path / "q.jsonl").write_text("\n".join(lines))
+        torch.manual_seed(0)  # of the weights, which are random
         assert run(predict, *ASK, "questions=q.jsonl", *settings) == code
         path = tmp_path / "q_answers.jsonl"
         return [json.loads(line) for line in path.open()] if path.exists() else []
@@ -55,6 +56,7 @@ def test_each_question_is_answered_as_if_it_were_asked_alone(ask, run, capsys):
     ]
     for row in (rows[0], rows[-1]):
         capsys.readouterr()
+        torch.manual_seed(0)
         alone = [*ASK, f"video={row['video']}", f"prompt={row['prompt']}", "format=json"]
         assert run(predict, *alone) == 0
         same(row["answers"], json.loads(capsys.readouterr().out)["answers"])

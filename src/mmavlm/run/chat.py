@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from mmavlm.core.conversation import Conversation, Kind, Medium, Shown, Turn
+from mmavlm.core.conversation import Conversation, Kind, Medium, Part, Shown, Turn
 from mmavlm.core.errors import ConfigError, DataError, VideoError
 from mmavlm.core.files import write_whole
 from mmavlm.core.interfaces import Answer, Generation, Item, MediaTokens
@@ -92,9 +92,9 @@ class Chat:
         """
         mark, shown = self._session.mark(), self.waiting
         first = len(self._media)
-        parts = (*(Shown(first + number) for number in range(len(shown))), text)
+        parts: list[Part] = [Shown(first + number) for number in range(len(shown))]
         try:
-            self._append(Turn("user", parts), shown)
+            self._append(Turn("user", (*parts, text)), shown)
             answer = self._session.reply(self._generation, heard)
             if answer.text:
                 self._session.append(Turn("assistant", (answer.text,)))

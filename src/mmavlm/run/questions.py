@@ -36,13 +36,15 @@ ASKED_WITH = (
 
 
 class Group(NamedTuple):
-    """Questions about a few films: those that can be asked, and why the others cannot.
+    """Questions about a few films: the batch of those that can be asked, and why the others cannot.
 
-    Each film is one row of the batch, however many questions it is asked.
+    Each film is one row of the batch, however many questions it is asked. `broken` are reasons by
+    the ids of items.
     """
 
+    items: Sequence[Item]
     batch: Batch
-    broken: list[tuple[Item, str]]
+    broken: dict[str, str]
 
 
 @torch.inference_mode()
@@ -78,7 +80,6 @@ def answer_questions(config: DictConfig, items: Sequence[Item]) -> None:
 def answered(config: DictConfig, model: Ready, items: Sequence[Item]) -> Iterator[Row]:
     """A row for each question: its answers, or the error that stands in their way."""
     size = config.data.get("eval_batch_size") or config.data.batch_size
-    of_item = {item.item_id: item for item in items}
     groups = list(about_films(items, size))
 
     def read(group: list[Item]) -> Group:
@@ -91,18 +92,22 @@ def answered(config: DictConfig, model: Ready, items: Sequence[Item]) -> Iterato
         console=Console(stderr=True),
         disable=not sys.stderr.isatty(),
     )
-    for batch, broken in shown:
-        for item, reason in broken:
-            yield row_of(item, error=reason)
-        if not len(batch):
-            continue
-        batch = batch.to(model.device)
-        assert batch.frames is not None
-        encoded = replace(batch, frames=None, features=model.backbone.vision.encode(batch.frames))
-        for start in range(0, len(batch), size):
-            part = encoded.rows(slice(start, start + size))
-            for item_id, found in zip(part.item_id, answers_to(config, model, part), strict=True):
-                yield row_of(of_item[item_id], **found)
+    for group in shown:
+        found = answers_of(config, model, group.batch, size)
+        for item in group.items:
+            reason = group.broken.get(item.item_id)
+            yield row_of(item, **(next(found) if reason is None else {"error": reason}))
+
+
+def answers_of(config: DictConfig, model: Ready, batch: Batch, size: int) -> Iterator[Row]:
+    """The answers to each question of a batch, so many at a time; its films are encoded once."""
+    if not len(batch):
+        return
+    batch = batch.to(model.device)
+    assert batch.frames is not None  # each question shows a film
+    encoded = replace(batch, frames=None, features=model.backbone.vision.encode(batch.frames))
+    for start in range(0, len(batch), size):
+        yield from answers_to(config, model, encoded.rows(slice(start, start + size)))
 
 
 def answers_to(config: DictConfig, model: Ready, batch: Batch) -> list[Row]:
@@ -165,7 +170,8 @@ def read_group(group: Sequence[Item], num_frames: int, image_size: int) -> Group
         options=[item.options for item in asked],
         label=None,
     )
-    return Group(batch, [(i, reasons[i.film]) for i in group if i.film in reasons])
+    broken = {item.item_id: reasons[item.film] for item in group if item.film in reasons}
+    return Group(group, batch, broken)
 
 
 def ahead(groups: Iterable[list[Item]], read: Callable[[list[Item]], Group]) -> Iterator[Group]:
@@ -219,13 +225,13 @@ def answers_there(path: Path, items: Sequence[Item], by: str) -> set[str]:
 
 def asked_with(config: DictConfig) -> str:
     """A short hash of what answers depend on: the weights, and the settings of the model."""
-    plain = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(plain, dict)
-    settings = {name: plain.get(name) for name in ASKED_WITH}
-    files: list[Path] = []
-    if config.checkpoint is not None:
-        given = Path(config.checkpoint)
-        files = sorted(given.iterdir()) if given.is_dir() else [given]
+    parts = {name: config.get(name) for name in ASKED_WITH}
+    settings = {
+        name: OmegaConf.to_container(part, resolve=True) if OmegaConf.is_config(part) else part
+        for name, part in parts.items()
+    }
+    given = [Path(path) for path in (config.checkpoint, config.init.weights) if path is not None]
+    files = [file for one in given for file in (sorted(one.iterdir()) if one.is_dir() else [one])]
     state = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     told = json.dumps([settings, config.data.num_frames, state], sort_keys=True, default=str)
     return sha256(told.encode()).hexdigest()[:12]

@@ -8,6 +8,7 @@ from functools import cache
 from itertools import chain, islice
 from pathlib import Path
 
+from mmavlm.core.errors import DataError
 from mmavlm.core.interfaces import Item
 from mmavlm.core.options import Options, Style, check_style
 from mmavlm.data.readers.annotations import read_rows
@@ -46,6 +47,8 @@ class QuestionReader(StrictReader):
         """
         rows = map(_prompted, read_rows(root / self.file))
         head = list(islice(rows, 2))
+        if not head:
+            raise DataError(f"{root / self.file} holds no rows")
         refuse_other_files(head, LAYOUT)
         source = cache(lambda video: written_film(root, video))
 
