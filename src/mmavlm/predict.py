@@ -1,5 +1,6 @@
 """Ask about one film: `python -m mmavlm.predict checkpoint=… video=film.mp4 prompt="…"`.
 
+Or answer a file of questions: `python -m mmavlm.predict checkpoint=… questions=q.jsonl`.
 Without a checkpoint, `experiment=zero_shot_own_videos` asks what is pretrained, and nothing else.
 """
 
@@ -7,27 +8,72 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from mmavlm.commands.checks import check_sources
 from mmavlm.commands.cli import announce, check_format, run_on_checkpoint
-from mmavlm.core.errors import ConfigError, VideoError
+from mmavlm.core.errors import ConfigError, DataError, VideoError
+from mmavlm.core.interfaces import Item
 
-TEXTS = ("video", "prompt", "explain_answer", "explain_to")  # settings that are taken as they stand
+TEXTS = (
+    "video",
+    "prompt",
+    "explain_answer",
+    "explain_to",
+    "questions",
+    "answers_to",
+)  # settings that are taken as they stand
 
 
 def predict(config: DictConfig) -> None:
     """Print the answers to one prompt about one video, with their probabilities.
 
     With `stream_fps` the film is watched frame by frame in constant memory, however long it is,
-    and asked every `every_s` seconds and at its end.
+    and asked every `every_s` seconds and at its end. With `questions` the answers to a file of them
+    are appended to another file, those alone that it lacks.
     """
-    check_request(config)
+    items = None
+    if config.questions is None:
+        check_request(config)
+    else:
+        items = questions_of(config)
     announce(config, "loading the model")
     # Imported here, so that mistakes are told before torch is there.
+    if items is not None:
+        from mmavlm.run.questions import answer_questions
+
+        return answer_questions(config, items)
     from mmavlm.run.ask import ask_about_film
 
     ask_about_film(config)
+
+
+def questions_of(config: DictConfig) -> list[Item]:
+    """The questions of a file, before the model is built.
+
+    Raises:
+        ConfigError: if what is of one film is set too, candidates are no list, or the format is
+            unknown.
+        DataError: if the file is missing, or naming the rows that cannot be used.
+    """
+    check_format(config.format)
+    check_sources(config)
+    of_one = ("video", "prompt", "stream_fps", "every_s", "explain")
+    if given := [k for k in of_one if not OmegaConf.is_missing(config, k) and config[k]]:
+        raise ConfigError(f"questions= asks a file of questions; leave out {', '.join(given)}")
+    _check_candidates(config)
+    path = Path(config.questions)
+    if not path.is_file():
+        raise DataError(f"questions {path} do not exist; give a jsonl or csv with a row for each")
+    # Imported here, since help waits for no library that reads films.
+    from mmavlm.data.readers.questions import QuestionReader
+
+    return QuestionReader(path.name, config.question_options)(path.parent, "test", None)
+
+
+def _check_candidates(config: DictConfig) -> None:
+    if isinstance(config.candidates, str):
+        raise ConfigError(f"candidates takes a list: candidates=[{config.candidates},…]")
 
 
 def check_request(config: DictConfig) -> None:
@@ -48,8 +94,7 @@ def check_request(config: DictConfig) -> None:
         raise ConfigError("every_s asks along a stream; give stream_fps too, such as 1")
     if config.explain and config.stream_fps is not None:
         raise ConfigError("explain=true looks at a film as a whole; leave out stream_fps")
-    if isinstance(config.candidates, str):
-        raise ConfigError(f"candidates takes a list: candidates=[{config.candidates},…]")
+    _check_candidates(config)
     if config.prompt is None or not str(config.prompt).strip():
         raise ConfigError('prompt is empty; ask something: prompt="what happens?"')
     if config.video is None:

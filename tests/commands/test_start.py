@@ -36,7 +36,8 @@ def run_fresh(folder, *lines):
 
 
 def test_help_and_versions_of_all_commands_need_nothing_heavy(tmp_path):
-    verbs = ("train", "evaluate", "predict", "check", "cache", "export", "pope", "movies.__main__")
+    verbs = ("train", "evaluate", "predict", "chat", "check", "cache", "export", "pope",
+             "movies.__main__")  # fmt: skip
     told, modules = run_fresh(
         tmp_path, *([verb, "--help"] for verb in verbs), ["evaluate", "--version"],
         ["evaluate", "--cfg", "job"],
@@ -49,6 +50,7 @@ def test_help_and_versions_of_all_commands_need_nothing_heavy(tmp_path):
     assert "qformer_queries: 32" in told[-1][1]
 
 
+ASK = ["experiment=zero_shot_own_videos"]
 MISTAKES = [
     (["train", "experiment=lvu_genre", "data.batchsize=2"], "did you mean data.batch_size=2?"),
     (["train", "experiment=lvu_gen"], "lvu_genre"),
@@ -64,6 +66,12 @@ MISTAKES = [
     (["evaluate", "checkpoint=gone.ckpt"], "gone.ckpt does not exist"),
     (["evaluate", "predictions=gone"], "gone does not exist"),
     (["predict", "checkpoint=gone.ckpt", "video=a", "prompt=b"], "gone.ckpt does not exist"),
+    (["predict", *ASK, "questions=gone.jsonl"], "questions gone.jsonl do not exist"),
+    (["predict", *ASK, "questions=a", "video=b"], "questions= asks a file of questions; leave"),
+    (["chat"], "no checkpoint is given"),
+    (["chat", *ASK, "video=gone.mp4"], "video gone.mp4 does not exist"),
+    (["chat", *ASK, "num_beams=0"], "num_beams must be at least 1, got 0"),
+    (["chat", *ASK, "vido=a.mp4"], "did you mean video=a.mp4?"),
     (["export", "to=model"], "there is nothing to export"),
     (["cache", "data.root=/nowhere"], "data.root=/nowhere does not exist"),
     (["check", "data=lvu", "data.root=/nowhere"], "data.root=/nowhere does not exist"),

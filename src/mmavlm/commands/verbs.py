@@ -44,15 +44,26 @@ COMMANDS: Mapping[str, Command] = {
         ("score", "evaluate"),
     ),
     "predict": Command(
-        "Ask a model about one film, and on request what its answer rests on.",
+        "Ask a model about one film, or a file of questions; on request what an answer rests on.",
         (
             f'{CHECKPOINT} video=film.mp4 prompt="what happens?"',
-            f'{CHECKPOINT} video=film.mp4 prompt="which genre?" candidates=[comedy,action]',
-            f'{CHECKPOINT} video=film.mp4 prompt="what happens?" explain=true',
+            f'{CHECKPOINT} video=film.mp4 prompt="which?" candidates=[comedy,action] explain=true',
             f'{CHECKPOINT} video=long.mp4 prompt="what happens?" stream_fps=1 every_s=60',
+            f"{CHECKPOINT} questions=q.jsonl answers_to=answers.jsonl",
             'experiment=zero_shot_own_videos video=film.mp4 prompt="what happens?" format=json',
         ),
         ("predict",),
+    ),
+    "chat": Command(
+        "Talk with a model about films, question by question.",
+        (
+            f"{CHECKPOINT} video=film.mp4",
+            f"{CHECKPOINT} image=photo.jpg stage.max_new_tokens=200",
+            f"{CHECKPOINT} video=film.mp4 num_beams=5",
+            f"{CHECKPOINT} video=film.mp4 format=json",
+            "experiment=zero_shot_own_videos video=film.mp4",
+        ),
+        ("chat",),
     ),
     "check": Command(
         "Look at a data set before training on it: items, classes, missing and broken films.",

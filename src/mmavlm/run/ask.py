@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from math import ceil
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from omegaconf import DictConfig
@@ -32,6 +32,15 @@ from mmavlm.weights.checkpoint import RUN_KEY, load_trainable, read_checkpoint
 from mmavlm.weights.untrained import allow_untrained
 
 
+class Ready(NamedTuple):
+    """A model that can be asked, and how many tokens an answer has at most."""
+
+    backbone: VideoLanguageModel
+    llm: LanguageModel
+    device: torch.device
+    max_new_tokens: int
+
+
 @torch.inference_mode()
 def ask_about_film(config: DictConfig) -> None:
     """Print the answers to one prompt about one video, with their probabilities.
@@ -42,6 +51,24 @@ def ask_about_film(config: DictConfig) -> None:
         ConfigError: if the model answers nothing, or the answer cannot be explained as asked.
         CheckpointError: if the weights do not fit.
         VideoError: if the film cannot be decoded.
+    """
+    backbone, llm, device, longest = load_model(config)
+    if config.stream_fps is not None:
+        for at_s, tokens in moments(config, backbone):
+            show(ask(config, llm, MediaTokens(tokens, [1]), longest), config, at_s)
+        return
+    batch = read_video(config, backbone.vision.encoder.image_size).to(device)
+    answers = ask(config, llm, backbone.media_tokens(batch), longest)
+    files = explain_answer(config, backbone, batch, answers) if config.explain else None
+    show(answers, config, files=files)
+
+
+def load_model(config: DictConfig) -> Ready:
+    """The model of a checkpoint, or what is pretrained of an experiment, on its device.
+
+    Raises:
+        ConfigError: if the model has no LLM, or parts of it at random values.
+        CheckpointError: if the weights do not fit.
     """
     backbone = build_backbone(config).eval()
     if backbone.llm is None:
@@ -57,15 +84,7 @@ def ask_about_film(config: DictConfig) -> None:
         load_trainable(backbone, state, f"checkpoint {config.checkpoint}")
         longest = max_new_tokens(config, checkpoint[RUN_KEY])
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    backbone.to(device)
-    if config.stream_fps is not None:
-        for at_s, tokens in moments(config, backbone):
-            show(ask(config, backbone.llm, MediaTokens(tokens, [1]), longest), config, at_s)
-        return
-    batch = read_video(config, backbone.vision.encoder.image_size).to(device)
-    answers = ask(config, backbone.llm, backbone.media_tokens(batch), longest)
-    files = explain_answer(config, backbone, batch, answers) if config.explain else None
-    show(answers, config, files=files)
+    return Ready(backbone.to(device), backbone.llm, device, longest)
 
 
 def moments(config: DictConfig, backbone: VideoLanguageModel) -> Iterator[tuple[float, Tensor]]:
@@ -98,20 +117,41 @@ def ask(
         candidates = [str(candidate) for candidate in config.candidates]
         with_eos = config.stage.rank_with_eos
         scores = llm.rank(asked, media, candidates, with_eos=with_eos)[0]
-        shares = scores.softmax(dim=0).tolist()
         answers = [Answer(c, s) for c, s in zip(candidates, scores.tolist(), strict=True)]
     else:
-        generation = Generation(
-            num_beams=max(config.stage.num_beams, config.num_answers),
-            num_answers=config.num_answers,
-            min_new_tokens=config.stage.min_new_tokens,
-            max_new_tokens=longest,
-            repetition_penalty=config.stage.repetition_penalty,
-            penalize_bos=config.stage.penalize_bos,
-            length_penalty=config.stage.length_penalty,
-        )
-        answers = llm.generate(asked, media, generation)[0]
-        shares = torch.tensor([answer.log_prob for answer in answers]).exp().tolist()
+        answers = llm.generate(asked, media, several_answers(config, longest))[0]
+    return with_probabilities(answers, among=bool(config.candidates))
+
+
+def several_answers(config: DictConfig, longest: int) -> Generation:
+    """How the best `num_answers` answers are generated."""
+    beams = max(config.stage.num_beams, config.num_answers)
+    return generation_of(config, longest, num_beams=beams, num_answers=config.num_answers)
+
+
+def generation_of(
+    config: DictConfig, longest: int, *, num_beams: int, num_answers: int = 1
+) -> Generation:
+    """How answers are generated, by the stage's settings and these numbers.
+
+    Raises:
+        ConfigError: if they exclude each other.
+    """
+    return Generation(
+        num_beams=num_beams,
+        num_answers=num_answers,
+        min_new_tokens=config.stage.min_new_tokens,
+        max_new_tokens=longest,
+        repetition_penalty=config.stage.repetition_penalty,
+        penalize_bos=config.stage.penalize_bos,
+        length_penalty=config.stage.length_penalty,
+    )
+
+
+def with_probabilities(answers: Sequence[Answer], *, among: bool) -> list[dict[str, object]]:
+    """Answers as plain values, most probable first: `among` themselves, or all there could be."""
+    log_probs = torch.tensor([answer.log_prob for answer in answers])
+    shares = (log_probs.softmax(dim=0) if among else log_probs.exp()).tolist()
     ranked = sorted(zip(answers, shares, strict=True), key=lambda pair: -pair[1])
     return [{"answer": a.text, "probability": p, "log_prob": a.log_prob} for a, p in ranked]
 

@@ -6,9 +6,10 @@ from chat_tokenizers import CHATS
 from models import FAMILIES, FILM, build
 
 from mmavlm.core.conversation import Conversation, Shown, Turn
-from mmavlm.core.errors import DataError
+from mmavlm.core.errors import ConfigError, DataError
 from mmavlm.core.interfaces import Generation, MediaTokens
 from mmavlm.model.llm import PromptedLanguageModel, Session
+from mmavlm.model.llm.heard import Heard
 from mmavlm.model.text import load_tokenizer
 from mmavlm.model.token_tables import TooLongError
 
@@ -195,3 +196,34 @@ def test_a_session_without_positions_left_says_so_and_goes_on():
         session.reply()
     session.back(mark)
     torch.testing.assert_close(session.rank(CANDIDATES), scores, rtol=1e-5, atol=1e-5)
+
+
+def test_an_answer_is_heard_as_it_grows_and_ends_as_the_reply(llm):
+    media, session, texts = films(llm), llm.session(), [""]
+    ask(session, media, 0)
+    ask(session, media, 1)
+    reply = session.reply(THREE, texts.append)
+    same(reply, session.reply(THREE))
+    assert texts[-1] == reply.text
+    assert len(texts) <= 1 + THREE.max_new_tokens
+    assert [len(text) for text in texts] == sorted({len(text) for text in texts})
+
+
+def test_a_letter_of_several_tokens_is_heard_once_it_is_complete():
+    llm, texts = wrap("gpt2", "chatml"), []
+    listening = Heard(llm.answers, texts.append)
+    listening.put(torch.zeros(1, 0, dtype=torch.long))
+    ids = llm.answers.ids("größer 🎈")
+    for token in ids:
+        listening.put(torch.tensor([token]))
+    listening.end()
+    assert texts[-1] == "größer 🎈"
+    assert len(texts) < len(ids)
+    assert all(texts[-1].startswith(text) for text in texts)
+
+
+def test_beams_are_not_heard(llm):
+    session = llm.session()
+    ask(session, films(llm), 0)
+    with pytest.raises(ConfigError, match="num_beams=3: which beam is the answer shows at its end"):
+        session.reply(SEARCHES[1], print)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, GenerationConfig, LogitsProcessorList
 
+from mmavlm.model.llm.heard import Heard
 from mmavlm.model.llm.layout import (
     Asked,
     Candidates,
@@ -152,6 +153,7 @@ class CausalLayout:
         config: GenerationConfig,
         processors: LogitsProcessorList,
         past: Past | None = None,
+        streamer: Heard | None = None,
     ) -> Tensor:
         """Ids of generated answers, (B·num_return_sequences, at most max_new_tokens).
 
@@ -169,6 +171,7 @@ class CausalLayout:
             attention_mask=mask.long(),
             generation_config=config,
             logits_processor=processors,
+            streamer=streamer,
             **begun,
         )
 

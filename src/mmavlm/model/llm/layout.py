@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessorList
 
 from mmavlm.core.interfaces import MediaTokens
+from mmavlm.model.llm.heard import Heard
 from mmavlm.model.llm.rendering import Rendered
 from mmavlm.model.text import padded
 
@@ -132,10 +133,12 @@ class Layout(Protocol):
         config: GenerationConfig,
         processors: LogitsProcessorList,
         past: Any = None,
+        streamer: Heard | None = None,
     ) -> Tensor:
         """Ids of generated answers, (B·num_return_sequences, at most max_new_tokens).
 
-        `processors` change the scores of the next token by the ids of the answer so far.
+        `processors` change the scores of the next token by the ids of the answer so far. The
+        `streamer` hears each token of the one answer that is generated.
         """
 
 

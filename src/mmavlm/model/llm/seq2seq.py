@@ -10,6 +10,7 @@ from transformers import GenerationConfig, LogitsProcessorList
 from transformers.modeling_outputs import BaseModelOutput
 
 from mmavlm.core.errors import ConfigError
+from mmavlm.model.llm.heard import Heard
 from mmavlm.model.llm.layout import Asked, Candidates, Model, picked, token_log_probs
 from mmavlm.model.text import padded
 
@@ -87,6 +88,7 @@ class Seq2SeqLayout:
         config: GenerationConfig,
         processors: LogitsProcessorList,
         past: None = None,
+        streamer: Heard | None = None,
     ) -> Tensor:
         """Ids of generated answers, (B·num_return_sequences, at most max_new_tokens)."""
         inputs, mask = asked.inputs()
@@ -95,6 +97,7 @@ class Seq2SeqLayout:
             attention_mask=mask.long(),
             generation_config=config,
             logits_processor=processors,
+            streamer=streamer,
         )
         return generated[:, 1:]  # without the decoder's start token
 

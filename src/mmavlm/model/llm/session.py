@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import count
@@ -14,8 +14,9 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import GenerationConfig, LogitsProcessorList
 
 from mmavlm.core.conversation import Turn, check_order
-from mmavlm.core.errors import DataError
+from mmavlm.core.errors import ConfigError, DataError
 from mmavlm.core.interfaces import Answer, Generation, MediaTokens
+from mmavlm.model.llm.heard import Heard
 from mmavlm.model.llm.layout import Asked, Candidates, real_counts
 from mmavlm.model.llm.repetition import RepetitionPenalty
 from mmavlm.model.text import padded
@@ -26,7 +27,11 @@ if TYPE_CHECKING:
 
 @torch.no_grad()
 def best_answers(
-    llm: PromptedLanguageModel, asked: Asked, generation: Generation, past: Any = None
+    llm: PromptedLanguageModel,
+    asked: Asked,
+    generation: Generation,
+    past: Any = None,
+    streamer: Heard | None = None,
 ) -> list[list[Answer]]:
     """The best answers to each row that is asked, best first."""
     each, ends = generation.num_answers, llm.answers
@@ -47,7 +52,7 @@ def best_answers(
         processors.append(_penalty(llm, generation))
     with _scoring(llm):
         read = None if past is None else llm.layout.read(asked, past)
-        generated = llm.layout.generate(asked, config, processors, past)
+        generated = llm.layout.generate(asked, config, processors, past, streamer)
         found = [ends.until_end(ids) for ids in generated.tolist()]
         scores = _scores(llm, asked, read or llm.layout.read(asked), found, per_row=each)
     pairs = zip(found, scores.flatten().tolist(), strict=True)
@@ -115,16 +120,29 @@ class Session:
             self._tokens[number] = row[:length]
         self._at = Mark(said, (*self._at.views, *numbers))
 
-    def reply(self, generation: Generation | None = None) -> Answer:
+    def reply(
+        self,
+        generation: Generation | None = None,
+        heard: Callable[[str], None] | None = None,
+    ) -> Answer:
         """The best answer to the last turn, which is the user's.
 
+        `heard` is called with the text so far whenever there is more of it.
+
         Raises:
+            ConfigError: if an answer is to be heard while beams still compete for it.
             DataError: if the last turn is not the user's.
             TooLongError: if the conversation needs more positions than the model has.
         """
         generation = generation or Generation()
+        if heard is not None and generation.num_beams > 1:
+            raise ConfigError(
+                f"num_beams={generation.num_beams}: which beam is the answer shows at its end "
+                "alone; set num_beams=1 to hear it word by word"
+            )
         asked = self._asked(generation.max_new_tokens)
-        return best_answers(self._llm, asked, generation, self._past)[0][0]
+        streamer = None if heard is None else Heard(self._llm.answers, heard)
+        return best_answers(self._llm, asked, generation, self._past, streamer)[0][0]
 
     def rank(self, candidates: Sequence[str], *, with_eos: bool = True) -> Tensor:
         """Log-probability (N,) of every candidate as the answer, with its eos or without.
