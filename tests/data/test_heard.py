@@ -6,7 +6,7 @@ import pytest
 
 from mmavlm.core.conversation import Conversation, Medium, Shown, Turn
 from mmavlm.core.errors import ConfigError
-from mmavlm.core.interfaces import Item, Reader
+from mmavlm.core.items import Item, Reader
 from mmavlm.data.readers import HeardReader
 
 FILM = Medium(medium_id="a", source=Path("a.mp4"), start_s=1.0, end_s=2.0)

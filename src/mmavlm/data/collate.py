@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mmavlm.core.batch import Batch
-from mmavlm.core.interfaces import Item
+from mmavlm.core.items import Item
 from mmavlm.data.dataset import BrokenItem, Film, Sample
 
 

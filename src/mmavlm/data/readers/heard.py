@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 from mmavlm.core.conversation import Conversation, Medium, Part, Shown, Turn
 from mmavlm.core.errors import ConfigError
-from mmavlm.core.interfaces import Item, Reader
+from mmavlm.core.items import Item, Reader
 
 Sense = Literal["sound", "film"]
 
