@@ -39,7 +39,7 @@ class SplitInspection:
 
     `asked` counts the items that evaluation asks, fewer than `items` where many captions describe
     one video. `skipped` tells of every entry that cannot be used, and why; `notes` say what else is
-    to be known of the files, such as keys that nothing reads.
+    to be known: keys that nothing reads, and what conversations hold.
     """
 
     items: int = 0
