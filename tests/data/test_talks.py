@@ -1,9 +1,11 @@
 """What `check` says of conversations, and what docs/instructions.md shows of their formats."""
 
+import json
 import re
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from mmavlm.core.conversation import Conversation, Medium, Shown, Turn
 from mmavlm.core.items import Item
@@ -85,3 +87,18 @@ def test_an_example_of_the_docs_is_read_and_described(tmp_path, name, capsys):
     assert (len(found.items), found.skipped, found.notes) == (count, {}, ())
     inspect(reader(), tmp_path, None, splits=["train"]).print()
     assert f"train: {count} conversations of " in capsys.readouterr().out
+
+
+def test_pictures_are_opened_as_pictures_and_sounds_are_not_taken_for_films(tmp_path, make_clip):
+    make_clip("film.mp4", 3)
+    Image.new("RGB", (8, 6)).save(tmp_path / "good.webp")
+    (tmp_path / "cut.png").write_bytes(b"no picture")
+    (tmp_path / "rain.wav").write_bytes(b"no film")
+    kinds = {"film.mp4": "film", "good.webp": "picture", "cut.png": "picture", "rain.wav": "sound"}
+    media = [{"source": name, "kind": kind} for name, kind in kinds.items()]
+    asked = {"role": "user", "parts": [{"medium": number} for number in range(4)]}
+    row = {"media": media, "turns": [asked, {"role": "assistant", "parts": ["Yes."]}]}
+    (tmp_path / "train.jsonl").write_text(json.dumps(row))
+    found = inspect(readers.ConversationReader(), tmp_path, None, splits=["train"], decode=True)
+    (name,) = found.splits["train"].broken
+    assert name == "cut.png"

@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
+from mmavlm.core.conversation import Medium
 from mmavlm.core.errors import DataError, VideoError
 from mmavlm.core.items import Item, Reader
 from mmavlm.data.items import asked_once, sources_of
@@ -38,7 +39,7 @@ class SplitInspection:
 
     `asked` counts the items that evaluation asks, fewer than `items` where many captions describe
     one video. `skipped` tells of every entry that cannot be used, and why; `notes` say what else is
-    to be known of the files, such as keys that nothing reads.
+    to be known: keys that nothing reads, and what conversations hold.
     """
 
     items: int = 0
@@ -163,7 +164,8 @@ def _inspect_split(
     sources = sources_of(items)
     present = {name: source for name, source in sources.items() if source.exists()}
     missing = [name for name in sources if name not in present]
-    broken = _broken(present) if decode else {}
+    media = {m.medium_id: m for item in items for m in item.conversation.media}
+    broken = _broken([media[name] for name in present]) if decode else {}
     return SplitInspection(
         items=len(items),
         asked=len(items if split == "train" else asked_once(items)),
@@ -180,15 +182,16 @@ def _inspect_split(
     )
 
 
-def _broken(sources: dict[str, Path]) -> dict[str, str]:
-    """Video → reason, of those whose first and last frame do not decode."""
+def _broken(media: Sequence[Medium]) -> dict[str, str]:
+    """Film or picture → reason, of those whose first and last frame do not decode."""
     reasons = {}
-    for name, path in track(sources.items(), "opening videos", console=Console(stderr=True)):
+    seen = [medium for medium in media if medium.kind != "sound"]
+    for medium in track(seen, "opening videos", console=Console(stderr=True)):
         try:
-            source = FrameSource(path, grid_fps=10.0)
+            source = FrameSource.of(medium)
             source.read([0.0, float(source.times_s[-1])], _first_pixel)
         except VideoError as error:
-            reasons[name] = str(error)
+            reasons[medium.medium_id] = str(error)
     return reasons
 
 
