@@ -1,4 +1,4 @@
-"""Convert weights: LAVIS's .pth (InstructBLIP, MA-LMM) → ours, or ours → LAVIS's.
+"""Convert weights: LAVIS's .pth (InstructBLIP, MA-LMM, Video-LLaMA) → ours, or ours → LAVIS's.
 
 python scripts/convert_checkpoint.py checkpoint_best.pth malmm.safetensors --partial
 python scripts/convert_checkpoint.py outputs/<run>/checkpoints/best.ckpt back.pth --partial

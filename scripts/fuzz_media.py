@@ -167,10 +167,10 @@ def read_annotation(path: Path, name: str) -> str:
             shutil.copy(path, folder / f"{prefix}{split}.json")
         task = ("genre", "director", "relationship") if name == "lvu" else None
         for item in READERS[name]()(Path(made), "val", task):
-            item.source.exists()
+            item.film.source.exists()
             below = folder.parent.resolve()
-            if not item.source.resolve().is_relative_to(below):
-                return f"{item.source} lies outside"
+            if not item.film.source.resolve().is_relative_to(below):
+                return f"{item.film.source} lies outside"
     return ""
 
 

@@ -29,7 +29,7 @@ from rich.table import Table
 
 from machine import machine
 from mmavlm.core.errors import MmavlmError
-from mmavlm.core.interfaces import Item
+from mmavlm.core.items import Item
 from row_mutations import OF_TEXTS, Damage, damage_value
 from row_samples import Sample, encoded, samples
 

@@ -67,10 +67,14 @@ def full_model(kind: str, *overrides: str) -> nn.Module:
                 if isinstance(layer, nn.Linear) and not layer.weight.requires_grad:
                     halves = torch.empty(layer.weight.numel() // 2, 1, dtype=torch.uint8)
                     layer.weight = nn.Parameter(halves, requires_grad=False)
-        return instantiate(
-            config.backbone,
+        vision = instantiate(
+            config.backbone.vision,
             encoder=InstructBlipEncoder(config={}, dtype="float16"),
             prompt_tokenizer=BertWords(),
+        )
+        return instantiate(
+            config.backbone,
+            vision=vision,
             llm=PromptedLanguageModel(llm, load_tokenizer(None)),
             alignment=instantiate(config.alignment, text_encoder=BertSizes()),
         )
@@ -115,7 +119,7 @@ def check() -> None:
         torch.manual_seed(0)
         model = instantiate(composed("model=tiny", "alignment=none", *overrides).backbone).train()
         batch = noise(rows, frames)
-        prompt = model.prompt_tokenizer.encode(batch.prompt).ids.shape[1]
+        prompt = model.vision.prompt_tokenizer.encode(batch.prompt).ids.shape[1]
         answer = model.llm.answer_length(ANSWER)
         found = estimate_memory(model, rows, frames)
         known = model.activation_bytes(rows, frames, prompt, answer)

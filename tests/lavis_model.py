@@ -108,7 +108,7 @@ def looks(w, film, ids, bank):
     start = norm(w, f"{embeddings}.LayerNorm", start, 1e-12)
     queries = len(w["query_tokens"][0])
     for t, image in enumerate(film):
-        frame = norm(w, "ln_vision", _vit(w, image), 1e-5) + w["image_pe.weight"][t]
+        frame = norm(w, "ln_vision", vit(w, image), 1e-5) + w["image_pe.weight"][t]
         past = [] if visual_bank is None else [*visual_bank]
         visual = torch.cat([*past, frame])
         hidden, crossed = start, {}
@@ -117,18 +117,18 @@ def looks(w, film, ids, bank):
             banked, held = query_banks[n] or ([], [])
             keys = torch.cat([*banked, hidden])
             query_banks[n] = _append(banked, held, hidden.detach(), bank)
-            hidden = _bert_attention(w, f"{name}.attention", hidden, keys)
+            hidden = bert_attention(w, f"{name}.attention", hidden, keys)
             seen, read = hidden[:queries], hidden[queries:]
             if f"{name}.crossattention.self.query.weight" in w:
-                seen = crossed[n] = _bert_attention(w, f"{name}.crossattention", seen, visual)
-            hidden = torch.cat([_feed(w, name, "_query", seen), _feed(w, name, "", read)])
+                seen = crossed[n] = bert_attention(w, f"{name}.crossattention", seen, visual)
+            hidden = torch.cat([feed(w, name, "_query", seen), feed(w, name, "", read)])
         visual_bank, counts = _append(visual_bank or [], counts or [], frame.detach(), bank)
         yield hidden[:queries], crossed
 
 
-def number_of_layers(w):
+def number_of_layers(w, bert="Qformer.bert"):
     """How many layers the Q-Former has."""
-    return 1 + max(int(n.split(".")[4]) for n in w if n.startswith("Qformer.bert.encoder"))
+    return 1 + max(int(n.split(".")[4]) for n in w if n.startswith(f"{bert}.encoder"))
 
 
 def words(w, name, ids):
@@ -157,7 +157,7 @@ def _append(slots, counts, current, length):
     return merged, numbers
 
 
-def _vit(w, image):
+def vit(w, image):
     patches = F.conv2d(
         image[None], w["visual_encoder.patch_embed.proj.weight"],
         w["visual_encoder.patch_embed.proj.bias"],
@@ -176,14 +176,14 @@ def _vit(w, image):
     return x
 
 
-def _bert_attention(w, name, hidden, keys):
+def bert_attention(w, name, hidden, keys):
     query = linear(w, f"{name}.self.query", hidden)
     key, value = linear(w, f"{name}.self.key", keys), linear(w, f"{name}.self.value", keys)
     mixed = linear(w, f"{name}.output.dense", attend(query, key, value))
     return norm(w, f"{name}.output.LayerNorm", mixed + hidden, 1e-12)
 
 
-def _feed(w, name, end, x):
+def feed(w, name, end, x):
     inner = F.gelu(linear(w, f"{name}.intermediate{end}.dense", x))
     outer = linear(w, f"{name}.output{end}.dense", inner)
     return norm(w, f"{name}.output{end}.LayerNorm", outer + x, 1e-12)

@@ -19,17 +19,21 @@ VOCABULARY = len(WORDS)
 
 def save(folder, width=32, layers=2, vocabulary=VOCABULARY, **how):
     """Write it with weights and tokenizers; `how` is handed to `save_pretrained`."""
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=_word_level(vocabulary), pad_token="[PAD]", unk_token="[UNK]",
-        bos_token="<s>", eos_token="</s>",
-    )  # fmt: skip
-    tokenizer.save_pretrained(folder)
-    tokenizer.save_pretrained(folder / "qformer_tokenizer")
+    save_tokenizer(folder, vocabulary)
+    save_tokenizer(folder / "qformer_tokenizer", vocabulary)
     torch.manual_seed(0)
     model = InstructBlipForConditionalGeneration(config(width, layers, vocabulary)).eval()
     torch.nn.init.normal_(model.query_tokens)
     model.save_pretrained(folder, **how)
     return folder
+
+
+def save_tokenizer(folder, vocabulary=VOCABULARY):
+    """Write a tokenizer of that many words."""
+    PreTrainedTokenizerFast(
+        tokenizer_object=_word_level(vocabulary), pad_token="[PAD]", unk_token="[UNK]",
+        bos_token="<s>", eos_token="</s>",
+    ).save_pretrained(folder)  # fmt: skip
 
 
 def config(width, layers, vocabulary):

@@ -139,8 +139,8 @@ def test_parts_at_random_values_are_named_and_refused(run, films, capsys, module
     assert run(module, *arguments) == 1
     error = capsys.readouterr().err
     assert (
-        "nothing was loaded into encoder, visual_norm, temporal.query_tokens, temporal.qformer, "
-        "projector, llm: the answers would be chance"
+        "nothing was loaded into vision.encoder, vision.norm, vision.temporal.query_tokens, "
+        "vision.temporal.qformer, vision.projector, llm: the answers would be chance"
     ) in error
 
 
@@ -148,7 +148,7 @@ def test_chance_is_measured_when_it_is_asked_for(run, films, tmp_path):
     arguments = ["experiment=zero_shot_msvd_qa", *SMALL, f"data.root={films}"]
     assert run(evaluate, *arguments, "init.allow_random=true", "hydra.run.dir=run") == 0
     log = (tmp_path / "run/evaluate.log").read_text()
-    assert "at random values, as init.allow_random says: encoder, " in log
+    assert "at random values, as init.allow_random says: vision.encoder, " in log
 
 
 @pytest.mark.parametrize("start", ["init.alignment=a.ckpt", "init.experiment=demo_alignment"])
@@ -181,7 +181,15 @@ def test_what_nothing_was_loaded_into_is_random(folder, more, left):
 def test_parts_from_a_file_are_not_random(tmp_path):
     config = composed("alignment=none")
     state = build_backbone(config).state_dict()
-    held = {name: t for name, t in state.items() if name.startswith(("encoder", "temporal"))}
+    held = {
+        name: t
+        for name, t in state.items()
+        if name.startswith(("vision.encoder", "vision.temporal"))
+    }
     save_file({n: torch.clone(t) for n, t in held.items()}, tmp_path / "some.safetensors")
     config.init.weights = str(tmp_path / "some.safetensors")
-    assert random_parts(config, build_backbone(config)) == ["visual_norm", "projector", "llm"]
+    assert random_parts(config, build_backbone(config)) == [
+        "vision.norm",
+        "vision.projector",
+        "llm",
+    ]

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from mmavlm.commands.checks import check_sources
 from mmavlm.commands.cli import announce, check_format, run_on_checkpoint
 from mmavlm.core.errors import ConfigError, DataError, VideoError
-from mmavlm.core.interfaces import Item
+from mmavlm.core.items import Item
 
 TEXTS = (
     "video",

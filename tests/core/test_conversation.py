@@ -16,7 +16,7 @@ from mmavlm.core.conversation import (
     num_views,
 )
 from mmavlm.core.errors import DataError
-from mmavlm.core.interfaces import Item
+from mmavlm.core.items import Item
 
 
 def film(name="a", **settings):

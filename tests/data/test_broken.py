@@ -3,7 +3,7 @@ import logging
 import pytest
 
 from mmavlm.core.errors import DataError
-from mmavlm.core.interfaces import Item
+from mmavlm.core.items import Item
 from mmavlm.data.broken import BrokenBudget
 from mmavlm.data.inspect import inspect
 

@@ -7,7 +7,7 @@ from PIL import Image
 
 from mmavlm.core.conversation import Conversation, Medium, Shown, Turn
 from mmavlm.core.errors import ConfigError, DataError
-from mmavlm.core.interfaces import Item
+from mmavlm.core.items import Item
 from mmavlm.data.collate import collate
 from mmavlm.data.dataset import BrokenItem, VideoDataset
 from mmavlm.data.probe import probe

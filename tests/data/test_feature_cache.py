@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 
 from mmavlm.core.conversation import FrameGrid
 from mmavlm.core.errors import ConfigError, VideoError
-from mmavlm.core.interfaces import Item
+from mmavlm.core.items import Item
 from mmavlm.data import fill_cache
 from mmavlm.data.collate import collate
 from mmavlm.data.dataset import BrokenItem, VideoDataset

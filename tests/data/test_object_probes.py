@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmavlm.core.errors import ConfigError, DataError
-from mmavlm.core.interfaces import Item
+from mmavlm.core.items import Item
 from mmavlm.data.object_probes import ProbeMaker, describe, write_probes
 from mmavlm.data.readers import PopeReader, ReferenceReader
 from mmavlm.data.readers.pope import STRATEGIES

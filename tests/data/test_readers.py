@@ -7,7 +7,7 @@ import pytest
 
 from mmavlm.core.conversation import FrameGrid
 from mmavlm.core.errors import ConfigError, DataError
-from mmavlm.core.interfaces import Reader
+from mmavlm.core.items import Reader
 from mmavlm.data import readers
 from mmavlm.data.readers import CaptionReader, LVUReader, MovieReader, OwnReader, WebVidReader
 from mmavlm.data.readers.json_files import MAX_JSON_BYTES, read_json

@@ -2,11 +2,7 @@
 
 import json
 import logging
-import re
-import subprocess
-import sys
 import unicodedata
-from pathlib import Path
 
 import pytest
 
@@ -288,14 +284,3 @@ def test_a_key_that_is_like_one_a_public_entry_lacks_is_named(tmp_path, caplog):
 def test_one_row_under_other_names_is_a_row_of_its_own(tmp_path):
     write(tmp_path, {"video": "a", "question": "q", "answer": "r"}, OWN, {**OWN, "answer": ""})
     assert list(OwnReader().skipped(tmp_path, "train", None)) == ["line 1", "line 3"]
-
-
-def test_the_lines_of_the_docs_write_rows_of_conversations(tmp_path):
-    turns = [("human", "<video>\nwho?"), ("gpt", "a cat"), ("human", "why?"), ("gpt", "it purrs")]
-    chat = [{"from": who, "value": text} for who, text in turns]
-    (tmp_path / "chats.json").write_text(json.dumps([{"video": "a.mp4", "conversations": chat}]))
-    docs = Path(__file__).parents[2] / "docs" / "own_videos.md"
-    (lines,) = re.findall(r"```python\n(import json.*?)```", docs.read_text(), re.DOTALL)
-    subprocess.run([sys.executable, "-c", lines], cwd=tmp_path, check=True)
-    found = [(item.prompt, item.target) for item in read(tmp_path)]
-    assert found == [("who?", "a cat"), ("why?", "it purrs")]

@@ -133,7 +133,7 @@ def test_hiding_nothing_changes_nothing():
     model, batch = backbone(), random_batch((6, 3))
     hidden = torch.zeros(2, 2, 6, dtype=torch.bool)
     with torch.no_grad():
-        scores = log_probs_without(model, model.watch(batch), batch.prompt, ANSWERS, hidden)
+        scores = log_probs_without(model, model.watch(batch), batch, ANSWERS, hidden)
     assert torch.equal(scores[1] - scores[0], torch.zeros(2))
 
 

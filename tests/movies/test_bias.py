@@ -91,7 +91,7 @@ def test_questions_and_captions_are_read_and_tell_what_is_shown(bias_set):
             there = name in objects[film].objects
             assert item.target == ("yes" if there else "no")
             assert item.task.startswith("present" if there else "absent")
-            assert item.source.is_file()
+            assert item.film.source.is_file()
 
 
 def test_no_two_films_of_a_set_share_a_file_and_two_sets_are_equal(bias_set, tmp_path):

@@ -9,7 +9,8 @@ from PIL import Image
 
 from mmavlm.core.conversation import Conversation, Medium, Shown, Turn
 from mmavlm.core.errors import DataError, VideoError
-from mmavlm.core.interfaces import Generation, Item
+from mmavlm.core.interfaces import Generation
+from mmavlm.core.items import Item
 from mmavlm.data.collate import collate
 from mmavlm.data.dataset import VideoDataset
 from mmavlm.run.ask import Ready

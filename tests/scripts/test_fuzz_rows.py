@@ -8,7 +8,7 @@ import pytest
 sys.path.append(str(Path(__file__).parents[2] / "scripts"))
 
 import fuzz_rows
-from mmavlm.core.interfaces import Item
+from mmavlm.core.items import Item
 from mmavlm.data.readers.entries import Found, SkippingReader
 from row_mutations import OF_TEXTS, Damage, damage_value
 from row_samples import Sample, encoded, samples

@@ -1,9 +1,11 @@
 import math
+from itertools import pairwise
 
 import lightning as L
 import pytest
 import torch
 from torch import nn
+from transformers import get_cosine_schedule_with_warmup
 
 from mmavlm.core.errors import ConfigError
 from mmavlm.stages import OptimizerRecipe
@@ -29,6 +31,36 @@ def test_the_rate_warms_up_linearly_and_follows_a_cosine_to_zero():
     expected = [2 * t / 4 for t in range(4)]
     expected += [1 + math.cos(math.pi * (t - 4) / 16) for t in range(4, 20)]
     assert course == pytest.approx(expected)
+
+
+def test_without_floors_the_schedule_is_transformers_own_bit_for_bit():
+    for warmup, total in ((4, 20), (0, 7), (7, 7), (1, 1), (333, 1000)):
+        recipe = OptimizerRecipe(lr=0.7, warmup_steps=warmup)
+        optimizer = torch.optim.AdamW([nn.Parameter(torch.ones(1))], lr=0.7)
+        schedule = get_cosine_schedule_with_warmup(optimizer, warmup, total)
+        expected = []
+        for _ in range(total):
+            expected.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            schedule.step()
+        assert lr_course(recipe, total=total, epoch=total) == expected
+
+
+def test_the_rate_goes_from_the_warm_up_s_first_to_the_peak_to_the_least():
+    recipe = OptimizerRecipe(lr=1e-4, warmup_steps=10, warmup_lr=1e-6, min_lr=8e-5)
+    course = lr_course(recipe, total=51, epoch=25)
+    steps = [(b - a) for a, b in pairwise(course[:11])]
+    assert (course[0], max(course), course[10]) == pytest.approx((1e-6, 1e-4, 1e-4))
+    assert steps == pytest.approx([9.9e-6] * 10)
+    assert course[10:] == sorted(course[10:], reverse=True)
+    assert course[31] < 9e-5 < course[30]  # halfway down
+    assert 8e-5 < course[-1] < 8.01e-5
+
+
+@pytest.mark.parametrize("name", ["min_lr", "warmup_lr"])
+def test_a_floor_above_the_peak_is_refused(name):
+    with pytest.raises(ConfigError, match=rf"optimizer\.{name}=0.2 is above optimizer\.lr=0.1"):
+        OptimizerRecipe(lr=0.1, **{name: 0.2})
 
 
 def test_warm_up_ends_with_the_first_epoch():

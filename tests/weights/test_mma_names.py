@@ -178,27 +178,27 @@ def test_a_fusion_without_its_alignment_is_refused(theirs):
 )
 def test_an_alignment_of_ours_is_left_out_and_a_fusion_that_reads_it_refused(ours):
     parts = tiny_backbone(*ours).state_dict()
-    state = {n: t for n, t in parts.items() if not n.startswith(("llm", "encoder"))}
+    state = {n: t for n, t in parts.items() if not n.startswith(("llm", "vision.encoder"))}
     back, report = to_lavis(state, "ours", partial=True)
     left_out = {name: why for name, why in report.left_out.items() if name.startswith("alignment.")}
     assert left_out.keys() == {name for name in state if name.startswith("alignment.")}
     assert "takes no part in answering" in next(iter(left_out.values()))
     assert not any(name.startswith(("T1", "clip")) or "clip4" in name for name in back)
     for fusion, message in (
-        ("cross_attention", "unexpected: fusion.align_projection"),
-        ("sequence_dimension", "unexpected: fusion.align_projection"),
+        ("cross_attention", "unexpected: vision.fusion.align_projection"),
+        ("sequence_dimension", "unexpected: vision.fusion.align_projection"),
         ("feature_channel", "projection .* reads .* channels"),
     ):
         fused = tiny_backbone(*ours, f"fusion={fusion}").state_dict()
-        state = {n: t for n, t in fused.items() if not n.startswith(("llm", "encoder"))}
+        state = {n: t for n, t in fused.items() if not n.startswith(("llm", "vision.encoder"))}
         with pytest.raises(CheckpointError, match=message):
             to_lavis(state, "ours", partial=True)
 
 
 def test_a_trained_fusion_of_ours_is_refused_beside_mmas_alignment():
     state = tiny_backbone("alignment=mma_code", "fusion=query_to_visual").state_dict()
-    state = {n: t for n, t in state.items() if not n.startswith(("llm", "encoder"))}
-    with pytest.raises(CheckpointError, match=r"unexpected: fusion\.") as refused:
+    state = {n: t for n, t in state.items() if not n.startswith(("llm", "vision.encoder"))}
+    with pytest.raises(CheckpointError, match=r"unexpected: vision\.fusion\.") as refused:
         to_lavis(state, "ours", partial=True)
     assert "missing" not in str(refused.value)
 

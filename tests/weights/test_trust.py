@@ -345,9 +345,9 @@ def test_a_model_larger_than_the_memory_is_refused_before_it_is_built(checkpoint
     exported(checkpoint, tmp_path / "model")
     path = tmp_path / "model/config.json"
     whole = read_config(path)
-    for key in ("max_num_frames", "encoder.width"):
+    for key in ("vision.max_num_frames", "vision.encoder.width"):
         evil = with_setting({RUN_KEY: whole["run"]}, f"backbone.{key}", 10**12)[RUN_KEY]
-        evil["config"]["encoder"] = evil["config"]["backbone"]["encoder"]
+        evil["config"]["encoder"] = evil["config"]["backbone"]["vision"]["encoder"]
         path.write_text(json.dumps({**whole, "run": evil}))
         with pytest.raises(Exception, match="are free; set smaller sizes"):
             from_pretrained(tmp_path / "model")
@@ -382,7 +382,7 @@ def test_a_fusion_of_a_users_own_is_refused_until_its_package_is_trusted(
     assert "from_pretrained(\"path/of/this/folder\", trust=['theirs'])" in card("model")
     with pytest.raises(CheckpointError, match="trust=theirs"):
         from_pretrained("model")
-    assert type(from_pretrained("model", trust=("theirs",)).fusion).__name__ == "Theirs"
+    assert type(from_pretrained("model", trust=("theirs",)).vision.fusion).__name__ == "Theirs"
 
 
 def card(folder):

@@ -96,7 +96,7 @@ def test_an_encoder_from_the_file_is_another_encoder_to_the_cache(weights, tmp_p
     path = weights(parts_of(tiny_backbone(), "vision.encoder."))
     config = composed(f"init.weights={path}")
     assert build_encoder(config).fingerprint != build_encoder(plain).fingerprint
-    assert build_backbone(config).encoder.fingerprint == build_encoder(config).fingerprint
+    assert build_backbone(config).vision.encoder.fingerprint == build_encoder(config).fingerprint
     assert encoder_settings(config) == {**encoder_settings(plain), "weights": str(path)}
 
 

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
 
 from mmavlm.core.errors import ConfigError
-from mmavlm.core.interfaces import Item
+from mmavlm.core.items import Item
 from mmavlm.metrics.benchmarks import Benchmark
 from mmavlm.metrics.headline import every_score
 from mmavlm.metrics.table import score_table

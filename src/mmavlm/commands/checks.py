@@ -45,7 +45,7 @@ def check_sources(config: DictConfig) -> None:
     if first is not None and first not in (known := choices("experiment")):
         near = ", ".join(nearest(str(first), known, 5, least=3))
         raise ConfigError(f"init.experiment={first} is no experiment; nearest are {near}")
-    given = (config.checkpoint, config.init.alignment, config.resume)
+    given = (config.checkpoint, config.init.alignment, config.init.checkpoint, config.resume)
     for path in given:
         if path not in (None, AUTO):
             require_checkpoint(Path(path))

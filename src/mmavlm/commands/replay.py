@@ -47,7 +47,7 @@ def laid_over_checkpoint(arguments: Sequence[str]) -> list[str]:
         checkpoint[RUN_KEY], f"checkpoint {given['checkpoint']}", names(given.get("trust"))
     )
     dropped = {*given, "resume", "resume_accept", "checkpoint", "prepare"}
-    dropped |= {"init.experiment", "init.alignment"}
+    dropped |= {"init.experiment", "init.alignment", "init.checkpoint"}
     experiments = names(given.get("experiment"))
     kept = []
     for override in parsed(checkpoint[RUN_KEY]["overrides"]):

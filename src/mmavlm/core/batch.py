@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ from mmavlm.core.options import Options
 
 
 class Views(NamedTuple):
-    """V views: the row of the film that each is of, its guide, and the reply to the guide."""
+    """V views: the row of the film or sound that each is of, its guide, the reply to the guide."""
 
     films: list[int]
     guides: list[str]
@@ -25,7 +26,7 @@ class Views(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """C conversations about M films of at most T frames.
+    """C conversations about M films of at most T frames, and about A sounds of S clips.
 
     Of `frames` and `features` at most one is given; neither where nothing is shown. Films with
     fewer than T frames are padded at the end; `frame_mask` is True on real frames. `media_rows`
@@ -45,6 +46,8 @@ class Batch:
     features: Tensor | None = None  # (M,T,P,Dv), frozen encoder outputs
     frame_mask: Tensor  # bool (M,T)
     timestamps_s: Tensor  # float32 (M,T), 0 on padding
+    clips: Tensor | None = None  # float32 (A,S,N), samples from −1 to 1
+    clip_mask: Tensor | None = None  # bool (A,S), real clips first; none of a film without sound
     item_id: list[str]
     task: list[str]
     references: list[tuple[str, ...]] | None = None
@@ -70,12 +73,25 @@ class Batch:
             raise ValueError(
                 f"Batch: label must be (C,)={(len(self),)}, got {tuple(self.label.shape)}"
             )
+        films, sounds = leading[0], self._check_clips()
         for talk, rows in zip(self.conversations, self.media_rows, strict=True):
-            if len(rows) != len(talk.media) or not all(0 <= row < leading[0] for row in rows):
+            there = [sounds if medium.is_sound else films for medium in talk.media]
+            if len(rows) != len(there) or not all(map(range.__contains__, map(range, there), rows)):
                 raise ValueError(
-                    f"Batch: a conversation about {len(talk.media)} media has them in the rows "
-                    f"{rows} of {leading[0]}"
+                    f"Batch: a conversation about {len(there)} media has them in the rows {rows} "
+                    f"of {films} films and {sounds} sounds"
                 )
+
+    def _check_clips(self) -> int:
+        """How many sounds there are."""
+        if self.clips is None or self.clip_mask is None:
+            return 0
+        if self.clips.ndim != 3 or self.clip_mask.shape != self.clips.shape[:2]:
+            raise ValueError(
+                "Batch: clips must be (A,S,N) and clip_mask (A,S), got "
+                f"{tuple(self.clips.shape)} and {tuple(self.clip_mask.shape)}"
+            )
+        return len(self.clips)
 
     def _check_films(self) -> tuple[int, int]:
         """M and T of the films."""
@@ -128,11 +144,27 @@ class Batch:
 
     @cached_property
     def views(self) -> Views:
-        """All that is shown, in the order in which the LLM comes to it."""
+        """The films that are shown, in the order in which the LLM comes to them."""
+        return self._views(sounds=False)
+
+    @cached_property
+    def heard(self) -> Views:
+        """The sounds that are heard, in the order in which the LLM comes to them."""
+        return self._views(sounds=True)
+
+    @property
+    def is_heard(self) -> list[bool]:
+        """Of all views in the order in which the LLM comes to them, which are of sounds."""
+        return [
+            talk.media[view.medium].is_sound for talk in self.conversations for view in talk.views
+        ]
+
+    def _views(self, *, sounds: bool) -> Views:
         seen = [
             (rows[view.medium], view.guide, view.reply)
             for talk, rows in zip(self.conversations, self.media_rows, strict=True)
             for view in talk.views
+            if talk.media[view.medium].is_sound == sounds
         ]
         return Views(
             [film for film, _, _ in seen],
@@ -142,22 +174,34 @@ class Batch:
 
     def film_of(self, row: int) -> int | None:
         """The row of the film that a conversation shows, None unless it shows exactly one."""
-        films = self.media_rows[row]
+        media = zip(self.conversations[row].media, self.media_rows[row], strict=True)
+        films = [place for medium, place in media if not medium.is_sound]
         return films[0] if len(films) == 1 else None
 
     def rows(self, which: slice | Sequence[int]) -> Batch:
         """Some of the conversations, with what they show alone, padded as it is here."""
         numbers = range(len(self))[which] if isinstance(which, slice) else which
-        shown = list(dict.fromkeys(row for number in numbers for row in self.media_rows[number]))
+        places = [
+            (medium.is_sound, row)
+            for number in numbers
+            for medium, row in zip(
+                self.conversations[number].media, self.media_rows[number], strict=True
+            )
+        ]
+        films, sounds = (
+            list(dict.fromkeys(row for sound, row in places if sound == kind))
+            for kind in (False, True)
+        )
+        kept = {"label": list(numbers), "clips": sounds, "clip_mask": sounds}
         parts: dict[str, Any] = {}
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, Tensor):
-                parts[field.name] = value[list(numbers) if field.name == "label" else shown]
+                parts[field.name] = value[kept.get(field.name, films)]
             elif isinstance(value, list):
                 parts[field.name] = [value[i] for i in numbers]
-        at = {row: place for place, row in enumerate(shown)}
-        parts["media_rows"] = [tuple(at[row] for row in rows) for rows in parts["media_rows"]]
+        moved = iter([(sounds if sound else films).index(row) for sound, row in places])
+        parts["media_rows"] = [tuple(islice(moved, len(rows))) for rows in parts["media_rows"]]
         return replace(self, **parts, broken=())
 
     def _map(self, move: Callable[[Tensor], Tensor]) -> Batch:

@@ -56,6 +56,11 @@ class Medium:
     end_s: float | None = None
     grid: FrameGrid | None = None
 
+    @property
+    def is_sound(self) -> bool:
+        """Whether it is heard, and not seen."""
+        return self.kind == "sound"
+
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             known = ", ".join(KINDS)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import count, islice
+from itertools import count
 
 import torch
 from torch import Tensor
 
 from mmavlm.core.batch import Batch
+from mmavlm.core.items import Item
 from mmavlm.data.dataset import BrokenItem, Film, Sample
 
 
@@ -22,17 +23,19 @@ def collate(samples: Sequence[Sample | BrokenItem]) -> Batch:
     films = [film for sample in whole for film in sample.films]
     visual, mask, timestamps_s = _padded(films)
     cached = visual is not None and visual.is_floating_point()
-    rows = count()
+    sounds = [clips for sample in whole for clips in sample.sounds]
     items = [sample.item for sample in whole]
     options = [item.options for item in items]
     labels = [-1 if item.label is None else item.label for item in items]
     return Batch(
         conversations=[item.conversation for item in items],
-        media_rows=[tuple(islice(rows, len(sample.films))) for sample in whole],
+        media_rows=_media_rows(items),
         frames=None if cached else visual,
         features=visual if cached else None,
         frame_mask=mask,
         timestamps_s=timestamps_s,
+        clips=torch.stack([clips for clips, _, _ in sounds]) if sounds else None,
+        clip_mask=torch.stack([mask for _, _, mask in sounds]) if sounds else None,
         item_id=[item.item_id for item in items],
         task=[item.task for item in items],
         references=[item.references or (item.target,) for item in items],
@@ -40,6 +43,14 @@ def collate(samples: Sequence[Sample | BrokenItem]) -> Batch:
         label=torch.tensor(labels, dtype=torch.int64),
         broken=tuple(f"{sample.video_id}: {sample.reason}" for sample in broken),
     )
+
+
+def _media_rows(items: Sequence[Item]) -> list[tuple[int, ...]]:
+    """In which row of the films, or of the sounds, each medium of the items is."""
+    rows = {False: count(), True: count()}
+    return [
+        tuple(next(rows[medium.is_sound]) for medium in item.conversation.media) for item in items
+    ]
 
 
 def _padded(films: Sequence[Film]) -> tuple[Tensor | None, Tensor, Tensor]:

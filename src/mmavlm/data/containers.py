@@ -36,17 +36,24 @@ def opened(
 
     That is the default video stream, or else the largest. `options` are those of the decoder.
     """
+    with opened_container(path) as container:
+        stream = _film(path, container)
+        stream.codec_context.options = {"max_pixels": str(MAX_PIXELS), **(options or {})}
+        stream.codec_context.thread_count = threads
+        stream.thread_type = "NONE" if threads == 1 else "AUTO"
+        yield container, stream
+
+
+@contextmanager
+def opened_container(path: Path, formats: str = CONTAINERS) -> Iterator[Any]:
+    """The container, if it is of one of `formats`; every failure of FFmpeg becomes a VideoError."""
     if not path.is_file():
         raise VideoError(f"{path} does not exist")
     if path.stat().st_size == 0:
         raise VideoError(f"{path} is empty (0 bytes)")
     try:
-        with _container(path) as container:
-            stream = _film(path, container)
-            stream.codec_context.options = {"max_pixels": str(MAX_PIXELS), **(options or {})}
-            stream.codec_context.thread_count = threads
-            stream.thread_type = "NONE" if threads == 1 else "AUTO"
-            yield container, stream
+        with _container(path, formats) as container:
+            yield container
     except (av.FFmpegError, EOFError) as error:
         raise VideoError(f"{path} cannot be decoded: {reason(error)}") from error
 
@@ -57,30 +64,36 @@ def reason(error: Exception) -> str:
     return f"{said}; copy or download it again, or {REMEDY}"
 
 
-def _container(path: Path) -> Any:
+def _container(path: Path, formats: str) -> Any:
     try:
         return av.open(
             f"file:{path}",
             metadata_errors="replace",
-            container_options={"format_whitelist": CONTAINERS, "protocol_whitelist": "file"},
+            container_options={"format_whitelist": formats, "protocol_whitelist": "file"},
         )
     except av.FFmpegError as error:
         if error.errno != errno.EINVAL:
             raise
+        sound = "a sound file, " if formats == CONTAINERS else ""
         raise VideoError(
-            f"{path} cannot be decoded: it is a sound file, a playlist, or of another container "
+            f"{path} cannot be decoded: it is {sound}a playlist, or of another container "
             f"that is not read here; {REMEDY}"
         ) from error
 
 
-def _film(path: Path, container: Any) -> Any:
-    """The stream to show: the default one, or else the largest, of several the first."""
+def films(container: Any) -> list[Any]:
+    """The video streams that are films, the one to show first: the default, or the largest."""
     pictures = container.streams.video
-    films = [stream for stream in pictures if not stream.disposition & PICTURES_BESIDE]
-    if not films:
+    found = [stream for stream in pictures if not stream.disposition & PICTURES_BESIDE]
+    return sorted(found, key=_rank, reverse=True)
+
+
+def _film(path: Path, container: Any) -> Any:
+    if not (found := films(container)):
+        pictures = container.streams.video
         what = "holds a cover picture, but no film" if pictures else "has no video stream"
         raise VideoError(f"{path} {what}; leave it out, or give the film itself")
-    chosen = max(films, key=_rank)
+    chosen = found[0]
     if chosen.codec_context is None:
         raise VideoError(f"{path} is of a codec that FFmpeg does not know; {REMEDY}")
     return chosen

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from mmavlm.core.errors import ConfigError, DataError
-from mmavlm.core.interfaces import Item, Reader
+from mmavlm.core.items import Item, Reader
 from mmavlm.core.settings import above_zero, at_least, shares, whole_at_least
 from mmavlm.data.broken import BrokenBudget
-from mmavlm.data.dataset import VideoDataset, refuse_augmentation
+from mmavlm.data.dataset import ClipSettings, VideoDataset, refuse_augmentation
 from mmavlm.data.feature_cache import CachedFilms, FeatureCache
 from mmavlm.data.film_entries import FilmEntry, FilmPlan, Sampling
 from mmavlm.data.items import asked_once, sources_of
@@ -35,7 +35,7 @@ class VideoDataModule(SplitLoaders):
     epoch. `group_by_length` makes batches of items with alike numbers of frames and words. With
     `cache`, a folder, the batches hold features of that cache, which is to be opened with
     `use_cache` before a loader is asked for. With `index`, a folder, the key-frame tables of films
-    are kept there from run to run.
+    are kept there from run to run. `clips` of `clip_s` seconds are taken of a sound, at `rate_hz`.
 
     Raises:
         ConfigError: if the root is missing or a number is out of range.
@@ -66,6 +66,9 @@ class VideoDataModule(SplitLoaders):
         limit_items: int | None = None,
         repeat: Mapping[str, float] | None = None,
         group_by_length: bool = False,
+        clips: int | None = None,
+        clip_s: float = 2.0,
+        rate_hz: int = 16_000,
     ) -> None:
         super().__init__(
             batch_size=batch_size,
@@ -80,6 +83,7 @@ class VideoDataModule(SplitLoaders):
         self.task = task if task is None or isinstance(task, str) else list(task)
         self.repeat = shares("data", "repeat", repeat)
         counts = {"num_frames": num_frames, "image_size": image_size, "limit_items": limit_items}
+        counts |= {"clips": clips, "rate_hz": rate_hz}
         whole_at_least("data", 1, **counts, decode_threads=decode_threads)
         at_least("data", 0, max_broken=max_broken)
         above_zero("data", frame_fps=frame_fps)
@@ -92,6 +96,7 @@ class VideoDataModule(SplitLoaders):
             "keep_frames": keep_frames,
             "index": None if index is None else ProbeIndex(Path(index), self.root),
             "decode_threads": decode_threads,
+            "clips": None if clips is None else ClipSettings(rate_hz, clips, clip_s),
         }
         self.limit_items = limit_items
         self.broken = BrokenBudget(max_broken)

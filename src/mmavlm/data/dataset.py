@@ -12,15 +12,24 @@ from torch.utils.data import Dataset
 
 from mmavlm.core.conversation import Medium
 from mmavlm.core.errors import ConfigError, VideoError
-from mmavlm.core.interfaces import Item
+from mmavlm.core.items import Item
 from mmavlm.data.feature_cache import CachedFilms
 from mmavlm.data.film_entries import choice
 from mmavlm.data.items import refuse_sounds
 from mmavlm.data.order import Length
 from mmavlm.data.probe_index import ProbeIndex
 from mmavlm.data.sampling import StretchError, frame_times
+from mmavlm.data.sound import Clips, SoundSource
 from mmavlm.data.sources import FrameSource
 from mmavlm.data.transforms import ClipTransform
+
+
+class ClipSettings(NamedTuple):
+    """How sound is heard: so many clips of `clip_s` seconds, at `rate_hz` samples a second."""
+
+    rate_hz: int
+    clips: int
+    clip_s: float
 
 
 class Film(NamedTuple):
@@ -35,10 +44,11 @@ class Film(NamedTuple):
 
 @dataclass(frozen=True)
 class Sample:
-    """One item with what it shows, in the order of the media of its conversation."""
+    """One item with its films and its sounds, each in the order of its conversation's media."""
 
     item: Item
     films: tuple[Film, ...]
+    sounds: tuple[Clips, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -82,13 +92,16 @@ class VideoDataset(Dataset[Sample | BrokenItem]):
         index: ProbeIndex | None = None,
         decode_threads: int | None = None,
         seed: int = 42,
+        clips: ClipSettings | None = None,
     ) -> None:
         if train:
             refuse_augmentation(
                 crop=crop, flip=flip, keep_frames=keep_frames, cached=features is not None
             )
         self.items = list(items)
-        refuse_sounds(self.items)
+        if clips is None:
+            refuse_sounds(self.items)
+        self.clips = clips
         self.num_frames = num_frames
         self.image_size = image_size
         self.frame_fps = frame_fps
@@ -110,15 +123,18 @@ class VideoDataset(Dataset[Sample | BrokenItem]):
         number, index = at if isinstance(at, tuple) else (0, at)
         item = self.items[index]
         rng = np.random.default_rng((self.seed, number, index)) if self.train else None
-        films = []
+        films, sounds = [], []
         for at_medium, medium in enumerate(item.conversation.media):
             try:
-                films.append(self._film(medium, rng))
+                if medium.is_sound:
+                    sounds.append(self._clips(medium))
+                else:
+                    films.append(self._film(medium, rng))
             except StretchError as error:
                 return BrokenItem(item, at_medium, f"item {item.item_id!r}: {error}")
             except VideoError as error:
                 return BrokenItem(item, at_medium, str(error))
-        return Sample(item, tuple(films))
+        return Sample(item, tuple(films), tuple(sounds))
 
     def source(self, index: int) -> str:
         """The files or folders that an item is read from, or its name where it shows nothing."""
@@ -130,7 +146,8 @@ class VideoDataset(Dataset[Sample | BrokenItem]):
         return [(self._longest(item), _words(item)) for item in self.items]
 
     def _longest(self, item: Item) -> int:
-        return max(map(self._num_frames, item.conversation.media), default=0)
+        films = [medium for medium in item.conversation.media if not medium.is_sound]
+        return max(map(self._num_frames, films), default=0)
 
     def _num_frames(self, medium: Medium) -> int:
         if medium.grid is not None:
@@ -139,6 +156,12 @@ class VideoDataset(Dataset[Sample | BrokenItem]):
             return len(frame_times(medium, self._source(medium), self.num_frames, None))
         except VideoError:  # told when it is loaded
             return self.num_frames
+
+    def _clips(self, medium: Medium) -> Clips:
+        assert self.clips is not None  # else sounds are refused
+        rate_hz, clips, clip_s = self.clips
+        source = SoundSource(medium.source, rate_hz)
+        return source.clips(clips, clip_s, medium.start_s, medium.end_s)
 
     def _film(self, medium: Medium, rng: np.random.Generator | None) -> Film:
         if self.features is not None:

@@ -14,12 +14,13 @@ from rich.progress import track
 from rich.table import Table
 
 from mmavlm.core.errors import DataError, VideoError
-from mmavlm.core.interfaces import Item, Reader
+from mmavlm.core.items import Item, Reader
 from mmavlm.data.items import asked_once, sources_of
 from mmavlm.data.readers.annotations import SPLITS, listed
 from mmavlm.data.readers.entries import Found, SkippingReader
 from mmavlm.data.readers.json_files import require_root
 from mmavlm.data.sources import FrameSource
+from mmavlm.data.talks import described
 
 if TYPE_CHECKING:
     import torch
@@ -174,7 +175,7 @@ def _inspect_split(
         classes=_balance(items),
         skipped_entries=len(found.skipped),
         skipped=found.skipped,
-        notes=[note for _, note in found.notes],
+        notes=[*(note for _, note in found.notes), *described(items)],
         problem=problem,
     )
 

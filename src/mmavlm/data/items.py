@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mmavlm.core.errors import DataError
-from mmavlm.core.interfaces import Item
+from mmavlm.core.items import Item
 
 log = logging.getLogger(__name__)
 

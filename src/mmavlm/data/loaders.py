@@ -10,7 +10,7 @@ import lightning as L
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from mmavlm.core.interfaces import Item
+from mmavlm.core.items import Item
 from mmavlm.core.settings import at_least, seed_given, whole_at_least
 from mmavlm.data.collate import collate
 from mmavlm.data.order import Draw, EpochOrder, Length

@@ -11,7 +11,7 @@ from pathlib import Path
 from torch.utils.data import Dataset
 
 from mmavlm.core.errors import ConfigError
-from mmavlm.core.interfaces import Item
+from mmavlm.core.items import Item
 from mmavlm.core.settings import at_least, shares, whole_at_least
 from mmavlm.data.broken import BrokenBudget
 from mmavlm.data.datamodule import VideoDataModule

@@ -19,7 +19,7 @@ import numpy as np
 
 from mmavlm.core.errors import ConfigError, DataError
 from mmavlm.core.files import write_whole
-from mmavlm.core.interfaces import Item
+from mmavlm.core.items import Item
 from mmavlm.data.readers.annotations import listed
 from mmavlm.data.readers.pope import STRATEGIES
 from mmavlm.metrics import ObjectVocabulary

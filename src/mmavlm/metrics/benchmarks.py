@@ -14,7 +14,7 @@ from typing import Any
 from torch import nn
 from torchmetrics import Metric
 
-from mmavlm.core.interfaces import Item
+from mmavlm.core.items import Item
 from mmavlm.metrics.groups import GroupAccuracy
 from mmavlm.metrics.order import OrderAccuracy
 from mmavlm.metrics.paired import PairedAccuracy

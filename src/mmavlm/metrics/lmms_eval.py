@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmavlm.core.interfaces import Item
+from mmavlm.core.items import Item
 from mmavlm.metrics.benchmarks import Benchmark
 
 Score = Callable[[Sequence[Mapping[str, Any]]], float]

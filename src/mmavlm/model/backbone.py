@@ -15,11 +15,18 @@ from torch import Tensor, nn
 from mmavlm.core.batch import Batch, Views
 from mmavlm.core.conversation import num_views
 from mmavlm.core.errors import ConfigError
-from mmavlm.core.interfaces import Answer, Generation, LanguageModel, MediaTokens, TemporalState
+from mmavlm.core.interfaces import (
+    Answer,
+    Generation,
+    LanguageModel,
+    MediaTokens,
+    TemporalState,
+)
 from mmavlm.model.activations import of_step
 from mmavlm.model.alignment.grad_cache import Features, features_in_chunks
 from mmavlm.model.alignment.levels import Aligned, MultiLevelAlignment, of_films
 from mmavlm.model.branches import Branch, Watched
+from mmavlm.model.media import interleaved
 from mmavlm.model.temporal import Wanted
 from mmavlm.model.token_tables import rows_named
 
@@ -27,8 +34,9 @@ from mmavlm.model.token_tables import rows_named
 class VideoLanguageModel(nn.Module):
     """MMA-MFF on MA-LMM's memory.
 
-    `vision` is given unbuilt, `alignment` without its widths, which follow from the branch. Without
-    `llm` the model can only be aligned (stage 1); without `alignment` only trained on answers.
+    `vision` and `sound` are given unbuilt, `alignment` without its widths, which follow from the
+    branch. Without `llm` the model can only be aligned (stage 1); without `alignment` only trained
+    on answers; without `sound` nothing can be heard.
 
     Raises:
         ConfigError: if the parts do not fit each other.
@@ -38,6 +46,7 @@ class VideoLanguageModel(nn.Module):
         self,
         *,
         vision: Callable[[], Branch],
+        sound: Callable[[], Branch] | None = None,
         alignment: Callable[..., MultiLevelAlignment] | None = None,
         llm: LanguageModel | None = None,
     ) -> None:
@@ -48,6 +57,10 @@ class VideoLanguageModel(nn.Module):
             self.alignment = alignment(**self.vision.widths, own_words=self.vision.mean_of_words)
             self.vision.temporal.check_layers(self.alignment.cross_layers)
         self.llm = llm
+        self.sound: Branch | None = None
+        if sound is not None:
+            self.sound = sound()
+            self.sound.connect(aligned_width=None, llm_width=None if llm is None else llm.width)
         self.vision.connect(
             aligned_width=None if self.alignment is None else self.alignment.aligned_width,
             llm_width=None if llm is None else llm.width,
@@ -215,8 +228,26 @@ class VideoLanguageModel(nn.Module):
         views = num_views(batch.conversations)
         if state is None:
             nothing = torch.zeros(0, 1, self._require_llm().width, device=self.vision.device)
-            return MediaTokens(nothing, views)
-        return MediaTokens(self.video_tokens(state), views, self.vision.mask(state))
+            seen = MediaTokens(nothing, views)
+        else:
+            seen = MediaTokens(self.video_tokens(state), views, self.vision.mask(state))
+        if not any(heard := batch.is_heard):
+            return seen
+        return interleaved(seen, self._sound_tokens(batch), heard)
+
+    def _sound_tokens(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """The tokens (V,K,Dl) of the sounds of a batch, and which are real."""
+        if self.sound is None:
+            raise ConfigError(
+                "a conversation lets a sound be heard, and this model has no branch for it; choose "
+                "sound=clip_qformer, or leave sounds out"
+            )
+        assert batch.clips is not None  # there is something heard
+        assert batch.clip_mask is not None
+        encoded = self.sound.encode(batch.clips)
+        watched = self.sound.watch(encoded, batch.clip_mask, batch.heard.guides, batch.heard.films)
+        state = self.sound.remember(watched)
+        return self.sound.tokens(state), self.sound.mask(state)
 
     def _frames_to_align(self, batch: Batch) -> int | None:
         """How many leading frames alignment needs, or None for all of them."""

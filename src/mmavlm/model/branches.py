@@ -14,12 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from mmavlm.core.errors import ConfigError
-from mmavlm.core.interfaces import (
-    TemporalAggregator,
-    TemporalState,
-    TextTokens,
-    VisualEncoder,
-)
+from mmavlm.core.interfaces import TemporalAggregator, TemporalState, TextTokens, VisualEncoder
 from mmavlm.model.frame_positions import FramePositions
 from mmavlm.model.fusion import Fusion, Seen
 from mmavlm.model.text import PromptTokenizer, mean_of_tokens

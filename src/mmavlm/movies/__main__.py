@@ -189,6 +189,8 @@ def _lvu_settings(add: Callable[..., Any]) -> None:
     add("--clips", type=int, default=400, help="how many films (400)")
     add("--duration_s", type=float, default=12.0, help="length in seconds (12)")
     add("--fps", type=int, default=10, help="frames per second (10)")
+    sound = "true: films have a sound track, and questions about it (false)"
+    add("--sound", type=_truth, default=False, help=sound)
     workers = "processes to draw in; 0 draws in this one (all cores)"
     add("--workers", type=int, default=os.cpu_count() or 1, help=workers)
 
@@ -224,6 +226,12 @@ def _image_settings(add: Callable[..., Any]) -> None:
     add("--image", choices=("procedural", "diffusers"), default="procedural", help="who draws")
     add("--image_model", help="the folder of a text-to-image pipeline (diffusers)")
     add("--embedding", help="a textual inversion that holds the style (diffusers)")
+
+
+def _truth(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+    return text == "true"
 
 
 def _numbers(text: str) -> tuple[int, ...]:

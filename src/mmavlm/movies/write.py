@@ -16,11 +16,13 @@ import numpy as np
 from mmavlm.core.errors import ConfigError
 from mmavlm.movies.captions import write_caption
 from mmavlm.movies.cuts import TASK, cut_rows
-from mmavlm.movies.encode import write_text, write_video
+from mmavlm.movies.encode import Sound, write_text, write_video
 from mmavlm.movies.labels import ANSWERS
 from mmavlm.movies.plot import plan_labels, write_script
 from mmavlm.movies.render import render
 from mmavlm.movies.script import Movie
+from mmavlm.movies.sound import RATE_HZ, alarm_of, sound_rows, soundtrack
+from mmavlm.movies.sound import TASK as SOUND_TASK
 
 GENERATOR_VERSION = 4
 SPLITS = ("train", "val", "test")
@@ -46,6 +48,7 @@ class MovieSetParameters:
     fps: int = 10
     size: int = 96
     generator_version: int = GENERATOR_VERSION
+    sound: bool = False
 
     def __post_init__(self) -> None:
         wanted = {
@@ -63,6 +66,11 @@ class MovieSetParameters:
                 raise ConfigError(
                     f"movie set: {key}={getattr(self, key)} cannot be made; give {expected}"
                 )
+
+    def as_dict(self) -> dict[str, Any]:
+        """The parameters as JSON values; those of a silent set do not speak of sound."""
+        plain = asdict(self)
+        return plain if self.sound else {k: v for k, v in plain.items() if k != "sound"}
 
     @property
     def split_sizes(self) -> dict[str, int]:
@@ -84,30 +92,33 @@ def ensure_movie_set(
     duration_s: float = 12,
     fps: int = 10,
     size: int = 96,
+    sound: bool = False,
     workers: int = 0,
     progress: Progress | None = None,
 ) -> Path:
     """Make the synthetic movie set below `root`, or what is missing of it, and return `root`.
 
-    `size` is the side of the square picture in pixels; `workers` > 0 draws in so many processes;
-    `progress` is called with (films done, films in all). A set that was broken off is completed.
+    `size` is the side of the square picture in pixels. With `sound` films have a track, and
+    `sound/{train,val,test}.jsonl` asks what only the track tells, and what only pictures tell.
+    `workers` > 0 draws in so many processes; `progress` is called with (films done, films in all).
+    A set that was broken off is completed.
 
     Raises:
         ConfigError: if a parameter cannot be made, or `root` holds a set of other parameters or
             an `lvu` folder that this did not make.
     """
     root = Path(root)
-    parameters = MovieSetParameters(clips, seed, float(duration_s), fps, size)
+    parameters = MovieSetParameters(clips, seed, float(duration_s), fps, size, sound=sound)
     if _is_complete(root, parameters):
         return root
-    write_text(root / PARAMETERS, _json(asdict(parameters)))
+    write_text(root / PARAMETERS, _json(parameters.as_dict()))
     make = partial(_make_movie, root, parameters)
     planned = list(_planned(parameters))
     for done, _ in enumerate(_each(make, planned, workers), start=1):
         if progress is not None:
             progress(done, len(planned))
     _write_tables(root, parameters)
-    write_text(root / MANIFEST, _json({**asdict(parameters), "splits": parameters.split_sizes}))
+    write_text(root / MANIFEST, _json({**parameters.as_dict(), "splits": parameters.split_sizes}))
     return root
 
 
@@ -127,7 +138,7 @@ def _planned(parameters: MovieSetParameters) -> Iterator[Planned]:
 
 
 def _is_complete(root: Path, parameters: MovieSetParameters) -> bool:
-    asked = asdict(parameters)
+    asked = parameters.as_dict()
     for name in (MANIFEST, PARAMETERS):
         if (root / name).exists():
             found = _read_parameters(root / name)
@@ -183,12 +194,17 @@ def _make_movie(root: Path, parameters: MovieSetParameters, planned: Planned) ->
     if script.exists() and video.exists():
         return
     movie = write_script(movie_id, labels, parameters.duration_s, seed)
-    write_video(render(movie, fps=parameters.fps, size=parameters.size), video, parameters.fps)
+    pictures = render(movie, fps=parameters.fps, size=parameters.size)
+    sound = None
+    if parameters.sound:
+        sound = Sound(soundtrack(movie, alarm_of(parameters.seed, seed[1] - 1)), RATE_HZ)
+    write_video(pictures, video, parameters.fps, sound)
     write_text(script, _json(movie.to_dict()))
 
 
 def _write_tables(root: Path, parameters: MovieSetParameters) -> None:
     movies = list(plan_movies(parameters))
+    alarms = {m.movie_id: alarm_of(parameters.seed, i) for i, (_, m) in enumerate(movies)}
     for split in SPLITS:
         own = [movie for name, movie in movies if name == split]
         rows = {movie.movie_id: annotation_row(movie, split) for movie in own}
@@ -198,7 +214,11 @@ def _write_tables(root: Path, parameters: MovieSetParameters) -> None:
             for m in own
         ]
         cuts = [row for m in own for row in cut_rows(m, _video(m.movie_id))]
-        for folder, lines in (("captions", captions), (TASK, cuts)):
+        tables = [("captions", captions), (TASK, cuts)]
+        if parameters.sound:
+            heard = [r for m in own for r in sound_rows(m, alarms[m.movie_id], _video(m.movie_id))]
+            tables.append((SOUND_TASK, heard))
+        for folder, lines in tables:
             text = "".join(f"{json.dumps(line)}\n" for line in lines)
             write_text(root / folder / f"{split}.jsonl", text)
 

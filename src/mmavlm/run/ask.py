@@ -18,7 +18,8 @@ from torch import Tensor
 from mmavlm.core.batch import Batch
 from mmavlm.core.errors import ConfigError, VideoError
 from mmavlm.core.files import write_whole
-from mmavlm.core.interfaces import Answer, Generation, Item, LanguageModel, MediaTokens
+from mmavlm.core.interfaces import Answer, Generation, LanguageModel, MediaTokens
+from mmavlm.core.items import Item
 from mmavlm.data.collate import collate
 from mmavlm.data.dataset import VideoDataset
 from mmavlm.data.sources import FrameSource

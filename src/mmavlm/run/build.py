@@ -16,12 +16,12 @@ from mmavlm.core.errors import CheckpointError, ConfigError
 from mmavlm.data.datamodule import VideoDataModule
 from mmavlm.data.mix import MixedDataModule
 from mmavlm.model.backbone import VideoLanguageModel
-from mmavlm.model.instructblip import take_instructblip
+from mmavlm.model.blip2 import take_pretrained
 from mmavlm.run.features import build_encoder, take_features
 from mmavlm.stages.base import Stage
 from mmavlm.weights.allocation import allocation_limit
 from mmavlm.weights.checkpoint import load_trainable, read_checkpoint
-from mmavlm.weights.pretrained import PretrainedFolder, instructblip_parts
+from mmavlm.weights.pretrained import PretrainedFolder
 from mmavlm.weights.weight_files import ENCODER, PARTS, WeightFile
 
 log = logging.getLogger(__name__)
@@ -118,7 +118,7 @@ def build_backbone(config: DictConfig, encoder: nn.Module | None = None) -> Vide
         vision = instantiate(config.backbone.vision, encoder=encoder)
         backbone: VideoLanguageModel = instantiate(config.backbone, vision=vision)
     if config.pretrained is not None:
-        take_instructblip(backbone, instructblip_parts(PretrainedFolder(config.pretrained)))
+        take_pretrained(backbone, PretrainedFolder(config.pretrained))
     if config.init.weights is not None:
         # the encoder has its own already, since the feature cache needs it before all else
         WeightFile(config.init.weights).load(backbone, [p for p in PARTS if p != ENCODER])

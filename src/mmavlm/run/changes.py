@@ -19,7 +19,8 @@ log = logging.getLogger(__name__)
 # `max_epochs` is here because a longer training is what a finished one is resumed for.
 HARMLESS = (
     "resume", "resume_accept", "checkpoint", "test", "prepare", "paths", "logger", "callbacks",
-    "init.alignment", "init.experiment", "init.allow_random", "data.num_workers", "data.timeout_s",
+    "init.alignment", "init.checkpoint", "init.experiment", "init.allow_random",
+    "data.num_workers", "data.timeout_s",
     "data.max_broken", "data.keep_frames", "data.index", "data.decode_threads",
     "data.eval_batch_size", "trainer.accelerator", "trainer.strategy", "trainer.max_epochs",
     "trainer.max_steps", "trainer.max_time", "trainer.log_every_n_steps", "trainer.profiler",
@@ -27,7 +28,8 @@ HARMLESS = (
     "trainer.num_sanity_val_steps", "trainer.limit_val_batches", "trainer.limit_test_batches",
     "trainer.check_val_every_n_epoch", "trainer.val_check_interval", "trainer.deterministic",
 )  # fmt: skip
-UNTOLD = ("resume", "resume_accept", "paths", "init.alignment", "trainer.default_root_dir")
+UNTOLD = ("resume", "resume_accept", "paths", "init.alignment", "init.checkpoint",
+          "trainer.default_root_dir")  # fmt: skip
 # Names of settings of any part that trade memory for time.
 HARMLESS_NAMES = {
     "chunk_size", "rank_chunk", "compile_backend", "gradient_checkpointing", "cache_keys"

@@ -13,7 +13,8 @@ import torch
 from mmavlm.core.conversation import Conversation, Kind, Medium, Part, Shown, Turn
 from mmavlm.core.errors import ConfigError, DataError, VideoError
 from mmavlm.core.files import write_whole
-from mmavlm.core.interfaces import Answer, Generation, Item, MediaTokens
+from mmavlm.core.interfaces import Answer, Generation, MediaTokens
+from mmavlm.core.items import Item
 from mmavlm.data.collate import collate
 from mmavlm.data.dataset import BrokenItem, Sample, VideoDataset
 from mmavlm.model.llm import PromptedLanguageModel

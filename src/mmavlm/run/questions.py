@@ -20,7 +20,7 @@ from mmavlm.core.batch import Batch
 from mmavlm.core.conversation import Medium
 from mmavlm.core.errors import ConfigError, DataError
 from mmavlm.core.files import write_whole
-from mmavlm.core.interfaces import Item
+from mmavlm.core.items import Item
 from mmavlm.data.collate import collate
 from mmavlm.data.dataset import BrokenItem, Sample, VideoDataset
 from mmavlm.model.token_tables import TooLongError

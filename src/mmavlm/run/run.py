@@ -85,6 +85,8 @@ class Run:
             go_on_logging(self.trainer, step)
         elif config.init.alignment is not None:
             start_from_alignment(self.stage, config.init.alignment)
+        elif config.init.checkpoint is not None:
+            self.load(config.init.checkpoint)
         monitor = config.stage.monitor
         with memory_told(self.trainer, self.stage), monitor_told(self.trainer, monitor):
             self.trainer.fit(self.stage, datamodule=self.data, ckpt_path=path, weights_only=True)
@@ -105,7 +107,7 @@ class Run:
             ConfigError: if a part has random weights that the config does not allow, or the
                 config says to start from a stage that is to be run or loaded first.
         """
-        for key in ("alignment", "experiment"):
+        for key in ("alignment", "checkpoint", "experiment"):
             if self.config.init[key] is not None:
                 raise ConfigError(
                     f"init.{key}={self.config.init[key]} is where training starts; without a "

@@ -101,16 +101,19 @@ class Stage(L.LightningModule):
         }
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
-        """The stage's weighted loss, or None where nothing could be read of some rank's batch.
+        """The stage's weighted loss, or None where there is nothing to learn from.
 
+        That is where nothing could be read of some rank's batch, or nothing in it is learned.
         Gradients are gathered over ranks, so all of them leave out such a step, and all stop where
         one has too many broken videos.
         """
         if self._skip_alike(batch):
             return self._nothing() if distributed() else None
-        self._learnt = True
         losses = self.losses(batch)
         self._log_losses("train", losses, batch)
+        if not losses["loss"].requires_grad:  # texts alone, of an LLM that is frozen
+            return self._nothing() if distributed() else None
+        self._learnt = True
         return losses["loss"]
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Weights by LAVIS's names (InstructBLIP, MA-LMM, MMA-MFF: `.pth`) and by ours, both ways.
+"""Weights by LAVIS's names (InstructBLIP, MA-LMM, MMA-MFF, Video-LLaMA: `.pth`) and by ours.
 
 Most are the same tensor under another name. The ViT's query and value biases stand alone there,
 without a key bias, and are one vector (query ∥ 0 ∥ value) here. MMA-MFF's projections are
@@ -30,6 +30,7 @@ from mmavlm.weights.lavis_names import (
 )
 from mmavlm.weights.mma_names import NO_FUSION, copies, is_mmas, mma_parts
 from mmavlm.weights.pretrained import raise_if_different
+from mmavlm.weights.video_llama_names import VIDEO_LLAMA, left_out, video_llama_parts
 
 
 @dataclass
@@ -75,7 +76,7 @@ def to_ours(
         CheckpointError: naming what is missing, unexpected, or of a shape that cannot be.
     """
     report = KeyReport()
-    rest = _leave_out(state, LEFT_OUT_OF_LAVIS, report)
+    rest = _leave_out(state, left_out("theirs", state) or LEFT_OUT_OF_LAVIS, report)
     _drop_copies(rest, report, where)
     ours: dict[str, Tensor] = {}
     for query in [name for name in rest if re.fullmatch(QUERY_BIAS, name)]:
@@ -86,7 +87,7 @@ def to_ours(
         rest[fused] = _fused(rest.pop(query), rest.pop(value), stem, where)
         report.fused[fused] = (query, value)
     of_mma = mma_parts("theirs", rest)
-    found = [*parts("theirs", rest), *of_mma]
+    found = video_llama_parts("theirs", rest) or [*parts("theirs", rest), *of_mma]
     pairs = _pairs(rest, found, "theirs", report, where, partial=partial)
     forms = _forms(found)
     for theirs, tensor in rest.items():
@@ -110,9 +111,11 @@ def to_lavis(
         CheckpointError: naming what is missing, unexpected, or has no place in LAVIS.
     """
     report = KeyReport()
-    rest = _leave_out(state, {} if is_mmas(state) else LEFT_OUT_BY_US, report)
+    reasons = left_out("ours", state) or ({} if is_mmas(state) else LEFT_OUT_BY_US)
+    rest = _leave_out(state, reasons, report)
     _check_projection(rest, where)
-    found = [*parts("ours", rest, language_model), *mma_parts("ours", rest)]
+    of_lavis = [*parts("ours", rest, language_model), *mma_parts("ours", rest)]
+    found = video_llama_parts("ours", rest) or of_lavis
     pairs = _pairs(rest, found, "ours", report, where, partial=partial)
     forms = _forms(found)
     theirs: dict[str, Tensor] = {}
@@ -150,8 +153,9 @@ def _pairs(
         if not there:
             report.absent[part.title] = f"{part.start(side)}…"
         pairs |= there
+    whose = "Video-LLaMA's" if found is VIDEO_LLAMA else "LAVIS's"
     raise_if_different(
-        "LAVIS's names" if side == "theirs" else "LAVIS's model",
+        f"{whose} names" if side == "theirs" else f"{whose} model",
         where,
         missing=[_as_stored(name, side) for name in pairs if name not in state],
         unexpected=[name for name in state if name not in pairs],

@@ -189,12 +189,13 @@ def laid_over(layer: nn.Linear, state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {**state, "weight": torch.cat([weight.to(further), further], dim=1)}
 
 
-def require_kind(folder: PretrainedFolder, kind: str) -> None:
-    """Raise CheckpointError unless the folder's model is of this `model_type`."""
+def require_kind(folder: PretrainedFolder, *kinds: str) -> None:
+    """Raise CheckpointError unless the folder's model is of one of these `model_type`s."""
     found = folder.config.model_type
-    if found != kind:
+    if found not in kinds:
         raise CheckpointError(
-            f"{folder.name} holds a model of type {found!r}, expected {kind!r}; "
+            f"{folder.name} holds a model of type {found!r}, expected "
+            f"{' or '.join(map(repr, kinds))}; "
             "give another folder or hub name"
         )
 

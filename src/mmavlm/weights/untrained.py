@@ -15,6 +15,7 @@ log = logging.getLogger(__name__)
 OF_INSTRUCTBLIP = (
     "vision.norm", "vision.temporal.query_tokens", "vision.temporal.qformer", "vision.projector",
 )  # fmt: skip
+OF_BLIP2 = ("vision.norm", "vision.temporal.image_queries", "vision.temporal.image_qformer")
 # Its initial values say nothing, or sines and cosines: they are never random.
 CONSTANT = "vision.frame_positions"
 NEW_ROWS = "the new rows of llm.resize_embeddings"
@@ -27,16 +28,15 @@ def random_parts(config: DictConfig, model: nn.Module) -> list[str]:
     An encoder or LLM has weights if its settings say where from: `pretrained`, `checkpoint_path`.
     Rows added to an embedding come last; none but training fills them.
     """
-    loaded = {CONSTANT}
+    loaded, held = {CONSTANT}, {part_of(name) for name in model.state_dict()}
     if config.pretrained is not None:
-        loaded |= {*OF_INSTRUCTBLIP}
+        loaded |= {*(OF_BLIP2 if held & {*OF_BLIP2[1:]} else OF_INSTRUCTBLIP)}
     for part, group in ((ENCODER, "encoder"), ("llm", "llm")):
         if any((config[group] or {}).get(key) for key in ("pretrained", "checkpoint_path")):
             loaded.add(part)
     if config.init.weights is not None:
         loaded |= {*WeightFile(config.init.weights).parts}
     new = [NEW_ROWS] if any(".new_rows." in name for name in model.state_dict()) else []
-    held = {part_of(name) for name in model.state_dict()}
     return [part for part in PARTS if part in held - loaded] + new
 
 

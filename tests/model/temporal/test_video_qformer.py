@@ -6,7 +6,7 @@ from transformers import Blip2QFormerConfig, Blip2QFormerModel
 
 from mmavlm.core.interfaces import TemporalAggregator, TextTokens
 from mmavlm.model.temporal import VideoQFormer, Wanted
-from mmavlm.model.temporal.video_qformer import FrameTable
+from mmavlm.model.temporal.time_qformer import TimeTable
 from support import tiny_backbone
 
 QUERIES, VISUAL, WIDTH, ROWS = 3, 6, 8, 4
@@ -56,15 +56,15 @@ def test_it_computes_what_two_of_blip_2s_q_formers_give_one_behind_the_other(tem
         model.load_state_dict(part.state_dict())
         return model
 
-    image, video = own(temporal.image_qformer, VISUAL, 2), own(temporal.video_qformer, WIDTH, 1)
+    image, video = own(temporal.image_qformer, VISUAL, 2), own(temporal.time_qformer, WIDTH, 1)
     tokens, guide, mask = films([3])
     seen = [
         image(temporal.image_queries, encoder_hidden_states=tokens[:, t]).last_hidden_state
-        + temporal.frame_table.weight[t]
+        + temporal.time_table.weight[t]
         for t in range(3)
     ]
     expected = video(
-        temporal.video_queries, encoder_hidden_states=torch.cat(seen, dim=1)
+        temporal.time_queries, encoder_hidden_states=torch.cat(seen, dim=1)
     ).last_hidden_state
     torch.testing.assert_close(read(temporal, tokens, guide, mask), expected, atol=1e-5, rtol=1e-5)
 
@@ -109,13 +109,13 @@ def test_looks_are_what_the_film_so_far_gives(temporal):
 
 
 def test_a_film_longer_than_the_table_is_spread_over_it():
-    table = FrameTable(ROWS, WIDTH)
+    table = TimeTable(ROWS, WIDTH)
     longer = table(torch.tensor([2 * ROWS - 1, ROWS]), 2 * ROWS - 1)
     torch.testing.assert_close(longer[0, ::2], table.weight)
     between = (table.weight[:-1] + table.weight[1:]) / 2
     torch.testing.assert_close(longer[0, 1::2], between)
     torch.testing.assert_close(longer[1, :ROWS], table.weight)
-    assert FrameTable(1, WIDTH)(torch.tensor([3]), 3).shape == (1, 3, WIDTH)
+    assert TimeTable(1, WIDTH)(torch.tensor([3]), 3).shape == (1, 3, WIDTH)
 
 
 @torch.no_grad()
@@ -131,10 +131,10 @@ def test_every_trained_part_gets_gradient_and_a_frozen_image_q_former_none():
         read(temporal, *films((4, 2))).square().sum().backward()
         image = [*temporal.image_qformer.parameters(), temporal.image_queries]
         assert all((p.grad is not None) == trained for p in image)
-        assert all(p.grad is not None for p in temporal.video_qformer.parameters())
-        assert temporal.frame_table.weight.grad.abs().sum(1).bool().all()
+        assert all(p.grad is not None for p in temporal.time_qformer.parameters())
+        assert temporal.time_table.weight.grad.abs().sum(1).bool().all()
         assert temporal.image_qformer.training == trained
-        assert temporal.video_qformer.training
+        assert temporal.time_qformer.training
 
 
 def test_at_full_width_it_has_video_llamas_shapes_and_counts():
@@ -146,7 +146,7 @@ def test_at_full_width_it_has_video_llamas_shapes_and_counts():
         assert temporal.read(state).shape == (2, 32, 768)
         projector = nn.Linear(768, 4096)
     counts = [sum(p.numel() for p in part.parameters()) for part in
-              (temporal.video_qformer, temporal.frame_table, projector)]  # fmt: skip
+              (temporal.time_qformer, temporal.time_table, projector)]  # fmt: skip
     assert counts == [18_905_088, 24_576, 3_149_824]
     trained = sum(p.numel() for p in temporal.parameters() if p.requires_grad)
     assert trained + counts[2] == 22_104_064

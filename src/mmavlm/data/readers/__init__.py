@@ -6,30 +6,40 @@ from mmavlm.core.lazy import lazy_names
 
 if TYPE_CHECKING:
     from mmavlm.data.readers.captions import CaptionReader, WebVidReader
+    from mmavlm.data.readers.conversations import ConversationReader
     from mmavlm.data.readers.elv_halluc import ELVHallucReader
     from mmavlm.data.readers.eventhallusion import EventHallusionReader
     from mmavlm.data.readers.hallusionbench import HallusionBenchReader
+    from mmavlm.data.readers.heard import HeardReader
+    from mmavlm.data.readers.instructions import LlavaReader, VideoChatReader
     from mmavlm.data.readers.lvu import LVUReader
     from mmavlm.data.readers.malmm import LabelReader, QuestionReader, ReferenceReader
     from mmavlm.data.readers.movies import MovieReader
     from mmavlm.data.readers.own import OwnReader
+    from mmavlm.data.readers.paired import MiniGPT4Reader, SoundReader
     from mmavlm.data.readers.pope import PopeReader
     from mmavlm.data.readers.videohallucer import VideoHallucerReader
     from mmavlm.data.readers.vidhalluc import VidHallucReader
 
 __all__ = [
     "CaptionReader",
+    "ConversationReader",
     "ELVHallucReader",
     "EventHallusionReader",
     "HallusionBenchReader",
+    "HeardReader",
     "LVUReader",
     "LabelReader",
+    "LlavaReader",
+    "MiniGPT4Reader",
     "MovieReader",
     "OwnReader",
     "PopeReader",
     "QuestionReader",
     "ReferenceReader",
+    "SoundReader",
     "VidHallucReader",
+    "VideoChatReader",
     "VideoHallucerReader",
     "WebVidReader",
 ]

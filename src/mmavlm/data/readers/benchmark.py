@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from mmavlm.core.errors import ConfigError, DataError
-from mmavlm.core.interfaces import Item
+from mmavlm.core.items import Item
 from mmavlm.data.readers.annotations import listed
 from mmavlm.data.readers.entries import Found, SkippingReader, usable
 from mmavlm.data.readers.rows import Row

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from typing_extensions import Unpack
 
-from mmavlm.core.interfaces import Item
+from mmavlm.core.items import Item
 from mmavlm.data.readers.annotations import SplitFiles, SplitNames, refuse_task
 from mmavlm.data.readers.entries import Found, SkippingReader, StrictReader, usable
 from mmavlm.data.readers.layout import Layout
@@ -74,17 +74,22 @@ class CaptionReader(StrictReader):
 
 
 class WebVidReader(SkippingReader):
-    """WebVid's csv: columns `videoid,name,page_dir`, films in `videos/<page_dir>/<videoid>.mp4`."""
+    """WebVid's csv: columns `videoid,name,page_dir`, films in `videos/<page_dir>/<videoid>.mp4`.
+
+    Each is shown with `prompt`, which may be empty; None is `PROMPT`.
+    """
 
     def __init__(
         self,
         folder: str = ".",
         max_words: int = 50,
+        prompt: str | None = None,
         keys: Mapping[str, str] | None = None,
         **named: Unpack[SplitNames],
     ) -> None:
         self.files = SplitFiles(folder, WEBVID, keys=keys, **named)
         self.max_words = max_words
+        self.prompt = PROMPT if prompt is None else prompt
 
     def classes(self, root: Path, task: str | Sequence[str] | None) -> dict[str, list[str]]:
         """Captions are open: no classes."""
@@ -112,7 +117,7 @@ class WebVidReader(SkippingReader):
             item_id=video_id,
             video_id=video_id,
             source=film_at(row.below(row.below(videos, page, "page_dir"), video_id, "videoid")),
-            prompt=PROMPT,
+            prompt=self.prompt,
             target=caption,
             task="caption",
             references=(caption,),

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from typing_extensions import Unpack
 
 from mmavlm.core.errors import DataError
-from mmavlm.core.interfaces import Item
+from mmavlm.core.items import Item
 from mmavlm.data.readers.annotations import (
     SPLIT_NAMES,
     SplitNames,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmavlm.core.errors import DataError
-from mmavlm.core.interfaces import Item
+from mmavlm.core.items import Item
 from mmavlm.data.readers.annotations import read_list
 from mmavlm.data.readers.benchmark import BenchmarkReader
 from mmavlm.data.readers.entries import Found

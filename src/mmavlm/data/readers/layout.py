@@ -110,8 +110,7 @@ def refuse_other_files(head: Sequence[Row], layout: Layout) -> None:
     if turns := next((key for key in TURNS if isinstance(values.get(key), list)), None):
         raise DataError(
             f"{first.path} holds {turns!r} (see {first.place}), as sets for chat models do; here a "
-            f"row is a question and its answer: {_row_of(layout)}. docs/own_videos.md has the "
-            "lines that write them"
+            f"row is {_row_of(layout)}. data=llava reads those"
         )
     found = {key: _stand_in(key, values, layout) for key in lacking}
     if all(found.values()):

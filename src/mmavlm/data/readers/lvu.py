@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mmavlm.core.conversation import FrameGrid
 from mmavlm.core.errors import ConfigError, DataError
-from mmavlm.core.interfaces import Item
+from mmavlm.core.items import Item
 from mmavlm.core.settings import whole_at_least
 from mmavlm.data.readers.annotations import listed
 from mmavlm.data.readers.entries import EntryFiles, Found, SkippingReader, usable

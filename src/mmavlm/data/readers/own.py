@@ -10,7 +10,7 @@ from pathlib import Path
 from typing_extensions import Unpack
 
 from mmavlm.core.errors import DataError
-from mmavlm.core.interfaces import Item
+from mmavlm.core.items import Item
 from mmavlm.core.options import Style, check_style
 from mmavlm.data.readers.annotations import SplitFiles, SplitNames, listed
 from mmavlm.data.readers.entries import Found, StrictReader, usable

@@ -9,7 +9,7 @@ from itertools import chain, islice
 from pathlib import Path
 
 from mmavlm.core.errors import DataError
-from mmavlm.core.interfaces import Item
+from mmavlm.core.items import Item
 from mmavlm.core.options import Options, Style, check_style
 from mmavlm.data.readers.annotations import read_rows
 from mmavlm.data.readers.entries import Found, StrictReader, usable

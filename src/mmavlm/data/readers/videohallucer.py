@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmavlm.core.interfaces import Item
+from mmavlm.core.items import Item
 from mmavlm.data.readers.annotations import read_list
 from mmavlm.data.readers.benchmark import BenchmarkReader, yes_or_no
 from mmavlm.data.readers.rows import Row

@@ -1,4 +1,4 @@
-"""InstructBLIP's vision model: EVA-CLIP ViT-g/14 at 224 (InstructBLIP, section 2.2)."""
+"""InstructBLIP's and BLIP-2's vision model: EVA-CLIP ViT-g/14 at 224 (InstructBLIP, 2.2)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PREFIX = "vision_model."
 class InstructBlipEncoder(FrozenEncoder):
     """The vision model alone, without the LayerNorm behind it, which learns and is the caller's.
 
-    `pretrained` is an InstructBLIP folder or hub name, of which only the vision model is read.
+    `pretrained` is a folder or hub name of either, of which only the vision model is read.
     Without it, `config` (settings of `InstructBlipVisionConfig`) is built with random weights.
 
     Raises:
@@ -52,7 +52,7 @@ class InstructBlipEncoder(FrozenEncoder):
         if folder is None:
             vision_config = InstructBlipVisionConfig(**dict(config or {}))
         else:
-            require_kind(folder, "instructblip")
+            require_kind(folder, "instructblip", "blip-2")
             vision_config = folder.config.vision_config
         side = vision_config.image_size // vision_config.patch_size
         super().__init__(

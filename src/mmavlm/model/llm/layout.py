@@ -168,7 +168,7 @@ def real_counts(tokens: Tensor, mask: Tensor | None) -> list[int]:
     """How many of a view's tokens (V,K,Dl) are real, by the mask (V,K) or all without one.
 
     Raises:
-        ValueError: if a mask has another shape, a row without a real token, or one behind padding.
+        ValueError: if a mask has another shape, or a real token behind padding.
     """
     rows, most = tokens.shape[:2]
     if mask is None:
@@ -180,11 +180,11 @@ def real_counts(tokens: Tensor, mask: Tensor | None) -> list[int]:
         )
     mask = mask.cpu()
     counts = mask.sum(dim=1)
-    wrong = (counts == 0) | (mask != (torch.arange(most) < counts[:, None])).any(dim=1)
+    wrong = (mask != (torch.arange(most) < counts[:, None])).any(dim=1)
     if wrong.any():
         raise ValueError(
             f"row {int(wrong.int().argmax())} of the mask of the video tokens must begin with its "
-            "real tokens, one or more; put the padding behind them"
+            "real tokens; put the padding behind them"
         )
     return [int(count) for count in counts]
 

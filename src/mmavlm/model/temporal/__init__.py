@@ -1,6 +1,7 @@
 """Frame tokens → video tokens."""
 
 from mmavlm.model.temporal.average import Average
+from mmavlm.model.temporal.clip_qformer import ClipQFormer
 from mmavlm.model.temporal.concat import Concat
 from mmavlm.model.temporal.each_frame import EachFrame, FrameLooks
 from mmavlm.model.temporal.last_look import last_look
@@ -13,6 +14,7 @@ from mmavlm.model.temporal.video_qformer import VideoQFormer
 
 __all__ = [
     "Average",
+    "ClipQFormer",
     "Concat",
     "EachFrame",
     "FrameLooks",

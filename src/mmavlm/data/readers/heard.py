@@ -1,0 +1,60 @@
+"""Films that are heard, too: questions with the sound of a film, its pictures, or both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal, get_args
+
+from mmavlm.core.conversation import Conversation, Medium, Part, Shown, Turn
+from mmavlm.core.errors import ConfigError
+from mmavlm.core.items import Item, Reader
+
+Sense = Literal["sound", "film"]
+
+
+class HeardReader:
+    """The items of `reader`, each film shown by what `show` names, in this order.
+
+    `[sound, film]` is Video-LLaMA's joint prompt: what is heard stands before what is seen. A film
+    without sound is asked about as if nothing were heard.
+
+    Raises:
+        ConfigError: if `show` names nothing, something twice, or something unknown.
+    """
+
+    def __init__(self, reader: Reader, show: Sequence[Sense] = ("sound", "film")) -> None:
+        known = get_args(Sense)
+        if not show or len({*show}) < len(show) or not {*show} <= {*known}:
+            raise ConfigError(
+                f"data.reader.show is {list(show)}; give one or both of {', '.join(known)}"
+            )
+        self.reader = reader
+        self.show = tuple(show)
+
+    def __call__(self, root: Path, split: str, task: str | Sequence[str] | None) -> list[Item]:
+        """The items of one split."""
+        found = self.reader(root, split, task)
+        return [replace(item, conversation=self._heard(item.conversation)) for item in found]
+
+    def classes(self, root: Path, task: str | Sequence[str] | None) -> dict[str, list[str]]:
+        """Task → class names, as the reader has them."""
+        return self.reader.classes(root, task)
+
+    def _heard(self, talk: Conversation) -> Conversation:
+        """The conversation with each of its films by what `show` names."""
+        media: list[Medium] = []
+        places: dict[int, tuple[Part, ...]] = {}
+        for number, medium in enumerate(talk.media):
+            senses = self.show if medium.kind == "film" else (None,)
+            first = len(media)
+            media += [replace(medium, kind=sense) if sense else medium for sense in senses]
+            places[number] = tuple(Shown(n) for n in range(first, len(media)))
+        turns = tuple(replace(turn, parts=_placed(turn, places)) for turn in talk.turns)
+        return replace(talk, turns=turns, media=tuple(media))
+
+
+def _placed(turn: Turn, places: dict[int, tuple[Part, ...]]) -> tuple[Part, ...]:
+    parts = [places[p.medium] if isinstance(p, Shown) else (p,) for p in turn.parts]
+    return tuple(part for some in parts for part in some)

@@ -1,0 +1,87 @@
+"""What `check` says of conversations, and what docs/instructions.md shows of their formats."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from mmavlm.core.conversation import Conversation, Medium, Shown, Turn
+from mmavlm.core.items import Item
+from mmavlm.data import readers
+from mmavlm.data.inspect import inspect
+from mmavlm.data.talks import described
+
+DOCS = Path(__file__).parents[2] / "docs" / "instructions.md"
+EXAMPLES = dict(re.findall(r"```json (\w+)\n(.*?)```", DOCS.read_text(), re.DOTALL))
+FORMATS = {
+    "conversations": (readers.ConversationReader, "train.jsonl", 3),
+    "llava": (readers.LlavaReader, "train.json", 3),
+    "videochat": (readers.VideoChatReader, "train.json", 1),
+    "minigpt4": (readers.MiniGPT4Reader, "filter_cap.json", 1),
+    "sounds": (readers.SoundReader, "sounds/train.jsonl", 1),
+}
+FILM, PICTURE = (Medium(medium_id=k, source=Path(k), kind=k) for k in ("film", "picture"))
+
+
+def item(talk, name="q"):
+    return Item(item_id=name, conversation=talk, task="open")
+
+
+def said(role, *parts):
+    return Turn(role, parts, learned=role == "assistant")
+
+
+def test_turns_media_and_lengths_are_told():
+    talks = [
+        Conversation.question(FILM, "Who is it?", "A dog."),
+        Conversation((said("user", "Hi."), said("assistant", "Hi."))),
+        Conversation(
+            (
+                *(said("system", "Be brief."), said("user", Shown(0), "Is it ", Shown(1), "?")),
+                *(
+                    said("assistant", "Yes."),
+                    said("user", "Why?"),
+                    said("assistant", "It barks so."),
+                ),
+            ),
+            (FILM, PICTURE),
+        ),
+    ]
+    assert described([item(talk) for talk in talks]) == [
+        "3 conversations of 2 to 5 (3.0 on average) turns",
+        "media: 2 films, 1 pictures, 0 sounds; 1 conversations show several, 1 none",
+        "a turn of the system: 2 to 2 (2.0 on average) words, at most 9 characters",
+        "a turn of the user: 1 to 3 (2.0 on average) words, at most 10 characters",
+        "a turn of the assistant: 1 to 3 (1.8 on average) words, at most 12 characters",
+        "an entire conversation: 2 to 10 (5.7 on average) words, at most 41 characters",
+    ]
+
+
+@pytest.mark.parametrize(
+    "talk",
+    [Conversation.question(FILM, "Who?", "He."), Conversation.question(FILM, "Who?")],
+)
+def test_nothing_is_told_of_questions_about_a_film(talk):
+    assert described([item(talk)]) == []
+    assert described([]) == []
+
+
+def test_one_picture_is_enough_to_tell_of_it():
+    talks = [Conversation.question(m, "Who?", "He.") for m in (FILM, PICTURE)]
+    assert "media: 1 films, 1 pictures, 0 sounds" in described(list(map(item, talks)))[1]
+
+
+def test_every_format_has_an_example():
+    assert EXAMPLES.keys() == FORMATS.keys()
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_an_example_of_the_docs_is_read_and_described(tmp_path, name, capsys):
+    reader, file, count = FORMATS[name]
+    path = tmp_path / file
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(EXAMPLES[name])
+    found = reader().read(tmp_path, "train", None)
+    assert (len(found.items), found.skipped, found.notes) == (count, {}, ())
+    inspect(reader(), tmp_path, None, splits=["train"]).print()
+    assert f"train: {count} conversations of " in capsys.readouterr().out
