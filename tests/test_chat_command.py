@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from mmavlm import chat
+from mmavlm import chat, predict
 
 ASK = ["experiment=zero_shot_own_videos", "model=tiny", "init.allow_random=true",
        "data.num_frames=4", "stage.min_new_tokens=2", "stage.max_new_tokens=2"]  # fmt: skip
@@ -61,3 +61,19 @@ def test_what_is_shown_first_must_be_usable(run, tmp_path, capsys):
     (tmp_path / "empty.mp4").touch()
     assert run(chat, *ASK, f"video={tmp_path}/empty.mp4") == 1
     assert "is empty" in capsys.readouterr().err
+
+
+def test_a_checkpoint_answers_a_first_question_as_predict_does(
+    run, trained, films, monkeypatch, capsys
+):
+    checkpoint = f"checkpoint={trained / 'checkpoints/best.ckpt'}"
+    film = f"video={next((films / 'lvu/videos').glob('*.mp4'))}"
+    prompt = "what is the genre of the movie?"
+    monkeypatch.setattr(sys, "stdin", io.StringIO(prompt))
+    assert run(chat, checkpoint, film, "format=json") == 0
+    answer = json.loads(capsys.readouterr().out)
+    one = ["num_answers=1", "stage.num_beams=1", "stage.num_answers=1"]
+    assert run(predict, checkpoint, film, f"prompt={prompt}", "format=json", *one) == 0
+    expected = json.loads(capsys.readouterr().out)["answers"][0]
+    assert answer["answer"] == expected["answer"]
+    assert answer["log_prob"] == pytest.approx(expected["log_prob"], rel=1e-4)

@@ -14,7 +14,7 @@ from mmavlm.commands.cli import announce, check_format, run_on_checkpoint
 from mmavlm.core.errors import ConfigError, VideoError
 from mmavlm.core.settings import whole_at_least
 
-MEDIA = ("video", "image", "sound")  # what may be shown first: paths, taken as they stand
+MEDIA = ("video", "image", "audio")  # what may be shown first: paths, taken as they stand
 
 
 def chat(config: DictConfig) -> None:

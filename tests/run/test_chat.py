@@ -1,6 +1,7 @@
 """A conversation with a model about films: what is read when, and a history that changes."""
 
 import json
+import wave
 from functools import partial
 
 import pytest
@@ -12,7 +13,7 @@ from mmavlm.core.errors import DataError, VideoError
 from mmavlm.core.interfaces import Generation
 from mmavlm.core.items import Item
 from mmavlm.data.collate import collate
-from mmavlm.data.dataset import VideoDataset
+from mmavlm.data.dataset import ClipSettings, VideoDataset
 from mmavlm.run.ask import Ready
 from mmavlm.run.chat import Chat, own_medium, read_conversation, save_conversation
 from support import tiny_backbone
@@ -37,11 +38,11 @@ def film(make_clip):
     return own_medium("film", str(make_clip("a.mp4")))
 
 
-def stateless(model, talk):
+def stateless(model, talk, clips=None):
     """The answer to the last question of a conversation, all of it read at once."""
     item = Item(item_id="all", conversation=talk.asked, task="chat")
     size = model.backbone.vision.encoder.image_size
-    batch = collate([VideoDataset([item], num_frames=FRAMES, image_size=size)[0]])
+    batch = collate([VideoDataset([item], num_frames=FRAMES, image_size=size, clips=clips)[0]])
     with torch.inference_mode():
         return model.backbone.generate(batch, GREEDY)[0][0]
 
@@ -55,6 +56,21 @@ def check(model, chat, answer):
 def same(answer, expected):
     assert answer.text == expected.text
     assert answer.log_prob == pytest.approx(expected.log_prob, rel=1e-4)
+
+
+def test_what_is_heard_stands_beside_what_is_seen_and_silence_is_no_fault(film, tmp_path):
+    backbone = tiny_backbone("sound=clip_qformer").eval()
+    hearing = Ready(backbone, backbone.llm, torch.device("cpu"), 3)
+    clips = ClipSettings(16_000, 3, 2.0)
+    chat = Chat(hearing, GREEDY, FRAMES, clips)
+    with wave.open(str(tmp_path / "beep.wav"), "wb") as file:
+        file.setparams((1, 2, 16_000, 0, "NONE", ""))
+        file.writeframes(bytes(range(256)) * 500)
+    chat.show(film)
+    chat.show(own_medium("sound", str(tmp_path / "beep.wav")))
+    same(chat.ask("what do you hear?"), stateless(hearing, chat.conversation, clips))
+    chat.show(own_medium("sound", str(film.source)))  # which has no sound
+    same(chat.ask("and now?"), stateless(hearing, chat.conversation, clips))
 
 
 def calls_of(monkeypatch, owner, name):

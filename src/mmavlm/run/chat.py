@@ -16,7 +16,7 @@ from mmavlm.core.files import write_whole
 from mmavlm.core.interfaces import Answer, Generation, MediaTokens
 from mmavlm.core.items import Item
 from mmavlm.data.collate import collate
-from mmavlm.data.dataset import BrokenItem, Sample, VideoDataset
+from mmavlm.data.dataset import BrokenItem, ClipSettings, Sample, VideoDataset
 from mmavlm.model.llm import PromptedLanguageModel
 from mmavlm.model.llm.session import Mark
 from mmavlm.run.ask import Ready
@@ -27,14 +27,21 @@ Listener = Callable[[str], None]
 class Chat:
     """One conversation with a model, question by question.
 
-    What is shown is decoded once, when it is given, and read with the question behind it: later
-    questions neither decode, encode nor read it again.
+    A film gives `num_frames` frames, a sound `clips`. What is shown is decoded once, when it is
+    given, and read with the question behind it: later questions neither decode, encode nor read it
+    again.
 
     Raises:
         ConfigError: if the model's LLM keeps no sessions.
     """
 
-    def __init__(self, model: Ready, generation: Generation, num_frames: int) -> None:
+    def __init__(
+        self,
+        model: Ready,
+        generation: Generation,
+        num_frames: int,
+        clips: ClipSettings | None = None,
+    ) -> None:
         if not isinstance(model.llm, PromptedLanguageModel):
             raise ConfigError(
                 f"the LLM {type(model.llm).__name__} keeps no conversation; choose one of the "
@@ -44,6 +51,7 @@ class Chat:
         self._llm = model.llm
         self._generation = generation
         self._num_frames = num_frames
+        self._clips = clips
         self._samples: dict[Medium, Sample] = {}
         self._start()
 
@@ -206,8 +214,10 @@ class Chat:
                 "expected seconds from 0 on, the end behind the start"
             )
         size = self._model.backbone.vision.encoder.image_size
-        dataset = VideoDataset([_about(medium, "")], num_frames=self._num_frames, image_size=size)
-        sample = dataset[0]
+        item = _about(medium, "")
+        sample = VideoDataset(
+            [item], num_frames=self._num_frames, image_size=size, clips=self._clips
+        )[0]
         if isinstance(sample, BrokenItem):
             raise VideoError(f"{medium.source} cannot be used: {sample.reason}")
         self._samples[medium] = sample

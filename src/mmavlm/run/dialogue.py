@@ -16,12 +16,13 @@ from mmavlm.core.conversation import Kind
 from mmavlm.core.errors import DataError, MmavlmError
 from mmavlm.core.interfaces import Answer
 from mmavlm.core.nearest import nearest
+from mmavlm.data.dataset import ClipSettings
 from mmavlm.data.readers.values import as_seconds
 from mmavlm.run.ask import generation_of, load_model
 from mmavlm.run.chat import Chat, own_medium, read_conversation, save_conversation
 
 UNKNOWN = "\N{REPLACEMENT CHARACTER}"
-KINDS: dict[str, Kind] = {"video": "film", "image": "picture", "sound": "sound"}
+KINDS: dict[str, Kind] = {"video": "film", "image": "picture", "audio": "sound"}
 
 
 class Doing(NamedTuple):
@@ -43,7 +44,10 @@ def chat_about_media(config: DictConfig) -> None:
     """
     model = load_model(config)
     generation = generation_of(config, model.max_new_tokens, num_beams=config.num_beams)
-    chat = Chat(model, generation, config.data.num_frames)
+    data = config.data
+    heard = data.get("clips") is not None
+    clips = ClipSettings(data.rate_hz, data.clips, data.clip_s) if heard else None
+    chat = Chat(model, generation, data.num_frames, clips)
     for name, kind in KINDS.items():
         if config[name] is not None:
             chat.show(own_medium(kind, config[name]))

@@ -31,7 +31,7 @@ Row = dict[str, Any]
 # Settings on which answers depend, beside the weights.
 ASKED_WITH = (
     "candidates", "num_answers", "stage", "init", "pretrained", "encoder", "vision", "qformer",
-    "temporal", "memory", "fusion", "llm", "prompt_tokenizer",
+    "temporal", "memory", "fusion", "llm", "prompt_tokenizer", "sound", "sound_encoder",
 )  # fmt: skip
 
 
