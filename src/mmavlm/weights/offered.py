@@ -26,7 +26,7 @@ def offered_parts() -> frozenset[str]:
 @cache
 def offered_weights() -> frozenset[str]:
     """The names of pretrained weights that the yamls of models and encoders give."""
-    rooms = ("encoder", "llm", "model", "prompt_tokenizer", "text_encoder")
+    rooms = ("encoder", "llm", "model", "prompt_tokenizer", "sound_encoder", "text_encoder")
     return frozenset(name for text in _texts(rooms) for name in _PRETRAINED.findall(text))
 
 
