@@ -191,8 +191,8 @@ class VideoDataModule(SplitLoaders):
     def film_plan(self, split: str) -> FilmPlan:
         """Which entries of a feature cache hold the frames of a split's items."""
         sampling = Sampling(self.settings["num_frames"], float(self.settings["frame_fps"]))
-        shown = (medium for item in self.items(split) for medium in item.conversation.media)
-        return FilmPlan(shown, sampling)
+        media = (medium for item in self.items(split) for medium in item.conversation.media)
+        return FilmPlan((medium for medium in media if not medium.is_sound), sampling)
 
     def _cached_films(self, split: str) -> CachedFilms | None:
         if self.cache is None:
