@@ -61,7 +61,7 @@ def test_video_q_former_positions_projector_and_the_norm_in_front_learn():
     learn = {tuple(name.split(".")[1:3]) for name, weight in named if weight.requires_grad}
     assert {part for part, _ in learn} == {"norm", "temporal", "projector"}
     inside = {name for part, name in learn if part == "temporal"}
-    assert inside == {"video_qformer", "video_queries", "frame_table"}
+    assert inside == {"time_qformer", "time_queries", "time_table"}
 
 
 @pytest.fixture

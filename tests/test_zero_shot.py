@@ -21,7 +21,10 @@ CONF = Path(__file__).parents[1] / "conf"
 ZERO_SHOT = sorted(path.stem for path in (CONF / "experiment").glob("zero_shot_*.yaml"))
 SETS = [name.removeprefix("zero_shot_") for name in ZERO_SHOT]
 # What is not asked by itself: captions to align with, films of our own making, mixes of the sets.
-FOR_TRAINING = {"videos", "captions", "webvid", "movies", "mix"}
+FOR_TRAINING = {
+    "videos", "captions", "webvid", "movies", "mix", "llava", "videochat", "minigpt4",
+    "conversations", "sounds", "heard_videos",
+}  # fmt: skip
 # Those are asked by an experiment of their own, with a checkpoint or without.
 BENCHMARKS = {p.stem.removeprefix("eval_") for p in (CONF / "experiment").glob("eval_*.yaml")}
 QUICK = [o for o in SMALL if o != "model=tiny"] + ["stage.num_beams=2", "stage.num_answers=2"]

@@ -4,7 +4,8 @@ import pytest
 import torch
 from models import FAMILIES, asking, build, question, seen
 
-from mmavlm.core.interfaces import Generation
+from mmavlm.core.conversation import Conversation
+from mmavlm.core.interfaces import Generation, MediaTokens
 from mmavlm.model.llm import PromptedLanguageModel
 from mmavlm.model.text import load_tokenizer
 from mmavlm.model.token_tables import TooLongError
@@ -110,7 +111,7 @@ def test_padding_needs_no_positions(limited):
     ("mask", "said"),
     [
         ([[True, False], [False, True]], r"row 1 .* must begin with its real tokens"),
-        ([[False, False], [True, True]], r"row 0 .* must begin with its real tokens"),
+        ([[False, True], [True, True]], r"row 0 .* must begin with its real tokens"),
         ([[True, True]], r"shape \(1, 2\), but there are 2 rows of 2 tokens"),
     ],
 )
@@ -118,3 +119,13 @@ def test_a_mask_that_means_nothing_is_refused(limited, mask, said):
     video = torch.zeros(2, 2, limited.width)
     with pytest.raises(ValueError, match=said):
         limited.loss(asking(["hi", "hi"], ["zebra", "zebra"]), seen(video, torch.tensor(mask)))
+
+
+@torch.no_grad()
+def test_a_view_of_nothing_leaves_its_place_empty(limited):
+    video = torch.randn(2, 2, limited.width, generator=torch.Generator().manual_seed(0))
+    mask = torch.tensor([[False, False], [True, True]])
+    together = limited.rank(asking(["hi", "hi"]), seen(video, mask), ["zebra", "comedy"])
+    nothing = MediaTokens(video[:0], [0])
+    alone = limited.rank([Conversation.question(None, "hi")], nothing, ["zebra", "comedy"])
+    torch.testing.assert_close(together[:1], alone, atol=1e-5, rtol=1e-5)
