@@ -13,6 +13,7 @@ from hydra.utils import get_object
 
 from mmavlm.core.interfaces import Generation
 from mmavlm.hub import from_pretrained
+from mmavlm.stages import FineTune
 from mmavlm.stages.optim import OptimizerRecipe
 from mmavlm.weights import moved, seal
 from mmavlm.weights.checkpoint import RUN_KEY, load_trainable, read_checkpoint
@@ -60,6 +61,14 @@ def test_what_the_optimizer_of_an_earlier_checkpoint_knows_is_of_the_same_parame
     for group, of_before in groups:
         for parameter, number in zip(group["params"], of_before["params"], strict=True):
             assert stored["state"][number]["exp_avg"].shape == parameter.shape
+
+
+def test_a_run_goes_on_from_an_earlier_checkpoint(model):
+    stage = FineTune(model, OptimizerRecipe(), tasks=["genre"])
+    stored = torch.load(CHECKPOINT, weights_only=True)  # as Lightning reads it
+    stage.on_load_checkpoint(stored)
+    assert stored["state_dict"].keys() == read_checkpoint(CHECKPOINT)["state_dict"].keys()
+    assert stored["state_dict"].keys() <= {name for name, _ in stage.named_parameters()}
 
 
 def test_every_part_that_earlier_settings_name_exists():

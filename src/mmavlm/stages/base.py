@@ -17,6 +17,7 @@ from mmavlm.core.ranks import Ranks
 from mmavlm.model.backbone import VideoLanguageModel
 from mmavlm.stages.optim import OptimizerRecipe
 from mmavlm.stages.predictions import PredictionLog
+from mmavlm.weights import moved
 from mmavlm.weights.checkpoint import (
     GATHERING_KEY,
     METRICS_KEY,
@@ -229,6 +230,8 @@ class Stage(L.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse weights of another architecture, naming the keys; take this run's recipe."""
+        # Lightning read the file itself, and takes the weights from here
+        checkpoint["state_dict"] = moved.weights(checkpoint["state_dict"])
         load_trainable(self, checkpoint["state_dict"], "the checkpoint to resume from")
         self._resumed = {key: checkpoint[key] for key in (RNG_KEY, PLACE_KEY) if key in checkpoint}
         self.metrics_before = checkpoint.get(METRICS_KEY, {})
