@@ -91,3 +91,17 @@ def test_both_stages_train_on_sounds_alone_and_what_sees_stays(run, sounds, tmp_
     second = read_checkpoint(tmp_path / "second/checkpoints/last.ckpt")["state_dict"]
     moved = {name for name in first if not torch.equal(first[name], second[name])}
     assert {name.split(".")[1] for name in moved} == {"sound"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("show", ["[sound,film]", "[sound]"])
+def test_films_are_heard_from_their_own_track(run, tmp_path, show):
+    small = ["prepare.clips=24", "prepare.workers=0",
+             "data.num_frames=2", "data.batch_size=4", "trainer.max_epochs=1", "trainer=cpu",
+             "trainer.check_val_every_n_epoch=1", "callbacks.progress=null"]  # fmt: skip
+    assert run(train, "experiment=demo_sound", *small, f"data.reader.show={show}",
+               f"paths.data={tmp_path}/data", "hydra.run.dir=run") == 0  # fmt: skip
+    metrics = json.loads((tmp_path / "run/metrics.json").read_text())
+    assert {"test/heard/rank_top1", "test/seen/rank_top1"} <= metrics.keys()
+    rows = [json.loads(line) for line in (tmp_path / "run/predictions.jsonl").open()]
+    assert {row["task"] for row in rows} == {"heard", "seen"}
