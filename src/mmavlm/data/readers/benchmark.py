@@ -42,10 +42,6 @@ class BenchmarkReader(SkippingReader):
         self.prompt = prompt
         self.parsing = parsing
 
-    def classes(self, root: Path, task: str | Sequence[str] | None) -> dict[str, list[str]]:
-        """Answers are generated, so that what they say can be read as the benchmark does."""
-        return {}
-
     @abstractmethod
     def scores(self, tasks: Sequence[str]) -> Benchmark:
         """The benchmark's metrics for the parts that occur."""

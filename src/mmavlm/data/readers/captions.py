@@ -50,10 +50,6 @@ class CaptionReader(StrictReader):
         rows = ((row.place, row) for row in self.files.rows(Path(root), split))
         return usable(rows, lambda _, row: [self._item(source, row)], layout=LAYOUT, again=OWN_ID)
 
-    def classes(self, root: Path, task: str | Sequence[str] | None) -> dict[str, list[str]]:
-        """Captions are open: no classes."""
-        return {}
-
     def _item(self, source: Callable[[str], Path], row: Row) -> Item:
         video = row.text("video")
         start_s, end_s = row.stretch_s()
@@ -90,10 +86,6 @@ class WebVidReader(SkippingReader):
         self.files = SplitFiles(folder, WEBVID, keys=keys, **named)
         self.max_words = max_words
         self.prompt = PROMPT if prompt is None else prompt
-
-    def classes(self, root: Path, task: str | Sequence[str] | None) -> dict[str, list[str]]:
-        """Captions are open: no classes."""
-        return {}
 
     def read(self, root: Path, split: str, task: str | Sequence[str] | None) -> Found:
         """One item a row, and row → reason of what was left out.

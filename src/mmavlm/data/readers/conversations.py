@@ -45,10 +45,6 @@ class ConversationReader(StrictReader):
     ) -> None:
         self.files = SplitFiles(folder, LAYOUT, keys=keys, **named)
 
-    def classes(self, root: Path, task: str | Sequence[str] | None) -> dict[str, list[str]]:
-        """Answers are open: no classes."""
-        return {}
-
     def read(self, root: Path, split: str, task: str | Sequence[str] | None) -> Found:
         """One item a row of the split, of the given task or tasks if any, and broken rows.
 

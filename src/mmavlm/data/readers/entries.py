@@ -69,6 +69,10 @@ class SkippingReader(ABC):
         """Entry → reason, for those of a split that cannot be used."""
         return self.read(Path(root), split, task).skipped
 
+    def classes(self, root: Path, task: str | Sequence[str] | None) -> dict[str, list[str]]:
+        """Task → class names; none where answers are open."""
+        return {}
+
     @abstractmethod
     def read(self, root: Path, split: str, task: str | Sequence[str] | None) -> Found:
         """The items of a split, and what was left out."""

@@ -49,10 +49,6 @@ class InstructionReader(SkippingReader):
         self.files = SplitFiles(folder, layout, **named)
         self.held_out = held_out
 
-    def classes(self, root: Path, task: str | Sequence[str] | None) -> dict[str, list[str]]:
-        """Answers are open: no classes."""
-        return {}
-
     def read(self, root: Path, split: str, task: str | Sequence[str] | None) -> Found:
         """One item a row, and row → reason of what was left out.
 

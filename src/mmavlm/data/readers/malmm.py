@@ -47,10 +47,6 @@ class EntryReader(SkippingReader):
         self.source = source
         self.count_key = count_key
 
-    def classes(self, root: Path, task: str | Sequence[str] | None) -> dict[str, list[str]]:
-        """Answers are open: no classes."""
-        return {}
-
     def film(self, key: str, row: Row) -> str:
         """The name of an entry's film."""
         return row.text("video")

@@ -45,10 +45,6 @@ class MiniGPT4Reader(SkippingReader):
         self.prompt = prompt
         self.held_out = HeldOut(held_out, "image_id")
 
-    def classes(self, root: Path, task: str | Sequence[str] | None) -> dict[str, list[str]]:
-        """Captions are open: no classes."""
-        return {}
-
     def read(self, root: Path, split: str, task: str | Sequence[str] | None) -> Found:
         """One item a caption, and entry → reason of what was left out.
 
@@ -101,10 +97,6 @@ class SoundReader(StrictReader):
     ) -> None:
         self.files = SplitFiles(folder, SOUNDS, keys=keys, **named)
         self.prompt = prompt
-
-    def classes(self, root: Path, task: str | Sequence[str] | None) -> dict[str, list[str]]:
-        """Captions are open: no classes."""
-        return {}
 
     def read(self, root: Path, split: str, task: str | Sequence[str] | None) -> Found:
         """One item a row, and broken rows.

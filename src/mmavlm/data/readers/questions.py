@@ -78,10 +78,6 @@ class QuestionReader(StrictReader):
         placed = ((row.place, row) for row in chain(head, rows))
         return usable(placed, of_row, layout=LAYOUT, again=OWN_ID)
 
-    def classes(self, root: Path, task: str | Sequence[str] | None) -> dict[str, list[str]]:
-        """None: nothing is known to be right."""
-        return {}
-
 
 def _prompted(row: Row) -> Row:
     if "prompt" in row.values or "question" not in row.values:
