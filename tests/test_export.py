@@ -21,6 +21,7 @@ from mmavlm.run.export import of_the_model
 from mmavlm.stages import FineTune, OptimizerRecipe, SemanticAlignment
 from mmavlm.weights.convert import convert
 from mmavlm.weights.untrained import allow_untrained
+from mmavlm.weights.weight_files import write_weights
 from support import SMALL, composed, random_batch, tiny_backbone
 
 PROMPT = "prompt='what is the genre of the movie?'"
@@ -54,6 +55,21 @@ def test_no_place_of_the_machine_is_told(exported, films, trained):
         text = (exported / name).read_text()
         assert str(films) not in text
         assert str(trained) not in text
+
+
+@pytest.mark.parametrize(
+    "overrides", [["temporal=concat"], ["temporal=video_qformer", "sound=clip_qformer"]]
+)
+def test_a_model_without_memory_is_exported_and_comes_back(run, tmp_path, overrides):
+    model = tiny_backbone("experiment=own_videos", "alignment=none", *overrides)
+    write_weights(model.state_dict(), tmp_path / "all.safetensors")
+    settings = ["experiment=own_videos", "model=tiny", "alignment=none", *overrides]
+    assert run(export, *settings, "init.weights=all.safetensors", "to=model") == 0
+    (tmp_path / "all.safetensors").unlink()
+    found = from_pretrained(tmp_path / "model").state_dict()
+    assert found.keys() == model.state_dict().keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in model.state_dict().items())
+    assert "| temporal |" in (tmp_path / "model/README.md").read_text()
 
 
 def test_the_card_is_one_the_hub_reads(exported):

@@ -33,8 +33,8 @@ class Branch(nn.Module):
     """Films, seen under the text that asks about them → tokens for an LLM.
 
     `temporal` and `fusion` are given without their widths, which follow from the encoder.
-    `max_num_frames` and `position_init` are of the `FramePositions`. A branch is complete once it
-    is connected.
+    `max_num_frames` and `position_init` are of the `FramePositions`; `prompt_tokenizer` is needed
+    where the temporal aggregator reads guides. A branch is complete once it is connected.
 
     Raises:
         ConfigError: if the tokenizer admits longer guides than the Q-Former has positions for.
@@ -47,7 +47,7 @@ class Branch(nn.Module):
         self,
         *,
         encoder: VisualEncoder,
-        prompt_tokenizer: PromptTokenizer,
+        prompt_tokenizer: PromptTokenizer | None = None,
         temporal: Callable[..., TemporalAggregator],
         fusion: Callable[..., Fusion],
         max_num_frames: int = 120,
@@ -59,9 +59,10 @@ class Branch(nn.Module):
         self.encoder = encoder
         self.norm = nn.LayerNorm(encoder.width, eps=norm_eps)
         self.frame_positions = FramePositions(max_num_frames, encoder.width, position_init)
-        self.temporal = temporal(visual_width=encoder.width, vocab_size=prompt_tokenizer.vocab_size)
-        if self.temporal.guide_positions is not None:
-            prompt_tokenizer.check_positions(self.temporal.guide_positions)
+        words = 0 if prompt_tokenizer is None else prompt_tokenizer.vocab_size
+        self.temporal = temporal(visual_width=encoder.width, vocab_size=words)
+        if (positions := self.temporal.guide_positions) is not None:
+            self.guide_tokenizer.check_positions(positions)
         self._make_fusion = fusion
 
     @property
@@ -114,9 +115,9 @@ class Branch(nn.Module):
     def stream(self, frames: Iterable[Tensor], guides: Sequence[str]) -> Iterator[TemporalState]:
         """Watch V films frame by frame as they come, uint8 (V,3,H,W); the state after each frame.
 
-        Memory stays constant however long the film is, and no gradient is kept. A state is good
-        until the next frame is asked for. Frames beyond the table of positions all take its last
-        row.
+        No gradient is kept, and with a memory what is held stays constant however long the film is;
+        aggregators that read each frame alone keep its tokens. A state is good until the next frame
+        is asked for. Frames beyond the table of positions all take its last row.
         """
         guide = self._encoded(guides)
 
@@ -176,7 +177,8 @@ class Branch(nn.Module):
         """
         positions = self._guide_positions("alignment.text_encoder=null")
         longest = min(positions, positions if max_tokens is None else max_tokens)
-        tokens = self.prompt_tokenizer.encode(texts, device=self.device, max_length=longest)
+        tokenizer = self.guide_tokenizer
+        tokens = tokenizer.encode(texts, device=self.device, max_length=longest)
         return mean_of_tokens(self.temporal.embed_prompt(tokens), tokens)
 
     def _guide_positions(self, reader: str) -> int:
@@ -193,7 +195,17 @@ class Branch(nn.Module):
         if self.temporal.guide_positions is None:
             nothing = torch.zeros(len(guides), 0, dtype=torch.int64, device=self.device)
             return TextTokens(nothing, nothing.bool())
-        return self.prompt_tokenizer.encode(guides, self.device)
+        return self.guide_tokenizer.encode(guides, self.device)
+
+    @property
+    def guide_tokenizer(self) -> PromptTokenizer:
+        """What tokenises guides; ConfigError where none was given."""
+        if self.prompt_tokenizer is None:
+            raise ConfigError(
+                f"{type(self.temporal).__name__} reads guides, and there is no tokenizer for them; "
+                "give prompt_tokenizer=…"
+            )
+        return self.prompt_tokenizer
 
     def _placed(self, encoded: Tensor, positions: Tensor) -> Tensor:
         """Encoder outputs (M,T,P,Dv) behind the norm, at `positions` (T,Dv)."""

@@ -34,7 +34,7 @@ def take_instructblip(model: VideoLanguageModel, parts: InstructBlipParts) -> No
         )
     if (words := parts.qformer.get(WORDS)) is not None:
         check_rows(
-            vision.prompt_tokenizer.vocab_size,
+            vision.guide_tokenizer.vocab_size,
             len(words),
             "the Q-Former (prompt_tokenizer)",
             "give the one beside these weights: prompt_tokenizer.pretrained=${pretrained}, "

@@ -80,7 +80,11 @@ def _parts(config: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The parts of a model and what fills them."""
     backbone, vision = config["backbone"], config["backbone"]["vision"]
     groups = {"encoder": vision["encoder"], "fusion": vision["fusion"], "llm": backbone["llm"]}
-    groups |= {"memory": vision["temporal"]["visual_memory"], "alignment": backbone["alignment"]}
+    temporal = vision["temporal"]
+    groups |= {"temporal": temporal, "memory": temporal.get("visual_memory")}
+    groups |= {"alignment": backbone["alignment"]}
+    if (sound := backbone.get("sound")) is not None:
+        groups |= {"sound encoder": sound["encoder"]}
     return [(part, _told(settings)) for part, settings in groups.items() if settings is not None]
 
 
