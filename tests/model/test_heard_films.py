@@ -7,7 +7,12 @@ import pytest
 import torch
 
 from mmavlm.core.conversation import Conversation, Medium, Shown, Turn
-from mmavlm.core.errors import ConfigError
+from mmavlm.core.errors import ConfigError, DataError
+from mmavlm.core.interfaces import Answer
+from mmavlm.metrics import Prediction
+from mmavlm.model.explain import explain
+from mmavlm.stages import OptimizerRecipe, SemanticAlignment
+from mmavlm.stages.predictions import PredictionLog
 from support import asking, random_batch, rows_of, tiny_backbone
 
 ANSWERS = ["comedy", "a long answer"]
@@ -100,7 +105,40 @@ def test_rows_of_a_batch_take_their_sounds_with_them():
     assert torch.equal(second.clips[0], batch.clips[1])
     assert torch.equal(second.frames[0], batch.frames[1])
     assert second.media_rows == [(0, 0)]
-    assert second.film_of(0) == 0
+    assert random_batch((4, 2)).rows([1]).film_of(0) == 0
+
+
+def test_a_film_that_is_heard_is_explained_by_no_film_alone(model):
+    batch = joint(random_batch((4, 2)))
+    assert batch.film_of(0) is None
+    with pytest.raises(ConfigError, match="of one question about one film"):
+        explain(model, batch, ["comedy", "comedy"], stretches=2)
+
+
+def test_the_frames_that_are_kept_are_those_of_the_film_and_not_of_the_sound():
+    batch = joint(random_batch((4, 4)))
+    talks = [
+        Conversation(
+            (Turn("user", (Shown(0), Shown(1), talk.prompt)), talk.turns[1]), talk.media[::-1]
+        )
+        for talk in batch.conversations
+    ]
+    batch = replace(batch, conversations=talks, media_rows=[(1, 0), (0, 1)])
+    log = PredictionLog()
+    log.extend([Prediction.of(batch, row, [Answer("no", -1.0)], []) for row in (0, 1)], batch)
+    for row, film in ((0, 0), (1, 1)):
+        kept = torch.stack([torch.from_numpy(f) for f in log.frames[batch.item_id[row]]])
+        assert torch.equal(kept, batch.frames[film].permute(0, 2, 3, 1))
+
+
+@pytest.mark.parametrize("talk", [Conversation.question(None, "who?", "he"), None])
+def test_stage_one_names_the_item_that_is_not_about_one_film(talk):
+    batch = joint(random_batch((4, 2)))
+    if talk is not None:
+        batch = replace(batch, conversations=[talk] * 2, media_rows=[(), ()])
+    stage = SemanticAlignment(tiny_backbone("stage=semantic_alignment"), OptimizerRecipe())
+    with pytest.raises(DataError, match=r"item i0 .* one film"):
+        stage.losses(batch)
 
 
 def test_a_model_that_hears_nothing_says_so():

@@ -172,11 +172,15 @@ class Batch:
             [reply for _, _, reply in seen],
         )
 
-    def film_of(self, row: int) -> int | None:
-        """The row of the film that a conversation shows, None unless it shows exactly one."""
+    def films_of(self, row: int) -> list[int]:
+        """The rows of the films among the media of a conversation."""
         media = zip(self.conversations[row].media, self.media_rows[row], strict=True)
-        films = [place for medium, place in media if not medium.is_sound]
-        return films[0] if len(films) == 1 else None
+        return [place for medium, place in media if not medium.is_sound]
+
+    def film_of(self, row: int) -> int | None:
+        """The row of the film that a conversation shows, None unless it shows that alone, once."""
+        films = self.films_of(row)
+        return films[0] if films and len(self.conversations[row].views) == 1 else None
 
     def rows(self, which: slice | Sequence[int]) -> Batch:
         """Some of the conversations, with what they show alone, padded as it is here."""

@@ -237,7 +237,7 @@ def log_probs_without(
 def _check(batch: Batch, answers: Sequence[str], stretches: int) -> None:
     if len(answers) != len(batch):
         raise ValueError(f"explain: {len(batch)} rows need as many answers, got {len(answers)}")
-    if batch.views.films != list(range(len(batch))):
+    if [batch.film_of(row) for row in range(len(batch))] != list(range(len(batch))):
         raise ConfigError(
             "an explanation is of one question about one film, and a row of this batch shows none, "
             "or several; explain such rows one film at a time"

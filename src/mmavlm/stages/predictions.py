@@ -35,7 +35,7 @@ class PredictionLog:
             if prediction.item_id in self.rows:
                 continue
             self.rows[prediction.item_id] = prediction
-            films = batch.media_rows[row]
+            films = batch.films_of(row)
             if batch.frames is not None and films and self._is_sample(prediction):
                 self.frames[prediction.item_id] = _thumbnails(
                     batch.frames[films[0]], batch.frame_mask[films[0]]

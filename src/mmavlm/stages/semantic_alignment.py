@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mmavlm.core.batch import Batch
-from mmavlm.core.errors import ConfigError
+from mmavlm.core.errors import ConfigError, DataError
 from mmavlm.metrics import RetrievalRecall
 from mmavlm.model.backbone import VideoLanguageModel
 from mmavlm.stages.base import EVALUATED, Stage, distributed
@@ -69,7 +69,18 @@ class SemanticAlignment(Stage):
         )
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """The loss of each level and L_multi."""
+        """The loss of each level and L_multi.
+
+        Raises:
+            DataError: naming an item that shows anything but one film.
+        """
+        for row, item_id in enumerate(batch.item_id):
+            if batch.film_of(row) is None:
+                raise DataError(
+                    f"item {item_id} shows {len(batch.conversations[row].views)} media, and "
+                    "stage 1 aligns the text of an item with one film; take such items out, or "
+                    "train on them in stage 2"
+                )
         if self.training and len(batch) == 1 and not (self._told_of_one or distributed()):
             self._told_of_one = True
             log.warning(
