@@ -1,13 +1,18 @@
 """Questions about films that are heard."""
 
+import wave
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from mmavlm.core.conversation import Conversation, Medium, Shown, Turn
 from mmavlm.core.errors import ConfigError
 from mmavlm.core.items import Item, Reader
+from mmavlm.data.dataset import ClipSettings, VideoDataset
 from mmavlm.data.readers import HeardReader
+from mmavlm.data.sound import SoundSource
 
 FILM = Medium(medium_id="a", source=Path("a.mp4"), start_s=1.0, end_s=2.0)
 PICTURE = Medium(medium_id="b", source=Path("b.png"), kind="picture")
@@ -62,3 +67,25 @@ def test_a_film_may_be_heard_alone():
 def test_what_cannot_be_shown_is_refused(show):
     with pytest.raises(ConfigError, match=r"data.reader.show is .* one or both of sound, film"):
         HeardReader(Films(), show)
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_a_sound_is_decoded_once_where_what_was_decoded_is_kept(tmp_path, monkeypatch, keeps):
+    path = tmp_path / "a.wav"
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, 8000, 0, "NONE", ""))
+        file.writeframes((np.sin(np.arange(16_000)) * 9000).astype("<i2").tobytes())
+    sound = Medium(medium_id="a", source=path, kind="sound")
+    item = Item(item_id="0", conversation=Conversation.question(sound, "?", "a"), task="open")
+    dataset = VideoDataset(
+        [item], num_frames=1, image_size=32, keep_frames=keeps, clips=ClipSettings(8000, 2, 0.5)
+    )
+    asked = []
+    clips = SoundSource.clips
+    monkeypatch.setattr(
+        SoundSource, "clips", lambda self, *how: asked.append(how) or clips(self, *how)
+    )
+    first, second = dataset[0].sounds[0], dataset[0].sounds[0]
+    assert torch.equal(first.clips, second.clips)
+    assert first.clips.abs().max() > 0.1
+    assert len(asked) == (1 if keeps else 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -114,6 +115,7 @@ class VideoDataset(Dataset[Sample | BrokenItem]):
         self.decode_threads = decode_threads
         self.seed = seed
         self.kept: dict[tuple[object, ...], Film] = {}
+        self.kept_clips: dict[tuple[Path, float, float | None], Clips] = {}
 
     def __len__(self) -> int:
         return len(self.items)
@@ -160,8 +162,13 @@ class VideoDataset(Dataset[Sample | BrokenItem]):
     def _clips(self, medium: Medium) -> Clips:
         assert self.clips is not None  # else sounds are refused
         rate_hz, clips, clip_s = self.clips
-        source = SoundSource(medium.source, rate_hz)
-        return source.clips(clips, clip_s, medium.start_s, medium.end_s)
+        stretch = (medium.source, medium.start_s, medium.end_s)
+        if stretch in self.kept_clips:
+            return self.kept_clips[stretch]
+        found = SoundSource(medium.source, rate_hz).clips(clips, clip_s, *stretch[1:])
+        if self.keep_frames:
+            self.kept_clips[stretch] = found
+        return found
 
     def _film(self, medium: Medium, rng: np.random.Generator | None) -> Film:
         if self.features is not None:
