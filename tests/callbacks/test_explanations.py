@@ -12,9 +12,9 @@ from support import random_batch, tiny_backbone
 TRAINER = SimpleNamespace(is_global_zero=True, precision_plugin=Precision())
 
 
-def answered(batch, answers):
+def answered(batch, answers, *overrides):
     """A stage that has given these answers to a batch."""
-    stage = FineTune(tiny_backbone(), OptimizerRecipe(), tasks=["genre", "open"]).eval()
+    stage = FineTune(tiny_backbone(*overrides), OptimizerRecipe(), tasks=["genre", "open"]).eval()
     rows = [
         SimpleNamespace(item_id=item, answers=[Answer(text, -1.0)], ranking=[])
         for item, text in zip(batch.item_id, answers, strict=True)
@@ -34,6 +34,16 @@ def test_the_first_answers_of_each_task_are_explained_and_empty_ones_passed_over
     assert [len(e.stretches) for e in callback.explained] == [3, 4]  # a film of three frames
     callback.on_test_start(TRAINER, stage)
     assert callback.explained == []
+
+
+def test_a_model_without_memory_is_tested_and_nothing_of_it_is_explained(caplog):
+    batch = random_batch((4,), targets=["a"])
+    stage = answered(batch, ["this"], "temporal=concat")
+    callback = ExplainAnswers(per_task=1)
+    callback.on_test_start(TRAINER, stage)
+    callback.on_test_batch_end(TRAINER, stage, None, batch, 0)
+    assert callback.explained == []
+    assert "no memory to show" in caplog.text
 
 
 def test_only_the_first_process_explains():

@@ -12,7 +12,7 @@ from torch.distributed.tensor import DTensor
 
 from mmavlm.core.batch import Batch
 from mmavlm.core.errors import ConfigError
-from mmavlm.model.explain import STRETCHES, Explanation, explain, stretches_of
+from mmavlm.model.explain import STRETCHES, Explanation, explain, has_memory, stretches_of
 
 log = logging.getLogger(__name__)
 
@@ -46,8 +46,11 @@ class ExplainAnswers(L.Callback):
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Forget an earlier test; say so if nothing can be explained."""
         self.explained = []
+        stage: Any = pl_module
         if self.per_task and _spread(pl_module):
             log.warning("no answer is explained, since the weights are spread over processes")
+        elif self.per_task and not has_memory(stage.backbone):
+            log.warning("no answer is explained, since this model has no memory to show")
 
     def on_test_batch_end(
         self,
@@ -62,6 +65,8 @@ class ExplainAnswers(L.Callback):
         stage: Any = pl_module
         answered = getattr(stage, "predictions", None)
         if answered is None or not trainer.is_global_zero or _spread(pl_module):
+            return
+        if not has_memory(stage.backbone):
             return
         done = Counter(explained.task for explained in self.explained)
         for row, (task, item) in enumerate(zip(batch.task, batch.item_id, strict=True)):

@@ -43,7 +43,8 @@ class Medium:
     """A stretch of a film, a picture (a film of one frame) or a sound.
 
     `source` is a file or a folder of frames. `start_s` and `end_s` bound the stretch; None is the
-    end. `grid` is there where the annotation counts frames of its own.
+    end. `grid` is there where the annotation counts frames of its own. `subtitles` is a file with
+    what is said in a film.
 
     Raises:
         DataError: if the kind is unknown.
@@ -55,6 +56,7 @@ class Medium:
     start_s: float = 0.0
     end_s: float | None = None
     grid: FrameGrid | None = None
+    subtitles: Path | None = None
 
     @property
     def is_sound(self) -> bool:
@@ -71,13 +73,30 @@ class Medium:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """The part of a turn that shows a medium, by its number in the conversation."""
+    """The part of a turn that shows a medium, by its number in the conversation.
+
+    With `frames` (start, stop) it shows these of the frames that are taken of a film, and the parts
+    behind it show the next ones.
+    """
 
     medium: int = 0
+    frames: tuple[int, int] | None = None
+
+    @property
+    def begins(self) -> bool:
+        """Whether a view of the medium begins here, and does not go on."""
+        return self.frames is None or self.frames[0] == 0
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What is said in a film between the frames around it; no part of what a turn asks."""
+
+    text: str
 
 
 FIRST = Shown(0)
-Part = str | Shown
+Part = str | Shown | Line
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,16 +119,18 @@ class Turn:
         if self.role not in ROLES:
             known = ", ".join(ROLES)
             raise DataError(f"a turn has the role {self.role!r}; expected one of {known}")
-        empty = True
+        empty, before = True, None
         for part in self.parts:
-            if not isinstance(part, str):
-                empty = False
-                if self.role == "assistant":
-                    raise DataError(
-                        "the turn of the assistant shows a medium; only other turns can"
-                    )
-            elif empty and part.strip():
-                empty = False
+            if isinstance(part, str):
+                empty = empty and not part.strip()
+                continue
+            empty = False
+            if self.role == "assistant":
+                raise DataError("the turn of the assistant shows a medium; only other turns can")
+            if type(part) is Shown:
+                if part.frames is not None:
+                    _check_goes_on(part, before)
+                before = part
         if empty:
             raise DataError(f"the turn of the {self.role} is empty; give it a text, or take it out")
         if self.learned and self.role != "assistant":
@@ -122,8 +143,20 @@ class Turn:
 
     @property
     def shows(self) -> tuple[int, ...]:
-        """The numbers of the media it shows, in order."""
-        return tuple(part.medium for part in self.parts if isinstance(part, Shown))
+        """The numbers of the media it shows, in order; one that is shown in parts once."""
+        return tuple(part.medium for part in self.parts if isinstance(part, Shown) and part.begins)
+
+
+def _check_goes_on(part: Shown, before: Shown | None) -> None:
+    """Refuse frames that neither are a medium's first nor follow those shown right before."""
+    start, stop = part.frames or (0, 0)
+    same = before is not None and before.medium == part.medium
+    shown = before.frames if same and before is not None else None
+    if stop <= start or start not in (0, 0 if shown is None else shown[1]):
+        raise DataError(
+            f"a turn shows the frames {start} to {stop} of medium {part.medium}; expected at least "
+            "one, from the first on or right behind those it has shown of it"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,9 +270,7 @@ class Conversation:
             turns = tuple(
                 Turn(
                     turn["role"],
-                    tuple(
-                        p if isinstance(p, str) else Shown(int(p["medium"])) for p in turn["parts"]
-                    ),
+                    tuple(map(_part, turn["parts"])),
                     bool(turn.get("learned", False)),
                 )
                 for turn in values["turns"]
@@ -267,13 +298,34 @@ def _plain_medium(medium: Medium) -> dict[str, Any]:
     }
     if medium.grid is not None:
         plain["grid"] = {"frames": medium.grid.frames, "sampling": medium.grid.sampling}
+    if medium.subtitles is not None:
+        plain["subtitles"] = str(medium.subtitles)
     return plain
 
 
 def _plain_turn(turn: Turn) -> dict[str, Any]:
-    parts = [part if isinstance(part, str) else {"medium": part.medium} for part in turn.parts]
     learned = {"learned": True} if turn.learned else {}
-    return {"role": turn.role, "parts": parts, **learned}
+    return {"role": turn.role, "parts": [*map(_plain_part, turn.parts)], **learned}
+
+
+def _plain_part(part: Part) -> str | dict[str, Any]:
+    if isinstance(part, str):
+        return part
+    if isinstance(part, Line):
+        return {"line": part.text}
+    frames = {} if part.frames is None else {"frames": list(part.frames)}
+    return {"medium": part.medium, **frames}
+
+
+def _part(values: str | Mapping[str, Any]) -> Part:
+    if isinstance(values, str):
+        return values
+    if "line" in values:
+        return Line(str(values["line"]))
+    if (frames := values.get("frames")) is None:
+        return Shown(int(values["medium"]))
+    start, stop = map(int, frames)
+    return Shown(int(values["medium"]), (start, stop))
 
 
 def _medium(values: Mapping[str, Any]) -> Medium:
@@ -286,4 +338,5 @@ def _medium(values: Mapping[str, Any]) -> Medium:
         start_s=float(values.get("start_s", 0.0)),
         end_s=None if end_s is None else float(end_s),
         grid=None if grid is None else FrameGrid(int(grid["frames"]), grid["sampling"]),
+        subtitles=None if values.get("subtitles") is None else Path(values["subtitles"]),
     )

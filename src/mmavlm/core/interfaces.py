@@ -6,6 +6,7 @@ D Q-Former width, Dl LLM width, S memory slots, N token positions of a slot.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -163,6 +164,9 @@ class TemporalAggregator(Protocol):
     def mask(self, state: Any) -> Tensor | None:
         """Which looks (B,looks) are a film's own, those in front; None where all are."""
 
+    def frames_of(self, state: Any) -> Sequence[Sequence[int]] | None:
+        """For each film, of which frame each look is, ascending; None where looks are of all."""
+
     def stream(self, prompt: TextTokens, frames: Iterable[Tensor]) -> Iterator[Any]:
         """The state after each of `frames` (B,P,Dv) as they come, good until the next one."""
 
@@ -187,24 +191,47 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class FramesOfLooks:
+    """Looks of `tokens` tokens each; `frames` says of each view, look by look, of which frame."""
+
+    tokens: int
+    frames: Sequence[Sequence[int]]
+
+    def span(self, view: int, start: int, stop: int) -> tuple[int, int]:
+        """Where the tokens of a view that are of frames `start` to `stop` begin and end."""
+        frames = self.frames[view]
+        return self.tokens * bisect_left(frames, start), self.tokens * bisect_left(frames, stop)
+
+
+@dataclass(frozen=True)
 class MediaTokens:
     """What an LLM sees of media: `tokens` (V,K,Dl), a row for each view.
 
     Views stand in the order in which conversations show media; `views` says how many each of the C
     conversations has. Where they have different numbers of tokens, `mask` (V,K) is True at the real
-    ones, which come first in each row; the others change nothing. None: all are real.
+    ones, which come first in each row; the others change nothing. None: all are real. `looks` says
+    of which frames the tokens are, so that texts can stand between them; without it all tokens of a
+    view stand where it begins.
     """
 
     tokens: Tensor
     views: Sequence[int]
     mask: Tensor | None = None
+    looks: FramesOfLooks | None = None
 
     def rows(self, which: Sequence[int]) -> MediaTokens:
         """What is seen in some of the conversations."""
         stops = list(accumulate(self.views, initial=0))
         chosen = [view for row in which for view in range(stops[row], stops[row + 1])]
-        mask = None if self.mask is None else self.mask[chosen]
-        return MediaTokens(self.tokens[chosen], [self.views[row] for row in which], mask)
+        return self.chosen(chosen, [self.views[row] for row in which])
+
+    def chosen(self, rows: Sequence[int], views: Sequence[int]) -> MediaTokens:
+        """Some of the views, so many of each conversation."""
+        mask = None if self.mask is None else self.mask[rows]
+        looks = self.looks
+        if looks is not None:
+            looks = FramesOfLooks(looks.tokens, [looks.frames[row] for row in rows])
+        return MediaTokens(self.tokens[rows], views, mask, looks)
 
 
 @dataclass(frozen=True, kw_only=True)

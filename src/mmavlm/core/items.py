@@ -54,10 +54,18 @@ class Item:
         start_s: float = 0.0,
         end_s: float | None = None,
         grid: FrameGrid | None = None,
+        subtitles: Path | None = None,
         **rest: Unpack[ItemFields],
     ) -> Item:
         """One question about one stretch of one film, and its answer."""
-        film = Medium(medium_id=video_id, source=source, start_s=start_s, end_s=end_s, grid=grid)
+        film = Medium(
+            medium_id=video_id,
+            source=source,
+            start_s=start_s,
+            end_s=end_s,
+            grid=grid,
+            subtitles=subtitles,
+        )
         return cls(conversation=Conversation.question(film, prompt, target), **rest)
 
     @property

@@ -19,6 +19,7 @@ from mmavlm.data.loaders import SplitLoaders
 from mmavlm.data.order import Draw, Length
 from mmavlm.data.probe_index import ProbeIndex
 from mmavlm.data.readers.json_files import require_root
+from mmavlm.data.subtitles import check_choice
 from mmavlm.metrics import normalise_answer
 
 log = logging.getLogger(__name__)
@@ -35,7 +36,8 @@ class VideoDataModule(SplitLoaders):
     epoch. `group_by_length` makes batches of items with alike numbers of frames and words. With
     `cache`, a folder, the batches hold features of that cache, which is to be opened with
     `use_cache` before a loader is asked for. With `index`, a folder, the key-frame tables of films
-    are kept there from run to run. `clips` says what is taken of a sound (`ClipSettings`).
+    are kept there from run to run. `clips` says what is taken of a sound (`ClipSettings`),
+    `subtitles` whether those of films are read (`subtitles_of`).
 
     Raises:
         ConfigError: if the root is missing or a number is out of range.
@@ -67,6 +69,7 @@ class VideoDataModule(SplitLoaders):
         repeat: Mapping[str, float] | None = None,
         group_by_length: bool = False,
         clips: Mapping[str, Any] | None = None,
+        subtitles: bool | None = None,
     ) -> None:
         super().__init__(
             batch_size=batch_size,
@@ -94,6 +97,7 @@ class VideoDataModule(SplitLoaders):
             "index": None if index is None else ProbeIndex(Path(index), self.root),
             "decode_threads": decode_threads,
             "clips": None if clips is None else ClipSettings(**clips),
+            "subtitles": check_choice(subtitles),
         }
         self.limit_items = limit_items
         self.broken = BrokenBudget(max_broken)

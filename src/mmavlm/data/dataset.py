@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +22,7 @@ from mmavlm.data.probe_index import ProbeIndex
 from mmavlm.data.sampling import StretchError, frame_times
 from mmavlm.data.sound import Clips, SoundSource
 from mmavlm.data.sources import FrameSource
+from mmavlm.data.subtitles import Subtitle, subtitles_of, with_lines
 from mmavlm.data.transforms import ClipTransform
 
 
@@ -51,6 +52,14 @@ class Sample:
     films: tuple[Film, ...]
     sounds: tuple[Clips, ...] = ()
 
+    def with_subtitles(self, said: Sequence[Sequence[Subtitle]]) -> Sample:
+        """The same with what is `said` in each medium between its frames."""
+        if not any(said):
+            return self
+        talk, films = self.item.conversation, iter(self.films)
+        times_s = [() if m.is_sound else next(films).timestamps_s.tolist() for m in talk.media]
+        return replace(self, item=replace(self.item, conversation=with_lines(talk, said, times_s)))
+
 
 @dataclass(frozen=True)
 class BrokenItem:
@@ -71,7 +80,8 @@ class VideoDataset(Dataset[Sample | BrokenItem]):
 
     With `keep_frames` what was decoded once stays in memory, for sets that fit there: whole
     pictures at the times evaluation takes, still mirrored at random in training. With `features`
-    nothing is decoded: frames are those of the feature cache, at the times evaluation takes.
+    nothing is decoded: frames are those of the feature cache, at the times evaluation takes. What
+    is said in a film stands between its frames (`subtitles`: see `subtitles_of`).
 
     Raises:
         ConfigError: if training is to draw crops or mirror images of what is kept or cached.
@@ -94,6 +104,7 @@ class VideoDataset(Dataset[Sample | BrokenItem]):
         decode_threads: int | None = None,
         seed: int = 42,
         clips: ClipSettings | None = None,
+        subtitles: bool | None = None,
     ) -> None:
         if train:
             refuse_augmentation(
@@ -103,6 +114,7 @@ class VideoDataset(Dataset[Sample | BrokenItem]):
         if clips is None:
             refuse_sounds(self.items)
         self.clips = clips
+        self.subtitles = subtitles
         self.num_frames = num_frames
         self.image_size = image_size
         self.frame_fps = frame_fps
@@ -125,18 +137,19 @@ class VideoDataset(Dataset[Sample | BrokenItem]):
         number, index = at if isinstance(at, tuple) else (0, at)
         item = self.items[index]
         rng = np.random.default_rng((self.seed, number, index)) if self.train else None
-        films, sounds = [], []
+        films, sounds, said = [], [], []
         for at_medium, medium in enumerate(item.conversation.media):
             try:
                 if medium.is_sound:
                     sounds.append(self._clips(medium))
                 else:
                     films.append(self._film(medium, rng))
+                said.append(subtitles_of(medium, self.subtitles))
             except StretchError as error:
                 return BrokenItem(item, at_medium, f"item {item.item_id!r}: {error}")
             except VideoError as error:
                 return BrokenItem(item, at_medium, str(error))
-        return Sample(item, tuple(films), tuple(sounds))
+        return Sample(item, tuple(films), tuple(sounds)).with_subtitles(said)
 
     def source(self, index: int) -> str:
         """The files or folders that an item is read from, or its name where it shows nothing."""

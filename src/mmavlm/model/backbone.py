@@ -230,7 +230,8 @@ class VideoLanguageModel(nn.Module):
             nothing = torch.zeros(0, 1, self._require_llm().width, device=self.vision.device)
             seen = MediaTokens(nothing, views)
         else:
-            seen = MediaTokens(self.video_tokens(state), views, self.vision.mask(state))
+            tokens, mask = self.video_tokens(state), self.vision.mask(state)
+            seen = MediaTokens(tokens, views, mask, self.vision.looks(state, tokens.shape[1]))
         if not any(heard := batch.is_heard):
             return seen
         return interleaved(seen, self._sound_tokens(batch), heard)

@@ -14,7 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from mmavlm.core.errors import ConfigError
-from mmavlm.core.interfaces import TemporalAggregator, TemporalState, TextTokens, VisualEncoder
+from mmavlm.core.interfaces import (
+    FramesOfLooks,
+    TemporalAggregator,
+    TemporalState,
+    TextTokens,
+    VisualEncoder,
+)
 from mmavlm.model.frame_positions import FramePositions
 from mmavlm.model.fusion import Fusion, Seen
 from mmavlm.model.text import PromptTokenizer, mean_of_tokens
@@ -165,6 +171,11 @@ class Branch(nn.Module):
         if looks is None:
             return None
         return looks.repeat_interleave(self.fusion.num_tokens(self.temporal.num_queries), dim=1)
+
+    def looks(self, state: TemporalState, tokens: int) -> FramesOfLooks | None:
+        """Of which frames the views' `tokens` are; None where they are of all of a film."""
+        frames = self.temporal.frames_of(state)
+        return None if frames is None else FramesOfLooks(tokens // max(map(len, frames)), frames)
 
     def num_tokens(self, frames: int = 1) -> int:
         """How many tokens the LLM sees of a film of so many frames."""

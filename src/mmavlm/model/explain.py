@@ -124,6 +124,11 @@ def explain(
     return [_explained(batch, row, answer, found) for row, answer in enumerate(answers)]
 
 
+def has_memory(backbone: VideoLanguageModel) -> bool:
+    """Whether there is a memory whose slots an explanation can show."""
+    return isinstance(backbone.vision.temporal, MemoryQFormer)
+
+
 @dataclass(frozen=True)
 class _Found:
     """What was seen of all rows: counts (B,S,P), shares (B,S,P,T), look, stretch (B,T), scores.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -25,4 +26,7 @@ def interleaved(
         tokens = tokens.index_put((at,), F.pad(some, (0, 0, 0, longest - some.shape[1])))
         real = some.new_ones(some.shape[:2], dtype=torch.bool) if real is None else real
         mask[at] = F.pad(real, (0, longest - some.shape[1]))
-    return MediaTokens(tokens, seen.views, mask)
+    if (looks := seen.looks) is not None:
+        films = iter(looks.frames)
+        looks = replace(looks, frames=[() if sound else next(films) for sound in is_heard])
+    return MediaTokens(tokens, seen.views, mask, looks)

@@ -16,6 +16,7 @@ from rich.table import Table
 from torch import Tensor
 
 from mmavlm.core.batch import Batch
+from mmavlm.core.conversation import Conversation
 from mmavlm.core.errors import ConfigError, VideoError
 from mmavlm.core.files import write_whole
 from mmavlm.core.interfaces import Answer, Generation, LanguageModel, MediaTokens
@@ -23,6 +24,7 @@ from mmavlm.core.items import Item
 from mmavlm.data.collate import collate
 from mmavlm.data.dataset import VideoDataset
 from mmavlm.data.sources import FrameSource
+from mmavlm.data.subtitles import check_choice
 from mmavlm.data.transforms import ClipTransform
 from mmavlm.model.backbone import VideoLanguageModel
 from mmavlm.model.explain import explain, stretches_of
@@ -58,7 +60,7 @@ def ask_about_film(config: DictConfig) -> None:
             show(ask(config, llm, MediaTokens(tokens, [1]), longest), config, at_s)
         return
     batch = read_video(config, backbone.vision.encoder.image_size).to(device)
-    answers = ask(config, llm, backbone.media_tokens(batch), longest)
+    answers = ask(config, llm, backbone.media_tokens(batch), longest, batch.conversations)
     files = explain_answer(config, backbone, batch, answers) if config.explain else None
     show(answers, config, files=files)
 
@@ -109,10 +111,17 @@ def moments(config: DictConfig, backbone: VideoLanguageModel) -> Iterator[tuple[
 
 
 def ask(
-    config: DictConfig, llm: LanguageModel, media: MediaTokens, longest: int
+    config: DictConfig,
+    llm: LanguageModel,
+    media: MediaTokens,
+    longest: int,
+    asked: Sequence[Conversation] | None = None,
 ) -> list[dict[str, object]]:
-    """The answers to the prompt about the film behind `media`, most probable first."""
-    asked = [asked_about(config).conversation]
+    """The answers to the prompt about the film behind `media`, most probable first.
+
+    `asked` is the conversation that asks it, where that is more than the prompt.
+    """
+    asked = asked or [asked_about(config).conversation]
     if config.candidates:
         candidates = [str(candidate) for candidate in config.candidates]
         with_eos = config.stage.rank_with_eos
@@ -210,7 +219,13 @@ def read_video(config: DictConfig, image_size: int) -> Batch:
         VideoError: if it is missing or cannot be decoded.
     """
     item = asked_about(config)
-    dataset = VideoDataset([item], num_frames=config.data.num_frames, image_size=image_size)
+    data = config.data
+    dataset = VideoDataset(
+        [item],
+        num_frames=data.num_frames,
+        image_size=image_size,
+        subtitles=check_choice(data.get("subtitles")),
+    )
     batch = collate([dataset[0]])
     if batch.broken:
         raise VideoError(f"the video cannot be used: {batch.broken[0]}")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from json import JSONDecodeError
 from pathlib import Path
 
 import torch
 
-from mmavlm.core.conversation import Conversation, Kind, Medium, Part, Shown, Turn
+from mmavlm.core.conversation import Conversation, Kind, Line, Medium, Part, Shown, Turn
 from mmavlm.core.errors import ConfigError, DataError, VideoError
 from mmavlm.core.files import write_whole
 from mmavlm.core.interfaces import Answer, Generation, MediaTokens
@@ -27,7 +27,8 @@ Listener = Callable[[str], None]
 class Chat:
     """One conversation with a model, question by question.
 
-    A film gives `num_frames` frames, a sound `clips`. What is shown is decoded once, when it is
+    A film gives `num_frames` frames, between which stands what is said in it (`subtitles`: see
+    `subtitles_of`), a sound `clips`. What is shown is decoded once, when it is
     given, and read with the question behind it: later questions neither decode, encode nor read it
     again.
 
@@ -41,6 +42,7 @@ class Chat:
         generation: Generation,
         num_frames: int,
         clips: ClipSettings | None = None,
+        subtitles: bool | None = None,
     ) -> None:
         if not isinstance(model.llm, PromptedLanguageModel):
             raise ConfigError(
@@ -52,6 +54,7 @@ class Chat:
         self._generation = generation
         self._num_frames = num_frames
         self._clips = clips
+        self._subtitles = subtitles
         self._samples: dict[Medium, Sample] = {}
         self._start()
 
@@ -79,7 +82,7 @@ class Chat:
         shown = list(dict.fromkeys(number for turn in turns for number in turn.shows))
         at = {number: place for place, number in enumerate(shown)}
         media = tuple(self._media[number] for number in shown)
-        return Conversation(tuple(_renumbered(turn, at) for turn in turns), media)
+        return Conversation(tuple(_renumbered(_closed(turn), at) for turn in turns), media)
 
     def show(self, medium: Medium) -> None:
         """Decode a medium, and show it with the next question.
@@ -190,7 +193,22 @@ class Chat:
         return tuple(self._media[number] for number in turn.shows)
 
     def _append(self, turn: Turn, shown: Sequence[Medium]) -> None:
-        self._session.append(turn, media=self._tokens(shown, turn.text) if shown else None)
+        """Go on with a turn, and with what is said in the films that it shows."""
+        media = dict(zip(turn.shows, shown, strict=True))
+        parts = [piece for part in turn.parts for piece in self._opened(part, media)]
+        tokens = self._tokens(shown, turn.text) if shown else None
+        self._session.append(replace(turn, parts=tuple(parts)), media=tokens)
+
+    def _opened(self, part: Part, media: Mapping[int, Medium]) -> Iterator[Part]:
+        """A part of a turn; that which shows a film with subtitles as these and its frames."""
+        if not isinstance(part, Shown) or part.frames is not None:
+            yield part
+            return
+        for piece in self._samples[media[part.medium]].item.conversation.turns[0].parts:
+            if isinstance(piece, Shown):
+                yield replace(piece, medium=part.medium)
+            elif isinstance(piece, Line):
+                yield piece
 
     def _tokens(self, shown: Sequence[Medium], guide: str) -> MediaTokens:
         """What the LLM sees of media that are shown with a text."""
@@ -216,7 +234,11 @@ class Chat:
         size = self._model.backbone.vision.encoder.image_size
         item = _about(medium, "")
         sample = VideoDataset(
-            [item], num_frames=self._num_frames, image_size=size, clips=self._clips
+            [item],
+            num_frames=self._num_frames,
+            image_size=size,
+            clips=self._clips,
+            subtitles=self._subtitles,
         )[0]
         if isinstance(sample, BrokenItem):
             raise VideoError(f"{medium.source} cannot be used: {sample.reason}")
@@ -264,8 +286,21 @@ def save_conversation(talk: Conversation, path: Path) -> None:
         raise DataError(f"{path} cannot be written: {error.strerror}") from error
 
 
+def _closed(turn: Turn) -> Turn:
+    """A turn without the lines between frames, which are read again where it is taken up."""
+    parts = [
+        replace(part, frames=None) if isinstance(part, Shown) else part
+        for part in turn.parts
+        if not isinstance(part, Line) and not (isinstance(part, Shown) and not part.begins)
+    ]
+    return replace(turn, parts=tuple(parts))
+
+
 def _renumbered(turn: Turn, at: Mapping[int, int]) -> Turn:
-    parts = (part if isinstance(part, str) else Shown(at[part.medium]) for part in turn.parts)
+    parts = [
+        replace(part, medium=at[part.medium]) if isinstance(part, Shown) else part
+        for part in turn.parts
+    ]
     return replace(turn, parts=tuple(parts))
 
 

@@ -18,6 +18,7 @@ from mmavlm.core.interfaces import Answer
 from mmavlm.core.nearest import nearest
 from mmavlm.data.dataset import ClipSettings
 from mmavlm.data.readers.values import as_seconds
+from mmavlm.data.subtitles import check_choice
 from mmavlm.run.ask import generation_of, load_model
 from mmavlm.run.chat import Chat, own_medium, read_conversation, save_conversation
 
@@ -47,7 +48,7 @@ def chat_about_media(config: DictConfig) -> None:
     data = config.data
     heard = data.get("clips") is not None
     clips = ClipSettings(data.rate_hz, data.clips, data.clip_s) if heard else None
-    chat = Chat(model, generation, data.num_frames, clips)
+    chat = Chat(model, generation, data.num_frames, clips, check_choice(data.get("subtitles")))
     for name, kind in KINDS.items():
         if config[name] is not None:
             chat.show(own_medium(kind, config[name]))

@@ -17,12 +17,13 @@ from rich.console import Console
 from rich.progress import track
 
 from mmavlm.core.batch import Batch
-from mmavlm.core.conversation import Medium
+from mmavlm.core.conversation import Conversation, Medium
 from mmavlm.core.errors import ConfigError, DataError
 from mmavlm.core.files import write_whole
 from mmavlm.core.items import Item
 from mmavlm.data.collate import collate
 from mmavlm.data.dataset import BrokenItem, Sample, VideoDataset
+from mmavlm.data.subtitles import check_choice, subtitles_of
 from mmavlm.model.token_tables import TooLongError
 from mmavlm.run.ask import Ready, load_model, several_answers, with_probabilities
 from mmavlm.stages.answering import Answered, answer_batch
@@ -83,7 +84,7 @@ def answered(config: DictConfig, model: Ready, items: Sequence[Item]) -> Iterato
     groups = list(about_films(items, size))
 
     def read(group: list[Item]) -> Group:
-        return read_group(group, config.data.num_frames, model.backbone.vision.encoder.image_size)
+        return read_group(group, config.data, model.backbone.vision.encoder.image_size)
 
     shown = track(
         ahead(groups, read),
@@ -146,10 +147,13 @@ def about_films(items: Sequence[Item], films: int) -> Iterator[list[Item]]:
         yield group
 
 
-def read_group(group: Sequence[Item], num_frames: int, image_size: int) -> Group:
+def read_group(group: Sequence[Item], data: DictConfig, image_size: int) -> Group:
     """Decode each film of some questions once."""
+    subtitles = check_choice(data.get("subtitles"))
     firsts = list({item.film: item for item in reversed(group)}.values())[::-1]
-    dataset = VideoDataset(firsts, num_frames=num_frames, image_size=image_size)
+    dataset = VideoDataset(
+        firsts, num_frames=data.num_frames, image_size=image_size, subtitles=subtitles
+    )
     whole: dict[Medium, Sample] = {}
     reasons: dict[Medium, str] = {}
     for number, first in enumerate(firsts):
@@ -160,9 +164,14 @@ def read_group(group: Sequence[Item], num_frames: int, image_size: int) -> Group
             whole[first.film] = sample
     at = {film: row for row, film in enumerate(whole)}
     asked = [item for item in group if item.film in at]
+
+    def said(item: Item) -> Conversation:
+        sample = replace(whole[item.film], item=item)
+        return sample.with_subtitles([subtitles_of(item.film, subtitles)]).item.conversation
+
     batch = replace(
         collate(list(whole.values())),
-        conversations=[item.conversation for item in asked],
+        conversations=[said(item) for item in asked],
         media_rows=[(at[item.film],) for item in asked],
         item_id=[item.item_id for item in asked],
         task=[item.task for item in asked],
@@ -233,7 +242,10 @@ def asked_with(config: DictConfig) -> str:
     given = [Path(path) for path in (config.checkpoint, config.init.weights) if path is not None]
     files = [file for one in given for file in (sorted(one.iterdir()) if one.is_dir() else [one])]
     state = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    told = json.dumps([settings, config.data.num_frames, state], sort_keys=True, default=str)
+    shown = [config.data.num_frames]
+    if (subtitles := config.data.get("subtitles")) is not None:
+        shown.append(subtitles)
+    told = json.dumps([settings, *shown, state], sort_keys=True, default=str)
     return sha256(told.encode()).hexdigest()[:12]
 
 

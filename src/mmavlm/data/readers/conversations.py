@@ -27,8 +27,8 @@ class ConversationReader(StrictReader):
     """Rows `{"media", "turns"}` of `<root>/<folder>/{train,val,test}.jsonl`.
 
     They are what `Conversation.as_json` gives: `media` have a `source` below the root and may have
-    `id`, `kind`, `start_s` and `end_s`; `turns` have a `role`, and as `parts` texts and
-    `{"medium": number}`. Turns of the assistant are learned: all of them, or those that say
+    `id`, `kind`, `start_s`, `end_s` and `subtitles`; `turns` have a `role`, and as `parts` texts
+    and `{"medium": number}`. Turns of the assistant are learned: all of them, or those that say
     `learned` where some turn of the row does. The last must be the assistant's. A row may have
     `id`, `task` and `references`, other right texts of the last answer. See `SplitFiles` for other
     names of files and keys.
@@ -94,6 +94,7 @@ def _medium(row: Row, root: Path, film: Callable[[str], Path], named: dict[str, 
         )
     start_s, end_s = row.stretch_s()
     grid = None if absent(row.values.get("grid")) else row.inner("grid")
+    said = row.name("subtitles", "")
     with row.placed():
         return Medium(
             medium_id=name,
@@ -102,6 +103,7 @@ def _medium(row: Row, root: Path, film: Callable[[str], Path], named: dict[str, 
             start_s=start_s,
             end_s=end_s,
             grid=None if grid is None else FrameGrid(grid.whole("frames"), grid.text("sampling")),  # type: ignore[arg-type]
+            subtitles=inside(root, said) if said else None,
         )
 
 

@@ -16,12 +16,12 @@ from mmavlm.data.readers.annotations import SplitFiles, SplitNames, listed
 from mmavlm.data.readers.entries import Found, StrictReader, usable
 from mmavlm.data.readers.layout import Layout
 from mmavlm.data.readers.rows import Row
-from mmavlm.data.sources import written_film
+from mmavlm.data.sources import inside, written_film
 
 OPEN = "open"  # the task of rows that name none
 LAYOUT = Layout(
     needed=("video", "prompt", "answer"),
-    optional=("id", "start_s", "end_s", "task", "references", "options", "split"),
+    optional=("id", "start_s", "end_s", "task", "references", "options", "split", "subtitles"),
     foreign=False,
 )
 OWN_ID = "give each row an id of its own"
@@ -31,12 +31,12 @@ class OwnReader(StrictReader):
     """Rows `{"video", "prompt", "answer"}` of `<root>/<folder>/{train,val,test}.jsonl` (or .csv).
 
     `video` is a path below the root, to a file or a folder of frames. May be given: `id`,
-    `start_s`, `end_s`, `task`, `references` (other right answers; in a csv, with | in between),
-    `options` (what there is to choose from, likewise; the answer is the text, letter or number of
-    one). Of a list of answers the first is the target, and all are right. See `SplitFiles` for
-    other names of files and keys, and for one file with a `split` column. `closed` lists the tasks
-    whose answers are classes, to be ranked; `options` says whether options are answered by letters,
-    numbers or texts.
+    `start_s`, `end_s`, `task`, `subtitles` (a file below the root with what is said in the film),
+    `references` (other right answers; in a csv, with | in between), `options` (what there is to
+    choose from, likewise; the answer is the text, letter or number of one). Of a list of answers
+    the first is the target, and all are right. See `SplitFiles` for other names of files and keys,
+    and for one file with a `split` column. `closed` lists the tasks whose answers are classes, to
+    be ranked; `options` says whether options are answered by letters, numbers or texts.
 
     Raises:
         ConfigError: if there is no such way to answer options, or no such key.
@@ -72,7 +72,7 @@ class OwnReader(StrictReader):
             there.add(of_task)
             if tasks and of_task not in tasks:
                 return []
-            return [self._item(source, row, of_task, classes.get(of_task, []))]
+            return [self._item(root, source, row, of_task, classes.get(of_task, []))]
 
         rows = ((row.place, row) for row in self.files.rows(root, split))
         found = usable(rows, of_row, layout=LAYOUT, again=OWN_ID)
@@ -109,7 +109,9 @@ class OwnReader(StrictReader):
             return [row.text("answer", choices)]
         return row.texts("answer") or [row.text("answer")]
 
-    def _item(self, source: Callable[[str], Path], row: Row, task: str, classes: list[str]) -> Item:
+    def _item(
+        self, root: Path, source: Callable[[str], Path], row: Row, task: str, classes: list[str]
+    ) -> Item:
         video, choices = row.text("video"), row.choices("options")
         answer, *others = self._answers(row, choices or ())
         prompt = row.text("prompt")
@@ -129,7 +131,15 @@ class OwnReader(StrictReader):
             task=task,
             start_s=start_s,
             end_s=end_s,
+            subtitles=subtitles_in(root, row),
             references=(answer, *others, *(row.texts("references", split="|") or ())),
             label=classes.index(answer) if answer in classes else None,
             options=options,
         )
+
+
+def subtitles_in(root: Path, row: Row) -> Path | None:
+    """The file below the root that a row names for what is said in its film."""
+    said = row.name("subtitles", "")
+    with row.placed("subtitles"):
+        return inside(root, said) if said else None

@@ -14,13 +14,14 @@ from mmavlm.core.options import Options, Style, check_style
 from mmavlm.data.readers.annotations import read_rows
 from mmavlm.data.readers.entries import Found, StrictReader, usable
 from mmavlm.data.readers.layout import Layout, refuse_other_files
-from mmavlm.data.readers.own import OPEN, OWN_ID
+from mmavlm.data.readers.own import LAYOUT as OWN_LAYOUT
+from mmavlm.data.readers.own import OPEN, OWN_ID, subtitles_in
 from mmavlm.data.readers.rows import Row
 from mmavlm.data.sources import written_film
 
 LAYOUT = Layout(
     needed=("video", "prompt"),
-    optional=("id", "start_s", "end_s", "task", "options", "answer", "references", "split"),
+    optional=(*OWN_LAYOUT.optional, "answer"),
     foreign=False,
 )
 
@@ -66,6 +67,7 @@ class QuestionReader(StrictReader):
                 item_id=row.name("id", f"{video}, {row.place}"),
                 video_id=video,
                 source=film,
+                subtitles=subtitles_in(root, row),
                 prompt=prompt,
                 target="",
                 task=row.name("task", OPEN),

@@ -9,14 +9,15 @@ import inspect
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import GenerationConfig, LogitsProcessorList
 
-from mmavlm.core.interfaces import MediaTokens
+from mmavlm.core.interfaces import FramesOfLooks, MediaTokens
 from mmavlm.model.llm.heard import Heard
 from mmavlm.model.llm.rendering import Rendered
 from mmavlm.model.text import padded
@@ -42,23 +43,32 @@ class Candidates:
             yield part, self.ids[:, part], self.mask[:, part]
 
 
+class Piece(NamedTuple):
+    """Tokens `start` to `stop` of a view, which stand in front of the id `at` of a row."""
+
+    at: int
+    view: int
+    start: int
+    stop: int
+
+
 class Asked:
     """What a `model` reads: `rows` of ids, with the tokens of media between them.
 
-    The first `counts[v]` tokens of view v are real; the model never sees the others.
+    `pieces` says for each row which tokens of which view stand where. Of view v the first
+    `counts[v]` tokens are real; the model never sees the others.
 
     Raises:
         ValueError: if rows and `media` disagree about how many media are shown where.
     """
 
     def __init__(self, model: Model, rows: Sequence[Rendered], media: MediaTokens) -> None:
-        check_views([len(row.media_at) for row in rows], media)
+        check_views([row.num_views for row in rows], media)
         self.model = model
         self.rows = rows
         self.media = media
         self.counts = real_counts(media.tokens, media.mask)
-        views = iter(self.counts)
-        self._counts = [[next(views) for _ in row.media_at] for row in rows]
+        self.pieces = _pieces(rows, media.looks, self.counts)
 
     @property
     def device(self) -> torch.device:
@@ -67,12 +77,12 @@ class Asked:
 
     def media_lengths(self) -> list[int]:
         """How many tokens of media each row has."""
-        return [sum(counts) for counts in self._counts]
+        return [sum(piece.stop - piece.start for piece in row) for row in self.pieces]
 
     def column(self, row: int, place: int) -> int:
         """Where the id at a place of a row stands among all tokens of that row."""
-        pairs = zip(self.rows[row].media_at, self._counts[row], strict=True)
-        return place + sum(count for at, count in pairs if at <= place)
+        before = (piece for piece in self.pieces[row] if piece.at <= place)
+        return place + sum(piece.stop - piece.start for piece in before)
 
     def inputs(self, stops: Sequence[int] | None = None) -> tuple[Tensor, Tensor]:
         """Embeddings (B,L,Dl) and mask (B,L) of the rows, or of their ids up to `stops`.
@@ -80,32 +90,51 @@ class Asked:
         Rows are padded on the right.
         """
         rows, begins = [], []
-        for n, (row, counts) in enumerate(zip(self.rows, self._counts, strict=True)):
+        for n, (row, pieces) in enumerate(zip(self.rows, self.pieces, strict=True)):
             read: list[int] = []
             since = 0
-            for at, count in zip(row.media_at, counts, strict=True):
-                read += row.ids[since:at]
-                begins.append((n, len(read)))
-                read += [0] * count
-                since = at
+            for piece in pieces:
+                read += row.ids[since : piece.at]
+                begins.append((n, len(read), piece))
+                read += [0] * (piece.stop - piece.start)
+                since = piece.at
             rows.append(read + row.ids[since : stops[n] if stops else None])
         ids, mask = padded(rows, self.device)
         return self._with_media(embed(self.model, ids), begins), mask
 
-    def _with_media(self, text: Tensor, begins: Sequence[tuple[int, int]]) -> Tensor:
-        """Embeddings (B,L,Dl) with the tokens of each view from its row and column on."""
+    def _with_media(self, text: Tensor, begins: Sequence[tuple[int, int, Piece]]) -> Tensor:
+        """Embeddings (B,L,Dl) with the tokens of each piece from its row and column on."""
         rows, length, width = text.shape
-        views, most = self.media.tokens.shape[:2]
-        tokens = torch.arange(most)
-        place = torch.tensor([row * length + column for row, column in begins], dtype=torch.int64)
-        place = place.view(views, 1) + tokens
+        nowhere = rows * length  # where tokens that are not read go
+        place = torch.full(self.media.tokens.shape[:2], nowhere, dtype=torch.int64)
+        for row, column, (_, view, start, stop) in begins:
+            first = row * length + column
+            place[view, start:stop] = torch.arange(first, first + stop - start)
         flat = text.flatten(0, 1)
-        if min(self.counts, default=most) < most:  # tokens that are not real go behind the rows
-            place[tokens >= torch.tensor(self.counts)[:, None]] = rows * length
+        if (place == nowhere).any():
             flat = F.pad(flat, (0, 0, 0, 1))
         index = place.flatten().to(text.device)[:, None].expand(-1, width)
         spliced = flat.scatter(0, index, self.media.tokens.flatten(0, 1).to(text.dtype))
-        return spliced[: rows * length].view(rows, length, width)
+        return spliced[:nowhere].view(rows, length, width)
+
+
+def _pieces(
+    rows: Sequence[Rendered], looks: FramesOfLooks | None, counts: Sequence[int]
+) -> list[list[Piece]]:
+    """Which tokens stand at each place of the rows; views follow each other as places do."""
+    view, found = -1, []
+    for row in rows:
+        own = []
+        for at, frames in itertools.zip_longest(row.media_at, row.frames):
+            view += not (frames and frames[0])
+            start, stop = 0, counts[view]
+            if frames is not None and looks is not None:
+                start, stop = (min(token, stop) for token in looks.span(view, *frames))
+            elif frames and frames[0]:
+                start = stop  # all its tokens stand where it begins
+            own.append(Piece(at, view, start, stop))
+        found.append(own)
+    return found
 
 
 class Layout(Protocol):
@@ -159,9 +188,23 @@ def first_views(media: MediaTokens, rows: Sequence[int], counts: Sequence[int]) 
     """The first views of some conversations, so many of each."""
     begins = list(itertools.accumulate(media.views, initial=0))
     pairs = zip(rows, counts, strict=True)
-    kept = [begins[row] + n for row, count in pairs for n in range(count)]
-    mask = None if media.mask is None else media.mask[kept]
-    return MediaTokens(media.tokens[kept], counts, mask)
+    return media.chosen([begins[row] + n for row, count in pairs for n in range(count)], counts)
+
+
+def joined(views: Sequence[MediaTokens]) -> MediaTokens:
+    """Media of one view each as the media of one conversation; those with fewer are padded."""
+    tokens = [one.tokens[0] for one in views]
+    lengths = torch.tensor([len(row) for row in tokens])
+    mask = torch.arange(int(lengths.max())) < lengths[:, None]
+    looks = [one.looks for one in views]
+    size = next((one.tokens for one in looks if one is not None), None)
+    frames = [() if one is None else one.frames[0] for one in looks]
+    return MediaTokens(
+        pad_sequence(tokens, batch_first=True),
+        [len(views)],
+        None if mask.all() else mask,
+        None if size is None else FramesOfLooks(size, frames),
+    )
 
 
 def real_counts(tokens: Tensor, mask: Tensor | None) -> list[int]:

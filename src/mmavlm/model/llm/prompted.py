@@ -111,7 +111,7 @@ class PromptedLanguageModel(nn.Module):
         if not chosen:
             raise DataError("no turn of the batch is learned; give an answer to learn from")
         rows = [self.rendering.turns(turns[n]) for n in chosen]
-        seen = [len(row.media_at) for row in rows]
+        seen = [row.num_views for row in rows]
         if seen != list(media.views):
             media = first_views(media, chosen, seen)
         answers = [stop - start for start, stop in (row.learned[-1] for row in rows)]

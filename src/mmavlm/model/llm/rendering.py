@@ -11,7 +11,7 @@ from itertools import groupby
 
 from transformers import PreTrainedTokenizerBase
 
-from mmavlm.core.conversation import Role, Shown, Turn
+from mmavlm.core.conversation import Line, Part, Role, Shown, Turn
 from mmavlm.core.errors import ConfigError
 from mmavlm.model.llm.answers import Answers
 from mmavlm.model.llm.chat import (
@@ -37,15 +37,22 @@ class Rendered:
     """Ids of a conversation.
 
     Media stand in front of the ids at the places `media_at`, in order. The ids of each span of
-    `learned` (start, stop) are learned: a turn of the assistant with its end.
+    `learned` (start, stop) are learned: a turn of the assistant with its end. `frames` says of each
+    place which frames of its medium stand there (see `Shown`); empty: a medium stands at each.
     """
 
     ids: list[int]
     media_at: list[int]
     learned: list[Span]
+    frames: Sequence[Span | None] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def num_views(self) -> int:
+        """How many media stand there."""
+        return len(self.media_at) - sum(bool(span and span[0]) for span in self.frames)
 
 
 class Rendering:
@@ -57,9 +64,9 @@ class Rendering:
     published models, prompts and answers are texts of their own.
 
     What users and the system say loses its beginning beyond `max_prompt_tokens`, which the first
-    of them warns of; media are never cut. What a template with a place for media writes around it
-    does not count. All that is said is plain text, whatever control tokens it spells
-    (`PlainTokenizer`); those of a template are control tokens.
+    of them warns of; media are never cut, nor are the lines between their frames. What a template
+    with a place for media writes around it does not count. All that is said is plain text, whatever
+    control tokens it spells (`PlainTokenizer`); those of a template are control tokens.
 
     Raises:
         ConfigError: if a template cannot be used, a length is below 1, or the tokenizer has
@@ -117,7 +124,9 @@ class Rendering:
             ConfigError: if the chat template cannot write such turns, or a text holds a character
                 that stands for something else here.
         """
-        return self._as_one_text(turns) if self.chats else self._one_by_one(turns)
+        found = self._as_one_text(turns) if self.chats else self._one_by_one(turns)
+        frames = [part.frames for turn in turns for part in turn.parts if isinstance(part, Shown)]
+        return replace(found, frames=frames) if any(frames) else found
 
     def _as_one_text(self, turns: Sequence[Turn]) -> Rendered:
         answers, asked, told = self.answers, list(turns), None
@@ -214,16 +223,16 @@ class Rendering:
         """Ids of one turn as a text of its own, and where its media are."""
         front, end = self._plain.affixes
         front = front if first else []
-        counted = turn.role == "system" or self._takes_films
+        counted = turn.role == "system" or self._takes_films or _has_lines(turn)
         said = self._said(turn, whole=not counted)
         leading, before, behind = 0, "", ""
         if turn.role == "user":
-            leading = _parts(turn)[0]
+            leading = 0 if self._takes_films else _parts(turn)[0]
             before, behind = self._with_films(self._known["user",].pieces, [turn])
             behind = behind.replace(PROMPT_FIELD, said.replace(self._film, ""))
         ids, media_at, _ = self._tokenised(before + said + behind, [])
         if counted:
-            return [*front, *ids, *end], [len(front) + at for at in media_at]
+            return [*front, *ids, *end], [0] * leading + [len(front) + at for at in media_at]
         room = max(0, self.max_prompt_tokens - len(front) - len(end))
         self._tell_of_cut(len(ids), room)
         over = max(0, len(ids) - room)
@@ -233,18 +242,27 @@ class Rendering:
     def _said(self, turn: Turn, *, whole: bool = False) -> str:
         """What a turn says, with names for media, and unless `whole` without what is too long."""
         parts = _parts(turn)[1]
-        if self._takes_films and VIDEO in turn.text:
-            raise ConfigError(
-                f"the prompt {turn.text!r} holds U+{ord(VIDEO):X}, which stands for the video "
-                "here; take it out"
-            )
+        for text in (part.text if isinstance(part, Line) else part or "" for part in parts):
+            if self._takes_films and VIDEO in text:
+                raise ConfigError(
+                    f"the prompt {text!r} holds U+{ord(VIDEO):X}, which stands for the video "
+                    "here; take it out"
+                )
         if not whole:
             parts = self._cut(parts)
-        return "".join(self._film if part is None else self._plain.checked(part) for part in parts)
+        return "".join(map(self._written, parts))
 
-    def _cut(self, parts: list[str | None]) -> list[str | None]:
-        """Texts without the beginning of them all, if they are too long; media stay."""
-        ids = [self._plain.ids(part or "") for part in parts]
+    def _written(self, part: str | Line | None) -> str:
+        """A part of what is said; a line stands on a line of its own."""
+        if part is None:
+            return self._film
+        if isinstance(part, Line):
+            return f"\n{self._plain.checked(part.text)}\n"
+        return self._plain.checked(part)
+
+    def _cut(self, parts: list[str | Line | None]) -> list[str | Line | None]:
+        """Texts without the beginning of them all, if they are too long; media and lines stay."""
+        ids = [self._plain.ids(part) if isinstance(part, str) else [] for part in parts]
         tokens = sum(map(len, ids))
         if tokens <= self.max_prompt_tokens:
             return parts
@@ -280,17 +298,27 @@ class Rendering:
         return replace(around, pieces=tuple(map(named, around.pieces)), end=named(around.end))
 
 
-def _parts(turn: Turn) -> tuple[int, list[str | None]]:
-    """How many media a user's turn begins with; what follows, with None for each medium."""
+def _parts(turn: Turn) -> tuple[int, list[str | Line | None]]:
+    """How many entire media a user's turn begins with; what follows, with None for each medium."""
     leading, parts = 0, turn.parts
     if turn.role == "user":
-        while leading < len(parts) and isinstance(parts[leading], Shown):
+        while leading < len(parts) and _is_entire(parts[leading]):
             leading += 1
-    found: list[str | None] = []
+    found: list[str | Line | None] = []
     for is_text, run in groupby(parts[leading:], key=lambda part: isinstance(part, str)):
-        texts = [part if isinstance(part, str) else None for part in run]
-        found += ["".join(part or "" for part in texts)] if is_text else texts
+        if is_text:
+            found.append("".join(part for part in run if isinstance(part, str)))
+        else:
+            found += [part if isinstance(part, Line) else None for part in run]
     return leading, found
+
+
+def _is_entire(part: Part) -> bool:
+    return isinstance(part, Shown) and part.frames is None
+
+
+def _has_lines(turn: Turn) -> bool:
+    return any(isinstance(part, Line) for part in turn.parts)
 
 
 def _refuse_what_cannot_be(template: str, shortest: int) -> None:

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 from transformers import GenerationConfig, LogitsProcessorList
 
 from mmavlm.core.conversation import Turn, check_order
 from mmavlm.core.errors import ConfigError, DataError
 from mmavlm.core.interfaces import Answer, Generation, MediaTokens
 from mmavlm.model.llm.heard import Heard
-from mmavlm.model.llm.layout import Asked, Candidates, real_counts
+from mmavlm.model.llm.layout import Asked, Candidates, joined, real_counts
 from mmavlm.model.llm.repetition import RepetitionPenalty
 from mmavlm.model.text import padded
 
@@ -89,7 +88,7 @@ class Session:
     def __init__(self, llm: PromptedLanguageModel) -> None:
         self._llm = llm
         self._at = Mark()
-        self._tokens: dict[int, Tensor] = {}  # (K,Dl) of each view
+        self._seen: dict[int, MediaTokens] = {}  # of each view
         self._numbers = count(1)
         self._past = llm.layout.past(llm.model)
 
@@ -116,8 +115,9 @@ class Session:
             )
         lengths = real_counts(seen.tokens, seen.mask)
         numbers = [next(self._numbers) for _ in lengths]
-        for number, row, length in zip(numbers, seen.tokens, lengths, strict=True):
-            self._tokens[number] = row[:length]
+        for row, (number, length) in enumerate(zip(numbers, lengths, strict=True)):
+            one = seen.chosen([row], [1])
+            self._seen[number] = replace(one, tokens=one.tokens[:, :length], mask=None)
         self._at = Mark(said, (*self._at.views, *numbers))
 
     def reply(
@@ -171,7 +171,7 @@ class Session:
         if (mark.turns, mark.views) != (self._at.turns[:turns], self._at.views[:views]):
             raise ValueError("the session has left the point of this mark; take a new one")
         self._at = mark
-        self._tokens = {number: self._tokens[number] for number in mark.views}
+        self._seen = {number: self._seen[number] for number in mark.views}
         if self._past is not None:
             self._past.crop(mark.read)
 
@@ -180,24 +180,20 @@ class Session:
         if not self.turns or self.turns[-1].role != "user":
             raise DataError("nothing is asked; append a turn of the user first")
         row = self._llm.rendering.turns(self.turns)
-        rows = [self._tokens[number] for number in self._at.views]
         device = self._llm.model.device
         media = MediaTokens(torch.zeros(0, 0, self._llm.width, device=device), [0])
-        if rows:
-            lengths = [len(tokens) for tokens in rows]
-            tokens = pad_sequence(rows, batch_first=True)
-            mask = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
-            media = MediaTokens(tokens, [len(rows)], None if mask.all() else mask)
+        if self._at.views:
+            media = joined([self._seen[number] for number in self._at.views])
         asked = self._llm.asked([row], media, [longest])
         if self._past is not None:
-            self._past.expect(self._named(row.ids, row.media_at))
+            self._past.expect(self._named(asked))
         return asked
 
-    def _named(self, ids: Sequence[int], media_at: Sequence[int]) -> list[int]:
+    def _named(self, asked: Asked) -> list[int]:
         """A name for each token of a row: a text's is its id, a view's its number below zero."""
-        names, since = [], 0
-        for at, number in zip(media_at, self._at.views, strict=True):
-            names += [*ids[since:at], *[-number] * len(self._tokens[number])]
+        ids, names, since = asked.rows[0].ids, [], 0
+        for at, view, start, stop in asked.pieces[0]:
+            names += [*ids[since:at], *[-self._at.views[view]] * (stop - start)]
             since = at
         return [*names, *ids[since:]]
 

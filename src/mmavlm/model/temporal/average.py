@@ -18,6 +18,7 @@ class Average(Concat):
     looks_at = EachFrame.looks_at
     read = EachFrame.read
     mask = EachFrame.mask
+    frames_of = EachFrame.frames_of
 
     def join(self, state: FrameLooks, lengths: Tensor) -> Tensor:
         """The mean (B,F,K,D) over the first `lengths` (B,F) frames."""

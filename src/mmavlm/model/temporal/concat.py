@@ -68,3 +68,8 @@ class Concat(GuidedQueries, EachFrame):
         """Which looks are at real frames, (B,T); None where all are."""
         mask = state.mask
         return None if bool(mask.all()) else mask
+
+    def frames_of(self, state: FrameLooks) -> Sequence[Sequence[int]] | None:
+        """Each look is of a frame."""
+        films, frames = state.mask.shape
+        return [range(frames)] * films

@@ -76,6 +76,10 @@ class EachFrame(nn.Module):
         """Every look is real."""
         return None
 
+    def frames_of(self, state: FrameLooks) -> Sequence[Sequence[int]] | None:
+        """A look is of all frames."""
+        return None
+
     def stream(self, guide: TextTokens, frames: Iterable[Tensor]) -> Iterator[FrameLooks]:
         """The state after each of `frames` (B,P,Dv) as they come; it grows with each of them."""
         state = FrameLooks(guide, ())

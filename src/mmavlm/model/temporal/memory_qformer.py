@@ -141,6 +141,9 @@ class MemoryQFormer(GuidedQueries):
     def mask(self, state: State) -> None:
         """All video tokens are real."""
 
+    def frames_of(self, state: State) -> None:
+        """The video tokens are of all frames."""
+
     def stream(self, prompt: TextTokens, frames: Iterable[Tensor]) -> Iterator[State]:
         """The state after each of `frames` (B,P,Dv) as they come, in constant memory, no gradient.
 
