@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import GenerationConfig, LogitsProcessorList
+from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
 from mmavlm.core.interfaces import MediaTokens
 from mmavlm.model.llm.heard import Heard
@@ -40,6 +40,27 @@ class Candidates:
         for start in range(0, candidates, size):
             part = slice(start, start + size)
             yield part, self.ids[:, part], self.mask[:, part]
+
+
+@dataclass(frozen=True)
+class Search:
+    """How answers are found.
+
+    `processors` change the scores of the next token by the ids of the answer so far, and
+    `stopping` says by these ids whether it is at its end.
+    """
+
+    config: GenerationConfig
+    processors: LogitsProcessorList
+    stopping: StoppingCriteriaList
+
+    def arguments(self) -> dict[str, Any]:
+        """The same as `generate` of transformers takes it."""
+        return {
+            "generation_config": self.config,
+            "logits_processor": self.processors,
+            "stopping_criteria": self.stopping,
+        }
 
 
 class Asked:
@@ -130,15 +151,13 @@ class Layout(Protocol):
     def generate(
         self,
         asked: Asked,
-        config: GenerationConfig,
-        processors: LogitsProcessorList,
+        search: Search,
         past: Any = None,
         streamer: Heard | None = None,
     ) -> Tensor:
         """Ids of generated answers, (B·num_return_sequences, at most max_new_tokens).
 
-        `processors` change the scores of the next token by the ids of the answer so far. The
-        `streamer` hears each token of the one answer that is generated.
+        The `streamer` hears each token of the one answer that is generated.
         """
 
 
