@@ -37,7 +37,8 @@ def best_answers(
     search = search_for(llm, generation)
     with _scoring(llm):
         read = None if past is None else llm.layout.read(asked, past)
-        generated = llm.layout.generate(asked, search, past, streamer)
+        with _drawing(generation, asked.device):
+            generated = llm.layout.generate(asked, search, past, streamer)
         found = [llm.answers.until_end(ids) for ids in generated.tolist()]
         each = generation.num_answers
         scores = _scores(llm, asked, read or llm.layout.read(asked), found, per_row=each)
@@ -59,7 +60,8 @@ def search_for(llm: PromptedLanguageModel, generation: Generation) -> Search:
             f"text {ends.stop!r}, which cannot be held back; set stage.min_new_tokens=0"
         )
     config = GenerationConfig(
-        do_sample=False,
+        do_sample=generation.temperature > 0,
+        **_sampling(generation),
         num_beams=generation.num_beams,
         num_return_sequences=generation.num_answers,
         min_new_tokens=generation.min_new_tokens or None,
@@ -216,6 +218,28 @@ class Session:
             names += [*ids[since:at], *[-number] * len(self._tokens[number])]
             since = at
         return [*names, *ids[since:]]
+
+
+def _sampling(generation: Generation) -> dict[str, float]:
+    """Of the scores behind all penalties; without `top_k`, transformers would take the first 50."""
+    if not generation.temperature:
+        return {}
+    return {
+        "temperature": float(generation.temperature),
+        "top_p": float(generation.top_p),
+        "top_k": 0,
+    }
+
+
+@contextmanager
+def _drawing(generation: Generation, device: torch.device) -> Iterator[None]:
+    """Draws that depend on the seed alone, and change no others."""
+    if not generation.temperature:
+        yield
+        return
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(generation.seed)
+        yield
 
 
 def _penalty(llm: PromptedLanguageModel, generation: Generation) -> RepetitionPenalty:
