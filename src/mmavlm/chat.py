@@ -12,7 +12,8 @@ from omegaconf import DictConfig
 from mmavlm.commands.checks import check_sources
 from mmavlm.commands.cli import announce, check_format, run_on_checkpoint
 from mmavlm.core.errors import ConfigError, VideoError
-from mmavlm.core.settings import whole_at_least
+from mmavlm.core.interfaces import Generation
+from mmavlm.core.settings import at_least, whole_at_least
 
 MEDIA = ("video", "image", "audio")  # what may be shown first: paths, taken as they stand
 
@@ -39,6 +40,8 @@ def check_request(config: DictConfig) -> None:
     if config.num_beams is None:
         raise ConfigError("num_beams is null; give a whole number, such as 1")
     whole_at_least("", 1, num_beams=config.num_beams)
+    at_least("", 0, temperature=config.temperature, top_p=config.top_p)
+    Generation(num_beams=config.num_beams, temperature=config.temperature, top_p=config.top_p)
     for name in MEDIA:
         if config[name] is not None and not Path(config[name]).exists():
             raise VideoError(f"{name} {config[name]} does not exist; give the path of a file")

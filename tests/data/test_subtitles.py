@@ -176,9 +176,9 @@ def film(make_clip):
 def with_track(film, srt, out):
     """The film in another container, with the subtitles as a track of it."""
     with av.open(str(film)) as pictures, av.open(str(srt)) as texts, av.open(str(out), "w") as file:
-        streams = [(f, f.streams[0]) for f in (pictures, texts)]
-        for source, stream in streams:
-            copy = file.add_stream_from_template(stream)
+        streams = [source.streams[0] for source in (pictures, texts)]
+        copies = [file.add_stream_from_template(stream) for stream in streams]
+        for source, stream, copy in zip((pictures, texts), streams, copies, strict=True):
             for packet in source.demux(stream):
                 if packet.dts is not None:
                     packet.stream = copy

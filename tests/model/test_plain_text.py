@@ -89,7 +89,7 @@ def test_prompts_and_answers_of_a_language_model_are_plain_text(kind, continues,
     told = read.answers.ids(text)
     front = len(read._plain.affixes[0])
     assert count(kind, asked) == count(kind, empty)
-    assert told[-1] == read.answers.end_id
+    assert told[-1] == read.answers.end[-1]
     assert not controls(kind) & {*told[0 if continues else front : -1]}
 
 

@@ -139,9 +139,9 @@ def several_answers(config: DictConfig, longest: int) -> Generation:
 
 
 def generation_of(
-    config: DictConfig, longest: int, *, num_beams: int, num_answers: int = 1
+    config: DictConfig, longest: int, *, num_beams: int, num_answers: int = 1, **sampling: float
 ) -> Generation:
-    """How answers are generated, by the stage's settings and these numbers.
+    """How answers are generated, by the stage's settings, these numbers and those of sampling.
 
     Raises:
         ConfigError: if they exclude each other.
@@ -154,6 +154,8 @@ def generation_of(
         repetition_penalty=config.stage.repetition_penalty,
         penalize_bos=config.stage.penalize_bos,
         length_penalty=config.stage.length_penalty,
+        seed=config.seed if sampling else 0,
+        **sampling,
     )
 
 

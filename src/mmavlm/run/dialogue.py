@@ -44,7 +44,13 @@ def chat_about_media(config: DictConfig) -> None:
             were not all answered.
     """
     model = load_model(config)
-    generation = generation_of(config, model.max_new_tokens, num_beams=config.num_beams)
+    generation = generation_of(
+        config,
+        model.max_new_tokens,
+        num_beams=config.num_beams,
+        temperature=config.temperature,
+        top_p=config.top_p,
+    )
     data = config.data
     heard = data.get("clips") is not None
     clips = ClipSettings(data.rate_hz, data.clips, data.clip_s) if heard else None

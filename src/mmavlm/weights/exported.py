@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmavlm.core import checksums
+from mmavlm.core.chat_formats import CHAT_FORMATS
 from mmavlm.core.errors import CheckpointError, first_line
 from mmavlm.weights import moved
 
@@ -94,7 +95,7 @@ class ExportedFolder:
             settings["prompt_tokenizer.subfolder"] = QFORMER_TOKENIZER
         if "tokenizer" in (config["llm"] or {}):
             settings["llm.tokenizer"] = str(self.path)
-        if (config["llm"] or {}).get("chat_template") not in (None, "none"):
+        if (config["llm"] or {}).get("chat_template") not in {None, "none", *CHAT_FORMATS}:
             settings["llm.chat_template"] = "auto"  # what it was lies with the tokenizer
         if (self.path / FROZEN).is_file():
             settings["init.weights"] = str(self.path / FROZEN)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pkgutil import resolve_name
 from typing import Any
 
+from mmavlm.core.chat_formats import CHAT_FORMATS
 from mmavlm.core.errors import CheckpointError, ConfigError
 from mmavlm.weights.offered import offered_parts, offered_weights
 from mmavlm.weights.seal import is_own
@@ -28,7 +29,7 @@ PLACES = {
 ENCODER_NAME = "encoder.name"  # timm's: hf-hub:… and local-dir:… name places, a tag weights
 # Settings whose value is shown to a model or a person and never looked up.
 TEXTS = {"monitor", "prompt", "prompt_template", "separator"}
-CHAT_TEMPLATE, CHAT_CHOICES = "chat_template", ("auto", "none")
+CHAT_TEMPLATE, CHAT_CHOICES = "chat_template", {"auto", "none", *CHAT_FORMATS}
 # What surrounds a run and reaches other programs: only the user chooses these.
 AROUND = {"hydra", "logger", "prepare"}
 _WORD = re.compile(r"[\w+\-][\w .,+\-]{0,199}")

@@ -123,7 +123,8 @@ def test_the_video_goes_where_the_prompt_template_says():
 @pytest.mark.parametrize(
     ("chat", "message"),
     [
-        ("gone.jinja", "'gone.jinja', which is no Jinja template, and no file"),
+        ("gone.jinja", "'gone.jinja', which is no format, no Jinja template, and no file"),
+        ("vicuna", "choose auto, none, vicuna_v1, llama_2, chatml, video_llama, a template"),
         ("{% for m in messages %}", "cannot be applied to a user's turn"),
         (
             "{{ raise_exception('no users') }}",

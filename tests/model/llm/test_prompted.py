@@ -166,7 +166,7 @@ def test_greedy_answers_are_the_likeliest_token_again_and_again(llm, video):
         ids, ask = [], question(llm.rendering, prompt)
         for _ in range(3):
             ids.append(_argmax_next(llm, video[i : i + 1], ask, ids))
-            if ids[-1] == llm.answers.end_id:
+            if ids[-1] == llm.answers.end[-1]:
                 break
         found = llm.generate(
             asking([prompt]), seen(video[i : i + 1]), Generation(num_beams=1, max_new_tokens=3)
@@ -292,7 +292,7 @@ def test_counts_that_do_not_fit_are_refused(num_beams, num_answers, max_new_toke
 def test_answers_are_at_least_as_long_as_asked(llm, video):
     # the end of text made the likeliest token, so that nothing but the minimum holds answers open
     bias = torch.zeros(llm.model.get_output_embeddings().out_features)
-    bias[llm.answers.end_id] = 1e4
+    bias[llm.answers.end[-1]] = 1e4
     hook = llm.model.get_output_embeddings().register_forward_hook(lambda *a: a[2] + bias)
     try:
         for least in (0, 1, 3):
@@ -336,7 +336,7 @@ def test_an_answer_that_repeats_itself_is_changed_by_a_penalty(llm, video, likin
 
 
 def test_beams_go_by_their_whole_probability_without_a_length_penalty(llm, video, liking):
-    liking(llm.answers.end_id, llm.answers.ids("comedy")[-2])
+    liking(llm.answers.end[-1], llm.answers.ids("comedy")[-2])
     told = {"num_beams": 2, "min_new_tokens": 1, "max_new_tokens": 3}
     for penalty, expected in ((0.0, 1), (3.0, 2)):
         for (answer,) in llm.generate(

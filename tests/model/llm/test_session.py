@@ -227,3 +227,40 @@ def test_beams_are_not_heard(llm):
     ask(session, films(llm), 0)
     with pytest.raises(ConfigError, match="num_beams=3: which beam is the answer shows at its end"):
         session.reply(SEARCHES[1], print)
+
+
+DRAWN = {"num_beams": 1, "min_new_tokens": 6, "max_new_tokens": 6, "temperature": 1.0}
+
+
+def test_a_drawn_answer_depends_on_the_seed_alone_and_is_that_of_the_stateless_path(llm):
+    media, session = films(llm), llm.session()
+    ask(session, media, 0)
+    state = torch.get_rng_state()
+    answers = [session.reply(Generation(**DRAWN, seed=seed)) for seed in (0, 0, 1, 2, 3)]
+    assert torch.equal(torch.get_rng_state(), state)
+    same(answers[1], answers[0])
+    assert len({answer.log_prob for answer in answers}) > 1
+    [[expected]] = llm.generate([whole(0)], one(media, 0), Generation(**DRAWN))
+    same(answers[0], expected)
+
+
+def test_the_smallest_share_draws_what_greedy_search_finds():
+    llm = wrap("llama")
+    session = llm.session()
+    ask(session, films(llm), 0)
+    greedy = Generation(**DRAWN | {"temperature": 0.0})
+    same(session.reply(Generation(**DRAWN, top_p=1e-6)), session.reply(greedy))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"temperature": -1.0}, "temperature=-1.0 must be 0"),
+        ({"temperature": 0.5, "top_p": 0.0}, "top_p=0.0 above 0"),
+        ({"temperature": 0.5, "num_beams": 2}, "set num_beams=1, or temperature=0"),
+        ({"top_p": 0.5}, "top_p=0.5 is of sampling"),
+    ],
+)
+def test_sampling_that_cannot_be_is_refused(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        Generation(**{"num_beams": 1} | settings)

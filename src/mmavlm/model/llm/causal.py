@@ -10,13 +10,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, GenerationConfig, LogitsProcessorList
+from transformers import DynamicCache
 
 from mmavlm.model.llm.heard import Heard
 from mmavlm.model.llm.layout import (
     Asked,
     Candidates,
     Model,
+    Search,
     accepted,
     embed,
     picked,
@@ -150,8 +151,7 @@ class CausalLayout:
     def generate(
         self,
         asked: Asked,
-        config: GenerationConfig,
-        processors: LogitsProcessorList,
+        search: Search,
         past: Past | None = None,
         streamer: Heard | None = None,
     ) -> Tensor:
@@ -164,14 +164,13 @@ class CausalLayout:
         if past is not None:
             cache = copy.deepcopy(past.cache)
             cache.crop(-1)  # generation reads the last token itself
-            cache.batch_repeat_interleave(config.num_beams)
+            cache.batch_repeat_interleave(search.config.num_beams)
             begun["past_key_values"] = cache
         return asked.model.generate(
             inputs_embeds=inputs,
             attention_mask=mask.long(),
-            generation_config=config,
-            logits_processor=processors,
             streamer=streamer,
+            **search.arguments(),
             **begun,
         )
 

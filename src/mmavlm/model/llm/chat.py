@@ -9,12 +9,13 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
-from mmavlm.core.conversation import Role
+from mmavlm.core.chat_formats import CHAT_FORMATS
+from mmavlm.core.conversation import Role, Turn
 from mmavlm.core.errors import ConfigError
 from mmavlm.model.llm.chat_process import rendered
 
 # They stand for what is put in later; characters of the private use area, which no text has.
-VIDEO, PROMPT, ANSWER = "\ue0f0", "\ue0f1", "\ue0f2"
+VIDEO, PROMPT, ANSWER, SYSTEM = "\ue0f0", "\ue0f1", "\ue0f2", "\ue0f5"
 PROMPT_FIELD, VIDEO_FIELD = "{prompt}", "{video}"
 
 
@@ -23,34 +24,45 @@ class TurnTemplate:
     """The `pieces` of text around those of turns, of which the last is a user's: one more.
 
     VIDEO stands once in front of each user's text, or behind it. An answer follows with `space`,
-    and then `end`.
+    and then `end`. The system's turn, the first, may be written behind `system_at` others.
     """
 
     pieces: tuple[str, ...]
     space: str = ""
     end: str = ""
+    system_at: int = 0
+
+    def ordered(self, turns: Sequence[Turn]) -> list[Turn]:
+        """The turns in the order in which they are written."""
+        if turns[0].role != "system":
+            return list(turns)
+        return [*turns[1 : self.system_at + 1], turns[0], *turns[self.system_at + 1 :]]
 
 
 def chat_template(choice: str | None, tokenizer: PreTrainedTokenizerBase) -> str | None:
     """The template that `llm.chat_template` chooses, as Jinja, or None for none.
 
-    `auto` is the tokenizer's own, if it has one; anything else is a template, or a file with one.
+    `auto` is the tokenizer's own, if it has one. Anything else is the name of a format, a template,
+    or a file with one.
 
     Raises:
-        ConfigError: if it is neither.
+        ConfigError: if it is none of these.
     """
     if choice is None or choice == "none":
         return None
     if choice == "auto":
         return tokenizer.get_chat_template() if tokenizer.chat_template else None
+    if choice in CHAT_FORMATS:
+        return CHAT_FORMATS[choice]
     if "{{" in choice or "{%" in choice:
         return choice
     try:
         return Path(choice).expanduser().read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
-            f"llm.chat_template is {choice!r}, which is no Jinja template, and no file that can be "
-            f"read ({type(error).__name__}); choose auto, none, a template or the path of one"
+            f"llm.chat_template is {choice!r}, which is no format, no Jinja template, and no file "
+            f"that can be read ({type(error).__name__}); choose auto, none, "
+            f"{', '.join(CHAT_FORMATS)}, a template or the path of one"
         ) from error
 
 
@@ -80,7 +92,7 @@ class ChatTemplate:
         if VIDEO_FIELD not in prompt_template:
             prompt_template = VIDEO_FIELD + prompt_template
         asked = prompt_template.replace(VIDEO_FIELD, VIDEO).replace(PROMPT_FIELD, PROMPT)
-        self._contents = {"user": asked, "system": PROMPT, "assistant": ANSWER}
+        self._contents = {"user": asked, "system": SYSTEM, "assistant": ANSWER}
         self._template = template
         self._names = dict(tokenizer.special_tokens_map)
         self._known: dict[tuple[Role, ...], TurnTemplate] = {}
@@ -100,20 +112,26 @@ class ChatTemplate:
         answered = [*turns, {"role": "assistant", "content": ANSWER}]
         runs = [(turns, True), (answered, False)]
         asked, told = rendered(self._template, self._names, runs)
-        pieces = _split(asked, roles, told)
-        behind, (up_to_answer, end) = pieces[-1], _split(told, (*roles, "assistant"), told)[-2:]
+        pieces, system_at = _split(asked, roles, told)
+        # Mistral's writes what the system says with a question that is the last turn, else not.
+        spoken = [role for role in roles if role != "system" or SYSTEM in told]
+        behind, (up_to_answer, end) = pieces[-1], _split(told, [*spoken, "assistant"], told)[0][-2:]
         if up_to_answer.startswith(behind):
             behind = up_to_answer
         space = behind[len(behind.rstrip(" ")) :]
         pieces = [*pieces[:-1], behind.rstrip(" ")]
         _check_places(pieces, "llm.chat_template", roles.count("user"))
-        return TurnTemplate(tuple(pieces), space, end.strip())
+        return TurnTemplate(tuple(pieces), space, end.strip(), system_at)
 
 
-def _split(text: str, roles: Sequence[Role], told: str) -> list[str]:
-    """What stands around the marks of turns of these roles."""
-    marks = "".join(ANSWER if role == "assistant" else PROMPT for role in roles)
-    if re.findall(f"[{PROMPT}{ANSWER}]", text) != [*marks]:
+def _split(text: str, roles: Sequence[Role], told: str) -> tuple[list[str], int]:
+    """What stands around the marks of turns of these roles, and where the system's is written."""
+    found = re.findall(f"[{PROMPT}{ANSWER}{SYSTEM}]", text)
+    system_at = found.index(SYSTEM) if SYSTEM in found else 0
+    expected = [ANSWER if role == "assistant" else PROMPT for role in roles if role != "system"]
+    if "system" in roles:
+        expected.insert(system_at, SYSTEM)
+    if found != expected:
         each = "a user's prompt and the assistant's answer once each; of a prompt P and an answer A"
         if len(roles) > 2 or "system" in roles:
             each = f"the text of each turn once, in order; of {', '.join(roles)}"
@@ -121,7 +139,7 @@ def _split(text: str, roles: Sequence[Role], told: str) -> list[str]:
             f"llm.chat_template must write {each} it makes {_shown(told)!r}; choose another, or "
             "none"
         )
-    return re.split(f"[{PROMPT}{ANSWER}]", text)
+    return re.split(f"[{PROMPT}{ANSWER}{SYSTEM}]", text), system_at
 
 
 def _check_places(pieces: Sequence[str], setting: str, expected: int) -> None:
@@ -136,4 +154,6 @@ def _check_places(pieces: Sequence[str], setting: str, expected: int) -> None:
 
 
 def _shown(text: str) -> str:
-    return text.replace(VIDEO, VIDEO_FIELD).replace(PROMPT, "P").replace(ANSWER, "A")
+    for mark, letter in ((VIDEO, VIDEO_FIELD), (PROMPT, "P"), (ANSWER, "A"), (SYSTEM, "S")):
+        text = text.replace(mark, letter)
+    return text

@@ -15,7 +15,8 @@ UNFINISHED = "\N{REPLACEMENT CHARACTER}"  # what stands for a letter of which by
 class Heard(BaseStreamer):
     """Calls `listener` with the text so far whenever greedy generation makes it longer.
 
-    A letter is told when all its tokens are there. The last text is that of the answer.
+    A letter is told when all its tokens are there, and what may begin the answer's end when it does
+    not. The last text is that of the answer.
     """
 
     def __init__(self, answers: Answers, listener: Callable[[str], None]) -> None:
@@ -29,15 +30,15 @@ class Heard(BaseStreamer):
         if value.ndim > 1:
             return
         self._ids += value.tolist()
-        text = self._text().rstrip(UNFINISHED)
+        text = self._answers.decode_begun(self._until_end()).rstrip(UNFINISHED)
         if text != self._told:
             self._told = text
             self._listener(text)
 
     def end(self) -> None:
-        """Tell the text if its last letter was held back to the end."""
-        if (text := self._text()) != self._told:
+        """Tell the text if its last letters were held back to the end."""
+        if (text := self._answers.decode(self._until_end())) != self._told:
             self._listener(text)
 
-    def _text(self) -> str:
-        return self._answers.decode(self._answers.until_end(self._ids))
+    def _until_end(self) -> list[int]:
+        return self._answers.until_end(self._ids)

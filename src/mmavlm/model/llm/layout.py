@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from transformers import GenerationConfig, LogitsProcessorList
+from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
 from mmavlm.core.interfaces import FramesOfLooks, MediaTokens
 from mmavlm.model.llm.heard import Heard
@@ -50,6 +50,27 @@ class Piece(NamedTuple):
     view: int
     start: int
     stop: int
+
+
+@dataclass(frozen=True)
+class Search:
+    """How answers are found.
+
+    `processors` change the scores of the next token by the ids of the answer so far, and
+    `stopping` says by these ids whether it is at its end.
+    """
+
+    config: GenerationConfig
+    processors: LogitsProcessorList
+    stopping: StoppingCriteriaList
+
+    def arguments(self) -> dict[str, Any]:
+        """The same as `generate` of transformers takes it."""
+        return {
+            "generation_config": self.config,
+            "logits_processor": self.processors,
+            "stopping_criteria": self.stopping,
+        }
 
 
 class Asked:
@@ -159,15 +180,13 @@ class Layout(Protocol):
     def generate(
         self,
         asked: Asked,
-        config: GenerationConfig,
-        processors: LogitsProcessorList,
+        search: Search,
         past: Any = None,
         streamer: Heard | None = None,
     ) -> Tensor:
         """Ids of generated answers, (B·num_return_sequences, at most max_new_tokens).
 
-        `processors` change the scores of the next token by the ids of the answer so far. The
-        `streamer` hears each token of the one answer that is generated.
+        The `streamer` hears each token of the one answer that is generated.
         """
 
 

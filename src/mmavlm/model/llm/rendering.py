@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import re
-from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import accumulate, chain, groupby
 
 from transformers import PreTrainedTokenizerBase
 
+from mmavlm.core.chat_formats import CHAT_FORMATS
 from mmavlm.core.conversation import Line, Part, Role, Shown, Turn
 from mmavlm.core.errors import ConfigError
 from mmavlm.model.llm.answers import Answers
@@ -28,7 +28,7 @@ from mmavlm.model.text import cut
 
 log = logging.getLogger(__name__)
 
-END = "\ue0f4"  # of the private use area: the end of an answer where a template writes none
+END = "\ue0f4"  # of the private use area: the end of an answer where that is no control token
 Span = tuple[int, int]
 
 
@@ -89,6 +89,7 @@ class Rendering:
         self._plain = PlainTokenizer(tokenizer, [VIDEO, END])
         self.num_rows = self._plain.num_rows  # that a table of token embeddings needs
         self._film, self._end = map(self._plain.named, (VIDEO, END))
+        _refuse_chats_of_a_decoder(chat, continues)
         jinja = chat_template(chat, tokenizer)
         self._chat = None if jinja is None else ChatTemplate(tokenizer, jinja, template)
         self._known: dict[tuple[Role, ...], TurnTemplate] = {}
@@ -102,8 +103,6 @@ class Rendering:
             continues=continues,
             around=self._around(["user"]) if self.chats else None,
         )
-        end = tokenizer.convert_ids_to_tokens(self.answers.end_id)
-        self._end_of_turn = self._plain.named(str(end))
         self._told_of_cuts = False
 
     @property
@@ -139,7 +138,7 @@ class Rendering:
         ids, media_at, places = self._tokenised(text, seams)
         if told is not None:
             if answers.continues:
-                ids.append(answers.end_id)
+                ids += answers.end
             else:  # another text: the decoder's
                 places.append(len(ids))
                 ids += answers.ids(told.text)
@@ -151,7 +150,7 @@ class Rendering:
         around = self._around([turn.role for turn in turns])
         pieces = self._with_films(around.pieces, turns)
         text, seams = "", []
-        for n, turn in enumerate(turns):
+        for n, turn in enumerate(around.ordered(turns)):
             text += pieces[n]
             if turn.role != "assistant":
                 text += self._said(turn)
@@ -167,11 +166,12 @@ class Rendering:
 
         What is learned ends as it is generated: without spaces, and by a token in any case.
         """
-        stripped, end = piece.lstrip(), self._end_of_turn
+        stripped, end = piece.lstrip(), self.answers.written_end
         if not stripped.startswith(end):
             return (self._end if learned else ""), piece
         spaces = "" if learned else piece[: len(piece) - len(stripped)]
-        return spaces + end, stripped[len(end) :]
+        # Text has the same ids behind every answer, those at which generation stops.
+        return spaces + (self._end if self.answers.stop else end), stripped[len(end) :]
 
     def _with_films(self, pieces: Sequence[str], turns: Sequence[Turn]) -> list[str]:
         """The pieces of a template with as many films in each place as the user's turn has."""
@@ -183,10 +183,11 @@ class Rendering:
         """Ids of a text without its films, in front of which of them these and seams are."""
         found, places = self._plain.seamed(text, seams)
         film, end = (self._plain.mark_ids[mark] for mark in (VIDEO, END))
-        films = [at for at, i in enumerate(found) if i == film]
-        ids = [self.answers.end_id if i == end else i for i in found if i != film]
-        media_at = [at - n for n, at in enumerate(films)]
-        return ids, media_at, [at - bisect_left(films, at) for at in places]
+        written = {film: [], end: self.answers.end}
+        pieces = [written.get(i, [i]) for i in found]
+        starts = list(accumulate(map(len, pieces), initial=0))
+        media_at = [starts[at] for at, i in enumerate(found) if i == film]
+        return [*chain.from_iterable(pieces)], media_at, [starts[at] for at in places]
 
     def _with_answers_cut(
         self, turns: Sequence[Turn], ids: list[int], media_at: list[int], places: list[int]
@@ -327,4 +328,12 @@ def _refuse_what_cannot_be(template: str, shortest: int) -> None:
     if shortest < 1:
         raise ConfigError(
             f"llm.max_prompt_tokens and llm.max_answer_tokens must be 1 or more, got {shortest}"
+        )
+
+
+def _refuse_chats_of_a_decoder(chat: str | None, continues: bool) -> None:
+    if chat in CHAT_FORMATS and not continues:
+        raise ConfigError(
+            f"llm.chat_template={chat} is a format of causal language models, which go on from it, "
+            "but this one is a sequence-to-sequence model; choose none"
         )

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers import GenerationConfig, LogitsProcessorList
 from transformers.modeling_outputs import BaseModelOutput
 
 from mmavlm.core.errors import ConfigError
 from mmavlm.model.llm.heard import Heard
-from mmavlm.model.llm.layout import Asked, Candidates, Model, picked, token_log_probs
+from mmavlm.model.llm.layout import Asked, Candidates, Model, Search, picked, token_log_probs
 from mmavlm.model.text import padded
 
 
@@ -85,8 +84,7 @@ class Seq2SeqLayout:
     def generate(
         self,
         asked: Asked,
-        config: GenerationConfig,
-        processors: LogitsProcessorList,
+        search: Search,
         past: None = None,
         streamer: Heard | None = None,
     ) -> Tensor:
@@ -95,9 +93,8 @@ class Seq2SeqLayout:
         generated = asked.model.generate(
             inputs_embeds=inputs,
             attention_mask=mask.long(),
-            generation_config=config,
-            logits_processor=processors,
             streamer=streamer,
+            **search.arguments(),
         )
         return generated[:, 1:]  # without the decoder's start token
 

@@ -16,7 +16,7 @@ from mmavlm.core.conversation import Turn, check_order
 from mmavlm.core.errors import ConfigError, DataError
 from mmavlm.core.interfaces import Answer, Generation, MediaTokens
 from mmavlm.model.llm.heard import Heard
-from mmavlm.model.llm.layout import Asked, Candidates, joined, real_counts
+from mmavlm.model.llm.layout import Asked, Candidates, Search, joined, real_counts
 from mmavlm.model.llm.repetition import RepetitionPenalty
 from mmavlm.model.text import padded
 
@@ -33,11 +33,36 @@ def best_answers(
     streamer: Heard | None = None,
 ) -> list[list[Answer]]:
     """The best answers to each row that is asked, best first."""
-    each, ends = generation.num_answers, llm.answers
+    search = search_for(llm, generation)
+    with _scoring(llm):
+        read = None if past is None else llm.layout.read(asked, past)
+        with _drawing(generation, asked.device):
+            generated = llm.layout.generate(asked, search, past, streamer)
+        found = [llm.answers.until_end(ids) for ids in generated.tolist()]
+        each = generation.num_answers
+        scores = _scores(llm, asked, read or llm.layout.read(asked), found, per_row=each)
+    pairs = zip(found, scores.flatten().tolist(), strict=True)
+    told = [Answer(llm.answers.decode(ids), log_prob) for ids, log_prob in pairs]
+    return [told[i : i + each] for i in range(0, len(told), each)]
+
+
+def search_for(llm: PromptedLanguageModel, generation: Generation) -> Search:
+    """How transformers finds answers of this model.
+
+    Raises:
+        ConfigError: if an answer is to be of some length, but its end is no token.
+    """
+    ends = llm.answers
+    if ends.stop and generation.min_new_tokens:
+        raise ConfigError(
+            f"min_new_tokens={generation.min_new_tokens}: answers of this chat format end with the "
+            f"text {ends.stop!r}, which cannot be held back; set stage.min_new_tokens=0"
+        )
     config = GenerationConfig(
-        do_sample=False,
+        do_sample=generation.temperature > 0,
+        **_sampling(generation),
         num_beams=generation.num_beams,
-        num_return_sequences=each,
+        num_return_sequences=generation.num_answers,
         min_new_tokens=generation.min_new_tokens or None,
         max_new_tokens=generation.max_new_tokens,
         length_penalty=float(generation.length_penalty) if generation.num_beams > 1 else None,
@@ -49,14 +74,7 @@ def best_answers(
     processors = LogitsProcessorList()
     if generation.repetition_penalty != 1:
         processors.append(_penalty(llm, generation))
-    with _scoring(llm):
-        read = None if past is None else llm.layout.read(asked, past)
-        generated = llm.layout.generate(asked, config, processors, past, streamer)
-        found = [ends.until_end(ids) for ids in generated.tolist()]
-        scores = _scores(llm, asked, read or llm.layout.read(asked), found, per_row=each)
-    pairs = zip(found, scores.flatten().tolist(), strict=True)
-    told = [Answer(ends.decode(ids), log_prob) for ids, log_prob in pairs]
-    return [told[i : i + each] for i in range(0, len(told), each)]
+    return Search(config, processors, ends.stopping)
 
 
 @torch.no_grad()
@@ -196,6 +214,28 @@ class Session:
             names += [*ids[since:at], *[-self._at.views[view]] * (stop - start)]
             since = at
         return [*names, *ids[since:]]
+
+
+def _sampling(generation: Generation) -> dict[str, float]:
+    """Of the scores behind all penalties; without `top_k`, transformers would take the first 50."""
+    if not generation.temperature:
+        return {}
+    return {
+        "temperature": float(generation.temperature),
+        "top_p": float(generation.top_p),
+        "top_k": 0,
+    }
+
+
+@contextmanager
+def _drawing(generation: Generation, device: torch.device) -> Iterator[None]:
+    """Draws that depend on the seed alone, and change no others."""
+    if not generation.temperature:
+        yield
+        return
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(generation.seed)
+        yield
 
 
 def _penalty(llm: PromptedLanguageModel, generation: Generation) -> RepetitionPenalty:
