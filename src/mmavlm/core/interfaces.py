@@ -122,7 +122,9 @@ class TemporalState(Protocol):
 class TemporalAggregator(Protocol):
     """Frame tokens → video tokens, as a stream of steps or in one go, with equal results.
 
-    The backbone's branch calls this.
+    The backbone's branch calls this. In one go, `film_of` (V,) int64 says which film each of V
+    guides asks about, so that what depends on no guide can be computed once a film; None: each
+    about its own.
     """
 
     backprop_frames: int | None  # so many of the last frames carry gradient; None: all
@@ -167,14 +169,25 @@ class TemporalAggregator(Protocol):
         """The state after each of `frames` (B,P,Dv) as they come, good until the next one."""
 
     def look(
-        self, frame_tokens: Tensor, prompt: TextTokens, frame_mask: Tensor, wanted: Any
+        self,
+        frame_tokens: Tensor,
+        prompt: TextTokens,
+        frame_mask: Tensor,
+        wanted: Any,
+        film_of: Tensor | None = None,
     ) -> tuple[Any, Any]:
         """The video tokens after some frames of a film, all with gradient (`temporal.looks`).
 
         Also the state after the film (B,T,P,Dv), or None where only leading frames are `wanted`.
         """
 
-    def __call__(self, frame_tokens: Tensor, prompt: TextTokens, frame_mask: Tensor) -> Any:
+    def __call__(
+        self,
+        frame_tokens: Tensor,
+        prompt: TextTokens,
+        frame_mask: Tensor,
+        film_of: Tensor | None = None,
+    ) -> Any:
         """The state after all frames (B,T,P,Dv)."""
 
 

@@ -189,8 +189,7 @@ class VideoLanguageModel(nn.Module):
             alignment.cross_layers,
         )
         state, looks = self.vision.look(watched, wanted)
-        rows = torch.arange(len(looks.frames), device=looks.frames.device)[:, None]
-        tokens = watched.frame_tokens[rows, looks.frames]
+        tokens = watched.frame_tokens[watched.films[:, None], looks.frames]
         return state, Aligned(tokens, looks.outputs, looks.mask, looks.crossed)
 
     def generate(self, batch: Batch, generation: Generation | None = None) -> list[list[Answer]]:

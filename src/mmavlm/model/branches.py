@@ -22,11 +22,22 @@ from mmavlm.model.text import PromptTokenizer, mean_of_tokens
 
 @dataclass(frozen=True)
 class Watched:
-    """Views as the temporal aggregator sees them: frame tokens (V,T,P,Dv), mask (V,T), guide."""
+    """Films as the temporal aggregator sees them: frame tokens (M,T,P,Dv), mask (M,T), V guides.
+
+    `film_of` (V,) says which film each guide asks about; None: each about its own.
+    """
 
     frame_tokens: Tensor
     frame_mask: Tensor
     guide: TextTokens
+    film_of: Tensor | None = None
+
+    @property
+    def films(self) -> Tensor:
+        """Which film each view is of, (V,)."""
+        if self.film_of is not None:
+            return self.film_of
+        return torch.arange(len(self.frame_tokens), device=self.frame_tokens.device)
 
 
 class Branch(nn.Module):
@@ -98,19 +109,22 @@ class Branch(nn.Module):
         guides: Sequence[str],
         film_of: Sequence[int] | None = None,
     ) -> Watched:
-        """Encoder outputs (M,T,P,Dv) and mask (M,T) → V views with their guides fused into them.
+        """Encoder outputs (M,T,P,Dv) and mask (M,T) → films to be seen under V guides.
 
-        `film_of` says which film each view is of; None: each of its own, in order.
+        `film_of` says which film each view is of; None: each of its own, in order. A fusion that
+        reads guides makes a film of its own of each view.
 
         Raises:
             ConfigError: if there are more frames than rows in the frame-position table.
         """
         tokens = self._placed(encoded, self.frame_positions.first(encoded.shape[1]))
+        rows: Tensor | None = None
         if film_of is not None and list(film_of) != list(range(len(tokens))):
             rows = torch.tensor(film_of, device=tokens.device)
-            tokens, frame_mask = tokens[rows], frame_mask[rows]
+            if self.fusion.reads_guide:
+                tokens, frame_mask, rows = tokens[rows], frame_mask[rows], None
         guide = self._encoded(guides)
-        return Watched(self._fused(tokens, guide), frame_mask, guide)
+        return Watched(self._fused(tokens, guide), frame_mask, guide, rows)
 
     def stream(self, frames: Iterable[Tensor], guides: Sequence[str]) -> Iterator[TemporalState]:
         """Watch V films frame by frame as they come, uint8 (V,3,H,W); the state after each frame.
@@ -132,11 +146,15 @@ class Branch(nn.Module):
 
     def remember(self, watched: Watched) -> TemporalState:
         """Run the frame loop over what was watched."""
-        return self.temporal(watched.frame_tokens, watched.guide, watched.frame_mask)
+        return self.temporal(
+            watched.frame_tokens, watched.guide, watched.frame_mask, watched.film_of
+        )
 
     def look(self, watched: Watched, wanted: Any) -> tuple[TemporalState | None, Any]:
         """The looks after some frames, with gradient; see `TemporalAggregator.look`."""
-        return self.temporal.look(watched.frame_tokens, watched.guide, watched.frame_mask, wanted)
+        return self.temporal.look(
+            watched.frame_tokens, watched.guide, watched.frame_mask, wanted, watched.film_of
+        )
 
     def tokens(
         self, state: TemporalState, film_feature: Callable[[Tensor], Tensor] | None = None
