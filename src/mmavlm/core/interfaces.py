@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from math import isqrt
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from mmavlm.core.conversation import Conversation
@@ -16,7 +17,7 @@ from mmavlm.core.errors import ConfigError
 from mmavlm.core.footprint import Phase, QFormerSizes
 
 if TYPE_CHECKING:  # readers of annotations wait for no torch
-    from torch import Tensor
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,15 @@ class PatchGrid:
     def stop(self) -> int:
         """The token behind the last patch."""
         return self.first + self.rows * self.columns
+
+    @classmethod
+    def square(cls, num_tokens: int) -> PatchGrid | None:
+        """The grid of tokens that are a square, or one behind a class token; None of others."""
+        for first in (0, 1):
+            side = isqrt(num_tokens - first)
+            if side > 1 and side * side == num_tokens - first:
+                return cls(first, side, side)
+        return None
 
 
 @runtime_checkable
@@ -189,6 +199,17 @@ class TemporalAggregator(Protocol):
         film_of: Tensor | None = None,
     ) -> Any:
         """The state after all frames (B,T,P,Dv)."""
+
+
+@runtime_checkable
+class ReadsPatches(Protocol):
+    """A temporal aggregator whose tokens are made of patches, and projected in a way of its own."""
+
+    def take_patches(self, grid: PatchGrid) -> None:
+        """Take which of the frame tokens are patches, before anything is asked of it."""
+
+    def projector(self, llm_width: int) -> nn.Module:
+        """What takes its tokens (V,looks·K,D) to the width of the language model."""
 
 
 @dataclass(frozen=True)

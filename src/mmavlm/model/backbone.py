@@ -56,6 +56,8 @@ class VideoLanguageModel(nn.Module):
         if alignment is not None:
             self.alignment = alignment(**self.vision.widths, own_words=self.vision.mean_of_words)
             self.vision.temporal.check_layers(self.alignment.cross_layers)
+            if self.alignment.text_encoder is None:
+                self.vision.check_words()
         self.llm = llm
         self.sound: Branch | None = None
         if sound is not None:
