@@ -13,7 +13,7 @@ from mmavlm.core.errors import ConfigError
 from mmavlm.core.interfaces import PatchGrid, TemporalAggregator, TextTokens
 from mmavlm.model.memory import Average, EpisodicCompressor, Fifo, KeepAll, MergeAdjacent
 from mmavlm.model.qformer import QFormer
-from mmavlm.model.temporal import ContextContent, Wanted
+from mmavlm.model.temporal import ContextContent, Wanted, WordsContent
 from mmavlm.model.temporal.token_projector import TokenProjector
 from support import random_batch, tiny_backbone
 
@@ -35,6 +35,23 @@ def build(**settings):
     return temporal.eval()
 
 
+def words(**settings):
+    torch.manual_seed(0)
+    temporal = WordsContent(
+        visual_width=VISUAL, vocab_size=VOCAB, width=WIDTH, layers=2, heads=4, hidden_width=40,
+        max_text_tokens=16, **settings,
+    )  # fmt: skip
+    with torch.no_grad():  # so small a model attends to all alike, with the weights it starts from
+        for parameter in temporal.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(4)
+    temporal.take_patches(PATCHES)
+    return temporal.eval()
+
+
+READERS = [build, words]
+
+
 def films(*lengths, seed=1):
     draw = torch.Generator().manual_seed(seed)
     tokens = torch.randn(len(lengths), max(lengths), PATCHES.stop, VISUAL, generator=draw)
@@ -52,31 +69,42 @@ def of_row(guide, row):
     return TextTokens(guide.ids[row : row + 1], guide.mask[row : row + 1])
 
 
+def rows_that_read(temporal, frame, guide):
+    """Query outputs, or words, that read one frame (P,C) under one guide."""
+    if isinstance(temporal, WordsContent):
+        ids = guide.ids[guide.mask][None]
+        projected = temporal.bert_projection(frame[None])
+        return temporal.bert(ids, encoder_hidden_states=projected).last_hidden_state[0]
+    queries = temporal.query_tokens.expand(1, -1, -1)
+    return temporal.qformer(queries, guide, temporal.norm(frame[None]))[0]
+
+
 def as_the_paper_has_it(temporal, frame, guide, grid):
     """The tokens of one frame (P,C) under one guide, equation by equation."""
     x = frame[PATCHES.first :]
-    queries = temporal.query_tokens.expand(1, -1, -1)
-    seen = temporal.qformer(queries, guide, temporal.norm(frame[None]))[0]
+    seen = rows_that_read(temporal, frame, guide)
     q = seen @ temporal.query.weight.T + temporal.query.bias
     k = x @ temporal.key.weight.T + temporal.key.bias
     scores = torch.exp(q @ k.T / math.sqrt(VISUAL))
     s = scores / scores.sum(dim=1, keepdim=True)
-    context = sum((s @ x).unbind(0)) / QUERIES
+    context = sum((s @ x).unbind(0)) / len(seen)
     picture = x.view(SIDE, SIDE, VISUAL)
     edges = [(i * SIDE // grid, -(-(i + 1) * SIDE // grid)) for i in range(grid)]
     content = [picture[a:b, c:d].mean(dim=(0, 1)) for a, b in edges for c, d in edges]
     return torch.stack([context, *content])
 
 
-def test_it_is_a_temporal_aggregator():
-    assert isinstance(build(), TemporalAggregator)
+@pytest.mark.parametrize("reader", READERS)
+def test_it_is_a_temporal_aggregator(reader):
+    assert isinstance(reader(), TemporalAggregator)
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize(("content", "grid"), [(None, SIDE), ("mean", 1), (1, 1), (3, 3), (4, 4)])
-def test_tokens_are_those_of_the_equations(content, grid):
+def test_tokens_are_those_of_the_equations(reader, content, grid):
     """A grid of 4 does not divide the 6 rows of patches: places overlap, and none is left out."""
-    temporal = build(content=content)
+    temporal = reader(content=content)
     tokens, guide, mask = films(3, 3)
     read = temporal.read(temporal(tokens, guide, mask)).unflatten(1, (3, -1))
     assert read.shape[2] == temporal.num_queries == 1 + grid**2
@@ -87,8 +115,9 @@ def test_tokens_are_those_of_the_equations(content, grid):
 
 
 @torch.no_grad()
-def test_the_question_changes_the_context_and_not_the_content():
-    temporal = build(content=2)
+@pytest.mark.parametrize("reader", READERS)
+def test_the_question_changes_the_context_and_not_the_content(reader):
+    temporal = reader(content=2)
     tokens, guide, mask = films(3)
     one, other = (temporal(tokens, g, mask) for g in (guide, guides(1, seed=7)))
     one, other = (temporal.read(state).unflatten(1, (3, -1)) for state in (one, other))
@@ -98,13 +127,17 @@ def test_the_question_changes_the_context_and_not_the_content():
 
 @torch.no_grad()
 @pytest.mark.parametrize("memory", [None, MergeAdjacent(3)])
-def test_a_second_question_computes_no_second_set_of_keys(memory):
-    temporal = build(memory=memory)
+@pytest.mark.parametrize("reader", READERS)
+def test_a_second_question_computes_no_second_set_of_keys(reader, memory):
+    temporal = reader(memory=memory)
     tokens, _, mask = films(4, 2)
     asked, film_of = guides(4), torch.tensor([1, 0, 0, 1])
     counted = []
     hook = lambda part, inputs: counted.append(len(inputs[0].flatten(0, -3)))  # noqa: E731
-    for part in (temporal.key, temporal.qformer.layers[0].crossattention.attention.key):
+    of_film = temporal.bert_projection if reader is words else (
+        temporal.qformer.layers[0].crossattention.attention.key
+    )  # fmt: skip
+    for part in (temporal.key, of_film):
         part.register_forward_pre_hook(hook)
     state = temporal(tokens, asked, mask, film_of)
     together, real = temporal.read(state), temporal.mask(state)
@@ -290,9 +323,22 @@ def test_parts_that_cannot_stand_with_it_are_refused(overrides, word):
         tiny_backbone(*BRANCH, *overrides)
 
 
-@pytest.mark.parametrize("bound", [[], ["temporal.max_frames=2"], ["temporal.memory=${memory}"]])
-def test_a_model_with_it_learns_answers_and_alignment(bound):
-    model = tiny_backbone(*BRANCH, "alignment=info_nce", "aligned_frames=first_last", *bound)
+def test_a_frozen_bert_gets_no_gradient_and_stays_in_eval_mode():
+    temporal = words(train_bert=False, dropout=0.1).train()
+    temporal.read(temporal(*films(2))).square().sum().backward()
+    frozen = [*temporal.bert.parameters(), *temporal.bert_projection.parameters()]
+    assert all(p.grad is None for p in frozen)
+    assert not temporal.bert.training
+    assert temporal.key.weight.grad is not None
+
+
+BUILT = [[], ["temporal.max_frames=2"], ["temporal.memory=${memory}"],
+         ["temporal=context_content_bert"]]  # fmt: skip
+
+
+@pytest.mark.parametrize("settings", BUILT)
+def test_a_model_with_it_learns_answers_and_alignment(settings):
+    model = tiny_backbone(*BRANCH, "alignment=info_nce", "aligned_frames=first_last", *settings)
     assert isinstance(model.vision.norm, torch.nn.Identity)
     losses = model(random_batch((4, 2)))
     assert losses.keys() == {"text", "align_low", "align_high"}

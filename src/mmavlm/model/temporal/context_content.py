@@ -1,69 +1,34 @@
-"""LLaMA-VID's tokens of a frame: one that the guide asks for, and some of what is there anyway.
+"""LLaMA-VID's tokens of a frame: one that the question asks for, and some of what is there anyway.
 
-arXiv 2311.17043, section 3. Shapes: M films, V guides about them, T frames, P frame tokens of
-width C, N of them patches, Q query tokens, n content tokens, K = n+1, S memory slots.
+arXiv 2311.17043, section 3. Shapes as in `temporal.patch_tokens`.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import cache
+from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from typing_extensions import Self
+from transformers import BertConfig, BertModel
+from typing_extensions import Self, Unpack
 
 from mmavlm.core.errors import ConfigError
-from mmavlm.core.interfaces import Memory, MemoryState, PatchGrid, TextTokens
-from mmavlm.core.settings import whole_at_least
-from mmavlm.model.memory import TokenMerging
+from mmavlm.core.footprint import QFormerSizes
+from mmavlm.core.interfaces import TextTokens
 from mmavlm.model.qformer import QFormer
-from mmavlm.model.temporal.looks import Looks, Wanted
+from mmavlm.model.temporal.patch_tokens import PatchSettings, PatchTokens
 from mmavlm.model.temporal.queries import GuidedQueries
-from mmavlm.model.temporal.spacing import Piece, joined, spaced, stride_of, wider
-from mmavlm.model.temporal.state import Film, beside
-from mmavlm.model.temporal.token_projector import TokenProjector
-
-log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class FilmSoFar:
-    """What was seen of films under guides: tokens of frames, or a bank of frames to be read.
+class ContextContent(PatchTokens, GuidedQueries):
+    """Query tokens of a Q-Former read question and frame; see `PatchTokens`.
 
-    `film_of` (V,) says which film each guide asks about; None: each about its own. There were
-    `steps` frames.
-    """
-
-    guide: TextTokens
-    pieces: tuple[Piece, ...] = ()
-    steps: int = 0
-    visual_bank: MemoryState | None = None
-    film_of: Tensor | None = None
-
-
-class ContextContent(GuidedQueries):
-    """A token of what the guide asks for and some of all that is there, for every frame.
-
-    The Q-Former reads guide and frame. What its queries find in the patches X (N,C) is the context
-    token: the mean over rows of softmax(QKᵀ/√C)·X, with Q and K projected from query outputs and
-    patches. `content` is None (every patch), "mean", or the side of the grid that patches are
-    averaged to. `projector` (see `TokenProjector`) takes both to an LLM.
-
-    Of films longer than `max_frames`, frames 0, s, 2s, … are read (see `spacing`). With a
-    `memory` of frames, its slots are read in their place. `frames_at_once` bounds what is held
-    without gradient, and changes no result. Without `train_qformer` Q-Former, queries and LayerNorm
-    are frozen, without `train_context` the three projections of the context.
+    They look at frame tokens behind a LayerNorm, the class token included. Without `train_qformer`
+    Q-Former, queries and LayerNorm are frozen.
 
     Raises:
-        ConfigError: if a setting is none of these, or they cannot stand together.
+        ConfigError: if a setting cannot be.
     """
-
-    patches: PatchGrid
-    backprop_frames: int | None = None  # all frames carry gradient
 
     def __init__(
         self,
@@ -72,31 +37,17 @@ class ContextContent(GuidedQueries):
         visual_width: int,
         vocab_size: int,
         num_query_tokens: int = 32,
-        content: str | int | None = "mean",
-        projector: str = "mlp2x_gelu",
-        memory: Memory | None = None,
-        max_frames: int | None = None,
-        frames_at_once: int = 64,
         norm_eps: float = 1e-5,
         train_qformer: bool = True,
-        train_context: bool = True,
+        **settings: Unpack[PatchSettings],
     ) -> None:
         super().__init__(qformer, visual_width, vocab_size, num_query_tokens)
-        if content != "mean":
-            whole_at_least("temporal", 1, content=content)
-        whole_at_least("temporal", 1, max_frames=max_frames, frames_at_once=frames_at_once)
-        _check_memory(memory, max_frames)
-        self.content, self.projector_kind = content, projector
-        self.memory, self.max_frames, self.frames_at_once = memory, max_frames, frames_at_once
-        self.train_qformer, self.train_context = train_qformer, train_context
+        self.make(self.qformer.width, visual_width, **settings)
         self.norm = nn.LayerNorm(visual_width, eps=norm_eps)
-        self.query = nn.Linear(self.qformer.width, visual_width)
-        self.key = nn.Linear(visual_width, visual_width)
+        self.train_qformer = train_qformer
         self.query_tokens.requires_grad_(train_qformer)
         for part in (self.qformer, self.norm):
             part.requires_grad_(train_qformer)
-        for projection in (self.query, self.key):
-            projection.requires_grad_(train_context)
 
     def train(self, mode: bool = True) -> Self:
         """Enter train mode; a Q-Former that does not learn stays in eval mode."""
@@ -104,214 +55,99 @@ class ContextContent(GuidedQueries):
         self.qformer.train(mode and self.train_qformer)
         return self
 
-    def take_patches(self, grid: PatchGrid) -> None:
-        """Take which of the frame tokens are patches.
+    def found(
+        self, frames: Tensor, guide: TextTokens, film_of: Tensor | None
+    ) -> tuple[Tensor, None]:
+        """Query outputs (V,T,Q,D) at frames (M,T,P,C), all of them real."""
+        return self.look_at_each(self.norm(frames), guide, (), film_of)[0], None
 
-        Raises:
-            ConfigError: if content is a grid with more places than there are patches.
-        """
-        if isinstance(self.content, int) and self.content > min(grid.rows, grid.columns):
-            raise ConfigError(
-                f"temporal.content={self.content} is the side of a grid, and the encoder gives "
-                f"{grid.rows} x {grid.columns} patches; choose a smaller one"
-            )
-        self.patches = grid
 
-    def projector(self, llm_width: int) -> TokenProjector:
-        """The projections of context and content to the width of the language model."""
-        made = TokenProjector(self.width, llm_width, self.num_queries, self.projector_kind)
-        made.context.requires_grad_(self.train_context)
-        return made
+class WordsContent(PatchTokens):
+    """The words of the question read the frame themselves, through a BERT; see `PatchTokens`.
 
-    @property
-    def width(self) -> int:
-        """C, the width of patches and of the tokens made of them."""
-        return self.norm.normalized_shape[0]
+    Every layer looks at the frame tokens, projected to its width, the class token included. Without
+    `train_bert` it is frozen.
 
-    @property
-    def num_queries(self) -> int:
-        """K: the context token and the content tokens of a frame."""
-        if isinstance(self.content, int):
-            return 1 + self.content**2
-        return 2 if self.content else 1 + self.patches.rows * self.patches.columns
+    Raises:
+        ConfigError: if a setting cannot be.
+    """
 
-    def check_layers(self, layers: Sequence[int]) -> None:
-        """Refuse to look behind single layers, where nothing has the width of the tokens.
-
-        Raises:
-            ConfigError: if there are any.
-        """
-        if layers:
-            raise ConfigError(
-                "alignment level cross aligns queries behind layers of the Q-Former, and "
-                "temporal=context_content makes its tokens of patches; choose "
-                "alignment.levels=[low,high]"
-            )
-
-    def looks_at(self, frames: int) -> int:
-        """How many frames, or slots, are read of a film of so many frames."""
-        if self.memory is None:
-            return -(-frames // stride_of(frames, self.max_frames))
-        slots = getattr(self.memory, "slots", None)
-        return frames if slots is None else min(frames, slots + 1)
-
-    def see(self, frames: Tensor, guide: TextTokens, film_of: Tensor | None = None) -> Tensor:
-        """Frames (M,T,P,C) → the tokens (V,T,K,C) that V guides give of them."""
-        some = frames.split(self.frames_at_once, dim=1)
-        return torch.cat([self._see(part, guide, film_of) for part in some], dim=1)
-
-    def _see(self, frames: Tensor, guide: TextTokens, film_of: Tensor | None) -> Tensor:
-        patches = frames[:, :, self.patches.first : self.patches.stop]
-        # Keys and content are a film's, whatever it is asked.
-        keys, content = self.key(patches), self.content_of(patches)
-        query = self.query(self.look_at_each(self.norm(frames), guide, (), film_of)[0])
-        if film_of is not None:
-            patches, keys, content = patches[film_of], keys[film_of], content[film_of]
-        weights = (query @ keys.mT * self.width**-0.5).softmax(dim=-1)
-        # The mean over the rows of S·X is that of S, times X.
-        context = weights.mean(dim=2, keepdim=True) @ patches
-        return torch.cat([context, content], dim=2)
-
-    def content_of(self, patches: Tensor) -> Tensor:
-        """Patches (M,T,N,C) → content tokens (M,T,n,C), which no guide changes."""
-        if self.content is None:
-            return patches
-        if not isinstance(self.content, int):
-            return patches.mean(dim=2, keepdim=True)
-        side = (self.patches.rows, self.patches.columns)
-        pictures = patches.flatten(0, 1).mT.unflatten(2, side)
-        pooled = F.adaptive_avg_pool2d(pictures, self.content).flatten(2).mT
-        return pooled.unflatten(0, patches.shape[:2])
-
-    def start(self, guide: TextTokens, frame_tokens: Tensor) -> FilmSoFar:
-        """The state before the first frame (V,P,C)."""
-        bank = None if self.memory is None else self.memory.init(frame_tokens)
-        return FilmSoFar(guide, visual_bank=bank)
-
-    def step(self, state: FilmSoFar, frame_tokens: Tensor, mask: Tensor) -> FilmSoFar:
-        """Take one frame (V,P,C); rows with `mask` False have none, and none later."""
-        steps = state.steps + 1
-        if state.visual_bank is not None:
-            old, new = state.visual_bank, self._banked(state.visual_bank, frame_tokens, mask)
-            return replace(state, visual_bank=beside(old, new, mask), steps=steps)
-        pieces, stride = state.pieces, stride_of(steps, self.max_frames)
-        if self.max_frames is not None and stride > stride_of(state.steps, self.max_frames):
-            _say(stride, self.max_frames)
-            pieces = (wider(pieces, stride, self.max_frames, mask),)
-        if state.steps % stride == 0:
-            seen = self.see(frame_tokens[:, None], state.guide)
-            number = torch.full_like(mask[:, None], state.steps, dtype=torch.long)
-            pieces = (*pieces, Piece(seen, number, mask[:, None]))
-        return replace(state, pieces=pieces, steps=steps)
-
-    def stream(self, guide: TextTokens, frames: Iterable[Tensor]) -> Iterator[FilmSoFar]:
-        """The state after each of `frames` (V,P,C) as they come, without gradient.
-
-        It grows up to `max_frames`, or to the slots of the memory.
-        """
-        state: FilmSoFar | None = None
-        for frame_tokens in frames:
-            with torch.no_grad():
-                everyone = torch.ones_like(frame_tokens[:, 0, 0], dtype=torch.bool)
-                state = self.start(guide, frame_tokens) if state is None else state
-                state = self.step(state, frame_tokens, everyone)
-            yield state
-
-    def forward(
+    def __init__(
         self,
-        frame_tokens: Tensor,
-        guide: TextTokens,
-        frame_mask: Tensor,
-        film_of: Tensor | None = None,
-    ) -> FilmSoFar:
-        """The state after M films (M,T,P,C), seen under V guides."""
-        steps = frame_mask.shape[1]
-        if self.memory is not None:
-            film = Film.to_the_end(frame_tokens, frame_mask)
-            bank = self.memory.init(frame_tokens[:, 0])
-            for t in range(steps):
-                bank = self._banked(bank, *film.frame(t))
-            return FilmSoFar(guide, steps=steps, visual_bank=bank, film_of=film_of)
-        if self.max_frames is not None and (stride := stride_of(steps, self.max_frames)) > 1:
-            _say(stride, self.max_frames)
-        frames, numbers, mask = spaced(frame_tokens, frame_mask, self.max_frames)
+        *,
+        visual_width: int,
+        vocab_size: int,
+        width: int = 768,
+        layers: int = 12,
+        heads: int = 12,
+        hidden_width: int = 3072,
+        max_text_tokens: int = 512,
+        dropout: float = 0.1,
+        train_bert: bool = True,
+        **settings: Unpack[PatchSettings],
+    ) -> None:
+        super().__init__()
+        if heads < 1 or width % heads:
+            raise ConfigError(
+                f"temporal.width {width} is not a multiple of temporal.heads {heads}; choose heads "
+                "that divide the width"
+            )
+        config = BertConfig(
+            vocab_size=vocab_size,
+            hidden_size=width,
+            num_hidden_layers=layers,
+            num_attention_heads=heads,
+            intermediate_size=hidden_width,
+            max_position_embeddings=max_text_tokens,
+            hidden_dropout_prob=dropout,
+            attention_probs_dropout_prob=dropout,
+            is_decoder=True,
+            add_cross_attention=True,
+            use_cache=False,
+        )
+        self.bert = BertModel(config, add_pooling_layer=False)
+        self.bert_projection = nn.Linear(visual_width, width)
+        self.make(width, visual_width, **settings)
+        self.guide_positions = max_text_tokens
+        self.train_bert = train_bert
+        for part in (self.bert, self.bert_projection):
+            part.requires_grad_(train_bert)
+
+    def train(self, mode: bool = True) -> Self:
+        """Enter train mode; a BERT that does not learn stays in eval mode."""
+        super().train(mode)
+        self.bert.train(mode and self.train_bert)
+        return self
+
+    def embed_prompt(self, prompt: TextTokens) -> Tensor:
+        """The question through BERT's own embedding layer, (B,L,D)."""
+        embedded: Tensor = self.bert.embeddings(prompt.ids)
+        return embedded
+
+    def sizes(self, guide_tokens: int, at_most: int) -> QFormerSizes:
+        """The sizes of the look at one frame; every word looks at it."""
+        config = self.bert.config
+        return QFormerSizes(
+            positions=guide_tokens,
+            queries=guide_tokens,
+            width=config.hidden_size,
+            hidden=config.intermediate_size,
+            layers=config.num_hidden_layers,
+            crossing=config.num_hidden_layers,
+            slots=0,
+        )
+
+    def found(
+        self, frames: Tensor, guide: TextTokens, film_of: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """What words (V,T,L,D) read in frames (M,T,P,C); which of them (V,L) are real."""
+        length = frames.shape[1]
+        seen = self.bert_projection(frames)
         if film_of is not None:
-            numbers, mask = numbers[film_of], mask[film_of]
-        seen = Piece(self.see(frames, guide, film_of), numbers, mask)
-        return FilmSoFar(guide, (seen,), steps, film_of=film_of)
-
-    def read(self, state: FilmSoFar) -> Tensor:
-        """The video tokens so far, frame after frame, context before content: (V,looks·K,C)."""
-        outputs, _, mask = self._seen(state)
-        return outputs[:, : _longest(mask)].flatten(1, 2)
-
-    def mask(self, state: FilmSoFar) -> Tensor | None:
-        """Which looks (V,looks) are real, those in front; None where all are."""
-        mask = self._real(state).sort(dim=1, descending=True).values
-        mask = mask[:, : _longest(mask)]
-        return None if bool(mask.all()) else mask
-
-    def look(
-        self,
-        frame_tokens: Tensor,
-        guide: TextTokens,
-        frame_mask: Tensor,
-        wanted: Wanted,
-        film_of: Tensor | None = None,
-    ) -> tuple[FilmSoFar | None, Looks]:
-        """What is made of some frames, each alone, and the state of all if one of them is late."""
-        films = torch.arange(len(frame_mask), device=frame_mask.device)
-        films = films if film_of is None else film_of
-        frames, mask = wanted.numbers(frame_mask.sum(dim=1)[films])
-        outputs = self.see(frame_tokens[films[:, None], frames], guide)
-        state = None
-        if wanted.middle or wanted.last:
-            state = self(frame_tokens, guide, frame_mask, film_of)
-        return state, Looks(frames, mask, outputs, None)
-
-    def _banked(self, bank: MemoryState, frame_tokens: Tensor, mask: Tensor) -> MemoryState:
-        assert self.memory is not None  # there is a bank
-        return self.memory.append(self.memory.compress(bank), frame_tokens, mask)
-
-    def _real(self, state: FilmSoFar) -> Tensor:
-        """Which frames or slots (V,·) are real, as they stand."""
-        if state.visual_bank is None:
-            return torch.cat([piece.mask for piece in state.pieces], dim=1)
-        real = state.visual_bank.counts[:, :, 0] > 0
-        return real if state.film_of is None else real[state.film_of]
-
-    def _seen(self, state: FilmSoFar) -> Piece:
-        """The tokens of all frames, or slots, those that are real in front."""
-        if state.visual_bank is None or self.memory is None:
-            return joined(state.pieces)
-        tokens, real = self.memory.read(state.visual_bank)
-        slots, numbers, real = joined([Piece(tokens, real.long(), real)])
-        if state.film_of is not None:
-            numbers, real = numbers[state.film_of], real[state.film_of]
-        return Piece(self.see(slots, state.guide, state.film_of), numbers, real)
-
-
-def _longest(mask: Tensor) -> int:
-    return int(mask.sum(dim=1).max())
-
-
-@cache
-def _say(stride: int, at_most: int) -> None:
-    """Say once what becomes of long films."""
-    log.info(
-        "films of more than temporal.max_frames=%d frames: every %d. frame is read", at_most, stride
-    )
-
-
-def _check_memory(memory: Memory | None, max_frames: int | None) -> None:
-    """Refuse a memory that leaves no patches where they were, or one beside `max_frames`."""
-    if memory is not None and max_frames is not None:
-        raise ConfigError(
-            "temporal.max_frames and temporal.memory both bound what is kept of a film; choose one "
-            "and set the other to null"
-        )
-    if isinstance(memory, TokenMerging):
-        raise ConfigError(
-            "memory=token_merging merges tokens across places, and temporal=context_content reads "
-            "patches where they were; choose memory=merge_adjacent or another"
-        )
+            seen = seen[film_of]
+        read = self.bert(
+            guide.ids.repeat_interleave(length, dim=0),
+            attention_mask=guide.mask.repeat_interleave(length, dim=0).long(),
+            encoder_hidden_states=seen.flatten(0, 1),
+        ).last_hidden_state
+        return torch.unflatten(read, 0, (-1, length)), guide.mask
