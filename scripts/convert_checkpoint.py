@@ -1,7 +1,8 @@
-"""Convert weights: LAVIS's .pth (InstructBLIP, MA-LMM, Video-LLaMA) → ours, or ours → LAVIS's.
+"""Convert weights: LAVIS's .pth (InstructBLIP, MA-LMM, Video-LLaMA) or LLaMA-VID's folder ↔ ours.
 
 python scripts/convert_checkpoint.py checkpoint_best.pth malmm.safetensors --partial
 python scripts/convert_checkpoint.py outputs/<run>/checkpoints/best.ckpt back.pth --partial
+python scripts/convert_checkpoint.py llama-vid-7b-full-224-video-fps-1 llama_vid.safetensors
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("source", type=Path, help=".pth, .safetensors, .ckpt or exported folder")
-    parser.add_argument("target", type=Path, help=".safetensors (ours) or .pth (LAVIS's)")
+    parser.add_argument("source", type=Path, help=".pth, .safetensors, .ckpt or folder")
+    parser.add_argument("target", type=Path, help=".safetensors (ours), .pth, .bin")
     parser.add_argument("--partial", action="store_true", help="let whole parts be absent")
     parser.add_argument("--report", type=Path, help="a file that takes every key, as JSON")
     parser.add_argument(

@@ -99,8 +99,8 @@ def test_a_file_of_another_model_says_what_is_expected(tmp_path):
 
 
 def test_a_target_must_say_whose_names_it_takes(checkpoint, tmp_path):
-    with pytest.raises(CheckpointError, match=r"b.bin ends in neither .safetensors \(ours\) nor"):
-        convert(checkpoint, tmp_path / "b.bin")
+    with pytest.raises(CheckpointError, match=r"b.npz ends in neither .safetensors \(ours\) nor"):
+        convert(checkpoint, tmp_path / "b.npz")
 
 
 def test_the_file_before_stays_whole_if_writing_fails(checkpoint, tmp_path, monkeypatch):

@@ -150,6 +150,12 @@ def layers_phase(
     return Phase(positions * itemsize * sum(map(_features, layers)))
 
 
+def scores_bytes(rows: int, positions: int, layers: int, heads: int, itemsize: int) -> int:
+    """What attention that lays out its scores keeps: softmax in single precision, and as read."""
+    numbers = rows * positions**2 * layers * heads
+    return numbers * (SINGLE if itemsize >= SINGLE else SINGLE + itemsize)
+
+
 def recomputed(phase: Phase, layers: int, inputs: int) -> Phase:
     """The phase of equal `layers` that keep their `inputs` (bytes) and compute the rest again.
 

@@ -26,7 +26,8 @@ class Positions:
 def positions(model: Any) -> Positions | None:
     """The positions of a model of transformers; None where they are relative, or not said.
 
-    Beyond a table there are no rows to read. Rotary positions go on, but are untrained there.
+    Beyond a table there are no rows to read. Rotary positions go on, but are untrained there. Those
+    that are scaled by a factor cover so many times more.
     """
     config = model.config
     limits = [getattr(config, name, None) for name in LIMITS]
@@ -37,7 +38,15 @@ def positions(model: Any) -> Positions | None:
     if tables:
         return Positions(min(most, *tables), table=True)
     relative = hasattr(config, "relative_attention_num_buckets")
-    return None if relative else Positions(most, table=False)
+    return None if relative else Positions(int(most * _stretch(config)), table=False)
+
+
+def _stretch(config: Any) -> float:
+    """How many times more rotary positions there are than those the configuration counts."""
+    rope = getattr(config, "rope_parameters", None)
+    if not isinstance(rope, dict) or rope.get("original_max_position_embeddings"):
+        return 1  # where the original number is said, the other is of stretched positions
+    return float(rope.get("factor") or 1)
 
 
 def check_rows(tokens: int, rows: int, whose: str, remedy: str) -> None:

@@ -1,4 +1,4 @@
-"""Weight files: LAVIS's `.pth` read and written without pickled code, ours as safetensors."""
+"""Weight files: published ones read and written without pickled code, ours as safetensors."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ from mmavlm.core.files import written_whole
 from mmavlm.weights.checkpoint import read_checkpoint
 from mmavlm.weights.exported import OF_STAGES
 from mmavlm.weights.lavis import KeyReport, to_lavis, to_ours
+from mmavlm.weights.pretrained import PretrainedFolder
 from mmavlm.weights.weight_files import WeightFile, unshared, write_weights
 
-OURS, LAVIS = ".safetensors", ".pth"
+OURS, LAVIS, ALONE = ".safetensors", ".pth", ".bin"
 
 
 def convert(
@@ -36,27 +37,30 @@ def convert(
 ) -> KeyReport:
     """Convert a file of weights; what `target` ends in says which way, and is written whole.
 
-    `.safetensors` is ours, made from LAVIS's `.pth`; `.pth` is LAVIS's, made from a
-    `.safetensors`, a checkpoint or an exported folder. `report_to` takes every key as JSON.
+    `.safetensors` is ours, made from LAVIS's `.pth`, or a folder as transformers writes it, in
+    shards or not; `.pth` is LAVIS's, made from a `.safetensors`, a checkpoint or an exported
+    folder, and `.bin` the same as LLaMA-VID and transformers read it, the state alone.
+    `report_to` takes every key as JSON.
 
     Raises:
         CheckpointError: if the source cannot be read safely or does not fit, or the target's
             ending is neither, or it cannot be written.
     """
     if target.suffix == OURS:
-        state, report = to_ours(read_lavis(source), str(source), partial=partial)
+        state, report = to_ours(read_theirs(source), str(source), partial=partial)
         with _written(target) as path:
             write_weights(state, path)
-    elif target.suffix == LAVIS:
+    elif target.suffix in (LAVIS, ALONE):
         state, report = to_lavis(
             read_ours(source), str(source), partial=partial, language_model=language_model
         )
         with _written(target) as path:
-            torch.save({"model": unshared(state)}, path)
+            stored = unshared(state)
+            torch.save(stored if target.suffix == ALONE else {"model": stored}, path)
     else:
         raise CheckpointError(
-            f"{target} ends in neither {OURS} (ours) nor {LAVIS} (LAVIS's); name the file that "
-            "is to be written accordingly"
+            f"{target} ends in neither {OURS} (ours) nor {LAVIS} (LAVIS's) or {ALONE} "
+            "(LLaMA-VID's); name the file that is to be written accordingly"
         )
     if report_to is not None:
         with _written(report_to) as path:
@@ -74,6 +78,15 @@ def _written(target: Path) -> Iterator[Path]:
         raise CheckpointError(
             f"{target} cannot be written ({first_line(error)}); make room, or name another place"
         ) from error
+
+
+def read_theirs(path: Path) -> dict[str, Tensor]:
+    """The state dict of a file by LAVIS, or of a folder of transformers, whole or in shards.
+
+    Raises:
+        CheckpointError: if it is missing, damaged, holds pickled code, or no state dict.
+    """
+    return PretrainedFolder(path).state_dict() if path.is_dir() else read_lavis(path)
 
 
 def read_lavis(path: Path) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Weights by LAVIS's names (InstructBLIP, MA-LMM, MMA-MFF, Video-LLaMA: `.pth`) and by ours.
+"""Weights by LAVIS's names (InstructBLIP, MA-LMM, MMA-MFF, Video-LLaMA, LLaMA-VID) and by ours.
 
 Most are the same tensor under another name. The ViT's query and value biases stand alone there,
 without a key bias, and are one vector (query ∥ 0 ∥ value) here. MMA-MFF's projections are
@@ -28,6 +28,7 @@ from mmavlm.weights.lavis_names import (
     Side,
     parts,
 )
+from mmavlm.weights.llama_vid_names import left_out_of_llama_vid, llama_vid_parts
 from mmavlm.weights.mma_names import NO_FUSION, copies, is_mmas, mma_parts
 from mmavlm.weights.pretrained import raise_if_different
 from mmavlm.weights.video_llama_names import VIDEO_LLAMA, left_out, video_llama_parts
@@ -76,7 +77,7 @@ def to_ours(
         CheckpointError: naming what is missing, unexpected, or of a shape that cannot be.
     """
     report = KeyReport()
-    rest = _leave_out(state, left_out("theirs", state) or LEFT_OUT_OF_LAVIS, report)
+    rest = _leave_out(state, _reasons("theirs", state) or LEFT_OUT_OF_LAVIS, report)
     _drop_copies(rest, report, where)
     ours: dict[str, Tensor] = {}
     for query in [name for name in rest if re.fullmatch(QUERY_BIAS, name)]:
@@ -87,7 +88,7 @@ def to_ours(
         rest[fused] = _fused(rest.pop(query), rest.pop(value), stem, where)
         report.fused[fused] = (query, value)
     of_mma = mma_parts("theirs", rest)
-    found = video_llama_parts("theirs", rest) or [*parts("theirs", rest), *of_mma]
+    found = _parts_of_others("theirs", rest) or [*parts("theirs", rest), *of_mma]
     pairs = _pairs(rest, found, "theirs", report, where, partial=partial)
     forms = _forms(found)
     for theirs, tensor in rest.items():
@@ -111,11 +112,11 @@ def to_lavis(
         CheckpointError: naming what is missing, unexpected, or has no place in LAVIS.
     """
     report = KeyReport()
-    reasons = left_out("ours", state) or ({} if is_mmas(state) else LEFT_OUT_BY_US)
+    reasons = _reasons("ours", state) or ({} if is_mmas(state) else LEFT_OUT_BY_US)
     rest = _leave_out(state, reasons, report)
     _check_projection(rest, where)
     of_lavis = [*parts("ours", rest, language_model), *mma_parts("ours", rest)]
-    found = video_llama_parts("ours", rest) or of_lavis
+    found = _parts_of_others("ours", rest) or of_lavis
     pairs = _pairs(rest, found, "ours", report, where, partial=partial)
     forms = _forms(found)
     theirs: dict[str, Tensor] = {}
@@ -137,6 +138,16 @@ def to_lavis(
     return theirs, report
 
 
+def _reasons(side: Side, state: Mapping[str, Tensor]) -> Mapping[str, str]:
+    """What is left out of a state of LLaMA-VID or Video-LLaMA, and why; {} for another."""
+    return left_out_of_llama_vid(side, state) or left_out(side, state)
+
+
+def _parts_of_others(side: Side, state: Mapping[str, Tensor]) -> list[Part]:
+    """The parts of a state of LLaMA-VID or Video-LLaMA, [] for another."""
+    return llama_vid_parts(side, state) or video_llama_parts(side, state)
+
+
 def _pairs(
     state: Mapping[str, Tensor],
     found: Iterable[Part],
@@ -154,6 +165,8 @@ def _pairs(
             report.absent[part.title] = f"{part.start(side)}…"
         pairs |= there
     whose = "Video-LLaMA's" if found is VIDEO_LLAMA else "LAVIS's"
+    if llama_vid_parts(side, state):
+        whose = "LLaMA-VID's"
     raise_if_different(
         f"{whose} names" if side == "theirs" else f"{whose} model",
         where,

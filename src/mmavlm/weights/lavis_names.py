@@ -12,7 +12,7 @@ Form = Literal["transposed", "scalar"]  # how theirs is stored; a scalar is one 
 
 LINEAR = ("weight", "bias")
 BIASES = ("q_bias", "v_bias")  # of the ViT's queries and values, fused here
-QUERY_BIAS = r"visual_encoder\.blocks\.\d+\.attn\.q_bias"
+QUERY_BIAS = r"(visual_encoder|model\.vision_tower\.vision_tower)\.blocks\.\d+\.attn\.q_bias"
 ADAPTER = "lora_"  # in the names of what peft adds, which LAVIS does not know
 WORD_POSITIONS = "Qformer.bert.embeddings.position_embeddings.weight"
 POSITION_IDS = "Qformer.bert.embeddings.position_ids"

@@ -15,6 +15,10 @@ log = logging.getLogger(__name__)
 OF_INSTRUCTBLIP = (
     "vision.norm", "vision.temporal.query_tokens", "vision.temporal.qformer", "vision.projector",
 )  # fmt: skip
+# Where what is projected are no query outputs.
+OF_READER = (
+    "vision.temporal.norm", "vision.temporal.query_tokens", "vision.temporal.qformer",
+)  # fmt: skip
 OF_BLIP2 = ("vision.norm", "vision.temporal.image_queries", "vision.temporal.image_qformer")
 # Its initial values say nothing, or sines and cosines: they are never random.
 CONSTANT = "vision.frame_positions"
@@ -30,7 +34,7 @@ def random_parts(config: DictConfig, model: nn.Module) -> list[str]:
     """
     loaded, held = {CONSTANT}, {part_of(name) for name in model.state_dict()}
     if config.pretrained is not None:
-        loaded |= {*(OF_BLIP2 if held & {*OF_BLIP2[1:]} else OF_INSTRUCTBLIP)}
+        loaded |= {*_of_pretrained(held)}
     for part, group in ((ENCODER, "encoder"), ("llm", "llm")):
         if any((config[group] or {}).get(key) for key in ("pretrained", "checkpoint_path")):
             loaded.add(part)
@@ -38,6 +42,13 @@ def random_parts(config: DictConfig, model: nn.Module) -> list[str]:
         loaded |= {*WeightFile(config.init.weights).parts}
     new = [NEW_ROWS] if any(".new_rows." in name for name in model.state_dict()) else []
     return [part for part in PARTS if part in held - loaded] + new
+
+
+def _of_pretrained(held: set[str | None]) -> tuple[str, ...]:
+    """What `pretrained` fills of a model with these parts."""
+    if held & {*OF_BLIP2[1:]}:
+        return OF_BLIP2
+    return OF_READER if OF_READER[0] in held else OF_INSTRUCTBLIP
 
 
 def allow_untrained(config: DictConfig, model: nn.Module, *, answers: bool = True) -> None:

@@ -15,6 +15,7 @@ from typing_extensions import Unpack
 from mmavlm.core.errors import CheckpointError, ConfigError
 from mmavlm.model.llm.adapt import LoraSettings, Quantization, add_lora, quantization_config
 from mmavlm.model.llm.layout import Model
+from mmavlm.model.llm.long import attention_setting, rescaled
 from mmavlm.model.llm.new_rows import add_rows
 from mmavlm.model.llm.prompted import PromptedLanguageModel, PromptSettings
 from mmavlm.model.plain_text import num_rows
@@ -36,7 +37,9 @@ class HFLanguageModel(PromptedLanguageModel):
     whose language model is read alone. The tokenizer lies there too, unless `tokenizer` names
     another place. `trainable` trains everything, `lora` adapters alone; `quantization` holds the
     weights in 8 or 4 bit. `resize_embeddings` gives tokens beyond the embedding rows of their own,
-    which learn. What remains of the settings is described at `PromptSettings`.
+    which learn. `rope_scaling` stretches rotary positions over longer rows, and `attention` says
+    how it is computed (see `llm.long`). What remains of the settings is described at
+    `PromptSettings`.
 
     Raises:
         ConfigError: on settings that exclude each other or need a package that is missing, or a
@@ -55,6 +58,8 @@ class HFLanguageModel(PromptedLanguageModel):
         lora: LoraSettings | Mapping[str, Any] | None = None,
         quantization: Quantization | None = None,
         resize_embeddings: bool = False,
+        rope_scaling: Mapping[str, Any] | None = None,
+        attention: str | None = None,
         **settings: Unpack[PromptSettings],
     ) -> None:
         if trainable and (lora is not None or quantization is not None):
@@ -67,7 +72,10 @@ class HFLanguageModel(PromptedLanguageModel):
         how = {
             "dtype": weights_dtype,
             "quantization_config": quantization_config(quantization, weights_dtype),
+            **attention_setting(attention),
         }
+        config = _config(folder, part)
+        how["config"] = rescaled(config, rope_scaling, folder.name)
         model = _load_part(folder, part, how) if part else _load(folder, how)
         model.requires_grad_(trainable)
         if lora is not None:
@@ -78,6 +86,20 @@ class HFLanguageModel(PromptedLanguageModel):
         super().__init__(model, words, **settings)
 
 
+def _config(folder: PretrainedFolder, part: str | None) -> Any:
+    """The configuration of the language model."""
+    if part is None:
+        return folder.config
+    config = getattr(folder.config, "text_config", None)
+    if part != LANGUAGE_MODEL or config is None:
+        raise ConfigError(
+            f"llm.part is {part!r} of {folder.name}, a model of type "
+            f"{folder.config.model_type!r}; the one part known is {LANGUAGE_MODEL!r}, of an "
+            "InstructBLIP"
+        )
+    return config
+
+
 def _load(folder: PretrainedFolder, how: Mapping[str, Any]) -> Model:
     model_class = _class_for(folder.config, folder.name)
     model, unused = load_transformer(model_class, folder.name, folder.with_weights(), **how)
@@ -86,19 +108,10 @@ def _load(folder: PretrainedFolder, how: Mapping[str, Any]) -> Model:
 
 
 def _load_part(folder: PretrainedFolder, part: str, how: Mapping[str, Any]) -> Model:
-    config = getattr(folder.config, "text_config", None)
-    if part != LANGUAGE_MODEL or config is None:
-        raise ConfigError(
-            f"llm.part is {part!r} of {folder.name}, a model of type "
-            f"{folder.config.model_type!r}; the one part known is {LANGUAGE_MODEL!r}, of an "
-            "InstructBLIP"
-        )
     where = f"{folder.name}, {part}"
-    model_class = _class_for(config, where)
+    model_class = _class_for(how["config"], where)
     state = folder.state_dict(f"{part}.", dtype=how["dtype"])
-    model, unused = load_transformer(
-        model_class, where, None, config=config, state_dict=state, **how
-    )
+    model, unused = load_transformer(model_class, where, None, state_dict=state, **how)
     raise_if_different(model_class.__name__, where, unexpected=unused)
     return model
 

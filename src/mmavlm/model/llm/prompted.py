@@ -10,7 +10,7 @@ from typing_extensions import Self, TypedDict, Unpack
 
 from mmavlm.core.conversation import Conversation, Turn, num_views
 from mmavlm.core.errors import ConfigError, DataError
-from mmavlm.core.footprint import Phase, layers_phase, logits_phase, recomputed
+from mmavlm.core.footprint import Phase, layers_phase, logits_phase, recomputed, scores_bytes
 from mmavlm.core.interfaces import Answer, Generation, MediaTokens
 from mmavlm.model.llm.causal import CausalLayout
 from mmavlm.model.llm.chat import PROMPT_FIELD
@@ -218,6 +218,9 @@ class PromptedLanguageModel(nn.Module):
         phases = []
         for part, length in parts.items():
             phase = layers_phase(part, rows * length, item, without=head)
+            if model.config._attn_implementation == "eager" and part is model:
+                sizes = model.config.num_hidden_layers, model.config.num_attention_heads
+                phase = Phase(phase.kept + scores_bytes(rows, length, *sizes, item))
             if self.checkpointed:
                 inputs = rows * length * self.width * item
                 phase = recomputed(phase, model.config.num_hidden_layers, inputs)
