@@ -32,14 +32,16 @@ class Watched:
 class Branch(nn.Module):
     """Films, seen under the text that asks about them → tokens for an LLM.
 
-    `temporal` and `fusion` are given without their widths, which follow from the encoder.
-    `max_num_frames` and `position_init` are of the `FramePositions`; `prompt_tokenizer` is needed
-    where the temporal aggregator reads guides. A branch is complete once it is connected.
+    `temporal` and `fusion` are given without their widths, which follow from the encoder. With
+    `norm_eps` None tokens go on as the encoder gives them. `max_num_frames` and `position_init` are
+    of the `FramePositions`; `prompt_tokenizer` is needed where the temporal aggregator reads
+    guides. A branch is complete once it is connected.
 
     Raises:
         ConfigError: if the tokenizer admits longer guides than the Q-Former has positions for.
     """
 
+    norm: nn.Module
     fusion: Fusion
     projector: nn.Linear | None
 
@@ -52,12 +54,14 @@ class Branch(nn.Module):
         fusion: Callable[..., Fusion],
         max_num_frames: int = 120,
         position_init: str = "zeros",
-        norm_eps: float = 1e-6,
+        norm_eps: float | None = 1e-6,
     ) -> None:
         super().__init__()
         self.prompt_tokenizer = prompt_tokenizer
         self.encoder = encoder
-        self.norm = nn.LayerNorm(encoder.width, eps=norm_eps)
+        self.norm = nn.Identity()
+        if norm_eps is not None:
+            self.norm = nn.LayerNorm(encoder.width, eps=norm_eps)
         self.frame_positions = FramePositions(max_num_frames, encoder.width, position_init)
         words = 0 if prompt_tokenizer is None else prompt_tokenizer.vocab_size
         self.temporal = temporal(visual_width=encoder.width, vocab_size=words)
@@ -209,7 +213,7 @@ class Branch(nn.Module):
 
     def _placed(self, encoded: Tensor, positions: Tensor) -> Tensor:
         """Encoder outputs (M,T,P,Dv) behind the norm, at `positions` (T,Dv)."""
-        return self.norm(encoded.to(self.norm.weight.dtype)) + positions[:, None]
+        return self.norm(encoded.to(self.frame_positions.weight.dtype)) + positions[:, None]
 
     def _fused(self, tokens: Tensor, guide: TextTokens) -> Tensor:
         """Frame tokens (V,T,P,Dv) with their guides fused into them."""

@@ -153,7 +153,7 @@ def _pairs(
         if not there:
             report.absent[part.title] = f"{part.start(side)}…"
         pairs |= there
-    whose = "Video-LLaMA's" if found is VIDEO_LLAMA else "LAVIS's"
+    whose = "Video-LLaMA's" if VIDEO_LLAMA[-1] in found else "LAVIS's"
     raise_if_different(
         f"{whose} names" if side == "theirs" else f"{whose} model",
         where,
