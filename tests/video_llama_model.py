@@ -12,6 +12,9 @@ from lavis_model import bert_attention, feed, linear, norm, number_of_layers, vi
 FRAMES = 32  # rows of its table
 VIDEO_LAYERS = 2
 TRAINED = ("video_frame_position_embedding.", "video_query_tokens", "video_Qformer.", "llama_proj.")
+CLIPS = 8  # rows of its table of clips
+HEARD = 24  # the width of what its audio tower gives of a clip
+AUDIO = ("audio_position_embedding.", "audio_query_tokens", "audio_Qformer.", "audio_llama_proj.")
 BUFFERS = ("position_ids", "inv_freq", "log_logit_scale")
 
 
@@ -42,17 +45,47 @@ def state_dict(width=32, blocks=4, layers=4, queries=4, llm=32, vocabulary=11):
     return state
 
 
-def qformer(bert, layers, every, width):
+def audio_branch(width=32, llm=32, queries=3):
+    """Every trained name of its audio branch."""
+    generator = torch.Generator().manual_seed(2)
+    shapes = {
+        "audio_position_embedding.weight": (CLIPS, HEARD),
+        "audio_query_tokens": (1, queries, width),
+        **dict(qformer("audio_Qformer.bert", VIDEO_LAYERS, 1, width, seen_width=HEARD)),
+        **dict(_linear("audio_llama_proj", llm, width)),
+    }
+    return {
+        name: float(name.endswith("LayerNorm.weight"))
+        + 0.2 * torch.randn(shape, generator=generator)
+        for name, shape in shapes.items()
+    }
+
+
+@torch.no_grad()
+def sound_tokens(state, sounds):
+    """Embeddings (S,Da) of the clips of each sound → what the LLM hears (B,K,Dl)."""
+    w = {name: tensor.double() for name, tensor in state.items()}
+    rows = []
+    for clips in sounds:
+        keys = clips.double() + w["audio_position_embedding.weight"][: len(clips)]
+        queries = look(w, "audio_Qformer.bert", w["audio_query_tokens"][0], keys)
+        rows.append(linear(w, "audio_llama_proj", queries))
+    return torch.stack(rows)
+
+
+def qformer(bert, layers, every, width, seen_width=None):
     """Names and shapes of a BERT whose word and position embeddings and text path were taken out.
 
-    Every so many layers have cross-attention.
+    Every so many layers have cross-attention, to tokens of `seen_width`, or `width`.
     """
     yield from _norm(f"{bert}.embeddings.LayerNorm", width)
     for n in range(layers):
         layer = f"{bert}.encoder.layer.{n}"
         for attention in ("attention", "crossattention")[: 2 if n % every == 0 else 1]:
             for projection in ("query", "key", "value"):
-                yield from _linear(f"{layer}.{attention}.self.{projection}", width, width)
+                reads = attention == "crossattention" and projection != "query"
+                into = seen_width if reads and seen_width is not None else width
+                yield from _linear(f"{layer}.{attention}.self.{projection}", width, into)
             yield from _linear(f"{layer}.{attention}.output.dense", width, width)
             yield from _norm(f"{layer}.{attention}.output.LayerNorm", width)
         yield from _linear(f"{layer}.intermediate_query.dense", 2 * width, width)

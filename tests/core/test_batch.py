@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmavlm.core.batch import Batch
-from mmavlm.core.conversation import Conversation, Medium, Shown, Turn
+from mmavlm.core.conversation import Conversation, Shown, Turn
+from mmavlm.core.medium import Medium
 
 
 def talk(*names):

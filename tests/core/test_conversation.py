@@ -6,17 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmavlm.core.conversation import (
-    Conversation,
-    FrameGrid,
-    Medium,
-    Shown,
-    Turn,
-    View,
-    num_views,
-)
+from mmavlm.core.conversation import Conversation, Shown, Turn, View, num_views
 from mmavlm.core.errors import DataError
 from mmavlm.core.items import Item
+from mmavlm.core.medium import FrameGrid, Medium
 
 
 def film(name="a", **settings):

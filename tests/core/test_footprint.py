@@ -1,10 +1,15 @@
 """The estimate of a step's activations against what the allocator gives out."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from mmavlm.core.conversation import Conversation, Shown, Turn
 from mmavlm.core.footprint import Phase, layers_phase, peak, recomputed
+from mmavlm.core.medium import Medium
 from mmavlm.model.llm import LoraSettings
 from mmavlm.model.llm.adapt import add_lora
 from support import peak_bytes, random_batch, tiny_backbone
@@ -49,6 +54,47 @@ def test_the_estimate_is_near_the_measured_peak(name):
     answer = model.llm is not None
     measured = peak_bytes(lambda: sum(model(batch, answer=answer).values()).backward())
     assert measured / WITHIN < estimate < measured * WITHIN
+
+
+SOUNDS = {
+    "many clips": (8, 16, []),
+    "a wide audio Q-Former": (8, 4, ["sound.temporal.width=256", "sound.temporal.layers=6",
+                                     "sound.temporal.hidden_width=1024"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", list(SOUNDS))
+def test_the_estimate_counts_what_is_heard(name):
+    rows, clips, overrides = SOUNDS[name]
+    model = tiny_backbone("sound=clip_qformer", *SMALL, *overrides).train()
+    batch = random_batch((2,) * rows, targets=["a long answer"] * rows)
+    prompt, answer = lengths(model, batch)
+    batch = heard_too(batch, clips)
+    estimate = model.activation_bytes(rows, 2, prompt, answer, clips=clips)
+    measured = peak_bytes(lambda: sum(model(batch).values()).backward())
+    assert measured / WITHIN < estimate < measured * WITHIN
+
+
+def heard_too(batch, clips):
+    """A batch that lets a sound of so many clips be heard in front of each film."""
+    sound = Medium(medium_id="sound", source=Path("sound.wav"), kind="sound")
+    talks = [
+        Conversation(
+            (
+                Turn("user", (Shown(1), Shown(0), talk.prompt)),
+                Turn("assistant", (talk.target,), learned=True),
+            ),
+            (*talk.media, sound),
+        )
+        for talk in batch.conversations
+    ]
+    return replace(
+        batch,
+        conversations=talks,
+        media_rows=[(row, row) for row in range(len(batch))],
+        clips=torch.rand(len(batch), clips, 32_000) - 0.5,
+        clip_mask=torch.ones(len(batch), clips, dtype=torch.bool),
+    )
 
 
 def test_phases_pile_up_and_moments_pass():

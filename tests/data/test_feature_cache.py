@@ -17,9 +17,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from mmavlm.core.conversation import FrameGrid
 from mmavlm.core.errors import ConfigError, VideoError
 from mmavlm.core.items import Item
+from mmavlm.core.medium import FrameGrid
 from mmavlm.data import fill_cache
 from mmavlm.data.collate import collate
 from mmavlm.data.dataset import BrokenItem, VideoDataset

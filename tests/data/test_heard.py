@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from mmavlm.core.conversation import Conversation, Medium, Shown, Turn
+from mmavlm.core.conversation import Conversation, Shown, Turn
 from mmavlm.core.errors import ConfigError
 from mmavlm.core.items import Item, Reader
+from mmavlm.core.medium import Medium
 from mmavlm.data.dataset import ClipSettings, VideoDataset
 from mmavlm.data.readers import HeardReader
 from mmavlm.data.sound import SoundSource

@@ -10,8 +10,8 @@ import yaml
 from hydra.utils import instantiate
 
 from mmavlm.core.config_files import config_dir
-from mmavlm.core.conversation import FrameGrid
 from mmavlm.core.errors import ConfigError, DataError
+from mmavlm.core.medium import FrameGrid
 from mmavlm.data.datamodule import VideoDataModule
 from mmavlm.data.inspect import inspect
 from mmavlm.data.items import asked_once

@@ -5,9 +5,9 @@ import re
 
 import pytest
 
-from mmavlm.core.conversation import FrameGrid
 from mmavlm.core.errors import ConfigError, DataError
 from mmavlm.core.items import Reader
+from mmavlm.core.medium import FrameGrid
 from mmavlm.data import readers
 from mmavlm.data.readers import CaptionReader, LVUReader, MovieReader, OwnReader, WebVidReader
 from mmavlm.data.readers.json_files import MAX_JSON_BYTES, read_json

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmavlm.core.conversation import FrameGrid, Medium
 from mmavlm.core.errors import VideoError
+from mmavlm.core.medium import FrameGrid, Medium
 from mmavlm.data.sampling import (
     frame_times,
     grid_times,

@@ -6,8 +6,8 @@ import pytest
 import torch
 from PIL import ExifTags, Image
 
-from mmavlm.core.conversation import Medium
 from mmavlm.core.errors import ConfigError, DataError, VideoError
+from mmavlm.core.medium import Medium
 from mmavlm.data.pictures import count_frames
 from mmavlm.data.sources import FrameSource, inside, locate
 from mmavlm.data.video import read_frames

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmavlm.core.conversation import Conversation, Line, Medium, Shown
+from mmavlm.core.conversation import Conversation, Line, Shown
 from mmavlm.core.errors import ConfigError, DataError, VideoError
 from mmavlm.core.items import Item
+from mmavlm.core.medium import Medium
 from mmavlm.data.dataset import BrokenItem, VideoDataset
 from mmavlm.data.readers import ConversationReader, OwnReader
 from mmavlm.data.readers.questions import QuestionReader

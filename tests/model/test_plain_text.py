@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmavlm.core.conversation import Conversation, Medium
+from mmavlm.core.conversation import Conversation
 from mmavlm.core.errors import ConfigError
+from mmavlm.core.medium import Medium
 from mmavlm.model.llm.rendering import Rendering
 from mmavlm.model.plain_text import MARK, PlainTokenizer
 from mmavlm.model.text import PromptTokenizer

@@ -8,10 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
-from mmavlm.core.conversation import Conversation, Medium, Shown, Turn
+from mmavlm.core.conversation import Conversation, Shown, Turn
 from mmavlm.core.errors import DataError, VideoError
 from mmavlm.core.interfaces import Generation
 from mmavlm.core.items import Item
+from mmavlm.core.medium import Medium
 from mmavlm.data.collate import collate
 from mmavlm.data.dataset import ClipSettings, VideoDataset
 from mmavlm.run.ask import Ready

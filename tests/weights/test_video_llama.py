@@ -38,6 +38,11 @@ def tuned(theirs):
 
 
 @pytest.fixture(scope="module")
+def audio():
+    return video_llama_model.audio_branch()
+
+
+@pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return small_blip2.save(tmp_path_factory.mktemp("blip2"))
 
@@ -112,6 +117,44 @@ def test_on_converted_weights_we_compute_what_the_paper_says(
     assert (found - expected).abs().max() / expected.abs().max() < 1e-5
 
 
+def test_the_audio_branch_goes_there_and_back_with_the_model_and_alone(theirs, audio):
+    for state, partial in (({**theirs, **audio}, False), (audio, True)):
+        ours, report = to_ours(state, "a.pth", partial=partial)
+        assert audio.keys() <= report.mapped.keys()
+        back, _ = to_lavis(ours, "ours", partial=partial)
+        assert same(back, weights_of(state))
+
+
+def test_a_part_of_the_audio_branch_that_is_not_there_is_named(theirs, audio):
+    state = {n: t for n, t in audio.items() if not n.startswith("audio_llama_proj.")}
+    with pytest.raises(CheckpointError, match=r"not there: audio projection \(audio_llama_proj"):
+        to_ours({**theirs, **state}, "a.pth")
+
+
+def test_on_converted_weights_the_audio_branch_computes_what_the_paper_says(audio, tmp_path):
+    """Clip positions, audio Q-Former, projection, behind no LayerNorm."""
+    torch.save({"model": audio}, tmp_path / "theirs.pth")
+    convert(tmp_path / "theirs.pth", tmp_path / "ours.safetensors", partial=True)
+    settings = composed(
+        "sound=clip_qformer", "alignment=none", "sound.norm_eps=null", "sound.temporal.heads=4",
+        "sound.temporal.num_query_tokens=3", "sound.temporal.width=32",
+        "sound.temporal.hidden_width=64", f"sound_encoder.width={video_llama_model.HEARD}",
+        "llm.width=32", f"init.weights={tmp_path}/ours.safetensors",
+    )  # fmt: skip
+    model = build_backbone(settings).eval()
+    sounds = torch.randn(2, 5, video_llama_model.HEARD, generator=torch.Generator().manual_seed(3))
+    expected = video_llama_model.sound_tokens(audio, sounds).float()
+    with torch.no_grad():
+        heard = model.sound.watch(sounds[:, :, None], torch.ones(2, 5).bool(), ["", ""])
+        found = model.sound.tokens(model.sound.remember(heard))
+    assert (found - expected).abs().max() / expected.abs().max() < 1e-5
+    names = {name: t.shape for name, t in audio.items()}
+    there = {n: t for n, t in model.state_dict().items() if n.startswith("sound.")}
+    back, report = to_lavis(there, "ours", partial=True)
+    assert {name: t.shape for name, t in back.items()} == names
+    assert report.left_out["sound.frame_positions.weight"].startswith("zeros")
+
+
 def of_folder(folder):
     """ViT, LayerNorm and image Q-Former of the BLIP-2 folder, by Video-LLaMA's names."""
     starts = {
@@ -145,17 +188,14 @@ def test_a_fine_tuned_file_converts_only_if_told_and_names_what_is_not_there(tun
 def test_what_its_code_takes_out_of_bert_is_left_out_with_the_reason(theirs):
     text = {
         f"{start}Qformer.{name}": torch.zeros(1)
-        for start in ("", "video_")
+        for start in ("", "video_", "audio_")
         for name in (
             "bert.embeddings.word_embeddings.weight", "bert.embeddings.position_embeddings.weight",
             "bert.encoder.layer.0.intermediate.dense.weight", "cls.predictions.bias",
             "bert.encoder.layer.1.output.dense.bias", "bert.encoder.layer.1.output.LayerNorm.bias",
         )
     }  # fmt: skip
-    audio = {f"audio_{name}": torch.zeros(1) for name in (
-        "query_tokens", "position_embedding.weight", "llama_proj.bias",
-        "Qformer.bert.embeddings.LayerNorm.bias",
-    )}  # fmt: skip
+    audio = {"audio_encoder.modality_heads.audio.2.weight": torch.zeros(1)}
     ours, report = to_ours({**theirs, **text, **audio}, "a.pth")
     assert same(ours, to_ours(theirs, "a.pth")[0])
     assert {*text, *audio} <= set(report.left_out)
@@ -164,7 +204,7 @@ def test_what_its_code_takes_out_of_bert_is_left_out_with_the_reason(theirs):
         "the Q-Former's path for text, which Video-LLaMA takes out",
         "the Q-Former's head for words, which Video-LLaMA takes out",
     }
-    assert "audio_query_tokens: of the audio branch, which reads" in str(report)
+    assert "audio.2.weight: ImageBind's, of which sound_encoder=imagebind reads" in str(report)
 
 
 def test_blip2s_file_by_lavis_gives_the_image_q_former_and_not_its_projection(theirs):
@@ -202,6 +242,8 @@ def test_the_projection_of_minigpt4_fills_the_projector_alone(theirs, folder, tm
         ({"video_Qformer.bert.pooler.weight": 1}, "1 unexpected: video_Qformer.bert.pooler.weight"),
         ({"image_pe.weight": 1}, "do not fit Video-LLaMA's names.*\n.*unexpected: image_pe.weight"),
         ({"llama_proj.bias": None}, "1 missing: llama_proj.bias"),
+        ({"audio_llama_proj.bias": None}, "1 missing: audio_llama_proj.bias"),
+        ({"audio_Qformer.bert.pooler.weight": 1}, "1 unexpected: audio_Qformer.bert.pooler.weight"),
         (
             {"video_Qformer.bert.encoder.layer.1.output_query.dense.bias": None},
             "1 missing: video_Qformer.bert.encoder.layer.1.output_query.dense.bias",
@@ -212,8 +254,8 @@ def test_the_projection_of_minigpt4_fills_the_projector_alone(theirs, folder, tm
         ),
     ],
 )
-def test_a_name_too_many_or_too_few_is_an_error(theirs, change, message):
-    state = dict(theirs)
+def test_a_name_too_many_or_too_few_is_an_error(theirs, audio, change, message):
+    state = {**theirs, **audio}
     for name, size in change.items():
         state.pop(name, None)
         if size is not None:
@@ -227,7 +269,7 @@ def test_what_video_llama_cannot_hold_is_refused_on_the_way_back(theirs):
     back, report = to_lavis({**ours, "alignment.x": torch.zeros(1)}, "ours")
     assert same(back, weights_of(theirs))
     assert list(report.left_out) == ["alignment.x"]
-    for name in (POSITIONS, "vision.fusion.mix"):
+    for name in (POSITIONS, "vision.fusion.mix", "sound.norm.weight"):
         with pytest.raises(CheckpointError, match=rf"Video-LLaMA's model:\n.*unexpected: {name}"):
             to_lavis({**ours, name: torch.ones(2)}, "ours")
 

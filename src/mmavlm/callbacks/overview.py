@@ -45,15 +45,20 @@ class MemoryEstimate:
 
 
 def estimate_memory(
-    module: nn.Module, batch_size: int = 1, num_frames: int = 1, chunk: int | None = None
+    module: nn.Module,
+    batch_size: int = 1,
+    num_frames: int = 1,
+    chunk: int | None = None,
+    clips: int | None = None,
 ) -> MemoryEstimate:
     """What weights, gradients and AdamW's states of a module take in a training step.
 
     Activations are counted if the module can tell them: `activation_bytes(batch_size, num_frames)`,
-    and of `chunk` rows at a time where a gradient cache holds no more.
+    of `chunk` rows at a time where a gradient cache holds no more, and of `clips` of each sound.
     """
     activation_bytes = getattr(module, "activation_bytes", None)
-    settings = {} if chunk is None else {"chunk": chunk}
+    given = {"chunk": chunk, "clips": clips}
+    settings = {name: number for name, number in given.items() if number is not None}
     parameters = list(module.parameters())
     trainable = sum(p.nbytes for p in parameters if p.requires_grad)
     return MemoryEstimate(
@@ -105,7 +110,8 @@ def step_estimate(trainer: L.Trainer, module: L.LightningModule) -> tuple[Memory
     """What a training step of a stage takes with the batches of a trainer, and bytes free."""
     backbone = getattr(module, "backbone", module)
     chunk = getattr(module, "grad_cache_chunk", None)
-    estimate = estimate_memory(backbone, *_batch_shape(trainer), chunk)
+    rows, frames, clips = _batch_shape(trainer)
+    estimate = estimate_memory(backbone, rows, frames, chunk, clips)
     return estimate, free_memory(trainer.strategy.root_device)
 
 
@@ -127,9 +133,13 @@ def _tensors(module: nn.Module) -> list[torch.Tensor]:
     return [t.to_local() if isinstance(t, DTensor) else t for t in tensors]
 
 
-def _batch_shape(trainer: L.Trainer) -> tuple[int, int]:
+def _batch_shape(trainer: L.Trainer) -> tuple[int, int, int | None]:
+    """Rows, frames of a film, and clips of a sound, None where sounds are not read."""
     data = getattr(trainer, "datamodule", None)
-    return getattr(data, "batch_size", 1), getattr(data, "settings", {}).get("num_frames", 1)
+    settings = getattr(data, "settings", {})
+    clips = settings.get("clips")
+    frames = settings.get("num_frames", 1)
+    return getattr(data, "batch_size", 1), frames, None if clips is None else clips.clips
 
 
 def _count(number: int) -> str:

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from mmavlm.core.conversation import Conversation, Medium
+from mmavlm.core.conversation import Conversation
+from mmavlm.core.medium import Medium
 from mmavlm.core.options import Options
 
 

@@ -8,67 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 from mmavlm.core.errors import DataError
+from mmavlm.core.medium import Medium
 
 Role = Literal["system", "user", "assistant"]
-Kind = Literal["film", "picture", "sound"]
-GridSampling = Literal["windows", "segments"]
-ROLES, KINDS, SAMPLINGS = get_args(Role), get_args(Kind), get_args(GridSampling)
-
-
-@dataclass(frozen=True, slots=True)
-class FrameGrid:
-    """The grid of extracted frames that an annotation counts, and how frames are taken of it.
-
-    `windows`: evenly, as MA-LMM takes LVU's; `segments`: one of each of T equal segments.
-
-    Raises:
-        DataError: if the sampling is unknown.
-    """
-
-    frames: int
-    sampling: GridSampling
-
-    def __post_init__(self) -> None:
-        if self.sampling not in SAMPLINGS:
-            known = ", ".join(SAMPLINGS)
-            raise DataError(f"a grid is sampled by {self.sampling!r}; expected one of {known}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Medium:
-    """A stretch of a film, a picture (a film of one frame) or a sound.
-
-    `source` is a file or a folder of frames. `start_s` and `end_s` bound the stretch; None is the
-    end. `grid` is there where the annotation counts frames of its own. `subtitles` is a file with
-    what is said in a film.
-
-    Raises:
-        DataError: if the kind is unknown.
-    """
-
-    medium_id: str
-    source: Path
-    kind: Kind = "film"
-    start_s: float = 0.0
-    end_s: float | None = None
-    grid: FrameGrid | None = None
-    subtitles: Path | None = None
-
-    @property
-    def is_sound(self) -> bool:
-        """Whether it is heard, and not seen."""
-        return self.kind == "sound"
-
-    def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            known = ", ".join(KINDS)
-            raise DataError(
-                f"{self.medium_id!r} is a medium of kind {self.kind!r}; expected one of {known}"
-            )
+ROLES = get_args(Role)
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +211,7 @@ class Conversation:
     def as_json(self) -> dict[str, Any]:
         """Plain values, from which `from_json` makes it again."""
         return {
-            "media": [_plain_medium(medium) for medium in self.media],
+            "media": [medium.as_json() for medium in self.media],
             "turns": [_plain_turn(turn) for turn in self.turns],
         }
 
@@ -277,7 +223,7 @@ class Conversation:
             DataError: if they are not of this form.
         """
         try:
-            media = tuple(_medium(medium) for medium in values.get("media", ()))
+            media = tuple(Medium.from_json(medium) for medium in values.get("media", ()))
             turns = tuple(
                 Turn(
                     turn["role"],
@@ -298,21 +244,6 @@ class Conversation:
 def num_views(conversations: Sequence[Conversation]) -> list[int]:
     """How many places each conversation shows a medium at."""
     return [sum(len(turn.shows) for turn in talk.turns) for talk in conversations]
-
-
-def _plain_medium(medium: Medium) -> dict[str, Any]:
-    plain: dict[str, Any] = {
-        "id": medium.medium_id,
-        "source": str(medium.source),
-        "kind": medium.kind,
-        "start_s": medium.start_s,
-        "end_s": medium.end_s,
-    }
-    if medium.grid is not None:
-        plain["grid"] = {"frames": medium.grid.frames, "sampling": medium.grid.sampling}
-    if medium.subtitles is not None:
-        plain["subtitles"] = str(medium.subtitles)
-    return plain
 
 
 def _plain_turn(turn: Turn) -> dict[str, Any]:
@@ -339,17 +270,3 @@ def _part(values: str | Mapping[str, Any]) -> Part:
         return Shown(int(values["medium"]))
     start, stop = map(int, frames)
     return Shown(int(values["medium"]), (start, stop))
-
-
-def _medium(values: Mapping[str, Any]) -> Medium:
-    grid = values.get("grid")
-    end_s = values.get("end_s")
-    return Medium(
-        medium_id=str(values["id"]),
-        source=Path(values["source"]),
-        kind=values.get("kind", "film"),
-        start_s=float(values.get("start_s", 0.0)),
-        end_s=None if end_s is None else float(end_s),
-        grid=None if grid is None else FrameGrid(int(grid["frames"]), grid["sampling"]),
-        subtitles=None if values.get("subtitles") is None else Path(values["subtitles"]),
-    )

@@ -9,8 +9,9 @@ from typing import Any, Protocol, runtime_checkable
 
 from typing_extensions import NotRequired, TypedDict, Unpack
 
-from mmavlm.core.conversation import Conversation, FrameGrid, Medium
+from mmavlm.core.conversation import Conversation
 from mmavlm.core.errors import DataError
+from mmavlm.core.medium import FrameGrid, Medium
 from mmavlm.core.options import Options
 
 

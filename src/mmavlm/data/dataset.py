@@ -11,9 +11,9 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from mmavlm.core.conversation import Medium
 from mmavlm.core.errors import ConfigError, VideoError
 from mmavlm.core.items import Item
+from mmavlm.core.medium import Medium
 from mmavlm.data.feature_cache import CachedFilms
 from mmavlm.data.film_entries import choice
 from mmavlm.data.items import refuse_sounds

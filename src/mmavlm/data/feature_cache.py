@@ -19,8 +19,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from mmavlm.core.checksums import KEY, damaged_tensors, noted, tell_unverified, tensor_crc32
-from mmavlm.core.conversation import Medium
 from mmavlm.core.errors import ConfigError, VideoError
+from mmavlm.core.medium import Medium
 from mmavlm.data.encoder_cards import EncoderCard, write_whole
 from mmavlm.data.film_entries import FilmEntry, FilmFrames, FilmPlan
 from mmavlm.data.sampling import StretchError

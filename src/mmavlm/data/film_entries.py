@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmavlm.core.conversation import GridSampling, Kind, Medium
 from mmavlm.core.errors import VideoError
+from mmavlm.core.medium import GridSampling, Kind, Medium
 from mmavlm.data.sampling import frame_times, grid_times
 from mmavlm.data.sources import FrameSource
 from mmavlm.data.transforms import ClipTransform

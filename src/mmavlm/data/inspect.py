@@ -13,9 +13,9 @@ from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
-from mmavlm.core.conversation import Medium
 from mmavlm.core.errors import DataError, VideoError
 from mmavlm.core.items import Item, Reader
+from mmavlm.core.medium import Medium
 from mmavlm.data.items import asked_once, sources_of
 from mmavlm.data.readers.annotations import SPLITS, listed
 from mmavlm.data.readers.entries import Found, SkippingReader

@@ -7,8 +7,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from mmavlm.core.conversation import FrameGrid, Medium
 from mmavlm.core.errors import VideoError
+from mmavlm.core.medium import FrameGrid, Medium
 from mmavlm.data.sources import FrameSource
 
 # Annotations and files disagree about the end of a film by less than this.

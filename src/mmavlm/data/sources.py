@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mmavlm.core.conversation import Medium
 from mmavlm.core.errors import ConfigError, DataError
+from mmavlm.core.medium import Medium
 from mmavlm.data.pictures import count_frames, open_frame, open_picture, read_folder
 from mmavlm.data.probe import VideoInfo, probe
 from mmavlm.data.probe_index import ProbeIndex

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 
 import pysubs2
 
-from mmavlm.core.conversation import Conversation, Line, Medium, Part, Shown, Turn
+from mmavlm.core.conversation import Conversation, Line, Part, Shown, Turn
 from mmavlm.core.errors import ConfigError, VideoError
+from mmavlm.core.medium import Medium
 from mmavlm.data.containers import demuxed, films, opened_container
 
 SUFFIXES = (".srt", ".vtt", ".json")

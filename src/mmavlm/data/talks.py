@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from mmavlm.core.conversation import KINDS, Conversation
+from mmavlm.core.conversation import Conversation
 from mmavlm.core.items import Item
+from mmavlm.core.medium import KINDS
 
 
 def described(items: Sequence[Item]) -> list[str]:

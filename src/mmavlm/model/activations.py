@@ -9,6 +9,7 @@ import torch
 
 from mmavlm.core.footprint import (
     FilmSizes,
+    Phase,
     encoded_phase,
     encoder_phase,
     fusion_phase,
@@ -21,6 +22,11 @@ from mmavlm.core.footprint import (
 
 if TYPE_CHECKING:
     from mmavlm.model.backbone import VideoLanguageModel
+    from mmavlm.model.branches import Branch
+
+# Of a sample while features are computed: windows of 25 ms every 10 ms, in five single-precision
+# copies (centred, shifted, pre-emphasised, weighted, their spectrum).
+WINDOW_BYTES = 50
 
 
 def of_step(
@@ -30,11 +36,13 @@ def of_step(
     prompt_tokens: int = 32,
     answer_tokens: int = 32,
     chunk: int | None = None,
+    clips: int = 8,
 ) -> int:
     """About how many bytes of activations a training step holds at once (see `footprint`).
 
-    Texts are taken to have so many tokens; mixed precision takes up to half of it less. With
-    `chunk`, so many rows are aligned at a time.
+    Each row has a film of so many frames, and, if the model hears, a sound of so many clips. Texts
+    are taken to have so many tokens; mixed precision takes up to half of it less. With `chunk`, so
+    many rows are aligned at a time.
     """
     aligned = model.alignment.frames if model.alignment is not None else None
     first = aligned.prefix(frames) if aligned is not None else 0
@@ -57,9 +65,11 @@ def of_step(
         with_gradient = model.vision.temporal.backprop_frames or frames
         phases.append(memory_phase(film, qformer, with_gradient))
     if model.llm is not None:
-        phases += model.llm.phases(
-            rows, model.vision.num_tokens(frames), prompt_tokens, answer_tokens
-        )
+        tokens = model.vision.num_tokens(frames)
+        if model.sound is not None:
+            phases += _sound_phases(model.sound, rows, clips)
+            tokens += model.sound.num_tokens(clips)
+        phases += model.llm.phases(rows, tokens, prompt_tokens, answer_tokens)
     if model.alignment is not None and aligned is not None:
         phases.append(trace_phase(replace(film, frames=first), qformer))
         if aligned.uses_middle:
@@ -68,3 +78,18 @@ def of_step(
             texts = film.rows * (prompt_tokens + answer_tokens)
             phases.append(layers_phase(model.alignment.get_submodule("text_encoder"), texts))
     return peak(phases)
+
+
+def _sound_phases(sound: Branch, rows: int, clips: int) -> list[Phase]:
+    """Features and tokens of clips, and one look of the audio Q-Former at those of all clips."""
+    encoder = sound.encoder
+    heard = FilmSizes(rows, clips, encoder.num_tokens, encoder.width)
+    at_once = replace(heard, frames=1, tokens=clips * encoder.num_tokens)
+    dtype = getattr(encoder, "dtype", torch.float16)
+    chunk = getattr(encoder, "chunk_size", 0)
+    encoded = encoder_phase(heard, chunk, dtype.itemsize)
+    windows = min(chunk, rows * clips) * getattr(encoder, "samples", 0) * WINDOW_BYTES
+    return [
+        replace(encoded, moment=max(encoded.moment, windows)),
+        memory_phase(at_once, sound.temporal.sizes(0, at_most=clips), with_gradient=1),
+    ]

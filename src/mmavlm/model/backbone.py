@@ -213,9 +213,10 @@ class VideoLanguageModel(nn.Module):
         prompt_tokens: int = 32,
         answer_tokens: int = 32,
         chunk: int | None = None,
+        clips: int = 8,
     ) -> int:
         """About how many bytes of activations a training step holds (see `activations.of_step`)."""
-        return of_step(self, rows, frames, prompt_tokens, answer_tokens, chunk)
+        return of_step(self, rows, frames, prompt_tokens, answer_tokens, chunk, clips)
 
     def _encode(self, batch: Batch, num_frames: int | None) -> Tensor:
         """What the encoder gives for the films of a batch (M,T,P,Dv), or gave for its features."""

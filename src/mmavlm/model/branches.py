@@ -63,6 +63,7 @@ class Branch(nn.Module):
             the temporal aggregator reads patches and the encoder does not say where they lie.
     """
 
+    norm: nn.Module
     fusion: Fusion
     projector: nn.Module | None
 

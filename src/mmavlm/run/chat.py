@@ -10,11 +10,12 @@ from pathlib import Path
 
 import torch
 
-from mmavlm.core.conversation import Conversation, Kind, Line, Medium, Part, Shown, Turn
+from mmavlm.core.conversation import Conversation, Line, Part, Shown, Turn
 from mmavlm.core.errors import ConfigError, DataError, VideoError
 from mmavlm.core.files import write_whole
 from mmavlm.core.interfaces import Answer, Generation, MediaTokens
 from mmavlm.core.items import Item
+from mmavlm.core.medium import Kind, Medium
 from mmavlm.data.collate import collate
 from mmavlm.data.dataset import BrokenItem, ClipSettings, Sample, VideoDataset
 from mmavlm.model.llm import PromptedLanguageModel

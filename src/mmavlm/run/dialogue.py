@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 from omegaconf import DictConfig
 
-from mmavlm.core.conversation import Kind
 from mmavlm.core.errors import DataError, MmavlmError
 from mmavlm.core.interfaces import Answer
+from mmavlm.core.medium import Kind
 from mmavlm.core.nearest import nearest
 from mmavlm.data.dataset import ClipSettings
 from mmavlm.data.readers.values import as_seconds

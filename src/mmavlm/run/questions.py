@@ -17,10 +17,11 @@ from rich.console import Console
 from rich.progress import track
 
 from mmavlm.core.batch import Batch
-from mmavlm.core.conversation import Conversation, Medium
+from mmavlm.core.conversation import Conversation
 from mmavlm.core.errors import ConfigError, DataError
 from mmavlm.core.files import write_whole
 from mmavlm.core.items import Item
+from mmavlm.core.medium import Medium
 from mmavlm.data.collate import collate
 from mmavlm.data.dataset import BrokenItem, Sample, VideoDataset
 from mmavlm.data.subtitles import check_choice, subtitles_of

@@ -164,7 +164,7 @@ def _pairs(
         if not there:
             report.absent[part.title] = f"{part.start(side)}…"
         pairs |= there
-    whose = "Video-LLaMA's" if found is VIDEO_LLAMA else "LAVIS's"
+    whose = "Video-LLaMA's" if VIDEO_LLAMA[-1] in found else "LAVIS's"
     if llama_vid_parts(side, state):
         whose = "LLaMA-VID's"
     raise_if_different(

@@ -308,7 +308,7 @@ def _names(path: Path) -> list[str]:
                 return list(file.keys())
         except (SafetensorError, *_UNREADABLE) as error:
             raise _damaged(path, error) from error
-    return list(_unpickled(path))
+    return list(unpickled(path))
 
 
 def _read(path: Path, names: Mapping[str, str]) -> dict[str, Tensor]:
@@ -317,7 +317,7 @@ def _read(path: Path, names: Mapping[str, str]) -> dict[str, Tensor]:
         raise CheckpointError(f"{path} is missing, though an index of shards names it; fetch it")
     try:
         if path.suffix != ".safetensors":
-            stored = _unpickled(path)
+            stored = unpickled(path)
             return {new: stored[old] for old, new in names.items()}
         with safe_open(path, framework="pt") as file:
             return {new: file.get_tensor(old) for old, new in names.items()}
@@ -325,7 +325,12 @@ def _read(path: Path, names: Mapping[str, str]) -> dict[str, Tensor]:
         raise _damaged(path, error) from error
 
 
-def _unpickled(path: Path) -> dict[str, Tensor]:
+def unpickled(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file that torch wrote, mapped where it can be, and no code of it.
+
+    Raises:
+        CheckpointError: if it is damaged or holds more than weights.
+    """
     is_zip = zipfile.is_zipfile(path)
     try:
         # parts are read from large shards, so their contents are not read twice

@@ -185,7 +185,7 @@ def test_its_config_builds_it(name, folders):
 
 
 def test_every_config_of_the_group_is_tried():
-    assert {file.stem for file in CONF.glob("*.yaml")} == {"tiny", *PRETRAINED}
+    assert {file.stem for file in CONF.glob("*.yaml")} == {"tiny", "imagebind", *PRETRAINED}
 
 
 def test_ast_is_that_of_transformers_on_a_whole_window(folders):

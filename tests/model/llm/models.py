@@ -24,8 +24,9 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from mmavlm.core.conversation import Conversation, Medium
+from mmavlm.core.conversation import Conversation
 from mmavlm.core.interfaces import MediaTokens
+from mmavlm.core.medium import Medium
 from mmavlm.model.text import load_tokenizer, tiny_tokenizer
 
 WIDTH = 32

@@ -6,9 +6,10 @@ import pytest
 import torch
 from models import FAMILIES, build
 
-from mmavlm.core.conversation import Conversation, Line, Medium, Shown, Turn
+from mmavlm.core.conversation import Conversation, Line, Shown, Turn
 from mmavlm.core.errors import DataError
 from mmavlm.core.interfaces import FramesOfLooks, Generation, MediaTokens
+from mmavlm.core.medium import Medium
 from mmavlm.model.llm import PromptedLanguageModel
 from mmavlm.model.text import load_tokenizer
 

@@ -9,8 +9,9 @@ from typing import Any
 
 from typing_extensions import Unpack
 
-from mmavlm.core.conversation import Conversation, FrameGrid, Medium, Part, Shown, Turn
+from mmavlm.core.conversation import Conversation, Part, Shown, Turn
 from mmavlm.core.items import Item
+from mmavlm.core.medium import FrameGrid, Medium
 from mmavlm.data.readers.annotations import SplitFiles, SplitNames, listed
 from mmavlm.data.readers.entries import Found, StrictReader, usable
 from mmavlm.data.readers.layout import Layout

@@ -7,9 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal, get_args
 
-from mmavlm.core.conversation import Conversation, Medium, Part, Shown, Turn
+from mmavlm.core.conversation import Conversation, Part, Shown, Turn
 from mmavlm.core.errors import ConfigError
 from mmavlm.core.items import Item, Reader
+from mmavlm.core.medium import Medium
 
 Sense = Literal["sound", "film"]
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from mmavlm.core.conversation import FrameGrid
 from mmavlm.core.errors import ConfigError, DataError
 from mmavlm.core.items import Item
+from mmavlm.core.medium import FrameGrid
 from mmavlm.core.settings import whole_at_least
 from mmavlm.data.readers.annotations import listed
 from mmavlm.data.readers.entries import EntryFiles, Found, SkippingReader, usable

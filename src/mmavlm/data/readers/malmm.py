@@ -12,9 +12,9 @@ from typing import Any
 
 from typing_extensions import Unpack
 
-from mmavlm.core.conversation import FrameGrid
 from mmavlm.core.errors import ConfigError, DataError
 from mmavlm.core.items import Item
+from mmavlm.core.medium import FrameGrid
 from mmavlm.core.options import Style, check_style
 from mmavlm.data.readers.annotations import SplitNames, listed, refuse_task
 from mmavlm.data.readers.entries import EntryFiles, Found, SkippingReader, usable

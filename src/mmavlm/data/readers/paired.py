@@ -7,8 +7,9 @@ from pathlib import Path
 
 from typing_extensions import Unpack
 
-from mmavlm.core.conversation import Conversation, Medium
+from mmavlm.core.conversation import Conversation
 from mmavlm.core.items import Item
+from mmavlm.core.medium import Medium
 from mmavlm.data.readers.annotations import SplitFiles, SplitNames, refuse_task
 from mmavlm.data.readers.entries import Found, SkippingReader, StrictReader, usable
 from mmavlm.data.readers.held_out import HeldOut

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from hashlib import blake2b
 
-from mmavlm.core.conversation import Conversation, Kind, Medium, Part, Role, Shown, Turn
+from mmavlm.core.conversation import Conversation, Part, Role, Shown, Turn
+from mmavlm.core.medium import Kind, Medium
 from mmavlm.data.readers.rows import Row
 
 Said = tuple[Role, str]

@@ -3,6 +3,7 @@ from typing import TYPE_CHECKING
 from mmavlm.core.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from mmavlm.model.encoders.imagebind import ImageBindSoundEncoder
     from mmavlm.model.encoders.instructblip import InstructBlipEncoder
     from mmavlm.model.encoders.sound import TinySoundEncoder
     from mmavlm.model.encoders.sound_pretrained import (
@@ -20,6 +21,7 @@ __all__ = [
     "AstSoundEncoder",
     "ClapSoundEncoder",
     "HFTextEncoder",
+    "ImageBindSoundEncoder",
     "InstructBlipEncoder",
     "StandInEncoder",
     "TimmEncoder",

@@ -22,6 +22,7 @@ class KaldiFbank(nn.Module):
     up with zeros, and (x − mean) / (2·std) of AudioSet is given (AST, section 2.1).
     """
 
+    mean, twice_std = AUDIOSET_MEAN, 2 * AUDIOSET_STD
     filters: Tensor
     window: Tensor
 
@@ -51,11 +52,17 @@ class KaldiFbank(nn.Module):
         energies = spectrum.abs().square() @ self.filters.float()
         logs = energies.clamp(min=torch.finfo(torch.float32).eps).log()
         padded = F.pad(logs, (0, 0, 0, self.frames - logs.shape[1]))
-        return (padded - AUDIOSET_MEAN) / (2 * AUDIOSET_STD)
+        return (padded - self.mean) / self.twice_std
 
     def extra_repr(self) -> str:
         """All that the features depend on."""
         return f"rate_hz={self.rate_hz}, mels={self.mels}, frames={self.frames}"
+
+
+class ImageBindMel(KaldiFbank):
+    """As `KaldiFbank`, with the rounded mean and deviation of ImageBind's code."""
+
+    mean, twice_std = -4.268, 9.138
 
 
 class MelSpectrogram(nn.Module):

@@ -242,6 +242,14 @@ class PatchTokens(nn.Module):
         mask = mask[:, : _longest(mask)]
         return None if bool(mask.all()) else mask
 
+    def frames_of(self, state: FilmSoFar) -> list[list[int]]:
+        """Of which frame each look is; a slot of the memory is of the last frame in it."""
+        real, numbers = self._real(state), self._numbers(state)
+        _, numbers, real = joined([Piece(numbers[:, :, None, None], numbers, real)])
+        found: list[list[int]] = numbers.masked_fill(~real, state.steps).tolist()
+        longest = _longest(real)
+        return [row[:longest] for row in found]
+
     def look(
         self,
         frame_tokens: Tensor,
@@ -270,6 +278,16 @@ class PatchTokens(nn.Module):
             return torch.cat([piece.mask for piece in state.pieces], dim=1)
         real = state.visual_bank.counts[:, :, 0] > 0
         return real if state.film_of is None else real[state.film_of]
+
+    def _numbers(self, state: FilmSoFar) -> Tensor:
+        """The number of the frame (V,·), or of the last one in a slot, as they stand."""
+        bank = state.visual_bank
+        if bank is None:
+            return torch.cat([piece.numbers for piece in state.pieces], dim=1)
+        held = bank.counts.mean(dim=2).cumsum(dim=1)
+        forgotten = bank.seen[:, None] - held[:, -1:]
+        numbers = (held + forgotten).round().long() - 1
+        return numbers if state.film_of is None else numbers[state.film_of]
 
     def _seen(self, state: FilmSoFar) -> Piece:
         """The tokens of all frames, or slots, those that are real in front."""
