@@ -40,8 +40,10 @@ def folder(tmp_path_factory):
 
 def overrides(folder):
     sizes = small_instructblip.overrides(folder, layers=4)
-    return ["model=llama_vid", *sizes[1:], f"llm.pretrained={folder}/llama", "alignment=none",
-            *BRANCH]  # fmt: skip
+    return [
+        "model=llama_vid", *sizes[1:], f"llm.pretrained={folder}/llama", "llm.chat_template=none",
+        "alignment=none", *BRANCH,
+    ]  # fmt: skip
 
 
 def same(found, expected):

@@ -124,6 +124,12 @@ def memory_phase(film: FilmSizes, qformer: QFormerSizes, with_gradient: int) -> 
     return Phase(kept=sum(step_bytes(film, q, min(t, q.slots)) for t in last) + banks, moment=banks)
 
 
+def patches_phase(film: FilmSizes, queries: int) -> Phase:
+    """Rows that attend to the patches of each frame: keys, a norm's output, rows and weights."""
+    of_frame = 2 * film.tokens * film.width + queries * (film.width + 2 * film.tokens)
+    return Phase(kept=film.rows * film.frames * of_frame * SINGLE)
+
+
 def trace_phase(film: FilmSizes, qformer: QFormerSizes) -> Phase:
     """The aligned frames, all with gradient, from an empty memory."""
     return Phase(sum(step_bytes(film, qformer, min(t, qformer.slots)) for t in range(film.frames)))

@@ -212,6 +212,9 @@ class ReadsPatches(Protocol):
     def take_patches(self, grid: PatchGrid) -> None:
         """Take which of the frame tokens are patches, before anything is asked of it."""
 
+    def looks_at(self, frames: int) -> int:
+        """How many frames are read of a film of so many, or slots of a memory."""
+
     def projector(self, llm_width: int) -> nn.Module:
         """What takes its tokens (V,looks·K,D) to the width of the language model."""
 

@@ -16,9 +16,11 @@ from mmavlm.core.footprint import (
     layers_phase,
     look_phase,
     memory_phase,
+    patches_phase,
     peak,
     trace_phase,
 )
+from mmavlm.core.interfaces import ReadsPatches
 
 if TYPE_CHECKING:
     from mmavlm.model.backbone import VideoLanguageModel
@@ -62,8 +64,12 @@ def of_step(
     if model.vision.fusion.reads_guide:
         phases.append(fusion_phase(film))
     if model.llm is not None or (aligned is not None and aligned.beyond_first):
-        with_gradient = model.vision.temporal.backprop_frames or frames
-        phases.append(memory_phase(film, qformer, with_gradient))
+        temporal, seen = model.vision.temporal, film
+        if isinstance(temporal, ReadsPatches):  # of some frames, or of the slots of a memory
+            seen = replace(film, frames=temporal.looks_at(frames))
+            phases.append(patches_phase(seen, qformer.queries))
+        with_gradient = temporal.backprop_frames or seen.frames
+        phases.append(memory_phase(seen, qformer, with_gradient))
     if model.llm is not None:
         tokens = model.vision.num_tokens(frames)
         if model.sound is not None:

@@ -6,6 +6,7 @@ arXiv 2311.17043, section 3. Shapes as in `temporal.patch_tokens`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -54,6 +55,11 @@ class ContextContent(PatchTokens, GuidedQueries):
         super().train(mode)
         self.qformer.train(mode and self.train_qformer)
         return self
+
+    def sizes(self, guide_tokens: int, at_most: int) -> QFormerSizes:
+        """The sizes of the look at one frame; a frozen Q-Former keeps nothing of its layers."""
+        sizes = super().sizes(guide_tokens, at_most)
+        return sizes if self.train_qformer else replace(sizes, layers=0, crossing=0)
 
     def found(
         self, frames: Tensor, guide: TextTokens, film_of: Tensor | None
@@ -127,13 +133,14 @@ class WordsContent(PatchTokens):
     def sizes(self, guide_tokens: int, at_most: int) -> QFormerSizes:
         """The sizes of the look at one frame; every word looks at it."""
         config = self.bert.config
+        layers = config.num_hidden_layers if self.train_bert else 0
         return QFormerSizes(
             positions=guide_tokens,
             queries=guide_tokens,
             width=config.hidden_size,
             hidden=config.intermediate_size,
-            layers=config.num_hidden_layers,
-            crossing=config.num_hidden_layers,
+            layers=layers,
+            crossing=layers,
             slots=0,
         )
 
