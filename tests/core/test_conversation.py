@@ -56,7 +56,8 @@ def conversations(draw):
     for number in range(turns):
         here = [Shown(m) for m, place in enumerate(places) if place == number]
         here += [Shown(m) for place, m in more if place == number]
-        told.append(user(*draw(st.permutations([*here, draw(words)]))))
+        guide = draw(st.none() | words) if here else None
+        told.append(replace(user(*draw(st.permutations([*here, draw(words)]))), guide=guide))
         if number < turns - 1 or draw(st.booleans()):
             told.append(assistant(draw(words), draw(st.booleans())))
     return Conversation(tuple(told), tuple(shown))
@@ -69,14 +70,15 @@ def test_a_conversation_is_what_its_json_says(talk):
 
 
 @given(conversations())
-def test_views_are_all_places_that_show_media_with_their_turns_text_and_the_reply_to_it(talk):
+def test_views_are_all_places_that_show_media_with_guide_or_text_and_the_reply_to_it(talk):
     expected = []
     texts = ["".join(p for p in turn.parts if isinstance(p, str)) for turn in talk.turns]
     for number, turn in enumerate(talk.turns):
         replied = [turn.role for turn in talk.turns[number + 1 : number + 2]] == ["assistant"]
         reply = texts[number + 1] if replied else ""
         shown = [part.medium for part in turn.parts if isinstance(part, Shown)]
-        expected += [View(medium, texts[number], reply) for medium in shown]
+        guide = texts[number] if turn.guide is None else turn.guide
+        expected += [View(medium, guide, reply) for medium in shown]
     assert list(talk.views) == expected
     assert num_views([talk, talk]) == [len(expected)] * 2
 
@@ -111,6 +113,7 @@ def test_a_question_may_lack_a_film_a_text_or_an_answer(medium, prompt, parts):
     (("assistant", (" ", "\n")), "turn of the assistant is empty"),
     (("assistant", ("look", Shown(0))), "assistant shows a medium; only other turns can"),
     (("user", ("why?",), True), "turn of the user is learned; only the assistant's can be"),
+    (("user", ("why?",), False, "who?"), "the user has a guide, and shows no medium that is seen"),
 ])  # fmt: skip
 def test_a_turn_that_cannot_be_is_refused(turn, message):
     with pytest.raises(DataError, match=message):

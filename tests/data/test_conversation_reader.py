@@ -22,7 +22,7 @@ TALKS = [
             Turn("system", ("Be brief.",)),
             Turn("user", ("Is ", Shown(0), " like ", Shown(1), " or ", Shown(2), "?")),
             Turn("assistant", ("No.",)),
-            Turn("user", (Shown(3), Shown(0))),
+            Turn("user", (Shown(3), Shown(0)), guide="Who sings?"),
             Turn("assistant", ("Yes.",), learned=True),
         ),
         (PICTURE, FILM, GRID, SOUND),

@@ -99,6 +99,29 @@ def test_sharegpt_s_spellings_say_the_same(tmp_path, roles, key, names):
     assert item.conversation.media == plain.media
 
 
+def test_with_guide_only_the_instruction_is_read_by_what_looks_and_not_by_the_llm(tmp_path):
+    talk = only(llava(tmp_path, ROW, guide_only=True)).conversation
+    assert [turn.parts for turn in talk.turns[:2]] == [(Shown(0),), ("A bus.",)]
+    assert [view.guide for view in talk.views] == ["What is shown?"]
+    assert talk.turns[2].parts == (TALK[2]["value"],)  # shows nothing that it could guide
+
+
+def test_with_show_again_each_question_has_a_view_of_its_own_before_or_behind(tmp_path):
+    talk = [*TALK, *TALK[2:]]
+    rows = [{**ROW, "id": str(n), "conversations": talk} for n in range(20)]
+    items = llava(tmp_path, *rows, show_again=True).items
+    asked = ["What is shown?", TALK[2]["value"], TALK[2]["value"]]
+    places = set()
+    for item in items:
+        assert [view.guide for view in item.conversation.views] == asked
+        assert len(item.conversation.media) == 1
+        later = [turn.parts for turn in item.conversation.turns[2::2]]
+        assert all({*parts} == {Shown(0), TALK[2]["value"]} for parts in later)
+        places.add(tuple(parts.index(Shown(0)) for parts in later))
+    assert places == {(0, 0), (0, 1), (1, 0), (1, 1)}
+    assert items == llava(tmp_path, *rows, show_again=True).items
+
+
 def test_media_stand_where_their_markers_are(tmp_path):
     asked = "Is <video> later than\n<image>\nand <image>?"
     media = {"image": ["a.jpg", "b.jpg"], "video": "c.mp4"}

@@ -84,7 +84,8 @@ Part = str | Shown
 class Turn:
     """What one side says: texts and, unless it is the assistant, media.
 
-    `learned`: the model is trained to say this; only for the assistant.
+    `learned`: the model is trained to say this; only for the assistant. `guide`: under which text
+    the media are seen, where that is not the turn's own; the language model does not read it.
 
     Raises:
         DataError: if the role is unknown, there is nothing in the turn, or what it holds is not
@@ -94,6 +95,7 @@ class Turn:
     role: Role
     parts: tuple[Part, ...]
     learned: bool = False
+    guide: str | None = None
 
     def __post_init__(self) -> None:
         # plain loops: a set has a hundred thousand turns
@@ -114,6 +116,11 @@ class Turn:
             raise DataError(f"the turn of the {self.role} is empty; give it a text, or take it out")
         if self.learned and self.role != "assistant":
             raise DataError(f"the turn of the {self.role} is learned; only the assistant's can be")
+        if self.guide is not None and not self.shows:
+            raise DataError(
+                f"the turn of the {self.role} has a guide, and shows no medium that is seen under "
+                "it; show one, or take the guide out"
+            )
 
     @property
     def text(self) -> str:
@@ -128,7 +135,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A medium as seen under a guide, the text of the turn that shows it, and the reply to that."""
+    """A medium as seen under the guide of the turn that shows it, and the reply to that."""
 
     medium: int
     guide: str
@@ -191,7 +198,11 @@ class Conversation:
         """Each place where a medium is shown, in order."""
         behind = (*self.turns[1:], None)
         return tuple(
-            View(number, turn.text, reply.text if reply and reply.role == "assistant" else "")
+            View(
+                number,
+                turn.text if turn.guide is None else turn.guide,
+                reply.text if reply and reply.role == "assistant" else "",
+            )
             for turn, reply in zip(self.turns, behind, strict=True)
             for number in turn.shows
         )
@@ -241,6 +252,7 @@ class Conversation:
                         p if isinstance(p, str) else Shown(int(p["medium"])) for p in turn["parts"]
                     ),
                     bool(turn.get("learned", False)),
+                    None if turn.get("guide") is None else str(turn["guide"]),
                 )
                 for turn in values["turns"]
             )
@@ -273,7 +285,8 @@ def _plain_medium(medium: Medium) -> dict[str, Any]:
 def _plain_turn(turn: Turn) -> dict[str, Any]:
     parts = [part if isinstance(part, str) else {"medium": part.medium} for part in turn.parts]
     learned = {"learned": True} if turn.learned else {}
-    return {"role": turn.role, "parts": parts, **learned}
+    guide = {} if turn.guide is None else {"guide": turn.guide}
+    return {"role": turn.role, "parts": parts, **learned, **guide}
 
 
 def _medium(values: Mapping[str, Any]) -> Medium:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from math import isqrt
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from mmavlm.core.conversation import Conversation
@@ -16,7 +17,7 @@ from mmavlm.core.errors import ConfigError
 from mmavlm.core.footprint import Phase, QFormerSizes
 
 if TYPE_CHECKING:  # readers of annotations wait for no torch
-    from torch import Tensor
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,15 @@ class PatchGrid:
         """The token behind the last patch."""
         return self.first + self.rows * self.columns
 
+    @classmethod
+    def square(cls, num_tokens: int) -> PatchGrid | None:
+        """The grid of tokens that are a square, or one behind a class token; None of others."""
+        for first in (0, 1):
+            side = isqrt(num_tokens - first)
+            if side > 1 and side * side == num_tokens - first:
+                return cls(first, side, side)
+        return None
+
 
 @runtime_checkable
 class VisualEncoder(Protocol):
@@ -122,7 +132,9 @@ class TemporalState(Protocol):
 class TemporalAggregator(Protocol):
     """Frame tokens → video tokens, as a stream of steps or in one go, with equal results.
 
-    The backbone's branch calls this.
+    The backbone's branch calls this. In one go, `film_of` (V,) int64 says which film each of V
+    guides asks about, so that what depends on no guide can be computed once a film; None: each
+    about its own.
     """
 
     backprop_frames: int | None  # so many of the last frames carry gradient; None: all
@@ -167,15 +179,37 @@ class TemporalAggregator(Protocol):
         """The state after each of `frames` (B,P,Dv) as they come, good until the next one."""
 
     def look(
-        self, frame_tokens: Tensor, prompt: TextTokens, frame_mask: Tensor, wanted: Any
+        self,
+        frame_tokens: Tensor,
+        prompt: TextTokens,
+        frame_mask: Tensor,
+        wanted: Any,
+        film_of: Tensor | None = None,
     ) -> tuple[Any, Any]:
         """The video tokens after some frames of a film, all with gradient (`temporal.looks`).
 
         Also the state after the film (B,T,P,Dv), or None where only leading frames are `wanted`.
         """
 
-    def __call__(self, frame_tokens: Tensor, prompt: TextTokens, frame_mask: Tensor) -> Any:
+    def __call__(
+        self,
+        frame_tokens: Tensor,
+        prompt: TextTokens,
+        frame_mask: Tensor,
+        film_of: Tensor | None = None,
+    ) -> Any:
         """The state after all frames (B,T,P,Dv)."""
+
+
+@runtime_checkable
+class ReadsPatches(Protocol):
+    """A temporal aggregator whose tokens are made of patches, and projected in a way of its own."""
+
+    def take_patches(self, grid: PatchGrid) -> None:
+        """Take which of the frame tokens are patches, before anything is asked of it."""
+
+    def projector(self, llm_width: int) -> nn.Module:
+        """What takes its tokens (V,looks·K,D) to the width of the language model."""
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,8 @@ class VideoLanguageModel(nn.Module):
         if alignment is not None:
             self.alignment = alignment(**self.vision.widths, own_words=self.vision.mean_of_words)
             self.vision.temporal.check_layers(self.alignment.cross_layers)
+            if self.alignment.text_encoder is None:
+                self.vision.check_words()
         self.llm = llm
         self.sound: Branch | None = None
         if sound is not None:
@@ -189,8 +191,7 @@ class VideoLanguageModel(nn.Module):
             alignment.cross_layers,
         )
         state, looks = self.vision.look(watched, wanted)
-        rows = torch.arange(len(looks.frames), device=looks.frames.device)[:, None]
-        tokens = watched.frame_tokens[rows, looks.frames]
+        tokens = watched.frame_tokens[watched.films[:, None], looks.frames]
         return state, Aligned(tokens, looks.outputs, looks.mask, looks.crossed)
 
     def generate(self, batch: Batch, generation: Generation | None = None) -> list[list[Answer]]:

@@ -14,19 +14,39 @@ import torch
 from torch import Tensor, nn
 
 from mmavlm.core.errors import ConfigError
-from mmavlm.core.interfaces import TemporalAggregator, TemporalState, TextTokens, VisualEncoder
+from mmavlm.core.interfaces import (
+    PatchGrid,
+    ReadsPatches,
+    TemporalAggregator,
+    TemporalState,
+    TextTokens,
+    VisualEncoder,
+)
 from mmavlm.model.frame_positions import FramePositions
 from mmavlm.model.fusion import Fusion, Seen
 from mmavlm.model.text import PromptTokenizer, mean_of_tokens
 
+_OWN_WORDS = "alignment.text_encoder=null"
+
 
 @dataclass(frozen=True)
 class Watched:
-    """Views as the temporal aggregator sees them: frame tokens (V,T,P,Dv), mask (V,T), guide."""
+    """Films as the temporal aggregator sees them: frame tokens (M,T,P,Dv), mask (M,T), V guides.
+
+    `film_of` (V,) says which film each guide asks about; None: each about its own.
+    """
 
     frame_tokens: Tensor
     frame_mask: Tensor
     guide: TextTokens
+    film_of: Tensor | None = None
+
+    @property
+    def films(self) -> Tensor:
+        """Which film each view is of, (V,)."""
+        if self.film_of is not None:
+            return self.film_of
+        return torch.arange(len(self.frame_tokens), device=self.frame_tokens.device)
 
 
 class Branch(nn.Module):
@@ -34,14 +54,16 @@ class Branch(nn.Module):
 
     `temporal` and `fusion` are given without their widths, which follow from the encoder.
     `max_num_frames` and `position_init` are of the `FramePositions`; `prompt_tokenizer` is needed
-    where the temporal aggregator reads guides. A branch is complete once it is connected.
+    where the temporal aggregator reads guides. Without `norm_eps` there is no norm. A branch is
+    complete once it is connected.
 
     Raises:
-        ConfigError: if the tokenizer admits longer guides than the Q-Former has positions for.
+        ConfigError: if the tokenizer admits longer guides than the Q-Former has positions for, or
+            the temporal aggregator reads patches and the encoder does not say where they lie.
     """
 
     fusion: Fusion
-    projector: nn.Linear | None
+    projector: nn.Module | None
 
     def __init__(
         self,
@@ -52,15 +74,17 @@ class Branch(nn.Module):
         fusion: Callable[..., Fusion],
         max_num_frames: int = 120,
         position_init: str = "zeros",
-        norm_eps: float = 1e-6,
+        norm_eps: float | None = 1e-6,
     ) -> None:
         super().__init__()
         self.prompt_tokenizer = prompt_tokenizer
         self.encoder = encoder
-        self.norm = nn.LayerNorm(encoder.width, eps=norm_eps)
+        self.norm = nn.Identity() if norm_eps is None else nn.LayerNorm(encoder.width, eps=norm_eps)
         self.frame_positions = FramePositions(max_num_frames, encoder.width, position_init)
         words = 0 if prompt_tokenizer is None else prompt_tokenizer.vocab_size
         self.temporal = temporal(visual_width=encoder.width, vocab_size=words)
+        if isinstance(self.temporal, ReadsPatches):
+            self.temporal.take_patches(_patches(encoder))
         if (positions := self.temporal.guide_positions) is not None:
             self.guide_tokenizer.check_positions(positions)
         self._make_fusion = fusion
@@ -79,8 +103,17 @@ class Branch(nn.Module):
         if self.fusion.reads_guide:
             self._guide_positions(f"fusion {type(self.fusion).__name__}")
         self.projector = None
+        own = self.temporal if isinstance(self.temporal, ReadsPatches) else None
+        if own is not None and self.fusion.acts:
+            raise ConfigError(
+                f"fusion {type(self.fusion).__name__} cannot stand with "
+                f"{type(self.temporal).__name__}, whose tokens are no query outputs and are "
+                "projected in a way of their own; choose fusion=none"
+            )
         if llm_width is not None:
-            self.projector = self.fusion.projector(self.temporal.width, llm_width)
+            width = self.temporal.width
+            made = own.projector(llm_width) if own else self.fusion.projector(width, llm_width)
+            self.projector = made
 
     @property
     def device(self) -> torch.device:
@@ -98,19 +131,22 @@ class Branch(nn.Module):
         guides: Sequence[str],
         film_of: Sequence[int] | None = None,
     ) -> Watched:
-        """Encoder outputs (M,T,P,Dv) and mask (M,T) → V views with their guides fused into them.
+        """Encoder outputs (M,T,P,Dv) and mask (M,T) → films to be seen under V guides.
 
-        `film_of` says which film each view is of; None: each of its own, in order.
+        `film_of` says which film each view is of; None: each of its own, in order. A fusion that
+        reads guides makes a film of its own of each view.
 
         Raises:
             ConfigError: if there are more frames than rows in the frame-position table.
         """
         tokens = self._placed(encoded, self.frame_positions.first(encoded.shape[1]))
+        rows: Tensor | None = None
         if film_of is not None and list(film_of) != list(range(len(tokens))):
             rows = torch.tensor(film_of, device=tokens.device)
-            tokens, frame_mask = tokens[rows], frame_mask[rows]
+            if self.fusion.reads_guide:
+                tokens, frame_mask, rows = tokens[rows], frame_mask[rows], None
         guide = self._encoded(guides)
-        return Watched(self._fused(tokens, guide), frame_mask, guide)
+        return Watched(self._fused(tokens, guide), frame_mask, guide, rows)
 
     def stream(self, frames: Iterable[Tensor], guides: Sequence[str]) -> Iterator[TemporalState]:
         """Watch V films frame by frame as they come, uint8 (V,3,H,W); the state after each frame.
@@ -132,11 +168,15 @@ class Branch(nn.Module):
 
     def remember(self, watched: Watched) -> TemporalState:
         """Run the frame loop over what was watched."""
-        return self.temporal(watched.frame_tokens, watched.guide, watched.frame_mask)
+        return self.temporal(
+            watched.frame_tokens, watched.guide, watched.frame_mask, watched.film_of
+        )
 
     def look(self, watched: Watched, wanted: Any) -> tuple[TemporalState | None, Any]:
         """The looks after some frames, with gradient; see `TemporalAggregator.look`."""
-        return self.temporal.look(watched.frame_tokens, watched.guide, watched.frame_mask, wanted)
+        return self.temporal.look(
+            watched.frame_tokens, watched.guide, watched.frame_mask, wanted, watched.film_of
+        )
 
     def tokens(
         self, state: TemporalState, film_feature: Callable[[Tensor], Tensor] | None = None
@@ -175,11 +215,25 @@ class Branch(nn.Module):
 
         Texts are cut to `max_tokens`, and to as many as the Q-Former has positions for.
         """
-        positions = self._guide_positions("alignment.text_encoder=null")
+        positions = self._guide_positions(_OWN_WORDS)
         longest = min(positions, positions if max_tokens is None else max_tokens)
         tokenizer = self.guide_tokenizer
         tokens = tokenizer.encode(texts, device=self.device, max_length=longest)
         return mean_of_tokens(self.temporal.embed_prompt(tokens), tokens)
+
+    def check_words(self) -> None:
+        """Refuse an alignment with the Q-Former's own embeddings where none are as wide as looks.
+
+        Raises:
+            ConfigError: naming the temporal aggregator.
+        """
+        self._guide_positions(_OWN_WORDS)
+        if isinstance(self.temporal, ReadsPatches):
+            raise ConfigError(
+                f"{_OWN_WORDS} reads words through the Q-Former, but "
+                f"{type(self.temporal).__name__} makes its tokens of patches, which are of another "
+                "width; choose a text_encoder"
+            )
 
     def _guide_positions(self, reader: str) -> int:
         """How many tokens of a text the temporal aggregator reads, for a `reader` of its words."""
@@ -209,10 +263,22 @@ class Branch(nn.Module):
 
     def _placed(self, encoded: Tensor, positions: Tensor) -> Tensor:
         """Encoder outputs (M,T,P,Dv) behind the norm, at `positions` (T,Dv)."""
-        return self.norm(encoded.to(self.norm.weight.dtype)) + positions[:, None]
+        return self.norm(encoded.to(positions.dtype)) + positions[:, None]
 
     def _fused(self, tokens: Tensor, guide: TextTokens) -> Tensor:
         """Frame tokens (V,T,P,Dv) with their guides fused into them."""
         if not self.fusion.reads_guide:
             return tokens
         return self.fusion.before(tokens, self.temporal.embed_prompt(guide), guide.mask)
+
+
+def _patches(encoder: VisualEncoder) -> PatchGrid:
+    """Which of its tokens are patches: as the encoder says, or as their number lets on."""
+    grid = getattr(encoder, "patch_grid", None) or PatchGrid.square(encoder.num_tokens)
+    if grid is None or grid.stop > encoder.num_tokens:
+        raise ConfigError(
+            f"{type(encoder).__name__} gives {encoder.num_tokens} tokens a frame and does not say "
+            "which are patches of a picture; choose an encoder with a patch_grid, or another "
+            "temporal aggregator"
+        )
+    return grid

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 
 from mmavlm.core.errors import CheckpointError, ConfigError
-from mmavlm.model.temporal import GuidedQueries
+from mmavlm.model.temporal import ContextContent, GuidedQueries
 from mmavlm.model.token_tables import check_rows
 from mmavlm.weights.pretrained import InstructBlipParts, laid_over, load_strict
 
@@ -20,7 +21,8 @@ WORDS = "embeddings.word_embeddings.weight"  # of a Q-Former
 def take_instructblip(model: VideoLanguageModel, parts: InstructBlipParts) -> None:
     """Take Q-Former, query tokens, projection and LayerNorm of an InstructBLIP model by name.
 
-    Without an LLM there is no projector, and the projection is left where it is.
+    Without an LLM there is no projector, and the projection is left where it is, as it is where
+    what is projected are no query outputs.
 
     Raises:
         CheckpointError: naming the keys that do not fit.
@@ -42,7 +44,8 @@ def take_instructblip(model: VideoLanguageModel, parts: InstructBlipParts) -> No
         )
         temporal.qformer.embeddings.take_vocabulary(len(words))
     load_strict(temporal.qformer, parts.qformer, "InstructBLIP's Q-Former")
-    load_strict(vision.norm, parts.norm, "InstructBLIP's LayerNorm behind the ViT")
+    norm = temporal.norm if isinstance(temporal, ContextContent) else vision.norm
+    load_strict(norm, parts.norm, "InstructBLIP's LayerNorm behind the ViT")
     query_tokens = temporal.query_tokens
     if parts.query_tokens.shape != query_tokens.shape:
         raise CheckpointError(
@@ -51,6 +54,6 @@ def take_instructblip(model: VideoLanguageModel, parts: InstructBlipParts) -> No
         )
     with torch.no_grad():
         query_tokens.copy_(parts.query_tokens)
-    if vision.projector is not None:
+    if isinstance(vision.projector, nn.Linear):
         projection = laid_over(vision.projector, parts.projection)
         load_strict(vision.projector, projection, "InstructBLIP's language projection")

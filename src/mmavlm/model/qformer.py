@@ -96,12 +96,18 @@ class QFormer(nn.Module):
         text: TextTokens | None,
         visual_tokens: Tensor,
         layers: Sequence[int],
+        rows: Tensor | None = None,
     ) -> tuple[Tensor, list[Tensor]]:
-        """As `forward`; also the queries (B,K,D) behind the cross-attention of some `layers`."""
+        """As `forward`; also the queries (B,K,D) behind the cross-attention of some `layers`.
+
+        `rows` (B,) says which of the visual tokens each looks at; None: each at its own.
+        """
         hidden, mask = self.embeddings(queries, text)
         hidden, crossed = self.embeddings.dropout(hidden), []
         for i, layer in enumerate(self.layers):
             keys, visual_keys = layer.project(hidden, visual_tokens)
+            if visual_keys is not None and rows is not None:
+                visual_keys = visual_keys[0][rows], visual_keys[1][rows]
             visual_bank = None if visual_keys is None else (visual_keys, None)
             banks = (keys, mask), visual_bank
             if i in layers and visual_bank is not None:

@@ -28,8 +28,9 @@ class ConversationReader(StrictReader):
 
     They are what `Conversation.as_json` gives: `media` have a `source` below the root and may have
     `id`, `kind`, `start_s` and `end_s`; `turns` have a `role`, and as `parts` texts and
-    `{"medium": number}`. Turns of the assistant are learned: all of them, or those that say
-    `learned` where some turn of the row does. The last must be the assistant's. A row may have
+    `{"medium": number}`; `guide` may say under which text media are seen, where that is not the
+    turn's own. Turns of the assistant are learned: all of them, or those that say `learned` where
+    some turn of the row does. The last must be the assistant's. A row may have
     `id`, `task` and `references`, other right texts of the last answer. See `SplitFiles` for other
     names of files and keys.
 
@@ -113,8 +114,9 @@ def _turn(row: Row, marked: bool) -> Turn:
     if not isinstance(learned, bool):
         raise row.error(f"'learned' must be true or false, got {shown(learned)}")
     found = tuple(_part(row, part) for part in parts)
+    guide = None if absent(row.values.get("guide")) else row.text("guide")
     with row.placed():
-        return Turn(role, found, learned)  # type: ignore[arg-type]  # which checks it
+        return Turn(role, found, learned, guide)  # type: ignore[arg-type]  # which checks it
 
 
 def _part(row: Row, part: Any) -> Part:

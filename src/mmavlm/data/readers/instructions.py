@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from mmavlm.data.readers.entries import Found, SkippingReader, usable
 from mmavlm.data.readers.held_out import HeldOut
 from mmavlm.data.readers.layout import TURNS, Layout
 from mmavlm.data.readers.rows import Row
-from mmavlm.data.readers.spoken import Said, conversation
+from mmavlm.data.readers.spoken import Said, conversation, shown_again, under_guides
 from mmavlm.data.readers.values import absent, shown
 from mmavlm.data.sources import inside, written_film
 
@@ -36,18 +37,30 @@ ROLES: Mapping[str, Role] = {
 class InstructionReader(SkippingReader):
     """What both readers share: a file a split, or one of which a share is held out.
 
-    With `held_out` all splits are read from the file of training (see `HeldOut`). See `SplitFiles`
-    for the names of the files.
+    With `held_out` all splits are read from the file of training (see `HeldOut`). With
+    `guide_only` the texts of turns that show media guide what is seen of them, and the language
+    model does not read them; with `show_again` each later turn of the user shows the media again,
+    under its own question (LLaMA-VID's first and later stages). See `SplitFiles` for the names of
+    the files.
 
     Raises:
         ConfigError: if the share cannot be.
     """
 
     def __init__(
-        self, folder: str, layout: Layout, held_out: HeldOut, **named: Unpack[SplitNames]
+        self,
+        folder: str,
+        layout: Layout,
+        held_out: HeldOut,
+        *,
+        guide_only: bool,
+        show_again: bool,
+        **named: Unpack[SplitNames],
     ) -> None:
         self.files = SplitFiles(folder, layout, **named)
         self.held_out = held_out
+        self.guide_only = guide_only
+        self.show_again = show_again
 
     def read(self, root: Path, split: str, task: str | Sequence[str] | None) -> Found:
         """One item a row, and row → reason of what was left out.
@@ -61,9 +74,17 @@ class InstructionReader(SkippingReader):
         of_row = self.of_row(Path(root))
         return usable(
             ((row.place, row) for row in self.held_out.of(split, rows)),
-            lambda _, row: [of_row(row)],
+            lambda _, row: [self._as_shown(of_row(row))],
             layout=self.files.layout,
         )
+
+    def _as_shown(self, item: Item) -> Item:
+        talk = item.conversation
+        if self.show_again:
+            talk = shown_again(talk, item.item_id)
+        if self.guide_only:
+            talk = under_guides(talk)
+        return replace(item, conversation=talk)
 
     @abstractmethod
     def of_row(self, root: Path) -> Callable[[Row], Item]:
@@ -91,10 +112,13 @@ class LlavaReader(InstructionReader):
         videos: str = ".",
         image_prefix: str = "",
         held_out: float = 0,
+        guide_only: bool = False,
+        show_again: bool = False,
         **named: Unpack[SplitNames],
     ) -> None:
         keys = (*PICTURES, *FILMS, "id")
-        super().__init__(folder, LLAVA, HeldOut(held_out, *keys), **named)
+        held = HeldOut(held_out, *keys)
+        super().__init__(folder, LLAVA, held, guide_only=guide_only, show_again=show_again, **named)
         self.images = images
         self.videos = videos
         self.image_prefix = image_prefix
@@ -140,9 +164,14 @@ class VideoChatReader(InstructionReader):
         folder: str = ".",
         videos: str = "videos",
         held_out: float = 0,
+        guide_only: bool = False,
+        show_again: bool = False,
         **named: Unpack[SplitNames],
     ) -> None:
-        super().__init__(folder, VIDEOCHAT, HeldOut(held_out, "video"), **named)
+        held = HeldOut(held_out, "video")
+        super().__init__(
+            folder, VIDEOCHAT, held, guide_only=guide_only, show_again=show_again, **named
+        )
         self.videos = videos
 
     def of_row(self, root: Path) -> Callable[[Row], Item]:

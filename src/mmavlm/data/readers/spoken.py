@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from hashlib import blake2b
 
 from mmavlm.core.conversation import Conversation, Kind, Medium, Part, Role, Shown, Turn
 from mmavlm.data.readers.rows import Row
@@ -39,6 +41,36 @@ def conversation(row: Row, key: str, said: Sequence[Said], media: Sequence[Mediu
     with row.placed(key):
         turns = tuple(_turn(role, text, numbers) for role, text in said)
         return Conversation(turns, shown)
+
+
+def under_guides(talk: Conversation) -> Conversation:
+    """The same, where the texts of turns that show media are guides and not read (LLaMA-VID)."""
+    return replace(talk, turns=tuple(map(_guided, talk.turns)))
+
+
+def _guided(turn: Turn) -> Turn:
+    if not turn.shows:
+        return turn
+    media = tuple(part for part in turn.parts if not isinstance(part, str))
+    return replace(turn, parts=media, guide=turn.text.strip())
+
+
+def shown_again(talk: Conversation, name: str) -> Conversation:
+    """The same, where later turns of the user show all media again, each under its own question.
+
+    They stand before or behind the text, by a hash of the conversation's name and the turn's
+    number.
+    """
+    media = tuple(map(Shown, range(len(talk.media))))
+    turns, begun = [], False
+    for number, turn in enumerate(talk.turns):
+        if begun and turn.role == "user" and not turn.shows:
+            digest = blake2b(f"{name}, turn {number}".encode(), digest_size=1).digest()
+            parts = (*media, *turn.parts) if digest[0] % 2 else (*turn.parts, *media)
+            turn = replace(turn, parts=parts)
+        begun = begun or bool(turn.shows)
+        turns.append(turn)
+    return replace(talk, turns=tuple(turns))
 
 
 def _opened(said: Sequence[Said], marker: str) -> list[Said]:

@@ -31,12 +31,14 @@ class Fusion(nn.Module):
     """
 
     reads_guide = False  # whether there is a `before`, which looks at the prompt
+    acts = False  # whether there is a `before` or an `after`
     reads_aligned = False  # whether `after` needs `Seen.aligned`
 
     def __init_subclass__(cls, **settings: Any) -> None:
-        """Note whether the fusion acts before the memory."""
+        """Note where the fusion acts."""
         super().__init_subclass__(**settings)
         cls.reads_guide = cls.before is not Fusion.before
+        cls.acts = cls.reads_guide or cls.after is not Fusion.after
 
     def before(self, frame_tokens: Tensor, prompt_embeds: Tensor, prompt_mask: Tensor) -> Tensor:
         """Frame tokens (B,T,P,Dv) on their way into the bank, shape kept.

@@ -3,6 +3,7 @@
 from mmavlm.model.temporal.average import Average
 from mmavlm.model.temporal.clip_qformer import ClipQFormer
 from mmavlm.model.temporal.concat import Concat
+from mmavlm.model.temporal.context_content import ContextContent, WordsContent
 from mmavlm.model.temporal.each_frame import EachFrame, FrameLooks
 from mmavlm.model.temporal.last_look import last_look
 from mmavlm.model.temporal.live import LiveState
@@ -16,6 +17,7 @@ __all__ = [
     "Average",
     "ClipQFormer",
     "Concat",
+    "ContextContent",
     "EachFrame",
     "FrameLooks",
     "GuidedQueries",
@@ -26,5 +28,6 @@ __all__ = [
     "State",
     "VideoQFormer",
     "Wanted",
+    "WordsContent",
     "last_look",
 ]

@@ -41,15 +41,7 @@ class Concat(GuidedQueries, EachFrame):
         self, frames: Tensor, guide: TextTokens, layers: Sequence[int]
     ) -> tuple[Tensor, Tensor | None]:
         """Frames (B,T,P,Dv) → query outputs (B,T,K,D), and those (B,T,C,K,D) behind `layers`."""
-        films, length = frames.shape[:2]
-        text = TextTokens(
-            guide.ids.repeat_interleave(length, dim=0),
-            guide.mask.repeat_interleave(length, dim=0),
-        )
-        queries = self.query_tokens.expand(films * length, -1, -1)
-        outputs, crossed = self.qformer.look(queries, text, frames.flatten(0, 1), layers)
-        behind = torch.stack(crossed, dim=1).unflatten(0, (films, length)) if crossed else None
-        return outputs.unflatten(0, (films, length)), behind
+        return self.look_at_each(frames, guide, layers)
 
     def join(self, state: FrameLooks, lengths: Tensor) -> Tensor:
         """The last of so many frames speaks for itself."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from mmavlm.core.interfaces import TextTokens
-from mmavlm.model.temporal.looks import Looks, Wanted
+from mmavlm.model.temporal.looks import Looks, Wanted, of_views
 
 
 @dataclass(frozen=True)
@@ -85,18 +85,31 @@ class EachFrame(nn.Module):
                 state = self.step(state, frame_tokens, everyone)
             yield state
 
-    def forward(self, frame_tokens: Tensor, guide: TextTokens, frame_mask: Tensor) -> FrameLooks:
+    def forward(
+        self,
+        frame_tokens: Tensor,
+        guide: TextTokens,
+        frame_mask: Tensor,
+        film_of: Tensor | None = None,
+    ) -> FrameLooks:
         """The state after a film (B,T,P,Dv), all frames of all films at once."""
+        frame_tokens, frame_mask = of_views(frame_tokens, frame_mask, film_of)
         outputs, _ = self.see(frame_tokens, guide, ())
         return FrameLooks(guide, ((outputs, frame_mask),))
 
     def look(
-        self, frame_tokens: Tensor, guide: TextTokens, frame_mask: Tensor, wanted: Wanted
+        self,
+        frame_tokens: Tensor,
+        guide: TextTokens,
+        frame_mask: Tensor,
+        wanted: Wanted,
+        film_of: Tensor | None = None,
     ) -> tuple[FrameLooks | None, Looks]:
         """What is made of a film up to some frames, and the state of all if one of them is late.
 
         What is wanted behind layers is seen in these frames alone.
         """
+        frame_tokens, frame_mask = of_views(frame_tokens, frame_mask, film_of)
         late = wanted.middle or wanted.last
         seen = slice(None) if late else slice(wanted.first)
         outputs, crossed = self.see(frame_tokens[:, seen], guide, wanted.layers)

@@ -23,6 +23,15 @@ if TYPE_CHECKING:
     from mmavlm.model.temporal.memory_qformer import MemoryQFormer, State
 
 
+def of_views(
+    frame_tokens: Tensor, frame_mask: Tensor, film_of: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Films (M,T,P,Dv) and masks (M,T) → a row for each view, by the film it is of (V,)."""
+    if film_of is None:
+        return frame_tokens, frame_mask
+    return frame_tokens[film_of], frame_mask[film_of]
+
+
 @dataclass(frozen=True)
 class Wanted:
     """The `first` so many frames, the middle one (T//2) and the last, and what of them.

@@ -44,7 +44,7 @@ from mmavlm.model.temporal.attend import (
 )
 from mmavlm.model.temporal.layers_first import layers_first
 from mmavlm.model.temporal.live import LiveState, live
-from mmavlm.model.temporal.looks import Looks, Wanted, look
+from mmavlm.model.temporal.looks import Looks, Wanted, look, of_views
 from mmavlm.model.temporal.queries import GuidedQueries
 from mmavlm.model.temporal.state import Film, MemoryQFormerState
 
@@ -163,19 +163,31 @@ class MemoryQFormer(GuidedQueries):
                     state = self.step(state, frame_tokens, everyone)
             yield state
 
-    def forward(self, frame_tokens: Tensor, prompt: TextTokens, frame_mask: Tensor) -> State:
+    def forward(
+        self,
+        frame_tokens: Tensor,
+        prompt: TextTokens,
+        frame_mask: Tensor,
+        film_of: Tensor | None = None,
+    ) -> State:
         """The state after a film (B,T,P,Dv); only its last `backprop_frames` carry gradient."""
-        film = Film.to_the_end(frame_tokens, frame_mask)
+        film = Film.to_the_end(*of_views(frame_tokens, frame_mask, film_of))
         states = self.run(film, prompt, film.length - self.backprop_frames)
         return deque(states, maxlen=1)[0][1]
 
     def look(
-        self, frame_tokens: Tensor, prompt: TextTokens, frame_mask: Tensor, wanted: Wanted
+        self,
+        frame_tokens: Tensor,
+        prompt: TextTokens,
+        frame_mask: Tensor,
+        wanted: Wanted,
+        film_of: Tensor | None = None,
     ) -> tuple[State | None, Looks]:
         """What is made of some frames of a film (B,T,P,Dv), all of them with gradient.
 
         Also the state after the film, where frames that are `wanted` come after the leading ones.
         """
+        frame_tokens, frame_mask = of_views(frame_tokens, frame_mask, film_of)
         return look(self, frame_tokens, prompt, frame_mask, wanted)
 
     def run(

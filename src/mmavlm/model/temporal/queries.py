@@ -61,6 +61,31 @@ class GuidedQueries(nn.Module):
         """The guide through the Q-Former's own embedding layer, (B,L,D)."""
         return self.qformer.embed(prompt)
 
+    def look_at_each(
+        self,
+        frames: Tensor,
+        guide: TextTokens,
+        layers: Sequence[int],
+        film_of: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Frames (M,T,P,Dv), each alone → query outputs (V,T,K,D), and (V,T,C,K,D) behind `layers`.
+
+        V guides ask about the films; `film_of` (V,) says about which, None: each about its own.
+        """
+        views, length = len(guide.ids), frames.shape[1]
+        text = TextTokens(
+            guide.ids.repeat_interleave(length, dim=0),
+            guide.mask.repeat_interleave(length, dim=0),
+        )
+        rows = None
+        if film_of is not None:
+            number = torch.arange(length, device=frames.device)
+            rows = (film_of[:, None] * length + number).flatten()
+        queries = self.query_tokens.expand(views * length, -1, -1)
+        outputs, crossed = self.qformer.look(queries, text, frames.flatten(0, 1), layers, rows)
+        behind = torch.stack(crossed, dim=1).unflatten(0, (views, length)) if crossed else None
+        return outputs.unflatten(0, (views, length)), behind
+
     def check_layers(self, layers: Sequence[int]) -> None:
         """Refuse layers that the Q-Former does not have.
 
@@ -79,10 +104,11 @@ class GuidedQueries(nn.Module):
         layers = self.qformer.layers
         memory = getattr(self, "visual_memory", None)
         slots = getattr(memory, "slots", None) if memory is not None else 0
+        queries = self.query_tokens.shape[1]
         return QFormerSizes(
-            positions=self.num_queries + guide_tokens,
-            queries=self.num_queries,
-            width=self.width,
+            positions=queries + guide_tokens,
+            queries=queries,
+            width=self.qformer.width,
             hidden=layers[0].intermediate.dense.out_features,
             layers=len(layers),
             crossing=sum(layer.crossattention is not None for layer in layers),

@@ -102,6 +102,17 @@ class Film:
         return self.frames(t, t + 1)[:, 0], self.masks(t, t + 1)[:, 0]
 
 
+def beside(old: MemoryState, new: MemoryState, taken: Tensor) -> MemoryState:
+    """The new bank in rows that have `taken` (B,) an entry, the old one in the others."""
+    slots = max(old.tokens.shape[1], new.tokens.shape[1])
+    old, new = _widened(old, slots), _widened(new, slots)
+    return MemoryState(
+        tokens=torch.where(taken[:, None, None, None], new.tokens, old.tokens),
+        counts=torch.where(taken[:, None, None], new.counts, old.counts),
+        seen=new.seen,
+    )
+
+
 def _rows(value: Any, which: list[int]) -> Any:
     if isinstance(value, MemoryState):
         return MemoryState(value.tokens[which], value.counts[which], value.seen[which])
@@ -111,13 +122,19 @@ def _rows(value: Any, which: list[int]) -> Any:
 def _stacked(banks: list[MemoryState]) -> MemoryState:
     """The rows of several banks in one; shorter banks begin with empty slots."""
     slots = max(bank.tokens.shape[1] for bank in banks)
-
-    def widened(tensor: Tensor) -> Tensor:
-        missing = slots - tensor.shape[1]
-        return F.pad(tensor, (0, 0) * (tensor.ndim - 2) + (missing, 0))
-
+    banks = [_widened(bank, slots) for bank in banks]
     return MemoryState(
-        tokens=torch.cat([widened(bank.tokens) for bank in banks]),
-        counts=torch.cat([widened(bank.counts) for bank in banks]),
+        tokens=torch.cat([bank.tokens for bank in banks]),
+        counts=torch.cat([bank.counts for bank in banks]),
         seen=torch.cat([bank.seen for bank in banks]),
     )
+
+
+def _widened(bank: MemoryState, slots: int) -> MemoryState:
+    """A bank of so many slots, the first of which are empty."""
+    missing = slots - bank.tokens.shape[1]
+
+    def padded(tensor: Tensor) -> Tensor:
+        return F.pad(tensor, (0, 0) * (tensor.ndim - 2) + (missing, 0))
+
+    return MemoryState(padded(bank.tokens), padded(bank.counts), bank.seen)
