@@ -6,6 +6,9 @@ BIN := $(VENV)/bin
 THREADS := OMP_NUM_THREADS=2 MKL_NUM_THREADS=2
 # The tests and the arms of the ablation run in two processes.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+# Of make movies: where both models start, and their runs.
+START := init.checkpoint=outputs/movies/start/checkpoints/last.ckpt
+RUN := hydra.run.dir=outputs/movies
 # About half of the work each.
 FIRST_ARMS := baseline,one_level,two_levels,prompt_to_visual,mma_code,cross_attention
 OTHER_ARMS := two_stages,query_to_visual,bidirectional,feature_channel,sequence_dimension
@@ -17,7 +20,7 @@ $(BIN)/python -m pip install -q uv && $(BIN)/uv pip install -q --python $(BIN)/p
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help demo ablation test test-slow test-lowest lint format clean
+.PHONY: help demo movies ablation test test-slow test-lowest lint format clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -25,6 +28,17 @@ help:  ## this list
 demo: $(VENV)/.demo  ## both stages on synthetic films, test, report
 	$(THREADS) $(BIN)/python -m mmavlm.train experiment=demo hydra.run.dir=outputs/demo
 	@echo "open outputs/demo/report.html"
+
+movies: $(VENV)/.demo  ## stories: a model that saw their films against one that did not, judged, report
+	$(BIN)/python -m mmavlm.movies kind=stories out=data/stories films=400 fan_out=1,2,6
+	$(ONE_THREAD) $(BIN)/python -m mmavlm.cache experiment=movie_llm_ours & features=$$!; \
+	$(ONE_THREAD) $(BIN)/python -m mmavlm.train experiment=movie_llm_start $(RUN)/start; started=$$?; \
+	wait $$features && exit $$started
+	$(ONE_THREAD) $(BIN)/python -m mmavlm.train experiment=movie_llm_base $(START) $(RUN)/base callbacks.progress=null & base=$$!; \
+	$(ONE_THREAD) $(BIN)/python -m mmavlm.train experiment=movie_llm_ours $(START) $(RUN)/ours; ours=$$?; \
+	wait $$base && exit $$ours
+	$(BIN)/python -m mmavlm.evaluate 'compare=[outputs/movies/base,outputs/movies/ours]' judge=overlap $(RUN)/compared
+	@echo "open outputs/movies/ours/report.html"
 
 ablation: $(VENV)/.demo  ## the controlled experiment: all arms and seeds, two at a time; goes on where it was stopped
 	$(BIN)/python -m mmavlm.movies kind=bias out=data/biased films=1000 frames=2

@@ -2,7 +2,8 @@
 
 The checkpoint brings its own settings; whatever the command line says is laid over them. Without
 one, `experiment=zero_shot_… data.root=…` tests what is pretrained, and nothing else. Without a
-model, `predictions=…` scores a run's predictions again and `compare=[runA,runB]` compares two runs.
+model, `predictions=…` scores a run's predictions again and `compare=[runA,runB]` compares two runs;
+`judge=…` has their answers judged, too.
 """
 
 from __future__ import annotations
@@ -60,9 +61,15 @@ def evaluate(config: DictConfig) -> None:
 
 
 def score_predictions(config: DictConfig) -> None:
-    """Score predictions again, or compare two runs, without a model."""
+    """Score predictions again, or compare two runs, and have them judged if a judge is given."""
     check_format(config.format)
-    score(config, Path(HydraConfig.get().runtime.output_dir))
+    judge = None
+    if config.get("judge") is not None:
+        # Imported here, since scores alone need no builder of objects.
+        from hydra.utils import instantiate
+
+        judge = instantiate(config.judge)
+    score(config, Path(HydraConfig.get().runtime.output_dir), judge)
 
 
 def main() -> None:

@@ -64,7 +64,15 @@ def test_a_film_may_be_heard_alone():
     assert [m.kind for m in question.conversation.media] == ["sound"]
 
 
-@pytest.mark.parametrize("show", [[], ["sound", "sound"], ["smell"]])
+def test_questions_of_which_nothing_is_shown_keep_their_words():
+    question, several = HeardReader(Films(), [])(Path("."), "train", None)
+    shown, _ = HeardReader(Films(), ["film"])(Path("."), "train", None)
+    assert question.conversation.media == ()
+    assert (question.prompt, question.target) == (shown.prompt, shown.target)
+    assert [m.kind for m in several.conversation.media] == ["picture"]
+
+
+@pytest.mark.parametrize("show", [["sound", "sound"], ["smell"]])
 def test_what_cannot_be_shown_is_refused(show):
     with pytest.raises(ConfigError, match=r"data.reader.show is .* one or both of sound, film"):
         HeardReader(Films(), show)

@@ -115,6 +115,22 @@ def test_other_right_answers_stand_behind_the_answer(tmp_path):
         assert OwnReader()(tmp_path, split, None)[0].references == ("a cat", "cat", "kitten")
 
 
+def test_moments_that_show_the_answer_are_kept_with_the_item(tmp_path):
+    write(tmp_path / "train.jsonl", {**OWN, "evidence_s": [0.25, 3]}, {**OWN, "evidence_s": []})
+    write(tmp_path / "val.csv", {**OWN, "evidence_s": "0.25|3"})
+    shown, none = OwnReader()(tmp_path, "train", None)
+    (written,) = OwnReader()(tmp_path, "val", None)
+    assert shown.meta == written.meta == {"evidence_s": (0.25, 3.0)}
+    assert none.meta == {}
+
+
+@pytest.mark.parametrize("given", [[-1], ["soon"], 5, {"at": 3}, [[1]], [None], ["1e999"]])
+def test_moments_that_are_none_are_named(tmp_path, given):
+    write(tmp_path / "train.jsonl", {**OWN, "evidence_s": given})
+    with pytest.raises(DataError, match=r"line 1: 'evidence_s'"):
+        OwnReader()(tmp_path, "train", None)
+
+
 def test_references_that_are_no_list_are_named(tmp_path):
     write(tmp_path / "train.jsonl", {**OWN, "references": 5})
     with pytest.raises(DataError, match=r"line 1: 'references' must be a list of texts, got 5"):

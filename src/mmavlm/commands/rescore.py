@@ -1,4 +1,4 @@
-"""What `mmavlm.evaluate` does without a model: score predictions again, compare two runs."""
+"""What `mmavlm.evaluate` does without a model: scores, two runs compared, answers judged."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 from rich.box import SIMPLE_HEAD
@@ -31,27 +31,35 @@ from mmavlm.metrics.table import score_table
 
 if TYPE_CHECKING:  # torch, and what the metrics need, are imported when predictions have been read
     from mmavlm.metrics import Comparison, Difference
+    from mmavlm.movies.generators import TextGenerator
+
+Scored = tuple[dict[str, Any], list[Table]]  # plain values, and how they are printed
 
 log = logging.getLogger(__name__)
 
 
-def score(config: DictConfig, folder: Path) -> None:
+def score(config: DictConfig, folder: Path, judge: TextGenerator | None = None) -> None:
     """Do what `config` asks for (conf/score.yaml), leaving its numbers in `folder`.
+
+    With a judge, the answers are judged beside.
 
     Raises:
         ConfigError: if it asks for both or neither, or a setting is not one of those admitted.
-        DataError: if predictions are missing or broken, or two runs cannot be compared.
+        DataError: if predictions are missing or broken, two runs cannot be compared, or the judge
+            cannot be reached.
     """
     if (config.predictions is None) == (config.compare is None):
         raise ConfigError("give either predictions=… or compare=[…,…]")
-    if config.compare is None:
-        rescore(config, folder)
-    else:
-        compare(config, folder)
+    do = rescore if config.compare is None else compare
+    values, tables = do(config, folder, judge)
+    if config.format == "json":
+        print(json.dumps(values))
+    for table in tables if config.format != "json" else ():
+        Console().print(table)
 
 
-def rescore(config: DictConfig, folder: Path) -> None:
-    """Score predictions as their evaluation did; print the scores and leave metrics.json."""
+def rescore(config: DictConfig, folder: Path, judge: TextGenerator | None) -> Scored:
+    """Score predictions as their evaluation did, and leave metrics.json."""
     path = predictions_path(config.predictions)
     predictions = _read(path, config)
     _tell_left_out(predictions)
@@ -60,14 +68,18 @@ def rescore(config: DictConfig, folder: Path) -> None:
 
     values = {f"test/{name}": value for name, value in score_predictions(predictions).items()}
     write_metrics(folder / "metrics.json", values)
-    if config.format == "json":
-        print(json.dumps(finite(values)))
-    else:
-        Console().print(score_table(str(path), headline(values, predictions)))
+    told: dict[str, Any] = finite(values)
+    tables = [score_table(str(path), headline(values, predictions))]
+    if judge is not None:
+        from mmavlm.commands.judge import judge_one
+
+        judged = judge_one(judge, predictions, config, folder)
+        return told | {"judged": judged.told}, [*tables, judged.table]
+    return told, tables
 
 
-def compare(config: DictConfig, folder: Path) -> None:
-    """Compare two runs item by item; print the differences and leave comparison.json."""
+def compare(config: DictConfig, folder: Path, judge: TextGenerator | None) -> Scored:
+    """Compare two runs item by item, and leave comparison.json."""
     runs = config.compare
     if isinstance(runs, str) or len(runs) != 2:
         raise ConfigError(f"compare takes two runs, such as compare=[runA,runB], got {runs}")
@@ -80,13 +92,16 @@ def compare(config: DictConfig, folder: Path) -> None:
     from mmavlm.metrics import compare_predictions
 
     found = compare_predictions(a, b, samples=config.samples, seed=config.seed)
-    told = {"a": str(runs[0]), "b": str(runs[1]), "samples": config.samples, "seed": config.seed}
-    content = json.dumps(told | asdict(found), indent=2)
-    write_whole(folder / "comparison.json", f"{content}\n".encode())
-    if config.format == "json":
-        print(json.dumps(told | asdict(found)))
-    else:
-        Console().print(comparison_table(found, *map(str, runs)))
+    named = {"a": str(runs[0]), "b": str(runs[1]), "samples": config.samples, "seed": config.seed}
+    told: dict[str, Any] = named | asdict(found)
+    write_whole(folder / "comparison.json", f"{json.dumps(told, indent=2)}\n".encode())
+    tables = [comparison_table(found, *map(str, runs))]
+    if judge is not None:
+        from mmavlm.commands.judge import judge_two
+
+        judged = judge_two(judge, a, b, config, folder)
+        return told | {"judged": judged.told}, [*tables, judged.table]
+    return told, tables
 
 
 def comparison_table(found: Comparison, a: str, b: str) -> Table:

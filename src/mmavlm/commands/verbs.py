@@ -39,7 +39,7 @@ COMMANDS: Mapping[str, Command] = {
             f"{CHECKPOINT} experiment=eval_videohallucer data.root=/data",
             "experiment=zero_shot_msvd_qa data.root=/data",
             "predictions=outputs/<run>",
-            "'compare=[outputs/<run>,outputs/<other>]'",
+            "'compare=[outputs/<run>,outputs/<other>]' judge=overlap",
         ),
         ("score", "evaluate"),
     ),

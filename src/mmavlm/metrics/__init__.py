@@ -18,6 +18,14 @@ if TYPE_CHECKING:
         paired_mcnemar,
         wilson_interval,
     )
+    from mmavlm.metrics.judged import (
+        JudgedPair,
+        JudgedScore,
+        PairedItem,
+        ScoredItem,
+        judged_pairs,
+        judged_scores,
+    )
     from mmavlm.metrics.objects import ObjectVocabulary
     from mmavlm.metrics.order import OrderAccuracy
     from mmavlm.metrics.paired import PairedAccuracy
@@ -47,17 +55,21 @@ __all__ = [
     "Comparison",
     "Difference",
     "GroupAccuracy",
+    "JudgedPair",
+    "JudgedScore",
     "Kind",
     "McNemar",
     "ObjectVocabulary",
     "OrderAccuracy",
     "Paired",
     "PairedAccuracy",
+    "PairedItem",
     "Parsing",
     "Prediction",
     "RetrievalRecall",
     "Rule",
     "SAHRatio",
+    "ScoredItem",
     "TaskScores",
     "UnparsedRate",
     "YesNoStats",
@@ -67,6 +79,8 @@ __all__ = [
     "check_rule",
     "compare_predictions",
     "is_right",
+    "judged_pairs",
+    "judged_scores",
     "left_out",
     "missing_rows",
     "normalise_answer",

@@ -106,8 +106,9 @@ def _accuracies(
     task: str, prefix: str, pairs: Pairs, rule: Compare, paired: _PairedDifference
 ) -> Iterator[Difference]:
     """Top-1 and top-5 over items, and top-1 over videos where these have several items."""
-    of_a, of_b = (_rows([pair[side] for pair in pairs], prefix, rule) for side in (0, 1))
-    videos = string_keys(row.video_id for row, _ in pairs)
+    films = list(map(film_of, pairs))
+    of_a, of_b = (_rows([pair[side] for pair in pairs], films, prefix, rule) for side in (0, 1))
+    videos = string_keys(films)
     for k in TOP_K:
         right = of_a[:, RANK] < k, of_b[:, RANK] < k
         yield _accuracy(task, f"{prefix}top{k}", *right, videos, paired)
@@ -118,11 +119,13 @@ def _accuracies(
         yield _accuracy(task, f"{prefix}video_top1", *votes, ballots, paired)
 
 
-def _rows(predictions: Sequence[Prediction], prefix: str, rule: Compare) -> Tensor:
+def _rows(
+    predictions: Sequence[Prediction], films: Sequence[str], prefix: str, rule: Compare
+) -> Tensor:
     given = [row.ranking if prefix else row.answers for row in predictions]
     return answer_rows(
         [row.item_id for row in predictions],
-        [row.video_id for row in predictions],
+        films,
         [[answer.text for answer in answers] for answers in given],
         [row.truth for row in predictions],
         rule,
@@ -142,9 +145,15 @@ def _accuracy(
     )  # fmt: skip
 
 
+def film_of(pair: tuple[Prediction, Prediction]) -> str:
+    """The film that an item of two runs is about, also where only one of them was shown it."""
+    a, b = pair
+    return b.video_id if a.video_id == a.item_id else a.video_id
+
+
 def _captions(task: str, pairs: Pairs, paired: _PairedDifference) -> Iterator[Difference]:
     references = [row.references for row, _ in pairs]
-    videos = string_keys(row.video_id for row, _ in pairs)
+    videos = string_keys(map(film_of, pairs))
     runs = [[pair[side].answers[0].text for pair in pairs] for side in (0, 1)]
     scores_a, scores_b = score_runs(runs, references)
     for name in scores_a:
@@ -166,7 +175,9 @@ def _check_tasks(a: Sequence[Prediction], b: Sequence[Prediction]) -> None:
 
 
 def _check_same_item(a: Prediction, b: Prediction) -> None:
-    for key in ("task", "video_id", "truth", "compare"):
+    # a question of which nothing is shown has its own name as that of its video
+    shown = a.item_id not in (a.video_id, b.video_id)
+    for key in ("task", *(["video_id"] if shown else []), "truth", "compare"):
         if getattr(a, key) != getattr(b, key):
             raise DataError(
                 f"item {a.item_id!r} is not the same in both runs: {key} is {getattr(a, key)!r} "

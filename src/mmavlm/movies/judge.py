@@ -1,180 +1,137 @@
-"""Answers judged by a text generator: two against each other, in both orders, or one by itself.
+"""Answers judged by a text generator: two models against each other, or one by itself.
 
-MovieLLM judges each pair once, always in one order, and divides by numbers of its own set; here the
-order is swapped, disagreement is a tie, and shares are of what was judged.
+MovieLLM judges each pair once, always in one order, and an error discards what was paid for; here
+the order is swapped, disagreement is a tie, and a verdict that cannot be had is a value of its own.
 """
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TypeVar
 
-import numpy as np
-from pydantic import Field
+from pydantic import BaseModel
 
-from mmavlm.core.errors import ConfigError, DataError
-from mmavlm.movies.generators.text import TextGenerator, TextRequest, TextResult, ask
-from mmavlm.movies.vocabulary import Words
-
-PAIR = (
-    "Two answers to a question about a film are compared with the reference. Weigh detail, the "
-    "relations of the people, and the end; mark repetition down, and look at the order of what is "
-    "listed. Say which is better (first, second, or tie) and score each from 0 to 5."
-)
-SHORT = (
-    "An answer to a question about a film is compared with the reference. Say whether it is "
-    "correct, meaning the same in other words is, and score it from 0 to 5."
+from mmavlm.movies.generators.text import TextGenerator, TextRequest, UnusableAnswerError, ask
+from mmavlm.movies.verdicts import (
+    Answered,
+    AnsweredTwice,
+    Aspect,
+    Case,
+    PairVerdict,
+    ScoreVerdict,
+    form_of,
 )
 
-
-class PairVerdict(Words):
-    """Which of two answers is better, and a score of each, 0 to 5."""
-
-    better: Literal["first", "second", "tie"]
-    first: float = Field(ge=0, le=5)
-    second: float = Field(ge=0, le=5)
-
-
-class ShortVerdict(Words):
-    """Whether an answer is right, and its score, 0 to 5."""
-
-    correct: bool
-    score: float = Field(ge=0, le=5)
+Form = TypeVar("Form", bound=BaseModel)
+Progress = Callable[[int, int], None]
+VOTES = {"first": 1, "tie": 0, "second": -1}
 
 
 @dataclass(frozen=True)
-class Case:
-    """A question, its true answer, and one or two answers to be judged."""
+class Failed:
+    """A verdict that could not be had, and why."""
 
-    question: str
-    reference: str
-    ours: str
-    other: str = ""
+    error: str
 
 
 @dataclass(frozen=True)
-class Share:
-    """A mean with its 95 % bootstrap interval over cases."""
+class Outcome:
+    """A pair judged in both orders: ours won (1), tied (0), lost (-1); mean scores, 0 to 5."""
 
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class PairResult:
-    """Shares of cases won, tied and lost, and mean scores of both sides, 0 to 5."""
-
-    count: int
-    won: Share
-    tied: Share
-    lost: Share
-    ours: Share
-    other: Share
-
-
-class OverlapJudge:
-    """The judge without a model: the F1 of words. Its numbers compare with no published ones."""
-
-    fingerprint = "overlap 1, not comparable with an LLM's verdicts"
-
-    def complete(self, request: TextRequest) -> TextResult:
-        """The verdict as JSON; equal F1 is a tie, and F1 of at least a half is correct.
-
-        Raises:
-            ConfigError: if something else than a verdict is asked for.
-        """
-        told = request.context
-        if request.task == "judge_pair":
-            first, second = (_f1(told[key], told["reference"]) for key in ("first", "second"))
-            better = "tie" if first == second else "first" if first > second else "second"
-            verdict = PairVerdict.model_validate(
-                {"better": better, "first": 5 * first, "second": 5 * second}
-            )
-            return TextResult(verdict.model_dump_json())
-        if request.task == "judge_short":
-            f1 = _f1(told["answer"], told["reference"])
-            return TextResult(ShortVerdict(correct=f1 >= 0.5, score=5 * f1).model_dump_json())
-        raise ConfigError(f"the overlap judge gives verdicts, it does not write {request.task}")
+    sign: int
+    ours: float
+    other: float
 
 
 def judge_pairs(
-    judge: TextGenerator, cases: Sequence[Case], *, seed: int = 0, keep: Path | None = None
-) -> PairResult:
-    """Compare `ours` with `other` in every case, in both orders; won is what wins in both.
+    judge: TextGenerator,
+    cases: Sequence[Case],
+    *,
+    keep: Path | None = None,
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> list[Outcome | Failed]:
+    """Compare ours with the other answer of every case, in both orders; won is what wins in both.
 
-    Verdicts are kept in the folder `keep`, so that none is paid for twice.
+    See `collect`.
+    """
+    requests = [request for case in cases for request in case.requests()]
+    found = collect(judge, requests, PairVerdict, keep=keep, workers=workers, progress=progress)
+    return [_outcome(there, back) for there, back in zip(found[::2], found[1::2], strict=True)]
+
+
+def judge_answers(
+    judge: TextGenerator,
+    answers: Sequence[Answered] | Sequence[AnsweredTwice],
+    aspect: Aspect = "short",
+    *,
+    keep: Path | None = None,
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> list[ScoreVerdict | Failed]:
+    """A verdict on one aspect of each answer; on consistency, of each two. See `collect`.
+
+    Verdicts on `short` are `ShortVerdict`s.
+    """
+    requests = [
+        one.request() if isinstance(one, AnsweredTwice) else one.request(aspect) for one in answers
+    ]
+    form = form_of(aspect)
+    return collect(judge, requests, form, keep=keep, workers=workers, progress=progress)
+
+
+def collect(
+    judge: TextGenerator,
+    requests: Sequence[TextRequest],
+    form: type[Form],
+    *,
+    keep: Path | None = None,
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> list[Form | Failed]:
+    """The verdict on each request, in their order; equal requests are made once.
+
+    Verdicts are kept in the folder `keep` as they come, so that a run that was stopped asks for
+    none twice. A judge without a usable verdict gives `Failed`, which is not kept. `workers`
+    requests are under way at once; `progress` is called with (done, in all).
 
     Raises:
-        DataError: if there are no cases, or a verdict cannot be read.
+        DataError: if the judge cannot be reached, or a kept verdict is broken.
     """
-    if not cases:
-        raise DataError("there are no answers to be judged")
-    won, ours, other = [], [], []
-    for case in cases:
-        there = _pair(judge, case, case.ours, case.other, keep)
-        back = _pair(judge, case, case.other, case.ours, keep)
-        votes = {"first": 1, "tie": 0, "second": -1}
-        # A judge that prefers a place rather than an answer contradicts itself: a tie.
-        agreed = votes[there.better] == -votes[back.better]
-        won.append(votes[there.better] if agreed else 0)
-        ours.append((there.first + back.second) / 2)
-        other.append((there.second + back.first) / 2)
-    sides = np.array(won)
-    columns = [sides > 0, sides == 0, sides < 0, np.array(ours), np.array(other)]
-    return PairResult(len(cases), *(_share(column, seed) for column in columns))
+    unique = {request.digest: request for request in requests}
+    found: dict[str, Form | Failed] = {}
+
+    def verdict(request: TextRequest) -> Form | Failed:
+        try:
+            return ask(judge, request, form, keep=keep)
+        except UnusableAnswerError as error:
+            return Failed(str(error))
+
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        asked = {pool.submit(verdict, request): digest for digest, request in unique.items()}
+        try:
+            for future in as_completed(asked):
+                found[asked[future]] = future.result()
+                if progress is not None:
+                    progress(len(found), len(unique))
+        except BaseException:  # nothing more is paid for; what is under way is still kept
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return [found[request.digest] for request in requests]
 
 
-def judge_short(
-    judge: TextGenerator, cases: Sequence[Case], *, seed: int = 0, keep: Path | None = None
-) -> tuple[Share, Share]:
-    """Accuracy and mean score (0 to 5) of `ours`, each with its interval.
-
-    Raises:
-        DataError: if there are no cases, or a verdict cannot be read.
-    """
-    if not cases:
-        raise DataError("there are no answers to be judged")
-    verdicts = []
-    for case in cases:
-        told = {"question": case.question, "reference": case.reference, "answer": case.ours}
-        request = TextRequest(
-            "judge_short", SHORT, told, ShortVerdict.model_json_schema(), 0, max_tokens=256
-        )
-        verdicts.append(ask(judge, request, ShortVerdict, keep=keep))
-    correct = np.array([verdict.correct for verdict in verdicts])
-    return _share(correct, seed), _share(np.array([v.score for v in verdicts]), seed)
-
-
-def _pair(
-    judge: TextGenerator, case: Case, first: str, second: str, keep: Path | None
-) -> PairVerdict:
-    told = {
-        "question": case.question,
-        "reference": case.reference,
-        "first": first,
-        "second": second,
-    }
-    request = TextRequest(
-        "judge_pair", PAIR, told, PairVerdict.model_json_schema(), 0, max_tokens=256
+def _outcome(there: PairVerdict | Failed, back: PairVerdict | Failed) -> Outcome | Failed:
+    if isinstance(there, Failed):
+        return there
+    if isinstance(back, Failed):
+        return back
+    # A judge that prefers a place rather than an answer contradicts itself: a tie.
+    agreed = VOTES[there.better] == -VOTES[back.better]
+    return Outcome(
+        VOTES[there.better] if agreed else 0,
+        (there.first + back.second) / 2,
+        (there.second + back.first) / 2,
     )
-    return ask(judge, request, PairVerdict, keep=keep)
-
-
-def _share(values: np.ndarray, seed: int, draws: int = 2000) -> Share:
-    """The mean and the 2.5 and 97.5 percentiles of the means of resampled cases."""
-    numbers = values.astype(float)
-    rng = np.random.default_rng(seed)
-    means = numbers[rng.integers(len(numbers), size=(draws, len(numbers)))].mean(axis=1)
-    low, high = np.percentile(means, [2.5, 97.5])
-    return Share(float(numbers.mean()), float(low), float(high))
-
-
-def _f1(answer: str, reference: str) -> float:
-    given, true = (Counter(re.findall(r"\w+", text.lower())) for text in (answer, reference))
-    common = (given & true).total()
-    return 2 * common / (given.total() + true.total()) if common else 0.0

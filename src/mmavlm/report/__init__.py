@@ -6,6 +6,7 @@ from mmavlm.core.lazy import lazy_names
 
 if TYPE_CHECKING:
     from mmavlm.report.arms import draw_arms
+    from mmavlm.report.contact_sheet import ContactSheet, SheetFrame, SheetQuestion
     from mmavlm.report.contents import Confusion, Curve, Report, SampleAnswer, Table
     from mmavlm.report.curves import read_csv_curves
     from mmavlm.report.explanation import draw_explanation, save_explanation
@@ -13,9 +14,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Confusion",
+    "ContactSheet",
     "Curve",
     "Report",
     "SampleAnswer",
+    "SheetFrame",
+    "SheetQuestion",
     "Table",
     "draw_arms",
     "draw_explanation",

@@ -12,6 +12,7 @@ from torch import Tensor
 from mmavlm.metrics import Rule
 from mmavlm.metrics.headline import Score
 from mmavlm.model.explain import Explanation
+from mmavlm.report.contact_sheet import ContactSheet
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,7 @@ class Report:
     facts: Mapping[str, str] = field(default_factory=dict)
     curves: Sequence[Curve] = ()
     confusions: Sequence[Confusion] = ()
+    sheets: Sequence[ContactSheet] = ()
     samples: Sequence[SampleAnswer] = ()
     explanations: Sequence[Explanation] = ()
     tables: Sequence[Table] = ()

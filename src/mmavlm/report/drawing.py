@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import re
 from collections.abc import Iterator
@@ -9,8 +10,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
 
+FRAME_SIZE = 224  # longest side in pixels of a frame in the page
 INK = "#010203"  # stands for the page's own text colour, which follows light and dark
 NUMBERED_ID = re.compile(r' id="[\w.]+_\d+"')  # figure_1, axes_1: the same in every drawing
 NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))  # no address, no clock in a page
@@ -42,3 +47,12 @@ def as_svg(figure: Figure) -> str:
     svg = out.getvalue()
     svg = NUMBERED_ID.sub("", svg[svg.index("<svg") :])
     return svg.replace(INK, "currentColor")
+
+
+def data_uri(frame: NDArray[np.uint8]) -> str:
+    """A frame (H,W,3) as a JPEG within the page."""
+    image = Image.fromarray(frame)
+    image.thumbnail((FRAME_SIZE, FRAME_SIZE))
+    out = io.BytesIO()
+    image.save(out, format="JPEG", quality=85)
+    return "data:image/jpeg;base64," + base64.b64encode(out.getvalue()).decode("ascii")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import math
 import os
 from collections.abc import Sequence
@@ -12,18 +10,17 @@ from typing import Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from numpy.typing import NDArray
-from PIL import Image
 
 from mmavlm.metrics import is_right
+from mmavlm.report.contact_sheet import lay_out
 from mmavlm.report.contents import Confusion, Curve, Report, SampleAnswer
 from mmavlm.report.curves import draw
+from mmavlm.report.drawing import data_uri
 from mmavlm.report.explanation import draw_explanation
 from mmavlm.report.findings import findings
 from mmavlm.report.lead import against_guess, label, lead
 
 ASIDE = {"wait"}  # of how the machine fares, not of what is learnt
-FRAME_SIZE = 224  # longest side in pixels of a frame in the page
 
 
 def write_report(path: Path, report: Report) -> None:
@@ -44,6 +41,7 @@ def write_report(path: Path, report: Report) -> None:
         plots=plots,
         more_plots=more_plots,
         confusions=[_heat_map(confusion) for confusion in report.confusions],
+        sheets=[lay_out(sheet) for sheet in report.sheets],
         samples=[_film_strip(sample) for sample in report.samples],
         explanations=[
             (e, draw_explanation(e), math.exp(e.log_prob), findings(e)) for e in report.explanations
@@ -90,14 +88,5 @@ def _film_strip(sample: SampleAnswer) -> dict[str, Any]:
         "sample": sample,
         "right": is_right(sample.answers, sample.truth, sample.references, sample.compare),
         "answers": list(zip(sample.answers, sample.probabilities, strict=True)),
-        "frames": [_data_uri(frame) for frame in sample.frames],
+        "frames": [data_uri(frame) for frame in sample.frames],
     }
-
-
-def _data_uri(frame: NDArray[np.uint8]) -> str:
-    """A frame (H,W,3) as a JPEG within the page."""
-    image = Image.fromarray(frame)
-    image.thumbnail((FRAME_SIZE, FRAME_SIZE))
-    out = io.BytesIO()
-    image.save(out, format="JPEG", quality=85)
-    return "data:image/jpeg;base64," + base64.b64encode(out.getvalue()).decode("ascii")

@@ -9,6 +9,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from mmavlm.model.explain import Explanation
+from mmavlm.report import ContactSheet
 from mmavlm.stages.predictions import PredictionLog
 
 
@@ -32,3 +33,4 @@ class Outcome:
     classes: Mapping[str, Sequence[str]] = field(default_factory=dict)
     predictions: PredictionLog | None = None
     explanations: Sequence[Explanation] = ()
+    sheets: Sequence[ContactSheet] = ()

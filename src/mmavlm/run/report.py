@@ -32,6 +32,7 @@ def describe(run: Outcome, earlier: Sequence[Outcome]) -> Report:
         facts=facts(run, earlier),
         curves=[curve for part in (*earlier, run) for curve in curves(part)],
         confusions=confusions(rows, run.classes),
+        sheets=run.sheets,
         samples=samples(log),
         explanations=list(run.explanations),
         tables=[metrics_table(part) for part in (*earlier, run)],

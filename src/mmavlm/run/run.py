@@ -38,6 +38,7 @@ from mmavlm.run.outcome import Outcome
 from mmavlm.run.report import describe
 from mmavlm.run.resume import checkpoint_to_resume, go_on_logging
 from mmavlm.run.secrets import refuse_secrets
+from mmavlm.run.sheets import contact_sheets
 from mmavlm.weights.checkpoint import load_trainable, read_checkpoint
 from mmavlm.weights.untrained import allow_untrained
 
@@ -159,6 +160,8 @@ class Run:
         """What there is to report of this run, so far."""
         trainer: Any = self.trainer  # whose type does not have `callbacks`
         callbacks = [c for c in trainer.callbacks if isinstance(c, ExplainAnswers)]
+        predictions = self.stage.predictions
+        answered = {} if predictions is None else predictions.rows
         return Outcome(
             stage=self.stage.title,
             folder=self.folder,
@@ -169,8 +172,9 @@ class Run:
             resumed=self.resumed,
             metrics=self.metrics,
             classes=self.stage.classes,
-            predictions=self.stage.predictions,
+            predictions=predictions,
             explanations=[explained for c in callbacks for explained in c.explained],
+            sheets=contact_sheets(self.data.items("test"), answered) if answered else (),
         )
 
     @property

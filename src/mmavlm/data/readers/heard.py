@@ -1,4 +1,4 @@
-"""Films that are heard, too: questions with the sound of a film, its pictures, or both."""
+"""Films that are heard, too: questions with a film's sound, its pictures, both, or words alone."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ class HeardReader:
     """The items of `reader`, each film shown by what `show` names, in this order.
 
     `[sound, film]` is Video-LLaMA's joint prompt: what is heard stands before what is seen. A film
-    without sound is asked about as if nothing were heard.
+    without sound is asked about as if nothing were heard. With `[]` nothing is shown, and a model
+    learns what the words of the questions tell by themselves.
 
     Raises:
-        ConfigError: if `show` names nothing, something twice, or something unknown.
+        ConfigError: if `show` names something twice, or something unknown.
     """
 
     def __init__(self, reader: Reader, show: Sequence[Sense] = ("sound", "film")) -> None:
         known = get_args(Sense)
-        if not show or len({*show}) < len(show) or not {*show} <= {*known}:
+        if len({*show}) < len(show) or not {*show} <= {*known}:
             raise ConfigError(
-                f"data.reader.show is {list(show)}; give one or both of {', '.join(known)}"
+                f"data.reader.show is {list(show)}; give one or both of {', '.join(known)}, or []"
             )
         self.reader = reader
         self.show = tuple(show)

@@ -18,10 +18,14 @@ from mmavlm.data.readers.layout import Layout
 from mmavlm.data.readers.rows import Row
 from mmavlm.data.sources import inside, written_film
 
+EVIDENCE = "evidence_s"  # also the key of it in an item's `meta`
+STRETCH = ("start_s", "end_s")
 OPEN = "open"  # the task of rows that name none
 LAYOUT = Layout(
     needed=("video", "prompt", "answer"),
-    optional=("id", "start_s", "end_s", "task", "references", "options", "split", "subtitles"),
+    optional=(
+        "id", *STRETCH, "task", "references", "options", "split", EVIDENCE, "subtitles"
+    ),
     foreign=False,
 )
 OWN_ID = "give each row an id of its own"
@@ -33,10 +37,11 @@ class OwnReader(StrictReader):
     `video` is a path below the root, to a file or a folder of frames. May be given: `id`,
     `start_s`, `end_s`, `task`, `subtitles` (a file below the root with what is said in the film),
     `references` (other right answers; in a csv, with | in between), `options` (what there is to
-    choose from, likewise; the answer is the text, letter or number of one). Of a list of answers
-    the first is the target, and all are right. See `SplitFiles` for other names of files and keys,
-    and for one file with a `split` column. `closed` lists the tasks whose answers are classes, to
-    be ranked; `options` says whether options are answered by letters, numbers or texts.
+    choose from, likewise; the answer is the text, letter or number of one), `evidence_s` (moments
+    that show the answer, for reports). Of a list of answers the first is the target, and all are
+    right. See `SplitFiles` for other names of files and keys, and for one file with a `split`
+    column. `closed` lists the tasks whose answers are classes, to be ranked; `options` says whether
+    options are answered by letters, numbers or texts.
 
     Raises:
         ConfigError: if there is no such way to answer options, or no such key.
@@ -120,6 +125,7 @@ class OwnReader(StrictReader):
         if choices is not None:
             options, right = row.options(choices, self.style, answer)
             prompt, answer = options.ask(prompt), options.answers[right]
+        evidence_s = row.moments_s(EVIDENCE)
         with row.placed("video"):
             film = source(video)
         return Item.question(
@@ -135,6 +141,7 @@ class OwnReader(StrictReader):
             references=(answer, *others, *(row.texts("references", split="|") or ())),
             label=classes.index(answer) if answer in classes else None,
             options=options,
+            meta={EVIDENCE: evidence_s} if evidence_s else {},
         )
 
 

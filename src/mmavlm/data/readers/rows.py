@@ -107,6 +107,17 @@ class Row:
             )
         return number
 
+    def moments_s(self, key: str) -> tuple[float, ...]:
+        """Moments in seconds, of which there may be none.
+
+        Raises:
+            DataError: naming file, row, key and what came.
+        """
+        found = tuple(as_number(text) for text in self.texts(key, split="|") or ())
+        if not all(0 <= moment <= MOST for moment in found):
+            raise self.error(f"{key!r} must be a list of seconds, got {shown(self.values[key])}")
+        return found
+
     def whole(self, key: str, *, cut: bool = False) -> int:
         """A whole number from 1 to `MOST`; with `cut` a fraction behind it is dropped.
 

@@ -17,6 +17,11 @@ from mmavlm.core.files import write_whole
 Answered = TypeVar("Answered", bound=BaseModel)
 Check = Callable[[Any], None]
 
+
+class UnusableAnswerError(DataError):
+    """No answer of a generator fits what was asked for."""
+
+
 SYSTEM = "You answer with one JSON object that fits the given schema, and with nothing else."
 
 
@@ -52,7 +57,8 @@ class TextRequest:
     def digest(self) -> str:
         """A hash of all that the answer may depend on, besides the generator."""
         parts = [self.task, self.messages, self.seed, self.max_tokens]
-        return hashlib.sha256(_json(parts).encode()).hexdigest()
+        # texts that are answers may hold anything, halves of characters among it
+        return hashlib.sha256(_json(parts).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -91,14 +97,20 @@ def ask(
     the folder `keep`, under a hash of request and generator, and taken from there the next time.
 
     Raises:
-        DataError: if no answer fits, with the last complaint.
+        UnusableAnswerError: if no answer fits, with the last complaint.
+        DataError: if what is kept is broken.
     """
     if keep is None:
         return _ask(generator, request, form, check, repairs)
     name = hashlib.sha256(f"{generator.fingerprint} {request.digest}".encode()).hexdigest()[:32]
     path = keep / f"{name}.json"
     if path.is_file():
-        return form.model_validate_json(path.read_bytes())
+        try:
+            return form.model_validate_json(path.read_bytes())
+        except ValidationError as error:
+            raise DataError(
+                f"{path} was kept and is broken: {_told(error)} Remove it to have it written again"
+            ) from None
     answer = _ask(generator, request, form, check, repairs)
     write_whole(path, answer.model_dump_json().encode())
     return answer
@@ -123,10 +135,10 @@ def _ask(
         else:
             return answer
     last, complaint = request.turns[-1]
-    raise DataError(
+    raise UnusableAnswerError(
         f"{request.task}: none of {repairs + 1} answers of {generator.fingerprint} can be used. "
-        f"{complaint} The last answer began with {last[:200]!r}. Take a larger model, or "
-        "text=offline"
+        f"{complaint} The last answer began with {last[:200]!r}. Take a larger model, or one "
+        "that works offline"
     )
 
 
