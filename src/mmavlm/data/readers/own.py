@@ -23,9 +23,7 @@ STRETCH = ("start_s", "end_s")
 OPEN = "open"  # the task of rows that name none
 LAYOUT = Layout(
     needed=("video", "prompt", "answer"),
-    optional=(
-        "id", *STRETCH, "task", "references", "options", "split", EVIDENCE, "subtitles"
-    ),
+    optional=("id", *STRETCH, "task", "references", "options", "split", EVIDENCE, "subtitles"),
     foreign=False,
 )
 OWN_ID = "give each row an id of its own"
