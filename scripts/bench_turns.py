@@ -23,7 +23,8 @@ from rich.table import Table
 
 from machine import machine
 from mmavlm.core.conversation import Conversation, Shown, Turn
-from mmavlm.core.interfaces import Answer, Generation, MediaTokens
+from mmavlm.core.generation import Generation
+from mmavlm.core.interfaces import Answer, MediaTokens
 from mmavlm.core.medium import Medium
 from mmavlm.model.llm import PromptedLanguageModel, tiny_llm
 

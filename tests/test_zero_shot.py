@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 import small_instructblip
 from mmavlm import evaluate, predict
-from mmavlm.core.interfaces import Generation
+from mmavlm.core.generation import Generation
 from mmavlm.data.collate import collate
 from mmavlm.run import build_backbone
 from mmavlm.weights.untrained import random_parts

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from mmavlm.commands.checks import check_sources
 from mmavlm.commands.cli import announce, check_format, run_on_checkpoint
 from mmavlm.core.errors import ConfigError, VideoError
-from mmavlm.core.interfaces import Generation
+from mmavlm.core.generation import Generation
 from mmavlm.core.settings import at_least, whole_at_least
 
 MEDIA = ("video", "image", "audio")  # what may be shown first: paths, taken as they stand

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from mmavlm.core.errors import ConfigError
-from mmavlm.core.interfaces import Generation, MediaTokens
+from mmavlm.core.generation import Generation
+from mmavlm.core.interfaces import MediaTokens
 from mmavlm.model.alignment import AllFrames, FirstK, FirstLast, FirstMiddleLast
 from mmavlm.model.temporal import Wanted
 from support import random_batch, rows_of, tiny_backbone

@@ -6,7 +6,7 @@ from transformers import InstructBlipForConditionalGeneration
 
 import small_instructblip
 from mmavlm.core.errors import CheckpointError, ConfigError
-from mmavlm.core.interfaces import Generation
+from mmavlm.core.generation import Generation
 from mmavlm.run import build_backbone
 from support import composed, random_batch, rows_of
 

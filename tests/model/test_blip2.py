@@ -11,7 +11,7 @@ from transformers import Blip2ForConditionalGeneration, Blip2Model
 import small_blip2
 import small_instructblip
 from mmavlm.core.errors import CheckpointError, ConfigError
-from mmavlm.core.interfaces import Generation
+from mmavlm.core.generation import Generation
 from mmavlm.run import build_backbone
 from mmavlm.weights import pretrained
 from mmavlm.weights.untrained import random_parts

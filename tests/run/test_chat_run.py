@@ -10,7 +10,7 @@ from PIL import Image
 
 from mmavlm.core.conversation import Conversation, Shown, Turn
 from mmavlm.core.errors import DataError, VideoError
-from mmavlm.core.interfaces import Generation
+from mmavlm.core.generation import Generation
 from mmavlm.core.items import Item
 from mmavlm.core.medium import Medium
 from mmavlm.data.collate import collate

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from mmavlm.core.interfaces import Generation
+from mmavlm.core.generation import Generation
 from mmavlm.run.ask import Ready
 from mmavlm.run.chat import Chat, own_medium
 from mmavlm.run.dialogue import COMMANDS, Dialogue, Growing

@@ -6,7 +6,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from mmavlm.core.errors import ConfigError
-from mmavlm.core.interfaces import Answer, Generation, MediaTokens
+from mmavlm.core.generation import Generation
+from mmavlm.core.interfaces import Answer, MediaTokens
 from mmavlm.core.options import Options
 from mmavlm.stages import FineTune, OptimizerRecipe
 from mmavlm.stages.answering import answer_batch

@@ -11,7 +11,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from mmavlm.callbacks import ModelOverview
 from mmavlm.core.errors import ConfigError
-from mmavlm.core.interfaces import Generation
+from mmavlm.core.generation import Generation
 from mmavlm.model.llm import PromptedLanguageModel
 from mmavlm.model.text import load_tokenizer
 from mmavlm.model.token_tables import TooLongError

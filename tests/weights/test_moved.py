@@ -11,7 +11,7 @@ import pytest
 import torch
 from hydra.utils import get_object
 
-from mmavlm.core.interfaces import Generation
+from mmavlm.core.generation import Generation
 from mmavlm.hub import from_pretrained
 from mmavlm.stages import FineTune
 from mmavlm.stages.optim import OptimizerRecipe

@@ -15,13 +15,8 @@ from torch import Tensor, nn
 from mmavlm.core.batch import Batch, Views
 from mmavlm.core.conversation import num_views
 from mmavlm.core.errors import ConfigError
-from mmavlm.core.interfaces import (
-    Answer,
-    Generation,
-    LanguageModel,
-    MediaTokens,
-    TemporalState,
-)
+from mmavlm.core.generation import Generation
+from mmavlm.core.interfaces import Answer, LanguageModel, MediaTokens, TemporalState
 from mmavlm.model.activations import of_step
 from mmavlm.model.alignment.grad_cache import Features, features_in_chunks
 from mmavlm.model.alignment.levels import Aligned, MultiLevelAlignment, of_films

@@ -19,7 +19,8 @@ from mmavlm.core.batch import Batch
 from mmavlm.core.conversation import Conversation
 from mmavlm.core.errors import ConfigError, VideoError
 from mmavlm.core.files import write_whole
-from mmavlm.core.interfaces import Answer, Generation, LanguageModel, MediaTokens
+from mmavlm.core.generation import Generation
+from mmavlm.core.interfaces import Answer, LanguageModel, MediaTokens
 from mmavlm.core.items import Item
 from mmavlm.data.collate import collate
 from mmavlm.data.dataset import VideoDataset

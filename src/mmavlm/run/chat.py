@@ -13,7 +13,8 @@ import torch
 from mmavlm.core.conversation import Conversation, Line, Part, Shown, Turn
 from mmavlm.core.errors import ConfigError, DataError, VideoError
 from mmavlm.core.files import write_whole
-from mmavlm.core.interfaces import Answer, Generation, MediaTokens
+from mmavlm.core.generation import Generation
+from mmavlm.core.interfaces import Answer, MediaTokens
 from mmavlm.core.items import Item
 from mmavlm.core.medium import Kind, Medium
 from mmavlm.data.collate import collate

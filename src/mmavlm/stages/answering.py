@@ -12,7 +12,8 @@ from torch import Tensor
 from mmavlm.core.batch import Batch
 from mmavlm.core.conversation import Conversation
 from mmavlm.core.errors import ConfigError
-from mmavlm.core.interfaces import Answer, Generation, LanguageModel, MediaTokens
+from mmavlm.core.generation import Generation
+from mmavlm.core.interfaces import Answer, LanguageModel, MediaTokens
 from mmavlm.model.token_tables import rows_named
 
 AnswerBy = Literal["both", "generate", "rank"]

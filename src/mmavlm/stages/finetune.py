@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mmavlm.core.batch import Batch
 from mmavlm.core.errors import ConfigError
-from mmavlm.core.interfaces import Generation
+from mmavlm.core.generation import Generation
 from mmavlm.core.settings import at_least, whole_at_least
 from mmavlm.metrics import Kind, Prediction, Rule, TaskScores, check_rule, left_out
 from mmavlm.model.alignment import MultiLevelAlignment

@@ -5,7 +5,7 @@ from models import FAMILIES, asking, build, question, save, seen
 from tokenizers import AddedToken
 
 from mmavlm.core.errors import ConfigError
-from mmavlm.core.interfaces import Generation
+from mmavlm.core.generation import Generation
 from mmavlm.model.llm import HFLanguageModel, PromptedLanguageModel
 from mmavlm.model.llm.rendering import Rendering
 from mmavlm.model.text import load_tokenizer

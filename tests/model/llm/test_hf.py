@@ -7,7 +7,7 @@ from safetensors.torch import load_file, save_file
 from transformers import InstructBlipConfig, InstructBlipForConditionalGeneration
 
 from mmavlm.core.errors import CheckpointError, ConfigError
-from mmavlm.core.interfaces import Generation
+from mmavlm.core.generation import Generation
 from mmavlm.model.llm import HFLanguageModel, LoraSettings
 from mmavlm.model.text import load_tokenizer
 

@@ -8,7 +8,8 @@ from models import FAMILIES, build
 
 from mmavlm.core.conversation import Conversation, Line, Shown, Turn
 from mmavlm.core.errors import DataError
-from mmavlm.core.interfaces import FramesOfLooks, Generation, MediaTokens
+from mmavlm.core.generation import Generation
+from mmavlm.core.interfaces import FramesOfLooks, MediaTokens
 from mmavlm.core.medium import Medium
 from mmavlm.model.llm import PromptedLanguageModel
 from mmavlm.model.text import load_tokenizer

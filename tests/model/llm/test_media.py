@@ -7,7 +7,8 @@ from torch.nn.functional import cross_entropy
 
 from mmavlm.core.conversation import Conversation, Shown, Turn
 from mmavlm.core.errors import ConfigError, DataError
-from mmavlm.core.interfaces import Generation, MediaTokens
+from mmavlm.core.generation import Generation
+from mmavlm.core.interfaces import MediaTokens
 from mmavlm.model.llm import PromptedLanguageModel
 from mmavlm.model.text import load_tokenizer
 from mmavlm.model.token_tables import TooLongError

@@ -4,7 +4,7 @@ from models import FAMILIES, asking, build, save, seen
 from torch import nn
 
 from mmavlm.core.errors import ConfigError
-from mmavlm.core.interfaces import Generation
+from mmavlm.core.generation import Generation
 from mmavlm.model.llm import HFLanguageModel, PromptedLanguageModel
 from mmavlm.model.llm.new_rows import add_rows
 from mmavlm.model.text import load_tokenizer

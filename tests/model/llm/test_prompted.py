@@ -5,7 +5,8 @@ from torch.nn.functional import cross_entropy
 
 from mmavlm.core.errors import ConfigError
 from mmavlm.core.footprint import peak
-from mmavlm.core.interfaces import Generation, LanguageModel
+from mmavlm.core.generation import Generation
+from mmavlm.core.interfaces import LanguageModel
 from mmavlm.model.llm import PromptedLanguageModel
 from mmavlm.model.text import load_tokenizer
 from support import peak_bytes

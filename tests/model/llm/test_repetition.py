@@ -5,7 +5,7 @@ import torch
 from models import FAMILIES, asking, build, question, seen
 from transformers import GenerationConfig
 
-from mmavlm.core.interfaces import Generation
+from mmavlm.core.generation import Generation
 from mmavlm.model.llm import PromptedLanguageModel
 from mmavlm.model.text import load_tokenizer
 

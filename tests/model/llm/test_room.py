@@ -6,7 +6,7 @@ from models import FAMILIES, asking, build, question, seen
 
 from mmavlm.core.errors import ConfigError
 from mmavlm.core.footprint import peak
-from mmavlm.core.interfaces import Generation
+from mmavlm.core.generation import Generation
 from mmavlm.model.llm import PromptedLanguageModel
 from mmavlm.model.llm.room import Room
 from mmavlm.model.text import load_tokenizer

@@ -7,7 +7,8 @@ from models import FAMILIES, FILM, build
 
 from mmavlm.core.conversation import Conversation, Shown, Turn
 from mmavlm.core.errors import ConfigError, DataError
-from mmavlm.core.interfaces import Generation, MediaTokens
+from mmavlm.core.generation import Generation
+from mmavlm.core.interfaces import MediaTokens
 from mmavlm.model.llm import PromptedLanguageModel, Session
 from mmavlm.model.llm.heard import Heard
 from mmavlm.model.text import load_tokenizer

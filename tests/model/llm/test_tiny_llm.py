@@ -3,7 +3,8 @@ import torch
 from models import asking, seen
 
 from mmavlm.core.errors import ConfigError
-from mmavlm.core.interfaces import Generation, LanguageModel
+from mmavlm.core.generation import Generation
+from mmavlm.core.interfaces import LanguageModel
 from mmavlm.model.llm import tiny_llm
 
 

@@ -5,7 +5,8 @@ import torch
 from models import FAMILIES, asking, build, question, seen
 
 from mmavlm.core.conversation import Conversation
-from mmavlm.core.interfaces import Generation, MediaTokens
+from mmavlm.core.generation import Generation
+from mmavlm.core.interfaces import MediaTokens
 from mmavlm.model.llm import PromptedLanguageModel
 from mmavlm.model.text import load_tokenizer
 from mmavlm.model.token_tables import TooLongError
