@@ -11,7 +11,7 @@ from mmavlm.data.readers import OwnReader
 from mmavlm.metrics import Prediction
 from mmavlm.movies.generators import Grammar, ProceduralImages
 from mmavlm.movies.stories.make import StorySettings, make_stories
-from mmavlm.movies.stories.reel import read_lines
+from mmavlm.data.subtitles import read_subtitles
 from mmavlm.run.sheets import FRAMES, QUESTIONS, contact_sheets
 
 
@@ -59,7 +59,7 @@ def test_a_sheet_has_a_films_frames_in_order_and_those_that_show_an_answer(root,
 def test_frames_and_lines_are_those_of_the_film(root, items):
     for sheet in contact_sheets(items, answered(items)):
         folder = (root / sheet.film).parent
-        lines = dict(read_lines(folder / "film.srt"))
+        lines = {start_s: text for start_s, _, text in read_subtitles(folder / "film.srt")}
         for frame in sheet.frames:
             number = round(frame.at_s * 2)
             drawn = np.asarray(Image.open(folder / f"frames/{number:06d}.png").convert("RGB"))
@@ -72,7 +72,7 @@ def test_lines_are_read_as_they_were_written(root):
     for story in sorted((root / "stories").iterdir()):
         frames = [json.loads(row) for row in (story / "frames.jsonl").read_text().splitlines()]
         said = [(number / 2, row["line"]) for number, row in enumerate(frames) if row["line"]]
-        written = [read_lines(path) for path in sorted(root.glob("films/*/film.srt"))]
+        written = [read_subtitles(path) for path in sorted(root.glob("films/*/film.srt"))]
         assert said in written
 
 

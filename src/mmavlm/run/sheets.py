@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from mmavlm.core.items import Item
+from mmavlm.core.medium import Medium
 from mmavlm.data.readers.own import EVIDENCE
 from mmavlm.data.sources import FrameSource
+from mmavlm.data.subtitles import subtitles_of
 from mmavlm.metrics import Prediction
-from mmavlm.movies.stories.reel import read_lines
 from mmavlm.report import ContactSheet, SheetFrame, SheetQuestion
 
 FILMS = 3
@@ -78,8 +79,7 @@ def _spread_over_tasks(asked: Sequence[Asked]) -> list[Asked]:
 def _lines(path: Path, times_s: np.ndarray) -> list[str]:
     """What is said in a film while each of the frames at ascending times is shown."""
     lines = [""] * len(times_s)
-    spoken = path.with_suffix(".srt")
-    for begin_s, line in read_lines(spoken) if spoken.is_file() else ():
+    for begin_s, _, line in subtitles_of(Medium(medium_id=path.name, source=path), True):
         place = max(0, bisect_right(times_s, begin_s + 5e-4) - 1)
         lines[place] = f"{lines[place]} {line}".strip()
     return lines

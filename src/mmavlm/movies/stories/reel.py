@@ -97,16 +97,6 @@ def _subtitles(frames: Sequence[FrameSpec], fps: int) -> str:
     )
 
 
-def read_lines(path: Path) -> list[tuple[float, str]]:
-    """What is said in a film, as `draw_film` writes it: when each line begins (s), and the line."""
-    lines = []
-    for block in path.read_text(encoding="utf-8").strip().split("\n\n"):
-        _, times, *words = block.split("\n")
-        hours, minutes, seconds = times.split(" --> ")[0].replace(",", ".").split(":")
-        lines.append((3600 * int(hours) + 60 * int(minutes) + float(seconds), "\n".join(words)))
-    return lines
-
-
 def _clock(t_s: float) -> str:
     ms = round(1000 * t_s)
     return f"{ms // 3600000:02d}:{ms // 60000 % 60:02d}:{ms // 1000 % 60:02d},{ms % 1000:03d}"
