@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mmavlm.core.batch import Batch
+from mmavlm.core.errors import ConfigError
 from mmavlm.core.items import Item
 from mmavlm.data.dataset import BrokenItem, Film, Sample
 
@@ -61,6 +62,13 @@ def _padded(films: Sequence[Film]) -> tuple[Tensor | None, Tensor, Tensor]:
     if not films:
         return None, mask, timestamps_s
     first = films[0].frames
+    kinds = {(film.frames.dtype, film.frames.shape[1:]) for film in films}
+    if len(kinds) > 1:
+        told = " and ".join(sorted(f"{dtype} {tuple(shape)}" for dtype, shape in kinds))
+        raise ConfigError(
+            f"films of a batch have frames of {told}; where some are features and others pictures, "
+            "set data.cache, so that all are features of one encoder"
+        )
     visual = first.new_zeros(len(films), longest, *first.shape[1:])
     for row, (frames, times_s) in enumerate(films):
         visual[row, : len(frames)] = frames

@@ -1,4 +1,4 @@
-"""Where frames come from: a video file, a folder of extracted JPEGs, or a picture."""
+"""Where frames come from: a video file, a folder of extracted JPEGs, a picture, or features."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mmavlm.core.errors import ConfigError, DataError
+from mmavlm.core.errors import ConfigError, DataError, VideoError
 from mmavlm.core.medium import Medium
+from mmavlm.data import film_features
 from mmavlm.data.pictures import count_frames, open_frame, open_picture, read_folder
 from mmavlm.data.probe import VideoInfo, probe
 from mmavlm.data.probe_index import ProbeIndex
@@ -162,7 +163,8 @@ class FrameSource:
     """One film, whichever way it is stored; `grid_fps` is the rate JPEGs were extracted at.
 
     It is decoded by `threads` threads, None leaving it to `decode_threads`; what it holds is looked
-    up in `index`, if given. A `picture` is a film of one frame.
+    up in `index`, if given. A `picture` is a film of one frame. Of a file of `film_features` the
+    frames are tokens, which no encoder reads.
     """
 
     def __init__(
@@ -192,6 +194,9 @@ class FrameSource:
             return 1 / self.grid_fps
         if self.path.is_dir():
             return count_frames(self.path) / self.grid_fps
+        if self.holds_features:
+            times_s = self.times_s
+            return float(times_s[-1]) + float(np.diff(times_s).mean() if len(times_s) > 1 else 1)
         return self._info.duration_s
 
     @property
@@ -201,14 +206,23 @@ class FrameSource:
             return np.zeros(1)
         if self.path.is_dir():
             return np.arange(count_frames(self.path)) / self.grid_fps
-        return self._info.times_s
+        return film_features.feature_times(self.path) if self.holds_features else self._info.times_s
+
+    @property
+    def holds_features(self) -> bool:
+        """Whether an encoder's outputs are all that is left of the film."""
+        return not self.picture and self.path.suffix.lower() == film_features.SUFFIX
 
     def read(self, times_s: Sequence[float], to_tensor: ToTensor) -> tuple[Tensor, Tensor]:
         """The frames shown at ascending times: uint8 (T,3,S,S), and their times (T,) in seconds.
 
+        Of features: tokens float16 (T,P,Dv), whatever `to_tensor` is.
+
         Raises:
             VideoError: naming the file and the reason.
         """
+        if self.holds_features:
+            return film_features.read_film_features(self.path, times_s)
         if self.path.is_dir() and not self.picture:
             return read_folder(self.path, times_s, to_tensor, self.grid_fps)
         import torch
@@ -230,6 +244,8 @@ class FrameSource:
         """
         from mmavlm.data.video import SAME_TIME_S, shown_pictures
 
+        if self.holds_features:
+            raise VideoError(f"{self.path} holds features of a film and no pictures; give the film")
         if self.picture:
             yield from [open_picture(self.path)] * len(times_s)
             return

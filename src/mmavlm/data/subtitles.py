@@ -16,6 +16,7 @@ from mmavlm.core.conversation import Conversation, Line, Part, Shown, Turn
 from mmavlm.core.errors import ConfigError, VideoError
 from mmavlm.core.medium import Medium
 from mmavlm.data.containers import demuxed, films, opened_container
+from mmavlm.data.film_features import SUFFIX as FEATURES
 
 SUFFIXES = (".srt", ".vtt", ".json")
 LARGEST_BYTES = 32 * 2**20  # a film of three hours has a tenth of a megabyte
@@ -50,7 +51,8 @@ def subtitles_of(film: Medium, choice: bool | None = None) -> tuple[Subtitle, ..
     beside = (stem.with_name(stem.name + suffix) for suffix in SUFFIXES)
     if (found := next((path for path in beside if path.is_file()), None)) is not None:
         return read_subtitles(found)
-    return _track(source, _changed(source)) if source.is_file() else ()
+    has_tracks = source.is_file() and source.suffix.lower() != FEATURES
+    return _track(source, _changed(source)) if has_tracks else ()
 
 
 def check_choice(choice: bool | None) -> bool | None:

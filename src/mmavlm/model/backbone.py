@@ -216,6 +216,7 @@ class VideoLanguageModel(nn.Module):
     def _encode(self, batch: Batch, num_frames: int | None) -> Tensor:
         """What the encoder gives for the films of a batch (M,T,P,Dv), or gave for its features."""
         if batch.features is not None:
+            self.vision.check_features(batch.features)
             return batch.features[:, :num_frames]
         assert batch.frames is not None  # asked only where something is shown
         return self.vision.encode(batch.frames[:, :num_frames])

@@ -126,6 +126,20 @@ class Branch(nn.Module):
         """Frames uint8 (M,T,3,H,W) → what the frozen encoder gives (M,T,P,Dv)."""
         return self.encoder(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
 
+    def check_features(self, features: Tensor) -> None:
+        """Refuse features (M,T,P,Dv) that the encoder cannot have given.
+
+        Raises:
+            ConfigError: naming both shapes.
+        """
+        given, own = tuple(features.shape[2:]), (self.encoder.num_tokens, self.encoder.width)
+        if given != own:
+            raise ConfigError(
+                f"films come as features of {given[0]} tokens of width {given[1]} a frame, but "
+                f"{type(self.encoder).__name__} gives {own[0]} of width {own[1]}; choose the "
+                "encoder that made them"
+            )
+
     def watch(
         self,
         encoded: Tensor,

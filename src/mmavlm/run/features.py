@@ -115,6 +115,15 @@ class CacheWork:
 
     @torch.no_grad()
     def _encode(self, frames: Tensor) -> Tensor:
+        """The tokens (N,P,Dv) of frames (N,3,S,S), or of a film of which only these are left."""
+        card = self.cache.card
+        if frames.is_floating_point():
+            if frames.shape[1:] != (card.num_tokens, card.width):
+                raise ConfigError(
+                    f"a film's features are {tuple(frames.shape)}, but this encoder gives "
+                    f"(N,{card.num_tokens},{card.width}); choose the encoder that made them"
+                )
+            return frames
         if self.noted is not None and self.noted != self.card:
             note_card(self.cache.root, self.settings, self.card)
             raise ConfigError(
