@@ -15,7 +15,7 @@ from torch.profiler import ProfilerActivity, profile
 from mmavlm.core.batch import Batch
 from mmavlm.core.config_files import config_dir
 from mmavlm.core.conversation import Conversation
-from mmavlm.model.encoders import TinyEncoder
+from mmavlm.model.encoders import TinyEncoder, TinySoundEncoder
 
 # What makes any experiment run in seconds on a CPU.
 SMALL = [
@@ -78,6 +78,16 @@ def asking(batch, *, prompt=None, target=None):
 
 class CountedEncoder(TinyEncoder):
     """The tiny encoder, counting how often it is built."""
+
+    built = 0
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        type(self).built += 1
+
+
+class CountedSoundEncoder(TinySoundEncoder):
+    """The tiny encoder of sound, counting how often it is built."""
 
     built = 0
 

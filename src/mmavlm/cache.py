@@ -21,18 +21,21 @@ def cache(config: DictConfig) -> None:
     from hydra.utils import instantiate
 
     from mmavlm.callbacks import check_trainer
-    from mmavlm.run.features import CacheWork
+    from mmavlm.run.features import CacheWork, encoder_parts
 
     check_trainer(config.trainer)
     data = instantiate(config.data)
-    work = CacheWork(config, data, listed(config.splits))
-    print(work.filler, flush=True)
-    if not config.write:
-        work.filler.require_room()
-        return
-    written = work.fill()
-    print(f"{written} entries written; {data.broken.summary()}")
-    print(f"train from it: data.cache={work.cache.root} data.crop=false data.flip=false")
+    splits, written = listed(config.splits), 0
+    for part in encoder_parts(config):
+        work = CacheWork(config, data, splits, part)
+        print(work.filler, flush=True)
+        if config.write:
+            written += work.fill()
+        else:
+            work.filler.require_room()
+    if config.write:
+        print(f"{written} entries written; {data.broken.summary()}")
+        print(f"train from it: data.cache={data.cache} data.crop=false data.flip=false")
 
 
 def main() -> None:

@@ -513,7 +513,7 @@ def test_a_reader_keeps_what_it_read_while_the_entry_is_written_again(tmp_path, 
     cache, entry, _ = filled(tmp_path / "cache", item(make_clip()))
     features, times_s = cache.read(entry, 0)
     held = features.clone()
-    film = entry.decode(32)
+    film = entry.decode(cache.card)
     cache.write(entry, film, torch.zeros(len(film.frames), 16, 16))
     assert torch.equal(features, held)
     assert not cache.read(entry, 0)[0].any()

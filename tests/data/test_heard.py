@@ -11,9 +11,9 @@ from mmavlm.core.conversation import Conversation, Shown, Turn
 from mmavlm.core.errors import ConfigError
 from mmavlm.core.items import Item, Reader
 from mmavlm.core.medium import Medium
-from mmavlm.data.dataset import ClipSettings, VideoDataset
+from mmavlm.data.dataset import VideoDataset
 from mmavlm.data.readers import HeardReader
-from mmavlm.data.sound import SoundSource
+from mmavlm.data.sound import ClipSettings, SoundSource
 
 FILM = Medium(medium_id="a", source=Path("a.mp4"), start_s=1.0, end_s=2.0)
 PICTURE = Medium(medium_id="b", source=Path("b.png"), kind="picture")

@@ -14,7 +14,8 @@ from mmavlm.core.generation import Generation
 from mmavlm.core.items import Item
 from mmavlm.core.medium import Medium
 from mmavlm.data.collate import collate
-from mmavlm.data.dataset import ClipSettings, VideoDataset
+from mmavlm.data.dataset import VideoDataset
+from mmavlm.data.sound import ClipSettings
 from mmavlm.run.ask import Ready
 from mmavlm.run.chat import Chat, own_medium, read_conversation, save_conversation
 from support import tiny_backbone

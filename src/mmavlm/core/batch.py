@@ -29,7 +29,8 @@ class Views(NamedTuple):
 class Batch:
     """C conversations about M films of at most T frames, and about A sounds of S clips.
 
-    Of `frames` and `features` at most one is given; neither where nothing is shown. Films with
+    Of `frames` and `features` at most one is given; neither where nothing is shown. The same holds
+    for `clips` and `clip_features`, where nothing is heard. Films with
     fewer than T frames are padded at the end; `frame_mask` is True on real frames. `media_rows`
     says for each conversation in which rows of these its media lie. `broken` names the items that
     could not be read and are therefore missing. `references` are all texts that count as right for
@@ -48,6 +49,7 @@ class Batch:
     frame_mask: Tensor  # bool (M,T)
     timestamps_s: Tensor  # float32 (M,T), 0 on padding
     clips: Tensor | None = None  # float32 (A,S,N), samples from −1 to 1
+    clip_features: Tensor | None = None  # (A,S,P,Da), frozen encoder outputs
     clip_mask: Tensor | None = None  # bool (A,S), real clips first; none of a film without sound
     item_id: list[str]
     task: list[str]
@@ -85,14 +87,19 @@ class Batch:
 
     def _check_clips(self) -> int:
         """How many sounds there are."""
-        if self.clips is None or self.clip_mask is None:
-            return 0
-        if self.clips.ndim != 3 or self.clip_mask.shape != self.clips.shape[:2]:
-            raise ValueError(
-                "Batch: clips must be (A,S,N) and clip_mask (A,S), got "
-                f"{tuple(self.clips.shape)} and {tuple(self.clip_mask.shape)}"
-            )
-        return len(self.clips)
+        if self.clips is not None and self.clip_features is not None:
+            raise ValueError("Batch: give at most one of clips and clip_features")
+        for name, axes in (("clips", "ASN"), ("clip_features", "ASPD")):
+            sounds = getattr(self, name)
+            if sounds is None or self.clip_mask is None:
+                continue
+            if sounds.ndim != len(axes) or self.clip_mask.shape != sounds.shape[:2]:
+                raise ValueError(
+                    f"Batch: {name} must be ({','.join(axes)}) and clip_mask (A,S), got "
+                    f"{tuple(sounds.shape)} and {tuple(self.clip_mask.shape)}"
+                )
+            return len(sounds)
+        return 0
 
     def _check_films(self) -> tuple[int, int]:
         """M and T of the films."""
@@ -197,7 +204,8 @@ class Batch:
             list(dict.fromkeys(row for sound, row in places if sound == kind))
             for kind in (False, True)
         )
-        kept = {"label": list(numbers), "clips": sounds, "clip_mask": sounds}
+        of_sounds = dict.fromkeys(("clips", "clip_features", "clip_mask"), sounds)
+        kept = {"label": list(numbers), **of_sounds}
         parts: dict[str, Any] = {}
         for field in fields(self):
             value = getattr(self, field.name)

@@ -25,6 +25,8 @@ def collate(samples: Sequence[Sample | BrokenItem]) -> Batch:
     visual, mask, timestamps_s = _padded(films)
     cached = visual is not None and visual.is_floating_point()
     sounds = [clips for sample in whole for clips in sample.sounds]
+    heard = torch.stack([clips for clips, _, _ in sounds]) if sounds else None
+    tokens = heard is not None and heard.ndim == 4  # of the feature cache
     items = [sample.item for sample in whole]
     options = [item.options for item in items]
     labels = [-1 if item.label is None else item.label for item in items]
@@ -35,7 +37,8 @@ def collate(samples: Sequence[Sample | BrokenItem]) -> Batch:
         features=visual if cached else None,
         frame_mask=mask,
         timestamps_s=timestamps_s,
-        clips=torch.stack([clips for clips, _, _ in sounds]) if sounds else None,
+        clips=None if tokens else heard,
+        clip_features=heard if tokens else None,
         clip_mask=torch.stack([mask for _, _, mask in sounds]) if sounds else None,
         item_id=[item.item_id for item in items],
         task=[item.task for item in items],

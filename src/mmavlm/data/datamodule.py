@@ -9,9 +9,10 @@ from typing import Any
 
 from mmavlm.core.errors import ConfigError, DataError
 from mmavlm.core.items import Item, Reader
+from mmavlm.core.medium import Medium
 from mmavlm.core.settings import above_zero, at_least, shares, whole_at_least
 from mmavlm.data.broken import BrokenBudget
-from mmavlm.data.dataset import ClipSettings, VideoDataset, refuse_augmentation
+from mmavlm.data.dataset import VideoDataset, refuse_augmentation
 from mmavlm.data.feature_cache import CachedFilms, FeatureCache
 from mmavlm.data.film_entries import FilmEntry, FilmPlan, Sampling
 from mmavlm.data.items import asked_once, sources_of
@@ -19,6 +20,8 @@ from mmavlm.data.loaders import SplitLoaders
 from mmavlm.data.order import Draw, Length
 from mmavlm.data.probe_index import ProbeIndex
 from mmavlm.data.readers.json_files import require_root
+from mmavlm.data.sound import ClipSettings
+from mmavlm.data.sound_entries import CachedSounds, SoundEntry, SoundPlan
 from mmavlm.data.subtitles import check_choice
 from mmavlm.metrics import normalise_answer
 
@@ -35,9 +38,10 @@ class VideoDataModule(SplitLoaders):
     shows each of its items, once if it does not; 0.5 shows half of them, the others in the next
     epoch. `group_by_length` makes batches of items with alike numbers of frames and words. With
     `cache`, a folder, the batches hold features of that cache, which is to be opened with
-    `use_cache` before a loader is asked for. With `index`, a folder, the key-frame tables of films
-    are kept there from run to run. `clips` says what is taken of a sound (`ClipSettings`),
-    `subtitles` whether those of films are read (`subtitles_of`).
+    `use_cache`, and for sounds with `use_sound_cache`, before a loader is asked for. With `index`,
+    a folder, the key-frame tables of films are kept there from run to run. `clips` says what is
+    taken of a sound (`ClipSettings`), `subtitles` whether those of films are read
+    (`subtitles_of`).
 
     Raises:
         ConfigError: if the root is missing or a number is out of range.
@@ -103,6 +107,7 @@ class VideoDataModule(SplitLoaders):
         self.broken = BrokenBudget(max_broken)
         self.cache = None if cache is None else Path(cache)
         self._features: FeatureCache | None = None
+        self._sound_features: FeatureCache | None = None
         self._items: dict[str, list[Item]] = {}
 
     def items(self, split: str) -> list[Item]:
@@ -160,6 +165,7 @@ class VideoDataModule(SplitLoaders):
             image_size=self.image_size,
             train=split == "train",
             features=self._cached_films(split),
+            sounds=self._cached_sounds(split),
             seed=self.seed,
             **self.settings,
         )
@@ -179,6 +185,10 @@ class VideoDataModule(SplitLoaders):
         self.image_size = size
         self._features = features
 
+    def use_sound_cache(self, features: FeatureCache) -> None:
+        """Take features of sounds from an opened cache."""
+        self._sound_features = features
+
     def check_augmentation(self) -> None:
         """Refuse crops and mirror images of features.
 
@@ -195,8 +205,24 @@ class VideoDataModule(SplitLoaders):
     def film_plan(self, split: str) -> FilmPlan:
         """Which entries of a feature cache hold the frames of a split's items."""
         sampling = Sampling(self.settings["num_frames"], float(self.settings["frame_fps"]))
+        return FilmPlan(self._media(split, sounds=False), sampling)
+
+    def sound_entries(self, split: str) -> list[SoundEntry]:
+        """The entries of a feature cache that hold the clips of a split's items."""
+        return self.sound_plan(split).entries
+
+    def sound_plan(self, split: str) -> SoundPlan:
+        """Which entries of a feature cache hold the clips of a split's items."""
+        return SoundPlan(self._media(split, sounds=True), self.settings["clips"])
+
+    def _media(self, split: str, *, sounds: bool) -> Iterator[Medium]:
         media = (medium for item in self.items(split) for medium in item.conversation.media)
-        return FilmPlan((medium for medium in media if not medium.is_sound), sampling)
+        return (medium for medium in media if medium.is_sound == sounds)
+
+    def _cached_sounds(self, split: str) -> CachedSounds | None:
+        if self._sound_features is None:
+            return None
+        return CachedSounds(self._sound_features, self.sound_plan(split))
 
     def _cached_films(self, split: str) -> CachedFilms | None:
         if self.cache is None:

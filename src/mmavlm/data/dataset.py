@@ -20,18 +20,11 @@ from mmavlm.data.items import refuse_sounds
 from mmavlm.data.order import Length
 from mmavlm.data.probe_index import ProbeIndex
 from mmavlm.data.sampling import StretchError, frame_times
-from mmavlm.data.sound import Clips, SoundSource
+from mmavlm.data.sound import Clips, ClipSettings, SoundSource
+from mmavlm.data.sound_entries import CachedSounds
 from mmavlm.data.sources import FrameSource
 from mmavlm.data.subtitles import Subtitle, subtitles_of, with_lines
 from mmavlm.data.transforms import ClipTransform
-
-
-class ClipSettings(NamedTuple):
-    """How sound is heard: so many clips of `clip_s` seconds, at `rate_hz` samples a second."""
-
-    rate_hz: int
-    clips: int
-    clip_s: float
 
 
 class Film(NamedTuple):
@@ -80,8 +73,9 @@ class VideoDataset(Dataset[Sample | BrokenItem]):
 
     With `keep_frames` what was decoded once stays in memory, for sets that fit there: whole
     pictures at the times evaluation takes, still mirrored at random in training. With `features`
-    nothing is decoded: frames are those of the feature cache, at the times evaluation takes. What
-    is said in a film stands between its frames (`subtitles`: see `subtitles_of`).
+    nothing is decoded: frames are those of the feature cache, at the times evaluation takes; with
+    `sounds` the same holds for clips. What is said in a film stands between its frames
+    (`subtitles`: see `subtitles_of`).
 
     Raises:
         ConfigError: if training is to draw crops or mirror images of what is kept or cached.
@@ -100,6 +94,7 @@ class VideoDataset(Dataset[Sample | BrokenItem]):
         flip: bool = True,
         keep_frames: bool = False,
         features: CachedFilms | None = None,
+        sounds: CachedSounds | None = None,
         index: ProbeIndex | None = None,
         decode_threads: int | None = None,
         seed: int = 42,
@@ -123,6 +118,7 @@ class VideoDataset(Dataset[Sample | BrokenItem]):
         self.flip = flip
         self.keep_frames = keep_frames
         self.features = features
+        self.sounds = sounds
         self.index = index
         self.decode_threads = decode_threads
         self.seed = seed
@@ -174,11 +170,14 @@ class VideoDataset(Dataset[Sample | BrokenItem]):
 
     def _clips(self, medium: Medium) -> Clips:
         assert self.clips is not None  # else sounds are refused
-        rate_hz, clips, clip_s = self.clips
         stretch = (medium.source, medium.start_s, medium.end_s)
         if stretch in self.kept_clips:
             return self.kept_clips[stretch]
-        found = SoundSource(medium.source, rate_hz).clips(clips, clip_s, *stretch[1:])
+        if self.sounds is not None:
+            found = self.sounds.read(medium)
+        else:
+            rate_hz, clips, clip_s = self.clips
+            found = SoundSource(medium.source, rate_hz).clips(clips, clip_s, *stretch[1:])
         if self.keep_frames:
             self.kept_clips[stretch] = found
         return found

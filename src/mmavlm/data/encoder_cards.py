@@ -12,7 +12,7 @@ from typing import Any
 
 from mmavlm.core import files
 from mmavlm.core.errors import ConfigError
-from mmavlm.core.interfaces import VisualEncoder
+from mmavlm.core.interfaces import SoundEncoder, VisualEncoder
 
 log = logging.getLogger(__name__)
 
@@ -24,17 +24,26 @@ RESULT_STAYS = ("chunk_size",)  # settings that change no token
 
 @dataclass(frozen=True)
 class EncoderCard:
-    """What is to be known of an encoder whose outputs are there: P tokens of width Dv a frame."""
+    """What is to be known of an encoder whose outputs are there: P tokens of width Dv a frame.
 
-    image_size: int
+    `image_size` is None for an encoder of sound, whose frames are clips.
+    """
+
+    image_size: int | None
     num_tokens: int
     width: int
     fingerprint: str
 
     @classmethod
-    def of(cls, encoder: VisualEncoder) -> EncoderCard:
+    def of(cls, encoder: VisualEncoder | SoundEncoder) -> EncoderCard:
         """The card of an encoder that is built."""
-        return cls(encoder.image_size, encoder.num_tokens, encoder.width, encoder.fingerprint)
+        size: int | None = getattr(encoder, "image_size", None)
+        return cls(size, encoder.num_tokens, encoder.width, encoder.fingerprint)
+
+    @property
+    def of_pictures(self) -> bool:
+        """Whether the encoder takes pictures, not clips of sound."""
+        return self.image_size is not None
 
     @property
     def folder(self) -> str:
@@ -47,17 +56,20 @@ class EncoderCard:
         return 2 * self.num_tokens * self.width
 
 
-def find_card(root: Path, settings: Mapping[str, Any]) -> EncoderCard | None:
+def find_card(
+    root: Path, settings: Mapping[str, Any], *, of_pictures: bool = True
+) -> EncoderCard | None:
     """The card noted for these settings of an encoder, or None where it must be built to know."""
     path = _index(root, settings)
     try:
         if path.stat().st_size > MAX_CARD_BYTES:
             raise ValueError(f"{path.stat().st_size} bytes are no card")
         told = json.loads(path.read_text(encoding="utf-8"))
-        sizes = {name: told[name] for name in ("image_size", "num_tokens", "width")}
+        names = ["image_size"] * of_pictures + ["num_tokens", "width"]
+        sizes = {name: told[name] for name in names}
         if not all(isinstance(size, int) and 0 < size <= MAX_SIZE for size in sizes.values()):
             raise ValueError(f"its sizes are {sizes}")
-        return EncoderCard(**sizes, fingerprint=str(told["fingerprint"]))
+        return EncoderCard(**{"image_size": None, **sizes}, fingerprint=str(told["fingerprint"]))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:

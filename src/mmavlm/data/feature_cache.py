@@ -1,8 +1,9 @@
 """Frozen encoder outputs on disk: float16, memory-mapped, written once, read without pickle.
 
 A cache is a folder with a sub-folder for each encoder, by its fingerprint, and in that one
-safetensors file for each `FilmEntry`. Any number of processes may read and write at once: a file
-appears whole or not at all, and who writes an entry a second time writes the same.
+safetensors file for each entry, of a film or of a sound. Any number of processes may read and
+write at once: a file appears whole or not at all, and who writes an entry a second time writes the
+same.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from mmavlm.core.checksums import KEY, damaged_tensors, noted, tell_unverified, 
 from mmavlm.core.errors import ConfigError, VideoError
 from mmavlm.core.medium import Medium
 from mmavlm.data.encoder_cards import EncoderCard, write_whole
-from mmavlm.data.film_entries import FilmEntry, FilmFrames, FilmPlan
+from mmavlm.data.film_entries import Entry, FilmFrames, FilmPlan
 from mmavlm.data.sampling import StretchError
 
 FORMAT, WITHOUT_CHECKSUMS = "mmavlm features 2", "mmavlm features 1"
@@ -45,11 +46,11 @@ class FeatureCache:
     root: Path
     card: EncoderCard
 
-    def path(self, entry: FilmEntry) -> Path:
+    def path(self, entry: Entry) -> Path:
         """Where an entry lies; no name of an annotation is part of it."""
         return self.root / self.card.folder / entry.key[:2] / f"{entry.key}{SUFFIX}"
 
-    def problem(self, entry: FilmEntry) -> str | None:
+    def problem(self, entry: Entry) -> str | None:
         """None where the entry is there and whole, otherwise "missing" or what is wrong with it."""
         try:
             self._open(entry)
@@ -59,8 +60,8 @@ class FeatureCache:
             return str(error)
         return None
 
-    def write(self, entry: FilmEntry, film: FilmFrames, features: Tensor) -> None:
-        """Keep the features (N,P,Dv) of a film's frames.
+    def write(self, entry: Entry, film: FilmFrames, features: Tensor) -> None:
+        """Keep the features (N,P,Dv) of a film's frames, or of a sound's clips.
 
         Raises:
             ConfigError: if the folder cannot be written, or float16 cannot hold the features.
@@ -76,7 +77,7 @@ class FeatureCache:
         told = {**self._told(entry), KEY: noted(tensors)}
         write_whole(self.path(entry), save({**tensors, "features": kept.contiguous()}, told))
 
-    def read(self, entry: FilmEntry, row: int) -> tuple[Tensor, Tensor]:
+    def read(self, entry: Entry, row: int) -> tuple[Tensor, Tensor]:
         """Features (T,P,Dv) float16 and times (T,) of the entry's stretch number `row`.
 
         Only the pages of these frames are read from disk.
@@ -94,12 +95,8 @@ class FeatureCache:
             ) from None
         chosen = tensors["rows"][row].long()
         chosen = chosen[chosen >= 0]
-        if not len(chosen):
-            asked = entry.stretches[row]
-            raise StretchError(
-                f"{asked.source} gave no frames from {asked.start_s:g} s on when data.cache was "
-                "filled; correct its start_s, or get the whole film"
-            )
+        if not len(chosen) and (why := entry.why_empty(row)):
+            raise StretchError(why)
         features = tensors["features"][chosen]
         if CHECKSUMS in tensors:
             found = [tensor_crc32(frame) for frame in features]
@@ -114,7 +111,7 @@ class FeatureCache:
                 if time.time() - left.stat().st_mtime > ABANDONED_S:
                     left.unlink()
 
-    def _open(self, entry: FilmEntry) -> dict[str, Tensor]:
+    def _open(self, entry: Entry) -> dict[str, Tensor]:
         """The tensors of an entry, mapped and not yet read."""
         path = self.path(entry)
         try:
@@ -141,23 +138,23 @@ class FeatureCache:
         self._require(inside, entry, "it names frames it does not have")
         return tensors
 
-    def _require_shapes(self, entry: FilmEntry, found: dict[str, Any], *, verified: bool) -> None:
+    def _require_shapes(self, entry: Entry, found: dict[str, Any], *, verified: bool) -> None:
         shapes = {name: (part.get_dtype(), tuple(part.get_shape())) for name, part in found.items()}
         frames = shapes.get("times_s", ("", (0,)))[1][0]
         wanted = {
             "features": ("F16", (frames, self.card.num_tokens, self.card.width)),
             "times_s": ("F32", (frames,)),
-            "rows": ("I32", (len(entry.stretches), entry.sampling.num_frames)),
+            "rows": ("I32", entry.rows_shape),
         }
         if verified:
             wanted[CHECKSUMS] = ("I64", (frames,))
         self._require(shapes == wanted, entry, f"it holds {shapes}, expected {wanted}")
 
-    def _require(self, right: bool, entry: FilmEntry, why: str) -> None:
+    def _require(self, right: bool, entry: Entry, why: str) -> None:
         if not right:
             raise DamagedEntryError(f"{self.path(entry)}, features of {entry.video_id}: {why}")
 
-    def _told(self, entry: FilmEntry, checksums: str | None = "") -> dict[str, str]:
+    def _told(self, entry: Entry, checksums: str | None = "") -> dict[str, str]:
         told = {"format": WITHOUT_CHECKSUMS if checksums is None else FORMAT, "key": entry.key}
         return {**told, "fingerprint": self.card.fingerprint, "video": entry.video_id}
 

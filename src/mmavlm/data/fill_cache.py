@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mmavlm.core.errors import ConfigError, VideoError
 from mmavlm.data.feature_cache import MISSING, FeatureCache
-from mmavlm.data.film_entries import FilmEntry, FilmFrames
+from mmavlm.data.film_entries import Entry, FilmFrames
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ class CacheFiller:
     Entries that are damaged or another's are named in the log and computed anew.
     """
 
-    def __init__(self, cache: FeatureCache, entries: Sequence[FilmEntry]) -> None:
+    def __init__(self, cache: FeatureCache, entries: Sequence[Entry]) -> None:
         self.cache = cache
         problems = [(entry, cache.problem(entry)) for entry in entries]
         self.total = len(entries)
@@ -54,7 +54,8 @@ class CacheFiller:
         return shutil.disk_usage(next(p for p in (root, *root.parents) if p.exists())).free
 
     def __str__(self) -> str:
-        counts = f"{self.total} entries, {self.total - len(self.missing)} present"
+        what = "entries" if self.cache.card.of_pictures else "entries of sound"
+        counts = f"{self.total} {what}, {self.total - len(self.missing)} present"
         if self.missing:
             needed, free = size(self.needed_bytes), size(self.free_bytes)
             counts += f", {len(self.missing)} missing: up to {needed} to write, {free} free"
@@ -82,9 +83,9 @@ class CacheFiller:
     ) -> int:
         """Add the missing entries, and say how many were encoded here.
 
-        `encode` takes frames uint8 (N,3,S,S) to features (N,P,Dv); `on_broken` is told of
-        `"video_id: reason"`. Each writer goes through the entries in an order of its own and
-        passes over those that have come meanwhile, so several share the work.
+        `encode` takes frames uint8 (N,3,S,S), or clips (N,samples), to features (N,P,Dv);
+        `on_broken` is told of `"video_id: reason"`. Each writer goes through the entries in an
+        order of its own and passes over those that have come meanwhile, so several share the work.
         """
         self.cache.sweep()
         order = list(range(len(self.missing)))
@@ -105,7 +106,10 @@ class CacheFiller:
                 on_broken([f"{entry.video_id}: {film}"])
             elif film is not None and self.cache.problem(entry) is not None:
                 on_broken(f"{entry.video_id}: {problem}" for problem in film.problems)
-                self.cache.write(entry, film, encode(film.frames))
+                card = self.cache.card
+                nothing = torch.zeros(0, card.num_tokens, card.width)
+                features = encode(film.frames) if len(film.frames) else nothing
+                self.cache.write(entry, film, features)
                 written += 1
         return written
 
@@ -113,7 +117,7 @@ class CacheFiller:
 class _DecodedFilms(Dataset[FilmFrames | str | None]):
     """Entries as decoded frames, as why they are broken, or None for those that have come."""
 
-    def __init__(self, cache: FeatureCache, entries: Sequence[FilmEntry]) -> None:
+    def __init__(self, cache: FeatureCache, entries: Sequence[Entry]) -> None:
         self.cache = cache
         self.entries = entries
 
@@ -125,7 +129,7 @@ class _DecodedFilms(Dataset[FilmFrames | str | None]):
         if self.cache.problem(entry) is None:
             return None
         try:
-            return entry.decode(self.cache.card.image_size)
+            return entry.decode(self.cache.card)
         except VideoError as error:
             return str(error)
 

@@ -1,4 +1,4 @@
-"""What the feature cache keeps in one file: all frames that a set takes of one film."""
+"""What the feature cache keeps in one file, and of films: all frames that a set takes of one."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from mmavlm.core.errors import VideoError
 from mmavlm.core.medium import GridSampling, Kind, Medium
+from mmavlm.data.encoder_cards import EncoderCard
 from mmavlm.data.sampling import frame_times, grid_times
 from mmavlm.data.sources import FrameSource
 from mmavlm.data.transforms import ClipTransform
@@ -44,13 +46,40 @@ class FilmFrames:
     """Decoded frames of an entry: uint8 (N,3,S,S), times (N,), and where each stretch has its own.
 
     `rows` (R,T) int32 are indices of frames, a row for each stretch of the entry, -1 behind the
-    last; stretches that could not be read have none, and `problems` says why.
+    last; stretches that could not be read have none, and `problems` says why. Of a sound, frames
+    are clips, float32 (N,samples).
     """
 
     frames: Tensor
     times_s: Tensor
     rows: Tensor
     problems: tuple[str, ...] = ()
+
+
+class Entry(Protocol):
+    """What has a file of its own in a cache: `key` names it, and it holds up to `most_frames`."""
+
+    @property
+    def key(self) -> str:
+        """What names the file."""
+
+    @property
+    def video_id(self) -> str:
+        """The name of the film or sound."""
+
+    @property
+    def most_frames(self) -> int:
+        """How many frames or clips it may hold."""
+
+    @property
+    def rows_shape(self) -> tuple[int, int]:
+        """Stretches, and how many frames each takes at most."""
+
+    def why_empty(self, row: int) -> str | None:
+        """Why it is a fault that a stretch has no frame; None where it is none."""
+
+    def decode(self, card: EncoderCard) -> FilmFrames:
+        """What the encoder of a card takes; VideoError if it cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +104,20 @@ class FilmEntry:
         """How many frames it may hold; exact for windows on a grid."""
         return _most_frames(list(map(choice, self.stretches)), self.sampling)
 
-    def decode(self, image_size: int) -> FilmFrames:
+    @property
+    def rows_shape(self) -> tuple[int, int]:
+        """Stretches, and how many frames each takes at most."""
+        return len(self.stretches), self.sampling.num_frames
+
+    def why_empty(self, row: int) -> str:
+        """What to do about a stretch of which the film gave no frame."""
+        asked = self.stretches[row]
+        return (
+            f"{asked.source} gave no frames from {asked.start_s:g} s on when data.cache was "
+            "filled; correct its start_s, or get the whole film"
+        )
+
+    def decode(self, card: EncoderCard) -> FilmFrames:
         """Its frames as evaluation sees them, each one decoded once.
 
         Raises:
@@ -92,7 +134,8 @@ class FilmEntry:
         if not any(times):
             raise VideoError("; ".join(problems))
         union = np.unique(np.concatenate([np.asarray(t, np.float64) for t in times]))
-        frames, times_s = source.read(union.tolist(), ClipTransform(image_size, None))
+        assert card.image_size is not None  # the card is of an encoder of pictures
+        frames, times_s = source.read(union.tolist(), ClipTransform(card.image_size, None))
         rows = torch.full((len(times), self.sampling.num_frames), -1, dtype=torch.int32)
         for row, taken in zip(rows, times, strict=True):
             row[: len(taken)] = torch.from_numpy(np.searchsorted(union, taken))
@@ -110,7 +153,7 @@ class FilmPlan:
             films.setdefault(_film(medium), {}).setdefault(choice(medium), medium)
         for named, choices in films.items():
             name, source, kind = named
-            film = [name, *_identity(source), *([] if kind == "film" else [kind])]
+            film = [name, *identity(source), *([] if kind == "film" else [kind])]
             for group in _groups(sorted(choices), sampling):
                 versions = [FRAMES_VERSION, DECODING_VERSION]
                 told = [versions, film, sampling.num_frames, sampling.frame_fps, group]
@@ -166,7 +209,7 @@ def _most_frames(choices: Sequence[Choice], sampling: Sampling) -> int:
     return len(on_grid) + others
 
 
-def _identity(source: Path) -> list[int | str]:
+def identity(source: Path) -> list[int | str]:
     """What changes when a film does: its size and time of change, or those of all its pictures."""
     try:
         if source.is_dir():

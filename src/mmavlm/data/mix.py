@@ -20,6 +20,7 @@ from mmavlm.data.feature_cache import FeatureCache
 from mmavlm.data.film_entries import FilmEntry
 from mmavlm.data.loaders import SplitLoaders
 from mmavlm.data.order import Draw, Length
+from mmavlm.data.sound_entries import SoundEntry
 
 BEHIND_SET = "/"  # between the name of a set and what it names: lvu/genre
 
@@ -145,6 +146,15 @@ class MixedDataModule(SplitLoaders):
     def film_entries(self, split: str) -> list[FilmEntry]:
         """The entries of a feature cache for a split; those a set has alone are the same."""
         return [entry for part in self.parts.values() for entry in part.film_entries(split)]
+
+    def use_sound_cache(self, features: FeatureCache) -> None:
+        """Take features of sounds from an opened cache, all sets from the same."""
+        for part in self.parts.values():
+            part.use_sound_cache(features)
+
+    def sound_entries(self, split: str) -> list[SoundEntry]:
+        """The entries of a feature cache for the sounds of a split."""
+        return [entry for part in self.parts.values() for entry in part.sound_entries(split)]
 
     def check_augmentation(self) -> None:
         """Refuse crops and mirror images of features, in any set."""

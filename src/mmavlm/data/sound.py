@@ -19,10 +19,19 @@ from mmavlm.data.sound_track import (
 )
 
 
+class ClipSettings(NamedTuple):
+    """How sound is heard: so many clips of `clip_s` seconds, at `rate_hz` samples a second."""
+
+    rate_hz: int
+    clips: int
+    clip_s: float
+
+
 class Clips(NamedTuple):
     """Clips (S,N) float32, where they start in seconds (S,) float64, and which are real (S,) bool.
 
-    Those that are not real come last, are silent, and start at 0.
+    Those that are not real come last, are silent, and start at 0. From the feature cache, clips are
+    their tokens float16 (S,P,Da) instead.
     """
 
     clips: Tensor

@@ -241,9 +241,11 @@ class VideoLanguageModel(nn.Module):
                 "a conversation lets a sound be heard, and this model has no branch for it; choose "
                 "sound=clip_qformer, or leave sounds out"
             )
-        assert batch.clips is not None  # there is something heard
-        assert batch.clip_mask is not None
-        encoded = self.sound.encode(batch.clips)
+        assert batch.clip_mask is not None  # there is something heard
+        encoded = batch.clip_features
+        if encoded is None:
+            assert batch.clips is not None
+            encoded = self.sound.encode(batch.clips)
         watched = self.sound.watch(encoded, batch.clip_mask, batch.heard.guides, batch.heard.films)
         state = self.sound.remember(watched)
         return self.sound.tokens(state), self.sound.mask(state)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,12 @@ from mmavlm.data.datamodule import VideoDataModule
 from mmavlm.data.mix import MixedDataModule
 from mmavlm.model.backbone import VideoLanguageModel
 from mmavlm.model.blip2 import take_pretrained
-from mmavlm.run.features import build_encoder, take_features
+from mmavlm.run.features import build_encoder, encoder_parts, take_features
 from mmavlm.stages.base import Stage
 from mmavlm.weights.allocation import allocation_limit
 from mmavlm.weights.checkpoint import load_trainable, read_checkpoint
 from mmavlm.weights.pretrained import PretrainedFolder
-from mmavlm.weights.weight_files import ENCODER, PARTS, WeightFile
+from mmavlm.weights.weight_files import ENCODER, PARTS, SOUND_ENCODER, WeightFile
 
 log = logging.getLogger(__name__)
 
@@ -44,8 +44,8 @@ def build_stage(
     """
     stage_class = get_class(config.stage._target_)
     require_settings_of(stage_class, config.stage)
-    encoder = None if data.cache is None else take_features(config, data, splits)
-    backbone = build_backbone(config, encoder)
+    stand_ins = None if data.cache is None else take_features(config, data, splits)
+    backbone = build_backbone(config, stand_ins)
     if data.image_size is None:
         data.image_size = backbone.vision.encoder.image_size
     plain = OmegaConf.to_container(config, resolve=True)
@@ -105,23 +105,31 @@ def leave_mix(config: DictConfig) -> None:
             config.stage.compare = {n: rule for n, rule in compare.items() if n not in sets}
 
 
-def build_backbone(config: DictConfig, encoder: nn.Module | None = None) -> VideoLanguageModel:
+def build_backbone(
+    config: DictConfig, encoders: Mapping[str, nn.Module] | None = None
+) -> VideoLanguageModel:
     """The model, with pretrained parts where `pretrained` names them, and those of `init.weights`.
 
-    `encoder` is taken instead of the config's, if given.
+    `encoders`, by the parts that they are, are taken instead of the config's, if given.
 
     Raises:
         NoMemoryError: if it needs more memory than is free.
     """
     with allocation_limit("the model of these settings"):
-        encoder = build_encoder(config) if encoder is None else encoder
-        vision = instantiate(config.backbone.vision, encoder=encoder)
-        backbone: VideoLanguageModel = instantiate(config.backbone, vision=vision)
+        parts = encoder_parts(config)
+        encoders = encoders or {part: build_encoder(config, part) for part in parts}
+        branches = {
+            branch: instantiate(config.backbone[branch], encoder=encoders[part])
+            for branch, part in (("vision", ENCODER), ("sound", SOUND_ENCODER))
+            if part in encoders
+        }
+        backbone: VideoLanguageModel = instantiate(config.backbone, **branches)
     if config.pretrained is not None:
         take_pretrained(backbone, PretrainedFolder(config.pretrained))
     if config.init.weights is not None:
-        # the encoder has its own already, since the feature cache needs it before all else
-        WeightFile(config.init.weights).load(backbone, [p for p in PARTS if p != ENCODER])
+        # the encoders have their own already, since the feature cache needs them before all else
+        others = [part for part in PARTS if part not in parts]
+        WeightFile(config.init.weights).load(backbone, others)
     return backbone
 
 

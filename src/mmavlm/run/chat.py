@@ -18,7 +18,8 @@ from mmavlm.core.interfaces import Answer, MediaTokens
 from mmavlm.core.items import Item
 from mmavlm.core.medium import Kind, Medium
 from mmavlm.data.collate import collate
-from mmavlm.data.dataset import BrokenItem, ClipSettings, Sample, VideoDataset
+from mmavlm.data.dataset import BrokenItem, Sample, VideoDataset
+from mmavlm.data.sound import ClipSettings
 from mmavlm.model.llm import PromptedLanguageModel
 from mmavlm.model.llm.session import Mark
 from mmavlm.run.ask import Ready

@@ -16,8 +16,8 @@ from mmavlm.core.errors import DataError, MmavlmError
 from mmavlm.core.interfaces import Answer
 from mmavlm.core.medium import Kind
 from mmavlm.core.nearest import nearest
-from mmavlm.data.dataset import ClipSettings
 from mmavlm.data.readers.values import as_seconds
+from mmavlm.data.sound import ClipSettings
 from mmavlm.data.subtitles import check_choice
 from mmavlm.run.ask import generation_of, load_model
 from mmavlm.run.chat import Chat, own_medium, read_conversation, save_conversation

@@ -1,11 +1,15 @@
-"""The feature cache of a run: what it lacks is encoded first, then no encoder is needed."""
+"""The feature cache of a run: what it lacks is encoded first, then no encoder is needed.
+
+An encoder is named by the part of the model that it is: that of pictures, or that of sound.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from functools import cached_property
 from typing import Any, cast
 
@@ -19,14 +23,20 @@ from mmavlm.data.datamodule import VideoDataModule
 from mmavlm.data.encoder_cards import EncoderCard, find_card, note_card
 from mmavlm.data.feature_cache import FeatureCache
 from mmavlm.data.fill_cache import CacheFiller
+from mmavlm.data.film_entries import Entry
 from mmavlm.model.encoders import StandInEncoder
-from mmavlm.weights.weight_files import ENCODER, WeightFile
+from mmavlm.weights.weight_files import ENCODER, SOUND_ENCODER, WeightFile
 
 log = logging.getLogger(__name__)
 
 
-def build_encoder(config: DictConfig) -> nn.Module:
-    """The encoder of a config, on the CPU.
+def encoder_parts(config: DictConfig) -> list[str]:
+    """The encoders of a config: that of pictures, and that of sound where something is heard."""
+    return [ENCODER] if config.sound is None else [ENCODER, SOUND_ENCODER]
+
+
+def build_encoder(config: DictConfig, part: str = ENCODER) -> nn.Module:
+    """An encoder of a config, on the CPU.
 
     It draws nothing from the run's generator, so that a run whose features are cached, and which
     never builds it, starts from the same random weights as one that does. If it is random itself,
@@ -34,34 +44,41 @@ def build_encoder(config: DictConfig) -> nn.Module:
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
-        encoder: nn.Module = instantiate(config.encoder)
-    if _brings_encoder(config):
-        WeightFile(config.init.weights).load(_holding(encoder), [ENCODER])
+        encoder: nn.Module = instantiate(_described(config, part))
+    if _brings(config, part):
+        WeightFile(config.init.weights).load(_holding(encoder, part), [part])
     return encoder
 
 
-def _holding(encoder: nn.Module) -> nn.Module:
+def _described(config: DictConfig, part: str) -> DictConfig:
+    """The settings of an encoder."""
+    described: DictConfig = config.encoder if part == ENCODER else config.sound.encoder
+    return described
+
+
+def _holding(encoder: nn.Module, part: str) -> nn.Module:
     """A model of which nothing but the encoder is there."""
-    branch, _, part = ENCODER.partition(".")
-    return nn.ModuleDict({branch: nn.ModuleDict({part: encoder})})
+    branch, _, name = part.partition(".")
+    return nn.ModuleDict({branch: nn.ModuleDict({name: encoder})})
 
 
-def encoder_settings(config: DictConfig) -> Mapping[str, Any]:
+def encoder_settings(config: DictConfig, part: str = ENCODER) -> Mapping[str, Any]:
     """What an encoder is told by, and its card in a cache found by."""
-    settings = cast(dict[str, Any], OmegaConf.to_container(config.encoder, resolve=True))
-    if _brings_encoder(config):
+    described = _described(config, part)
+    settings = cast(dict[str, Any], OmegaConf.to_container(described, resolve=True))
+    if _brings(config, part):
         settings["weights"] = config.init.weights
     return settings
 
 
-def _brings_encoder(config: DictConfig) -> bool:
+def _brings(config: DictConfig, part: str) -> bool:
     """Whether the encoder's weights come from `init.weights`."""
     path = config.init.weights
-    return path is not None and ENCODER in WeightFile(path).parts
+    return path is not None and part in WeightFile(path).parts
 
 
 class CacheWork:
-    """What the cache named by `data.cache` lacks for some splits, and its filling.
+    """What the cache named by `data.cache` lacks of one encoder for some splits, and its filling.
 
     The encoder is built only to learn what it is, or when there is a film to be encoded.
 
@@ -69,22 +86,32 @@ class CacheWork:
         ConfigError: if `data.cache` names no folder.
     """
 
-    def __init__(self, config: DictConfig, data: VideoDataModule, splits: Sequence[str]) -> None:
+    def __init__(
+        self,
+        config: DictConfig,
+        data: VideoDataModule,
+        splits: Sequence[str],
+        part: str = ENCODER,
+    ) -> None:
         if data.cache is None:
             raise ConfigError("data.cache is null; name the folder of the cache: data.cache=…")
         self.config = config
         self.data = data
-        self.settings = encoder_settings(config)
-        self.noted = find_card(data.cache, self.settings)
+        self.part = part
+        self.settings = encoder_settings(config, part)
+        sees = part == ENCODER
+        self.noted = find_card(data.cache, self.settings, of_pictures=sees)
         self.cache = FeatureCache(data.cache, self.noted or self.card)
-        data.use_cache(self.cache)
-        entries = {e.key: e for split in splits for e in data.film_entries(split)}
+        use: Callable[[FeatureCache], None] = data.use_cache if sees else data.use_sound_cache
+        use(self.cache)
+        held: Callable[[str], Sequence[Entry]] = data.film_entries if sees else data.sound_entries
+        entries = {e.key: e for split in splits for e in held(split)}
         self.filler = CacheFiller(self.cache, list(entries.values()))
 
     @cached_property
     def encoder(self) -> nn.Module:
         """The encoder, on the device that encodes."""
-        return build_encoder(self.config).to(encoding_device(self.config.trainer))
+        return build_encoder(self.config, self.part).to(encoding_device(self.config.trainer))
 
     @property
     def card(self) -> EncoderCard:
@@ -136,26 +163,23 @@ class CacheWork:
 
 def take_features(
     config: DictConfig, data: VideoDataModule, splits: Sequence[str]
-) -> StandInEncoder:
-    """Fill the cache of `data` where it lacks something, and give what replaces the encoder.
+) -> dict[str, nn.Module]:
+    """Fill the cache of `data` where it lacks something, and give what replaces each encoder.
 
     Raises:
         ConfigError, DataError: as `CacheWork` and its `fill`.
     """
     if "train" in splits:
         data.check_augmentation()
-    work = CacheWork(config, data, splits)
-    log.info("%s", work.filler)
-    work.fill()
-    card = work.cache.card
-    del work  # and the encoder with it, if there is one: its memory is the model's from here on
-    torch.cuda.empty_cache()
-    return StandInEncoder(
-        image_size=card.image_size,
-        num_tokens=card.num_tokens,
-        width=card.width,
-        fingerprint=card.fingerprint,
-    )
+    stand_ins: dict[str, nn.Module] = {}
+    for part in encoder_parts(config):
+        work = CacheWork(config, data, splits, part)
+        log.info("%s", work.filler)
+        work.fill()
+        stand_ins[part] = StandInEncoder(**asdict(work.cache.card))
+        del work  # and the encoder with it, if there is one: its memory is free from here on
+        torch.cuda.empty_cache()
+    return stand_ins
 
 
 def encoding_device(trainer: DictConfig) -> torch.device:

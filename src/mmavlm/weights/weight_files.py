@@ -20,7 +20,7 @@ from mmavlm.weights.pretrained import laid_over, raise_if_different
 
 log = logging.getLogger(__name__)
 
-ENCODER = "vision.encoder"
+ENCODER, SOUND_ENCODER = "vision.encoder", "sound.encoder"
 PARTS = (
     ENCODER,
     "vision.norm",
@@ -40,7 +40,7 @@ PARTS = (
     "vision.fusion",
     "alignment",
     "vision.projector",
-    "sound.encoder",
+    SOUND_ENCODER,
     "sound.norm",
     "sound.frame_positions",
     "sound.temporal",
