@@ -8,10 +8,10 @@ from PIL import Image
 
 from mmavlm.core.interfaces import Answer
 from mmavlm.data.readers import OwnReader
+from mmavlm.data.subtitles import read_subtitles
 from mmavlm.metrics import Prediction
 from mmavlm.movies.generators import Grammar, ProceduralImages
 from mmavlm.movies.stories.make import StorySettings, make_stories
-from mmavlm.data.subtitles import read_subtitles
 from mmavlm.run.sheets import FRAMES, QUESTIONS, contact_sheets
 
 
