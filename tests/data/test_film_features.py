@@ -136,6 +136,12 @@ def test_a_file_that_is_none_of_ours_cut_short_or_missing_is_named(tmp_path):
             FrameSource(path).read([0.0], None)
 
 
+def test_others_may_read_what_they_may_read_of_any_new_file(tmp_path):
+    (tmp_path / "other").touch()
+    path = kept(tmp_path / "a.safetensors")
+    assert path.stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
 @pytest.mark.parametrize("features", [tokens(0), tokens()[0], tokens() * torch.inf])
 def test_what_is_no_film_is_not_written(tmp_path, features):
     with pytest.raises(DataError):

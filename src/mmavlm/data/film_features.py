@@ -54,7 +54,10 @@ def write_film_features(path: Path, features: Tensor, fps: float) -> None:
     }
     header = {"format": FORMAT, KEY: noted(tensors)}
     with written_whole(path) as partial:
+        partial.touch()
+        mode = partial.stat().st_mode
         save_file({**tensors, "features": kept}, partial, header)
+        partial.chmod(mode)  # safetensors leaves a file that its owner alone may read
 
 
 def feature_times(path: Path) -> NDArray[np.float64]:
