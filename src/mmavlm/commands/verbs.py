@@ -72,6 +72,7 @@ COMMANDS: Mapping[str, Command] = {
             "data=lvu data.task=genre data.root=/data",
             "data=lvu data.task=[genre,scene] data.root=/data decode=true",
             "data=msvd_qa data.root=/data format=json",
+            "data=llava data.root=/data/llava tokenizer=/models/vicuna",
             "experiment=mix data.root=/data",
         ),
         ("check",),
