@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 
 from mmavlm.commands.cli import announce, check_format, run_command
 from mmavlm.data.parts import parts_of
+from mmavlm.data.talks import TokenLengths
 
 
 def check(config: DictConfig) -> None:
@@ -24,8 +25,9 @@ def check(config: DictConfig) -> None:
     from mmavlm.data.inspect import inspect
 
     parts = parts_of(config.data)
+    how = {"decode": config.decode, "tokens": _token_lengths(config)}
     found = {
-        name: inspect(instantiate(part.reader), part.root, part.task, decode=config.decode)
+        name: inspect(instantiate(part.reader), part.root, part.task, **how)
         for name, part in parts.items()
     }
     mixed = "" not in parts
@@ -40,6 +42,19 @@ def check(config: DictConfig) -> None:
     total = sum(count for count, _ in drawn.values())
     for name, (count, size) in drawn.items():
         print(f"an epoch draws {count} of the {size} items of {name}, {count / total:.1%} of all")
+
+
+def _token_lengths(config: DictConfig) -> TokenLengths | None:
+    """How many tokens texts take by the tokenizer that is named, if one is."""
+    if config.tokenizer is None:
+        return None
+    # Imported here, since transformers takes seconds that a check without tokens does not need.
+    from mmavlm.model.plain_text import PlainTokenizer
+    from mmavlm.model.text import load_tokenizer
+
+    plain = PlainTokenizer(load_tokenizer(str(config.tokenizer)))
+    limits = {name: config.llm[name] for name in ("max_prompt_tokens", "max_answer_tokens")}
+    return TokenLengths(lambda texts: list(map(len, plain.batch(texts))), **limits)
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from mmavlm.core.items import Item
 from mmavlm.core.medium import Medium
 from mmavlm.data import readers
 from mmavlm.data.inspect import inspect
-from mmavlm.data.talks import described
+from mmavlm.data.talks import TokenLengths, described
 
 DOCS = Path(__file__).parents[2] / "docs" / "instructions.md"
 EXAMPLES = dict(re.findall(r"```json (\w+)\n(.*?)```", DOCS.read_text(), re.DOTALL))
@@ -58,6 +58,21 @@ def test_turns_media_and_lengths_are_told():
         "a turn of the assistant: 1 to 3 (1.8 on average) words, at most 12 characters",
         "an entire conversation: 2 to 10 (5.7 on average) words, at most 41 characters",
     ]
+
+
+def test_with_a_tokenizer_lengths_are_in_tokens_and_what_is_cut_is_counted():
+    talks = [Conversation.question(FILM, "x" * n, "y" * n) for n in (3, 4, 5)]
+    letters = TokenLengths(lambda texts: list(map(len, texts)), 4, 5)
+    user, assistant = described([item(talk) for talk in talks], letters)[2:4]
+    assert user.endswith(
+        "; 3 to 5 (4.0 on average) tokens, 1 of 3 lose their beginning (llm.max_prompt_tokens=4)"
+    )
+    # the end of an answer is a token: five letters with it are six
+    assert assistant.endswith(
+        "; 4 to 6 (5.0 on average) tokens, 1 of 3 lose their end (llm.max_answer_tokens=5)"
+    )
+    entire = TokenLengths(letters.count, 5, 6)
+    assert all("none is cut" in line for line in described([item(t) for t in talks], entire)[2:4])
 
 
 @pytest.mark.parametrize(

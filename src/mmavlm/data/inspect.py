@@ -21,7 +21,7 @@ from mmavlm.data.readers.annotations import SPLITS, listed
 from mmavlm.data.readers.entries import Found, SkippingReader
 from mmavlm.data.readers.json_files import require_root
 from mmavlm.data.sources import FrameSource
-from mmavlm.data.talks import described
+from mmavlm.data.talks import TokenLengths, described
 
 if TYPE_CHECKING:
     import torch
@@ -130,15 +130,16 @@ def inspect(
     *,
     splits: Sequence[str] = SPLITS,
     decode: bool = False,
+    tokens: TokenLengths | None = None,
 ) -> Inspection:
-    """Read every split; with `decode`, also open every video.
+    """Read every split; with `decode`, also open every video, and with `tokens` count those.
 
     Raises:
         ConfigError: if the root is no folder or a task is unknown.
         DataError: if no split has any entry, be it a broken one.
     """
     root = require_root(Path(root))
-    found = {split: _inspect_split(reader, root, split, task, decode) for split in splits}
+    found = {split: _inspect_split(reader, root, split, task, decode, tokens) for split in splits}
     if not any(split.items or split.skipped for split in found.values()):
         raise DataError(next(split.problem for split in found.values() if split.problem))
     tasks = listed(task)
@@ -146,7 +147,12 @@ def inspect(
 
 
 def _inspect_split(
-    reader: Reader, root: Path, split: str, task: Any, decode: bool
+    reader: Reader,
+    root: Path,
+    split: str,
+    task: Any,
+    decode: bool,
+    tokens: TokenLengths | None,
 ) -> SplitInspection:
     found, problem = Found([], {}), None
     try:
@@ -177,7 +183,7 @@ def _inspect_split(
         classes=_balance(items),
         skipped_entries=len(found.skipped),
         skipped=found.skipped,
-        notes=[*(note for _, note in found.notes), *described(items)],
+        notes=[*(note for _, note in found.notes), *described(items, tokens)],
         problem=problem,
     )
 

@@ -3,20 +3,44 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from mmavlm.core.conversation import Conversation
+from mmavlm.core.conversation import Conversation, Role
 from mmavlm.core.items import Item
 from mmavlm.core.medium import KINDS
 
 
-def described(items: Sequence[Item]) -> list[str]:
-    """Lines about the conversations of a split, none where each item asks once about one film.
+@dataclass(frozen=True)
+class TokenLengths:
+    """How many tokens texts take, `count` of many at once, and what a language model reads of them.
 
-    Lengths are in words and characters, since tokens are those of a language model.
+    Of an answer, its end counts as a token.
+    """
+
+    count: Callable[[Sequence[str]], Sequence[int]]
+    max_prompt_tokens: int
+    max_answer_tokens: int
+
+    def of(self, role: Role, texts: Sequence[str]) -> str:
+        """The lengths of the turns of a role, and how many of them are cut."""
+        answers = role == "assistant"
+        name = "max_answer_tokens" if answers else "max_prompt_tokens"
+        most = int(getattr(self, name))
+        tokens = [count + answers for count in self.count(texts)]
+        over = sum(count > most for count in tokens)
+        lost = f"{over} of {len(tokens)} lose their {'end' if answers else 'beginning'}"
+        return f"; {_spread(tokens)} tokens, {lost if over else 'none is cut'} (llm.{name}={most})"
+
+
+def described(items: Sequence[Item], tokens: TokenLengths | None = None) -> list[str]:
+    """Lines about the conversations of a split.
+
+    Lengths are in words and characters, and where `tokens` are given in these too. Without them
+    there are no lines where each item asks once about one film.
     """
     talks = [item.conversation for item in items]
-    if all(map(_asks_once, talks)):
+    if not talks or (tokens is None and all(map(_asks_once, talks))):
         return []
     media = Counter(medium.kind for talk in talks for medium in talk.media)
     several = sum(len(talk.media) > 1 for talk in talks)
@@ -27,10 +51,12 @@ def described(items: Sequence[Item]) -> list[str]:
         f"media: {', '.join(f'{media[kind]} {kind}s' for kind in KINDS)}; {several} conversations "
         f"show several, {alone} none",
     ]
-    for role in ("system", "user", "assistant"):
+    roles: tuple[Role, ...] = ("system", "user", "assistant")
+    for role in roles:
         texts = [turn.text for talk in talks for turn in talk.turns if turn.role == role]
         if texts:
-            lines.append(f"a turn of the {role}: {_lengths(texts)}")
+            counted = "" if tokens is None else tokens.of(role, texts)
+            lines.append(f"a turn of the {role}: {_lengths(texts)}{counted}")
     entire = ["".join(turn.text + "\n" for turn in talk.turns) for talk in talks]
     return [*lines, f"an entire conversation: {_lengths(entire)}"]
 
