@@ -69,7 +69,6 @@ COMMANDS: Mapping[str, Command] = {
         "Look at a data set before training on it: items, classes, missing and broken films.",
         (
             "data=own_videos data.root=/data",
-            "data=lvu data.task=genre data.root=/data",
             "data=lvu data.task=[genre,scene] data.root=/data decode=true",
             "data=msvd_qa data.root=/data format=json",
             "data=llava data.root=/data/llava tokenizer=/models/vicuna",
