@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 def encoder_parts(config: DictConfig) -> list[str]:
     """The encoders of a config: that of pictures, and that of sound where something is heard."""
-    return [ENCODER] if config.sound is None else [ENCODER, SOUND_ENCODER]
+    return [ENCODER] if config.get("sound") is None else [ENCODER, SOUND_ENCODER]
 
 
 def build_encoder(config: DictConfig, part: str = ENCODER) -> nn.Module:
