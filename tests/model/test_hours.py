@@ -60,7 +60,7 @@ def watched(*settings):
 @pytest.mark.slow
 def test_every_frame_of_two_hours_is_read_between_what_is_said():
     places, ids, shown, tokens, mib = watched()
-    assert places == FRAMES // 5 + 1
+    assert places == FRAMES // 5
     assert ids > FRAMES // 5
     assert shown == tokens == 2 * FRAMES
     assert mib < 3000

@@ -142,9 +142,12 @@ class CacheWork:
 
     @torch.no_grad()
     def _encode(self, frames: Tensor) -> Tensor:
-        """The tokens (N,P,Dv) of frames (N,3,S,S), or of a film of which only these are left."""
+        """The tokens (N,P,Dv) of frames (N,3,S,S), or of a film of which only these are left.
+
+        Of a sound they are (N,P,Da), of clips (N,samples).
+        """
         card = self.cache.card
-        if frames.is_floating_point():
+        if self.part == ENCODER and frames.is_floating_point():
             if frames.shape[1:] != (card.num_tokens, card.width):
                 raise ConfigError(
                     f"a film's features are {tuple(frames.shape)}, but this encoder gives "
