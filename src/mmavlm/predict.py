@@ -81,19 +81,13 @@ def check_request(config: DictConfig) -> None:
 
     Raises:
         ConfigError: if `stream_fps` or `every_s` is not above 0 or `every_s` stands alone, a stream
-            is to be explained, prompt or video are missing, candidates are no list, or the format
+            is to be explained or read with subtitles, prompt or video are missing, candidates are no list, or the format
             is unknown.
         VideoError: if the video is missing.
     """
     check_format(config.format)
     check_sources(config)
-    for key in ("stream_fps", "every_s"):
-        if config[key] is not None and config[key] <= 0:
-            raise ConfigError(f"{key} must be above 0, got {config[key]}")
-    if config.stream_fps is None and config.every_s is not None:
-        raise ConfigError("every_s asks along a stream; give stream_fps too, such as 1")
-    if config.explain and config.stream_fps is not None:
-        raise ConfigError("explain=true looks at a film as a whole; leave out stream_fps")
+    _check_stream(config)
     _check_candidates(config)
     if config.prompt is None or not str(config.prompt).strip():
         raise ConfigError('prompt is empty; ask something: prompt="what happens?"')
@@ -101,6 +95,22 @@ def check_request(config: DictConfig) -> None:
         raise ConfigError("video is null; give the path of a video file: video=film.mp4")
     if not Path(config.video).exists():
         raise VideoError(f"video {config.video} does not exist; give the path of a video file")
+
+
+def _check_stream(config: DictConfig) -> None:
+    """Refuse a stream that cannot be watched as asked."""
+    for key in ("stream_fps", "every_s"):
+        if config[key] is not None and config[key] <= 0:
+            raise ConfigError(f"{key} must be above 0, got {config[key]}")
+    if config.stream_fps is None and config.every_s is not None:
+        raise ConfigError("every_s asks along a stream; give stream_fps too, such as 1")
+    if config.explain and config.stream_fps is not None:
+        raise ConfigError("explain=true looks at a film as a whole; leave out stream_fps")
+    if OmegaConf.select(config, "data.subtitles") and config.stream_fps is not None:
+        raise ConfigError(
+            "a stream is watched without its subtitles; set data.subtitles=false, or leave out "
+            "stream_fps"
+        )
 
 
 def main() -> None:

@@ -275,6 +275,7 @@ def test_the_report_of_a_test_explains_as_many_answers_of_each_task_as_asked(
         (["explain=true", "explain_answer=''"], "is empty, so there is nothing to explain"),
         (["explain=true", "explain_to=why.docx"], "why.docx; end it with .png, .svg or .pdf"),
         (["explain=true", "stream_fps=1"], "explain=true looks at a film as a whole"),
+        (["data.subtitles=true", "stream_fps=1"], "a stream is watched without its subtitles"),
         (["stream_fps=0"], "stream_fps must be above 0, got 0"),
         (["every_s=5"], "every_s asks along a stream; give stream_fps too"),
         (["candidates=comedy"], "candidates takes a list: candidates=[comedy,…]"),
