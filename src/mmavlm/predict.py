@@ -81,8 +81,8 @@ def check_request(config: DictConfig) -> None:
 
     Raises:
         ConfigError: if `stream_fps` or `every_s` is not above 0 or `every_s` stands alone, a stream
-            is to be explained or read with subtitles, prompt or video are missing, candidates are no list, or the format
-            is unknown.
+            is to be explained or read with subtitles, prompt or video are missing, candidates are
+            no list, or the format is unknown.
         VideoError: if the video is missing.
     """
     check_format(config.format)
