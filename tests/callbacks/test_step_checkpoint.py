@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from mmavlm.callbacks import StepCheckpoint
-from mmavlm.callbacks.signals import requeue_job
+from mmavlm.callbacks.signals import ended_as_asked, exit_at_once, requeue_job
 from mmavlm.core.errors import ConfigError
 from ranks import be_rank, spawn_ranks
 from support import StopAtBatch
@@ -106,6 +106,50 @@ def rank_of_two(rank, port, folder):
         trainer.fit(Stage(), torch.utils.data.DataLoader(torch.ones(40, 1)))
     except SystemExit as end:
         (folder / f"{rank}.txt").write_text(f"{end.code} {trainer.global_step}")
+
+
+class StopAtStart(torch.utils.data.DataLoader):
+    """Asks for an end while the loader starts its workers, as a signal may."""
+
+    def __iter__(self):
+        exit_at_once(signal.SIGTERM)
+
+
+def test_a_signal_while_loaders_start_is_no_fault(tmp_path):
+    class Tested(Stage):
+        def test_step(self, batch, batch_idx):
+            pass
+
+    trainer = L.Trainer(accelerator="cpu", logger=False, default_root_dir=tmp_path)
+    loader = torch.utils.data.DataLoader(torch.ones(2, 1))
+    with pytest.raises(RuntimeError, match="iter"):
+        trainer.fit(Stage(), StopAtStart(torch.ones(2, 1)), loader)
+    with pytest.raises(SystemExit) as end, ended_as_asked():
+        trainer.fit(Stage(), StopAtStart(torch.ones(2, 1)), loader)
+    assert end.value.code == 143
+
+
+def test_a_fault_stays_a_fault_where_nobody_asked_to_end():
+    with pytest.raises(RuntimeError, match="behind it"), ended_as_asked():
+        raise RuntimeError("behind it") from ValueError("before it")
+
+
+def test_a_test_does_not_begin_where_a_signal_came_before_it(tmp_path):
+    class Signalled(Stage):
+        def test_dataloader(self):
+            signal.raise_signal(signal.SIGTERM)
+            return torch.utils.data.DataLoader(torch.ones(2, 1))
+
+        def test_step(self, batch, batch_idx):
+            raise AssertionError("the test began")
+
+    trainer = L.Trainer(
+        accelerator="cpu", logger=False, default_root_dir=tmp_path,
+        callbacks=[StepCheckpoint(tmp_path)],
+    )  # fmt: skip
+    with pytest.raises(SystemExit) as end:
+        trainer.test(Signalled())
+    assert end.value.code == 143
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mmavlm.callbacks.out_of_memory import is_out_of_memory, memory_told
     from mmavlm.callbacks.overview import MemoryEstimate, ModelOverview, estimate_memory
     from mmavlm.callbacks.sharding import FrozenShardsStrategy
+    from mmavlm.callbacks.signals import ended_as_asked
     from mmavlm.callbacks.step_checkpoint import StepCheckpoint
     from mmavlm.callbacks.sweep import SweepTable
     from mmavlm.callbacks.wait import LoaderWait
@@ -33,6 +34,7 @@ __all__ = [
     "WholeCheckpoints",
     "check_loggers",
     "check_trainer",
+    "ended_as_asked",
     "estimate_memory",
     "is_out_of_memory",
     "memory_told",

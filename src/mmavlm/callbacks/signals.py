@@ -8,7 +8,8 @@ import re
 import signal
 import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 log = logging.getLogger(__name__)
@@ -55,6 +56,28 @@ def exit_at_once(number: int, frame: FrameType | None = None) -> None:
         SystemExit: with the status of a process ended by that signal.
     """
     raise SystemExit(exit_status(number))
+
+
+@contextmanager
+def ended_as_asked() -> Iterator[None]:
+    """Let a run that was asked to end do so where Lightning fails to tidy up behind it.
+
+    A signal may come while loaders start or stop; Lightning then asks for their length and ends in
+    that fault instead.
+
+    Raises:
+        SystemExit, KeyboardInterrupt: what is raised inside, in place of a fault that follows it.
+    """
+    try:
+        yield
+    except Exception as fault:
+        asked: BaseException | None = fault
+        while isinstance(asked, Exception):
+            asked = asked.__context__
+        if not isinstance(asked, (SystemExit, KeyboardInterrupt)):
+            raise
+        log.info("a fault while the run was ended: %s", fault)
+        raise asked from None
 
 
 def exit_status(number: int) -> int:

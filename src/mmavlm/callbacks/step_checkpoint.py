@@ -93,6 +93,8 @@ class StepCheckpoint(Checkpoint):
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """A test has nothing to save."""
+        if trainer.received_sigterm:
+            exit_at_once(signal.SIGTERM)
         handle(signal.SIGTERM, exit_at_once)
 
     def on_save_checkpoint(

@@ -21,6 +21,7 @@ from mmavlm.callbacks import (
     WholeCheckpoints,
     check_loggers,
     check_trainer,
+    ended_as_asked,
     memory_told,
     monitor_told,
 )
@@ -89,7 +90,11 @@ class Run:
         elif config.init.checkpoint is not None:
             self.load(config.init.checkpoint)
         monitor = config.stage.monitor
-        with memory_told(self.trainer, self.stage), monitor_told(self.trainer, monitor):
+        with (
+            ended_as_asked(),
+            memory_told(self.trainer, self.stage),
+            monitor_told(self.trainer, monitor),
+        ):
             self.trainer.fit(self.stage, datamodule=self.data, ckpt_path=path, weights_only=True)
         self._collect()
         if config.test and not self.trainer.interrupted:
@@ -119,7 +124,7 @@ class Run:
 
     def test(self) -> None:
         """Run the test split through the weights as they are."""
-        with memory_told(self.trainer, self.stage):
+        with ended_as_asked(), memory_told(self.trainer, self.stage):
             self.trainer.test(self.stage, datamodule=self.data, verbose=False)
         self._collect()
 
