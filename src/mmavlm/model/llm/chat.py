@@ -10,8 +10,8 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase
 
 from mmavlm.core.chat_formats import CHAT_FORMATS
-from mmavlm.core.conversation import Role, Turn
 from mmavlm.core.errors import ConfigError
+from mmavlm.core.turns import Role, Turn
 from mmavlm.model.llm.chat_process import rendered
 
 # They stand for what is put in later; characters of the private use area, which no text has.

@@ -8,11 +8,12 @@ from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 from typing_extensions import Self, TypedDict, Unpack
 
-from mmavlm.core.conversation import Conversation, Turn, num_views
+from mmavlm.core.conversation import Conversation, num_views
 from mmavlm.core.errors import ConfigError, DataError
 from mmavlm.core.footprint import Phase, layers_phase, logits_phase, recomputed, scores_bytes
 from mmavlm.core.generation import Generation
 from mmavlm.core.interfaces import Answer, MediaTokens
+from mmavlm.core.turns import Turn
 from mmavlm.model.llm.causal import CausalLayout
 from mmavlm.model.llm.chat import PROMPT_FIELD
 from mmavlm.model.llm.layout import Asked, Layout, Model, check_views, first_views

@@ -11,8 +11,8 @@ from itertools import accumulate, chain, groupby
 from transformers import PreTrainedTokenizerBase
 
 from mmavlm.core.chat_formats import CHAT_FORMATS
-from mmavlm.core.conversation import Line, Part, Role, Shown, Turn
 from mmavlm.core.errors import ConfigError
+from mmavlm.core.turns import Line, Part, Role, Shown, Turn
 from mmavlm.model.llm.answers import Answers
 from mmavlm.model.llm.chat import (
     PROMPT_FIELD,

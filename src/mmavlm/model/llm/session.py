@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessorList
 
-from mmavlm.core.conversation import Turn, check_order
 from mmavlm.core.errors import ConfigError, DataError
 from mmavlm.core.generation import Generation
 from mmavlm.core.interfaces import Answer, MediaTokens
+from mmavlm.core.turns import Turn, check_order
 from mmavlm.model.llm.heard import Heard
 from mmavlm.model.llm.layout import Asked, Candidates, Search, joined, real_counts
 from mmavlm.model.llm.repetition import RepetitionPenalty
