@@ -30,6 +30,7 @@ def lengths(model, batch):
 
 SMALL = ["qformer.width=64", "alignment=none"]
 TOKENS = ["temporal=context_content", "vision.norm_eps=null", "vision.position_init=none"]
+PATCHES = ["temporal=every_frame", *TOKENS[1:]]
 SHAPES = {
     "a long film": (2, 24, [*SMALL]),
     "a wide film": (2, 12, [*SMALL, "encoder.patch_size=4", "encoder.width=128"]),
@@ -44,6 +45,11 @@ SHAPES = {
     "words that read frames": (2, 12, [*SMALL, *TOKENS, "temporal=context_content_bert"]),
     "two tokens a slot": (2, 12, [*SMALL, *TOKENS, "temporal.memory=${memory}",
                                   "memory.length=4"]),
+    "pooled patches": (2, 12, [*SMALL, *PATCHES, "encoder.patch_size=4", "llm.width=128",
+                                     "encoder.chunk_size=2"]),
+    "pooled patches, as published": (2, 12, [*SMALL, *PATCHES, "encoder.patch_size=4",
+                                             "encoder.width=128", "encoder.chunk_size=2",
+                                             "temporal.pool=bilinear"]),
     "a large language model": (8, 2, [*SMALL, "llm.width=256", "llm.layers=8"]),
     "a frozen language model": (8, 2, [*SMALL, "llm.width=256", "llm.layers=8",
                                        "llm.trainable=false"]),

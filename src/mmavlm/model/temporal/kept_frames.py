@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 
@@ -63,6 +63,19 @@ class KeptFrames(nn.Module):
     @abstractmethod
     def see(self, frames: Tensor, guide: TextTokens, film_of: Tensor | None = None) -> Tensor:
         """Frames (M,T,P,C) → the tokens (V,T,K,·) that V guides give of them."""
+
+    def check_layers(self, layers: Sequence[int]) -> None:
+        """Refuse to look behind single layers, where nothing has the width of the tokens.
+
+        Raises:
+            ConfigError: if there are any.
+        """
+        if layers:
+            raise ConfigError(
+                "alignment level cross aligns queries behind layers of the Q-Former, and "
+                f"{type(self).__name__} makes its tokens of patches; choose "
+                "alignment.levels=[low,high]"
+            )
 
     def looks_at(self, frames: int) -> int:
         """How many frames, or slots, are read of a film of so many frames."""
@@ -181,7 +194,8 @@ class KeptFrames(nn.Module):
     def _seen(self, state: FilmSoFar) -> Piece:
         """The tokens of all frames, or slots, those that are real in front."""
         if state.visual_bank is None or self.memory is None:
-            return joined(state.pieces)
+            (first, *later) = state.pieces
+            return joined(state.pieces) if later else first  # in front are its real ones anyway
         tokens, real = self.memory.read(state.visual_bank)
         slots, numbers, real = joined([Piece(tokens, real.long(), real)])
         if state.film_of is not None:

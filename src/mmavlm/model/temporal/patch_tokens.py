@@ -8,7 +8,6 @@ width, n content tokens, K = n+1.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from typing_extensions import TypedDict, Unpack
 
 from mmavlm.core.errors import ConfigError
+from mmavlm.core.footprint import FilmSizes, Phase, QFormerSizes, patches_phase
 from mmavlm.core.interfaces import Memory, PatchGrid, TextTokens
 from mmavlm.core.settings import whole_at_least
 from mmavlm.model.temporal.kept_frames import KeptFrames
@@ -98,18 +98,13 @@ class PatchTokens(KeptFrames):
             return 1 + self.content**2
         return 2 if self.content else 1 + self.patches.rows * self.patches.columns
 
-    def check_layers(self, layers: Sequence[int]) -> None:
-        """Refuse to look behind single layers, where nothing has the width of the tokens.
+    def tokens_a_look(self) -> int:
+        """K, each projected for itself."""
+        return self.num_queries
 
-        Raises:
-            ConfigError: if there are any.
-        """
-        if layers:
-            raise ConfigError(
-                "alignment level cross aligns queries behind layers of the Q-Former, and "
-                "temporal=context_content makes its tokens of patches; choose "
-                "alignment.levels=[low,high]"
-            )
+    def phase(self, film: FilmSizes, reader: QFormerSizes, llm_width: int) -> Phase:
+        """What is held of the rows that attend to the patches of frames."""
+        return patches_phase(film, reader.queries)
 
     def see(self, frames: Tensor, guide: TextTokens, film_of: Tensor | None = None) -> Tensor:
         """Frames (M,T,P,C) → the tokens (V,T,K,C) that V guides give of them."""
@@ -135,10 +130,17 @@ class PatchTokens(KeptFrames):
             return patches
         if not isinstance(self.content, int):
             return patches.mean(dim=2, keepdim=True)
-        side = (self.patches.rows, self.patches.columns)
-        pictures = patches.flatten(0, 1).mT.unflatten(2, side)
-        pooled = F.adaptive_avg_pool2d(pictures, self.content).flatten(2).mT
-        return pooled.unflatten(0, patches.shape[:2])
+        return pooled(patches, self.patches, (self.content, self.content), "area")
+
+
+def pooled(patches: Tensor, grid: PatchGrid, fields: tuple[int, int], mode: str) -> Tensor:
+    """Patches (…,N,C) → a mean over each of so many rows and columns of fields, (…,fields,C).
+
+    `mode` is torch's: `area` counts all patches of a field, `bilinear` those in its middle.
+    """
+    pictures = patches.flatten(0, -3).mT.unflatten(2, (grid.rows, grid.columns))
+    means = F.interpolate(pictures, size=fields, mode=mode).flatten(2).mT
+    return means.unflatten(0, patches.shape[:-2])
 
 
 def _mean(rows: Tensor, real: Tensor | None) -> Tensor:
