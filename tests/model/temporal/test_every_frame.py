@@ -17,8 +17,7 @@ from support import random_batch, rows_of, tiny_backbone
 
 ROWS, COLUMNS, LLM = 6, 5, 10
 PATCHES = PatchGrid(1, ROWS, COLUMNS)
-BRANCH = ["temporal=every_frame", "vision.norm_eps=null", "vision.position_init=none",
-          "temporal.stride=2"]  # fmt: skip
+BRANCH = ["temporal=every_frame", "temporal.stride=2"]
 
 
 def build(**settings):
