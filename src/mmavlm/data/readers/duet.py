@@ -29,8 +29,9 @@ TRUTH = "truth"  # the key in an item's `meta` of what evaluation compares with
 
 
 class DuetReader(SkippingReader):
-    """Rows about one film each, below `<root>/<folder>/<videos>/`, of which conversations are made.
+    """Rows about one film each, of which conversations are made.
 
+    Annotations lie in the folder `folder`, films in the folder `videos`, both below the root.
     `system` is what the system says first, None for nothing. `held_out` is the share of the films
     of training that is for validation instead; with 0 that has a file of its own. What is drawn
     follows from `seed` and the item's id. `fps` is at how many frames a second films are seen,
@@ -73,7 +74,7 @@ class DuetReader(SkippingReader):
         rows = self.rows(Path(root), of)
         if of == "train":
             rows = self.held_out.of(split, rows)
-        videos = Path(root) / self.files.folder / self.videos
+        videos = Path(root) / self.videos
         return usable(
             ((row.place, row) for row in rows),
             lambda _, row: self.items(row, partial(_film, videos, row), split),
