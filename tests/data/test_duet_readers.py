@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -405,6 +406,17 @@ def test_the_real_steps_of_youcook2_are_read_film_by_film(real_data):
     assert len(items) == len({item.video_id for item in items})
     answers = [turn for item in items for turn in item.conversation.turns if turn.learned]
     assert 3000 < len(answers) <= 3184  # a step that repeats the one before is left out
+
+
+@pytest.mark.parametrize(
+    ("name", "reader", "items"),
+    [("dense_captions", DenseCaptionReader, 1), ("magqa", MAGQAReader, 2),
+     ("grounding", GroundingReader, 2)],
+)  # fmt: skip
+def test_what_the_docs_show_of_a_format_is_read(tmp_path, name, reader, items):
+    page = (Path(__file__).parents[2] / "docs" / "watched_films.md").read_text()
+    (example,) = re.findall(rf"```json {name}\n(.*?)```", page, re.DOTALL)
+    assert len(read(reader(), tmp_path, example)) == items
 
 
 BROKEN = [
