@@ -27,7 +27,7 @@ def check(config: DictConfig) -> None:
     parts = parts_of(config.data)
     how = {"decode": config.decode, "tokens": _token_lengths(config)}
     found = {
-        name: inspect(instantiate(part.reader), part.root, part.task, **how)
+        name: inspect(instantiate(part.reader), part.root, part.task, **how, seen_s=_seen_s(part))
         for name, part in parts.items()
     }
     mixed = "" not in parts
@@ -42,6 +42,12 @@ def check(config: DictConfig) -> None:
     total = sum(count for count, _ in drawn.values())
     for name, (count, size) in drawn.items():
         print(f"an epoch draws {count} of the {size} items of {name}, {count / total:.1%} of all")
+
+
+def _seen_s(part: DictConfig) -> float | None:
+    """How many seconds are seen of a film at most; None for all of it."""
+    fps = part.get("sample_fps")
+    return None if fps is None else part.num_frames / fps
 
 
 def _token_lengths(config: DictConfig) -> TokenLengths | None:
