@@ -10,6 +10,7 @@ from mmavlm.core.errors import ConfigError
 from mmavlm.core.streams import INFORMATIVE, RELEVANCE, labels_of
 from mmavlm.data.collate import collate
 from mmavlm.data.datamodule import VideoDataModule
+from mmavlm.data.mix import MixedDataModule
 from mmavlm.data.readers import DenseCaptionReader, GroundingReader, MAGQAReader
 from mmavlm.data.readers.duet import TRUTH
 from mmavlm.data.sources import FrameSource
@@ -29,10 +30,14 @@ def duet_set(tmp_path_factory):
     return make_duet_set(tmp_path_factory.mktemp("duet"), SETTINGS)
 
 
+def datamodule(root, folder):
+    settings = {"num_frames": 100, "sample_fps": 2.0, "image_size": 32, "crop": False}
+    return VideoDataModule(READERS[folder], root, flip=False, num_workers=0, index=None, **settings)
+
+
 def loaded(root, folder, split="train"):
     """The items of a folder as they are loaded, each with the times of its frames."""
-    settings = {"num_frames": 100, "sample_fps": 2.0, "image_size": 32, "crop": False}
-    data = VideoDataModule(READERS[folder], root, flip=False, num_workers=0, index=None, **settings)
+    data = datamodule(root, folder)
     batch = collate([*data.dataset(split)])
     assert not batch.broken
     times = [t[m].tolist() for t, m in zip(batch.timestamps_s, batch.frame_mask, strict=True)]
@@ -102,6 +107,26 @@ def test_the_true_time_of_an_answer_is_within_a_second_of_its_event(duet_set):
         events = films()[name].questions[int(number)].events
         spans = [(e["start_s"], e["end_s"]) for e in item.meta[TRUTH]["events"]]
         assert spans == [(event.start_s - 1, event.start_s + 1) for event in events]
+
+
+def test_questions_and_searches_share_batches_of_a_mix(duet_set):
+    sets = {folder: datamodule(duet_set, folder) for folder in ("questions", "searches")}
+    mix = MixedDataModule(sets, batch_size=12, num_workers=0, image_size=32)
+    batch = next(iter(mix.train_dataloader()))
+    assert {item_id.split("/")[0] for item_id in batch.item_id} == {*sets}
+    for talk, mask, times_s in zip(
+        batch.conversations, batch.frame_mask, batch.timestamps_s, strict=True
+    ):
+        frames = [turn.parts[0].frames for turn in talk.turns if turn.role == "stream"]
+        assert [stop for _, stop in frames][-1] == int(mask.sum())
+        asks = {INFORMATIVE, RELEVANCE} & {*heads(talk, times_s.tolist())}
+        assert len(asks) == 1
+
+
+def heads(talk, times_s):
+    return {
+        head for turn in talk.turns if turn.role == "stream" for head in labels_of(turn, times_s)
+    }
 
 
 def test_an_event_is_a_step_of_the_picture_and_nothing_else_is(duet_set):
