@@ -135,6 +135,22 @@ def test_captions_may_be_said_at_another_share_of_their_part(tmp_path, share, lo
     assert low <= item.conversation.turns[1].until_s <= high
 
 
+@pytest.mark.parametrize(("share", "first_s"), [(0, 1.0), (0.25, 2.0), (0.5, 3.0), (1, 3.5)])
+def test_an_answer_may_be_awaited_from_another_share_of_its_part(tmp_path, share, first_s):
+    reader = DenseCaptionReader(awaited_from=share)
+    (item,) = read(reader, tmp_path, {"v.mp4": {"0": [CAPTION]}})
+    labels = run(item, grid(10))[1]["informative"]
+    assert [k / 2 for k, label in enumerate(labels) if label] == [
+        first_s + k / 2 for k in range(int((3.5 - first_s) * 2) + 1)
+    ]
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.5])
+def test_an_answer_cannot_be_awaited_outside_its_part(share):
+    with pytest.raises(ConfigError, match=r"data\.reader\.awaited_from"):
+        MAGQAReader(awaited_from=share)
+
+
 @pytest.mark.parametrize("share", [2, [0.5, 0.2], [0.1, 0.2, 0.3], "half", True])
 def test_a_share_that_cannot_be_is_refused(share):
     with pytest.raises(ConfigError, match=r"data\.reader\.insert_at"):

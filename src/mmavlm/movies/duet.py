@@ -37,9 +37,10 @@ POSES: tuple[Action, ...] = ("stand", "talk", "point")
 BACKDROP = (226, 222, 214)
 CLOSE_UP = 0.82  # of the picture's side
 SHOWN_S, APART_S = 1.5, 3.0  # how long a cut is, and from the start of one to that of the next
-BEFORE_S, AFTER_S = 1.0, 1.0  # an answer may come a second from the event
+SAID_S = 1.0  # from the start of a cut to when it is told
+FIRST_S, LAST_S = 1.0, 0.5  # of the film, in which nothing happens
 QUESTIONS = 2  # about each film
-SHORTEST_S = 2 * APART_S + BEFORE_S + SHOWN_S + 0.5
+SHORTEST_S = FIRST_S + 2 * APART_S + SHOWN_S + LAST_S
 
 ASKED: Mapping[Kind, tuple[str, ...]] = {
     "colour": (
@@ -110,11 +111,6 @@ class Event:
             return f"There is a {self.value} {self.thing}{again}."
         return f"We are in the {self.value}{again}."
 
-    @property
-    def span_s(self) -> tuple[float, float]:
-        """From when to when an answer is right; the event begins in its middle."""
-        return self.start_s - BEFORE_S, self.start_s + AFTER_S
-
 
 @dataclass(frozen=True)
 class Question:
@@ -154,9 +150,9 @@ def make_duet_set(
 ) -> Path:
     """Make the set below `root`, or what is missing of it, and return `root`.
 
-    Films lie in `videos/`. `questions/` are read by `data=magqa`, `searches/` by `data=grounding`,
-    and `captions/`, which tell all events of a film, by `data=dense_captions`; each with
-    `data.reader.folder` and a file for every split. `set.json` says what the set is made of.
+    Films lie in `videos/`. `questions/` are read by `data=duet_movies`, `searches/` by
+    `data=grounding`, and `captions/`, which tell all events of a film, by `data=dense_captions`;
+    each has a file for every split. `set.json` says what the set is made of.
 
     Raises:
         ConfigError: if `root` holds a set of other settings.
@@ -174,12 +170,15 @@ def make_duet_set(
     for split in split_sizes(settings.films):
         own = [film for film in films if film.split == split]
         asked = [(film, number) for film in own for number in range(QUESTIONS)]
-        _write(root / "questions" / f"{split}.json", [_question_row(*pair) for pair in asked])
+        _write(
+            root / "questions" / f"{split}.json",
+            [_question_row(*pair, settings.fps) for pair in asked],
+        )
         _write(
             root / "searches" / f"{split}.json",
             [_search_row(*pair, settings.fps) for pair in asked],
         )
-        captions = {f"{f.name}.mp4": {"0": [*_captions(f)]} for f in own}
+        captions = {f"{f.name}.mp4": {"0": [*_captions(f, settings.fps)]} for f in own}
         _write(root / "captions" / f"{split}.json", captions)
     return root
 
@@ -236,7 +235,7 @@ def _film(split: str, number: int, settings: DuetSettings) -> DuetFilm:
 def _events(place: Location, settings: DuetSettings, rng: Rng) -> Iterator[Event]:
     """One to three cuts, apart from each other; a later one may be like the first."""
     count = int(rng.integers(1, 4))
-    ticks = [round(s * settings.fps) for s in (BEFORE_S, settings.duration_s - SHOWN_S - 0.5)]
+    ticks = [round(s * settings.fps) for s in (FIRST_S, settings.duration_s - SHOWN_S - LAST_S)]
     slack = ticks[1] - ticks[0] - (count - 1) * round(APART_S * settings.fps)
     starts = np.sort(rng.integers(slack + 1, size=count)) + ticks[0]
     first: tuple[Kind, str] | None = None
@@ -282,10 +281,10 @@ def _questions(
         yield Question(time_s, kind, value, text, tuple(true))
 
 
-def _question_row(film: DuetFilm, number: int) -> dict[str, Any]:
+def _question_row(film: DuetFilm, number: int, fps: int) -> dict[str, Any]:
     asked = film.questions[number]
     answers = [
-        {"role": "assistant", **_times(event), "content": event.told(before)}
+        {"role": "assistant", **_times(event, fps), "content": event.told(before)}
         for before, event in enumerate(asked.events)
     ]
     question = {"role": "user", "time": asked.time_s, "content": asked.text}
@@ -305,19 +304,20 @@ def _search_row(film: DuetFilm, number: int, fps: int) -> dict[str, Any]:
         "question_id": f"{film.name}/{number}",
         "video_uid": f"{film.name}.mp4",
         "query": SOUGHT[asked.kind].format(asked.value),
-        "timestamps": [[event.start_s, round(event.stop_s - 1 / fps, 6)] for event in seen],
+        "timestamps": [_times(event, fps)["timespan"] for event in seen],
     }
 
 
-def _captions(film: DuetFilm) -> Iterator[dict[str, Any]]:
+def _captions(film: DuetFilm, fps: int) -> Iterator[dict[str, Any]]:
     sorts = [event.sort for event in film.events]
     for number, event in enumerate(film.events):
-        yield {**_times(event), "text": event.told(sorts[:number].count(event.sort))}
+        yield {**_times(event, fps), "text": event.told(sorts[:number].count(event.sort))}
 
 
-def _times(event: Event) -> dict[str, Any]:
-    """When an answer is said, behind which nothing more is seen, and from when to when it may."""
-    return {"time": event.span_s[1], "timespan": [*event.span_s]}
+def _times(event: Event, fps: int) -> dict[str, Any]:
+    """When an event is told, and the times of its first frame and its last."""
+    last_s = round(event.stop_s - 1 / fps, 6)
+    return {"time": event.start_s + SAID_S, "timespan": [event.start_s, last_s]}
 
 
 def _write(path: Path, rows: Any) -> None:

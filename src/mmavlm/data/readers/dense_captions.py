@@ -9,25 +9,23 @@ from typing import Any
 from mmavlm.core.items import Item
 from mmavlm.core.medium import Medium
 from mmavlm.data.readers.annotations import read_object
-from mmavlm.data.readers.duet import DuetReader, answered, event_truth, item
+from mmavlm.data.readers.duet import AnsweringReader, event_truth, item
 from mmavlm.data.readers.layout import Layout
 from mmavlm.data.readers.rows import Row
 from mmavlm.data.readers.sentences import NARRATE, sentences
-from mmavlm.data.readers.timed import Answer, Insertion, Said
+from mmavlm.data.readers.timed import Answer, Said
 
 TASK = "dense_captions"
 FILM, CAPTIONS = "video", "captions"
 LAYOUT = Layout((FILM, CAPTIONS))
 
 
-class DenseCaptionReader(DuetReader):
+class DenseCaptionReader(AnsweringReader):
     """MMDuet's captions, `{film: {name: [{"time", "text", "timespan"}]}}`: an item a name.
 
     `time` is when a caption is said, `timespan` from when to when its part is seen; one of both may
-    be missing, and `insert_at` may say at which share of the part it is said (`Insertion`). One
-    with `"learn": false` is said and not learned. What the user asks first is one of `prompts`,
-    drawn. With `rest` the film goes on behind the last caption in training, as it does elsewhere.
-    (arXiv 2411.17991)
+    be missing. One with `"learn": false` is said and not learned. What the user asks first is one
+    of `prompts`, drawn. See `AnsweringReader` for other settings. (arXiv 2411.17991)
 
     Raises:
         ConfigError: if a setting cannot be.
@@ -36,17 +34,9 @@ class DenseCaptionReader(DuetReader):
     layout = LAYOUT
     keys = ("text", "timespan")  # of a caption's words and part
 
-    def __init__(
-        self,
-        insert_at: float | Sequence[float] | None = None,
-        prompts: Sequence[str] | None = None,
-        rest: bool = True,
-        **settings: Any,
-    ) -> None:
+    def __init__(self, prompts: Sequence[str] | None = None, **settings: Any) -> None:
         super().__init__(**settings)
-        self.insertion = Insertion(insert_at)
         self.prompts = sentences(prompts, NARRATE, place=False)
-        self.rest = rest
 
     def rows(self, root: Path, split: str) -> Iterator[Row]:
         """A row for each film, with its lists of captions by name."""
@@ -66,9 +56,8 @@ class DenseCaptionReader(DuetReader):
 
     def narrated(self, name: str, film: Medium, captions: Sequence[Row], split: str) -> Item:
         """The item of a film whose captions are said as it runs."""
-        said = [Said("user", self.one_of(self.prompts, name), film.start_s)]
-        for number, caption in enumerate(captions):
-            answer = Answer.of(caption, *self.keys)
-            said.append(self.insertion.said(answer, self.drawn(name, str(number))))
-        turns = answered(said, film, rest=self.rest or split != "train")
-        return item(name, TASK, self.opened(turns), film, event_truth(name, film, said))
+        asked = Said("user", self.one_of(self.prompts, name), film.start_s)
+        answers = (Answer.of(caption, *self.keys) for caption in captions)
+        said = [asked, *self.said(answers, name)]
+        turns = self.answered(said, film, split)
+        return item(name, TASK, turns, film, event_truth(name, film, said))

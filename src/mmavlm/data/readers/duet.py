@@ -12,9 +12,10 @@ from typing import Any
 from typing_extensions import Unpack
 
 from mmavlm.core.conversation import Conversation
+from mmavlm.core.errors import ConfigError
 from mmavlm.core.items import Item
 from mmavlm.core.medium import Medium
-from mmavlm.core.settings import above_zero, seed_given
+from mmavlm.core.settings import above_zero, at_least, seed_given
 from mmavlm.core.streams import INFORMATIVE
 from mmavlm.core.turns import FIRST, FrameLabels, Span, Turn
 from mmavlm.data.readers.annotations import SplitFiles, SplitNames, refuse_task
@@ -22,7 +23,7 @@ from mmavlm.data.readers.entries import Found, SkippingReader, usable
 from mmavlm.data.readers.held_out import HeldOut
 from mmavlm.data.readers.layout import Layout
 from mmavlm.data.readers.rows import Row
-from mmavlm.data.readers.timed import VIDEO, Said
+from mmavlm.data.readers.timed import VIDEO, Answer, Insertion, Said
 from mmavlm.data.sources import film_at
 
 TRUTH = "truth"  # the key in an item's `meta` of what evaluation compares with
@@ -109,12 +110,51 @@ def _film(videos: Path, row: Row, name: str, start_s: float = 0.0) -> Medium:
     return Medium(medium_id=name, source=source, start_s=start_s)
 
 
-def answered(said: Iterable[Said], film: Medium, *, rest: bool) -> Iterator[Turn]:
+class AnsweringReader(DuetReader):
+    """Rows with answers that are given while a film runs; see `Insertion` for `insert_at`.
+
+    An answer is awaited from the share `awaited_from` of the span it tells of: frames are
+    informative from there up to the answer. With `rest` the film goes on behind the last answer in
+    training, as it does elsewhere.
+
+    Raises:
+        ConfigError: if a setting cannot be.
+    """
+
+    def __init__(
+        self,
+        insert_at: float | Sequence[float] | None = None,
+        awaited_from: float = 0.5,
+        rest: bool = True,
+        **settings: Any,
+    ) -> None:
+        super().__init__(**settings)
+        at_least("data.reader", 0, awaited_from=awaited_from)
+        if awaited_from > 1:
+            raise ConfigError(
+                f"data.reader.awaited_from={awaited_from}; give a share of the span from 0 to 1"
+            )
+        self.insertion = Insertion(insert_at)
+        self.awaited_from = awaited_from
+        self.rest = rest
+
+    def said(self, answers: Iterable[Answer], name: str) -> list[Said]:
+        """The answers of an item at the seconds at which they are said."""
+        numbered = enumerate(answers)
+        return [self.insertion.said(one, self.drawn(name, str(number))) for number, one in numbered]
+
+    def answered(self, said: Iterable[Said], film: Medium, split: str) -> tuple[Turn, ...]:
+        """The turns of what is said while a film runs in a split."""
+        rest = self.rest or split != "train"
+        return self.opened(answered(said, film, rest=rest, awaited_from=self.awaited_from))
+
+
+def answered(
+    said: Iterable[Said], film: Medium, *, rest: bool, awaited_from: float
+) -> Iterator[Turn]:
     """The turns of what is said while a film runs, and the streams between, with labels.
 
-    Informative are the frames of a stream from the middle of the span that an answer tells of up to
-    the answer. An answer that repeats the one before it is left out. With `rest` the film goes on
-    behind the last answer, and nothing is informative there.
+    An answer that repeats the one before it is left out; for the rest see `AnsweringReader`.
     """
     last: Said | None = None
     for one in sorted(said, key=lambda one: one.time_s):
@@ -122,17 +162,17 @@ def answered(said: Iterable[Said], film: Medium, *, rest: bool) -> Iterator[Turn
         if answers and last is not None and (one.role, one.text) == (last.role, last.text):
             continue
         if answers or one.time_s > film.start_s:
-            yield _stream(one.time_s, _awaited(one) if answers else ())
+            yield _stream(one.time_s, _awaited(one, awaited_from) if answers else ())
         yield Turn(one.role, (one.text,), learned=answers and one.learned)
         last = one
     if rest or last is None or last.role == "user":
         yield _stream(None, ())
 
 
-def _awaited(answer: Said) -> tuple[Span, ...]:
+def _awaited(answer: Said, share: float) -> tuple[Span, ...]:
     """From when on an answer could be given, until it is."""
     start_s, stop_s = answer.span_s or (answer.time_s, answer.time_s)
-    return ((min((start_s + stop_s) / 2, answer.time_s), answer.time_s),)
+    return ((min(start_s + share * (stop_s - start_s), answer.time_s), answer.time_s),)
 
 
 def _stream(until_s: float | None, spans_s: tuple[Span, ...]) -> Turn:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from mmavlm.core.items import Item
 from mmavlm.core.medium import Medium
 from mmavlm.core.settings import whole_at_least
-from mmavlm.data.readers.duet import DuetReader, answered, event_truth, item
+from mmavlm.data.readers.duet import AnsweringReader, event_truth, item
 from mmavlm.data.readers.layout import Layout
 from mmavlm.data.readers.rows import Row
-from mmavlm.data.readers.timed import VIDEO, Answer, Insertion, Said, role_of, video_of
+from mmavlm.data.readers.timed import VIDEO, Answer, Said, role_of, video_of
 from mmavlm.data.readers.values import absent
 
 TASK = "magqa"
@@ -22,16 +22,15 @@ USUAL_FPS = 2.0  # at which MMDuet sees the films of this set
 SLACK = 1e-6
 
 
-class MAGQAReader(DuetReader):
+class MAGQAReader(AnsweringReader):
     """MMDuet's questions, `{"video_uid", "conversation": [{"role", "time", "content"}]}`.
 
     Turns of the assistant may have a `timespan`, from when to when the answer is seen, and
     `"learn": false`. Rows of the published test are read, too: `{"question_id", "video",
-    "conversation", "answer": [{"content", "time": [start, stop]}]}`. `insert_at` may say at which
-    share of the span an answer is said (`Insertion`). In training the film begins up to `lead_in`
-    frames before the first question, a number that is drawn, and at `video_start_time` at the
-    latest; with None, and elsewhere, it begins at its start, or there. With `rest` the film goes on
-    behind the last answer in training, as it does elsewhere. (arXiv 2411.17991)
+    "conversation", "answer": [{"content", "time": [start, stop]}]}`. In training the film begins up
+    to `lead_in` frames before the first question, a number that is drawn, and at `video_start_time`
+    at the latest; with None, and elsewhere, it begins at its start, or there. See `AnsweringReader`
+    for other settings. (arXiv 2411.17991)
 
     Raises:
         ConfigError: if a setting cannot be.
@@ -39,18 +38,10 @@ class MAGQAReader(DuetReader):
 
     layout = LAYOUT
 
-    def __init__(
-        self,
-        insert_at: float | Sequence[float] | None = None,
-        lead_in: int | None = 20,
-        rest: bool = True,
-        **settings: Any,
-    ) -> None:
+    def __init__(self, lead_in: int | None = 20, **settings: Any) -> None:
         super().__init__(**settings)
         whole_at_least("data.reader", 0, lead_in=lead_in)
-        self.insertion = Insertion(insert_at)
         self.lead_in = lead_in
-        self.rest = rest
 
     def items(self, row: Row, film: Callable[..., Medium], split: str) -> list[Item]:
         """The item of a row."""
@@ -61,10 +52,11 @@ class MAGQAReader(DuetReader):
             raise row.error("'conversation' does not begin with a question of the user; give one")
         start_s, frames = self._start(row, said[0].time_s, name, split)
         shown = film(video, start_s)
-        turns = list(answered(said, shown, rest=self.rest or split != "train"))
-        if frames == 1 and turns[0].role == "stream":
-            turns[0] = replace(turns[0], labels=())  # as published: one frame teaches nothing
-        return [item(name, TASK, self.opened(turns), shown, event_truth(name, shown, said))]
+        turns = list(self.answered(said, shown, split))
+        first = next(n for n, turn in enumerate(turns) if turn.role != "system")
+        if frames == 1 and turns[first].role == "stream":
+            turns[first] = replace(turns[first], labels=())  # as published: it teaches nothing
+        return [item(name, TASK, turns, shown, event_truth(name, shown, said))]
 
     def _said(self, row: Row, name: str) -> list[Said]:
         said: list[Said] = []
@@ -80,9 +72,7 @@ class MAGQAReader(DuetReader):
                     one.path, one.place, {**one.values, "time": None, "seen": one.need("time")}
                 )
                 answers.append(Answer.of(seen, "content", "seen"))
-        for number, answer in enumerate(answers):
-            said.append(self.insertion.said(answer, self.drawn(name, str(number))))
-        return said
+        return [*said, *self.said(answers, name)]
 
     def _start(self, row: Row, asked_s: float, name: str, split: str) -> tuple[float, int | None]:
         """Where the film begins, and how many frames come before the question if that is drawn."""
