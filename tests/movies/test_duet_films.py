@@ -15,7 +15,8 @@ from mmavlm.data.readers import DenseCaptionReader, GroundingReader, MAGQAReader
 from mmavlm.data.readers.duet import TRUTH
 from mmavlm.data.sources import FrameSource
 from mmavlm.movies.__main__ import main
-from mmavlm.movies.duet import KINDS, DuetSettings, make_duet_set, plan_duet
+from mmavlm.movies.duet import KINDS, DuetSettings, plan_duet
+from mmavlm.movies.duet_set import make_duet_set
 
 SETTINGS = DuetSettings(films=24, size=32)
 READERS = {

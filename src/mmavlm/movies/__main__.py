@@ -17,7 +17,8 @@ from mmavlm.commands.verbs import COMMANDS, versions
 from mmavlm.core.errors import ConfigError, MmavlmError
 from mmavlm.core.nearest import nearest
 from mmavlm.movies.bias import BiasSettings, make_bias_set
-from mmavlm.movies.duet import KINDS, DuetSettings, make_duet_set
+from mmavlm.movies.duet import KINDS, DuetSettings
+from mmavlm.movies.duet_set import make_duet_set
 from mmavlm.movies.frames import ImageGenerator
 from mmavlm.movies.generators import Grammar, ProceduralImages, TextGenerator
 from mmavlm.movies.stories.make import StorySettings, make_stories
