@@ -35,6 +35,7 @@ def check(config: DictConfig) -> None:
             part.root,
             part.task,
             decode=config.decode,
+            seen_s=_seen_s(part),
             tokens=lengths and replace(lengths, lines=_lines(part.get("subtitles"))),
         )
         for name, part in parts.items()
@@ -51,6 +52,12 @@ def check(config: DictConfig) -> None:
     total = sum(count for count, _ in drawn.values())
     for name, (count, size) in drawn.items():
         print(f"an epoch draws {count} of the {size} items of {name}, {count / total:.1%} of all")
+
+
+def _seen_s(part: DictConfig) -> float | None:
+    """How many seconds are seen of a film at most; None for all of it."""
+    fps = part.get("sample_fps")
+    return None if fps is None else part.num_frames / fps
 
 
 def _token_lengths(config: DictConfig) -> TokenLengths | None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from mmavlm.core.conversation import Conversation
 from mmavlm.core.errors import DataError
@@ -60,6 +61,23 @@ def test_the_frame_behind_which_an_answer_stands_is_informative():
     told = talk(QUERY, stream(1.2, informative=((0.5, 1.2),)), says("A"))
     first = streamed(told, [AT_2_FPS]).turns[1]
     assert labels_of(first, AT_2_FPS) == {"informative": [0, 1, 1, 1]}
+
+
+def test_so_is_the_last_frame_of_a_film_behind_which_an_answer_is_said():
+    told = talk(QUERY, stream(3.4, informative=((3.2, 3.4),)), says("A"), stream())
+    assert shown(streamed(told, [AT_2_FPS])) == ["Tell me.", (0, 7), "A"]
+    assert labels_of(streamed(told, [AT_2_FPS]).turns[1], AT_2_FPS) == {
+        "informative": [0, 0, 0, 0, 0, 0, 1]
+    }
+
+
+def test_times_of_single_precision_are_those_of_the_annotation():
+    rounded = torch.tensor([0.0, 4.1, 8.2]).tolist()
+    assert rounded[1] < 4.1
+    told = talk(QUERY, stream(4.1, informative=((4.1, 4.1),)), says("A"), stream())
+    first = streamed(told, [rounded]).turns[1]
+    assert first.parts[0].frames == (0, 2)
+    assert labels_of(first, rounded) == {"informative": [0, 1]}
 
 
 def test_streams_between_which_nothing_is_left_become_one():

@@ -9,7 +9,7 @@ import pytest
 from mmavlm.core.conversation import Conversation
 from mmavlm.core.errors import DataError
 from mmavlm.core.medium import FrameGrid, Medium
-from mmavlm.core.turns import Shown, Turn
+from mmavlm.core.turns import FrameLabels, Shown, Turn
 from mmavlm.data.readers import ConversationReader
 
 FILM = Medium(medium_id="dog", source=Path("clips/dog.mp4"), start_s=1.5, end_s=4.0)
@@ -29,9 +29,24 @@ TALKS = [
         ),
         (PICTURE, FILM, GRID, SOUND),
     ),
+    Conversation(
+        (
+            Turn("user", ("Tell me.",)),
+            Turn(
+                "stream",
+                (Shown(0),),
+                until_s=2.5,
+                labels=(FrameLabels("informative", ((1.0, 2.5),)), FrameLabels("relevance")),
+            ),
+            Turn("assistant", ("It barks.",), learned=True),
+            Turn("stream", (Shown(0),), labels=(FrameLabels("informative"),)),
+        ),
+        (FILM,),
+    ),
 ]
 ASKED = {"role": "user", "parts": [{"medium": 0}, "Who?"]}
 SAID = {"role": "assistant", "parts": ["A dog."]}
+STREAM = {"role": "stream", "parts": [{"medium": 0}]}
 ROW = {"media": [{"source": "a.mp4"}], "turns": [ASKED, SAID]}
 
 
@@ -40,14 +55,14 @@ def read(root, *rows, task=None, **settings):
     return ConversationReader(**settings).read(root, "train", task)
 
 
-@pytest.mark.parametrize("talk", TALKS, ids=["film", "text alone", "several media"])
+@pytest.mark.parametrize("talk", TALKS, ids=["film", "text alone", "several media", "a stream"])
 def test_a_conversation_is_read_as_it_was_written(tmp_path, talk):
     (item,) = read(tmp_path, talk.as_json()).items
     media = tuple(
         replace(m, source=m.source.relative_to(tmp_path)) for m in item.conversation.media
     )
     assert replace(item.conversation, media=media) == talk
-    assert item.references == (talk.target,)
+    assert item.references == ((talk.target,) if talk.target else ())
 
 
 def test_all_answers_are_learned_unless_some_say_whether_they_are(tmp_path):
@@ -107,6 +122,10 @@ def turns(*said):
         (turns(ASKED, {**SAID, "parts": [{"medium": 0}]}), r"the assistant shows a medium; only"),
         (turns({**ASKED, "learned": True}, SAID), r"turn of the user is learned; only"),
         (turns(ASKED, {**SAID, "learned": "yes"}), r"'learned' must be true or false, got 'yes'"),
+        (turns(ASKED, {**STREAM, "until_s": -1}), r"'until_s' must be a number of at least 0"),
+        (turns(ASKED, {**STREAM, "labels": []}), r"'labels' must be a JSON object, got list"),
+        (turns(ASKED, {**STREAM, "labels": {"x": [[2, 1]]}}), r"'x' must be a start and a stop"),
+        (turns({**ASKED, "until_s": 1}, SAID), r"has a time or labels of frames; only"),
         ([], r"must be a JSON object, got list"),
     ],
 )

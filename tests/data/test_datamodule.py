@@ -249,6 +249,7 @@ WHOLE = ("num_frames", "limit_items", "batch_size", "eval_batch_size", "num_work
         ({"max_broken": "abc"}, "max_broken must be a number, got 'abc'"),
         ({"timeout_s": "soon"}, "timeout_s must be a number, got 'soon'"),
         ({"frame_fps": 0}, "frame_fps must be above 0, got 0"),
+        ({"sample_fps": 0}, "sample_fps must be above 0, got 0"),
         ({"frame_fps": -1}, "frame_fps must be above 0, got -1"),
         ({"frame_fps": float("inf")}, "frame_fps must be a number, got inf"),
         ({"repeat": 3}, "repeat=3: give a number for each"),

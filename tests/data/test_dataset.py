@@ -9,7 +9,8 @@ from mmavlm.core.conversation import Conversation
 from mmavlm.core.errors import ConfigError, DataError
 from mmavlm.core.items import Item
 from mmavlm.core.medium import Medium
-from mmavlm.core.turns import Shown, Turn
+from mmavlm.core.streams import labels_of
+from mmavlm.core.turns import FrameLabels, Shown, Turn
 from mmavlm.data.collate import collate
 from mmavlm.data.dataset import BrokenItem, VideoDataset
 from mmavlm.data.probe import probe
@@ -52,6 +53,57 @@ def test_training_draws_anew_each_epoch_and_the_same_for_the_same_seed(make_clip
     assert torch.equal(data[3, 0].films[0].timestamps_s, same[3, 0].films[0].timestamps_s)
     for sample in (data[4, 0], data[3, 1], other[3, 0]):
         assert not torch.equal(data[3, 0].films[0].frames, sample.films[0].frames)
+
+
+@pytest.mark.parametrize("settings", [{}, {"train": True}, {"keep_frames": True}])
+def test_so_many_frames_a_second_are_taken_from_the_start_on(make_clip, settings):
+    long, short = item(make_clip(frames=30)), item(make_clip("b.mp4", 3))
+    part = item(long.film.source, start_s=1.0, end_s=2.2)
+    data = dataset(long, part, short, num_frames=5, sample_fps=2.0, crop=False, **settings)
+    times_s = [[round(t, 4) for t in s.films[0].timestamps_s.tolist()] for s in data]
+    assert times_s == [[0.0, 0.5, 1.0, 1.5, 2.0], [1.0, 1.5], [0.0]]
+    assert [frames for frames, _ in data.lengths()] == [5, 2, 1]
+
+
+def test_a_film_of_uneven_frames_keeps_their_times(make_clip):
+    pts = [0, 130, 300, 310, 900, 1250, 1700]
+    path = make_clip("uneven.mkv", 7, pts=pts)
+    (sample,) = dataset(item(path), sample_fps=4.0, num_frames=100)
+    assert [round(1000 * t) for t in sample.films[0].timestamps_s.tolist()] == [
+        0, 130, 310, 900, 1250,
+    ]  # fmt: skip
+
+
+def test_streams_have_their_frames_when_films_are_read(make_clip):
+    film = Medium(medium_id="a", source=make_clip(frames=30))
+    stream = Turn(
+        "stream",
+        (Shown(0),),
+        until_s=1.2,
+        labels=(FrameLabels("informative", ((0.6, 1.2),)),),
+    )
+    turns = (
+        Turn("user", ("Tell me.",)),
+        stream,
+        Turn("assistant", ("Now.",), learned=True),
+        replace(stream, until_s=None, labels=(FrameLabels("informative"),)),
+    )
+    talk = Conversation(turns, (film,))
+    items = [Item(item_id=name, conversation=talk, task="t") for name in "ab"]
+    batch = collate([*dataset(*items, num_frames=100, sample_fps=2.0)])
+    for told, times_s in zip(batch.conversations, batch.timestamps_s, strict=True):
+        assert [turn.parts[0].frames for turn in told.turns[1::2]] == [(0, 4), (4, 6)]
+        assert labels_of(told.turns[1], times_s.tolist()) == {"informative": [0, 0, 1, 1]}
+        assert labels_of(told.turns[3], times_s.tolist()) == {"informative": [0, 0]}
+    assert batch.rows([1]).conversations == batch.conversations[1:]
+
+
+def test_a_stream_of_which_nothing_is_shown_breaks_its_item_alone(make_clip):
+    film = Medium(medium_id="a", source=make_clip(frames=30))
+    early = Turn("stream", (Shown(0),), until_s=0.0)
+    talk = Conversation((early, Turn("user", ("Why?",)), Turn("assistant", ("So.",))), (film,))
+    (broken,) = dataset(Item(item_id="x", conversation=talk, task="t"))
+    assert "item 'x': its streams cannot be shown" in broken.reason
 
 
 def test_a_plain_index_is_that_of_epoch_0(make_clip):

@@ -97,6 +97,20 @@ def test_cached_features_are_those_of_the_frames_evaluation_takes(tmp_path, make
         assert torch.equal(kept.timestamps_s, shown.timestamps_s)
 
 
+def test_frames_at_a_rate_are_cached_as_evaluation_takes_them(tmp_path, make_clip):
+    path = make_clip(frames=30)
+    items = [item(path), item(path, "part", start_s=1.0, end_s=2.2), item(make_clip("b.mp4", 3))]
+    plan = FilmPlan([one.film for one in items], Sampling(5, FPS, 2.0))
+    cache = cache_in(tmp_path / "cache")
+    assert fill(cache, plan) == (2, [])
+    settings = {"num_frames": 5, "image_size": 32, "sample_fps": 2.0}
+    cached = VideoDataset(items, **settings, features=CachedFilms(cache, plan))
+    for seen, found in zip(VideoDataset(items, **settings), cached, strict=True):
+        assert torch.equal(seen.films[0].timestamps_s, found.films[0].timestamps_s)
+    assert [len(sample.films[0].frames) for sample in cached] == [5, 2, 1]
+    assert not {e.key for e in plan.entries} & {e.key for e in plan_of(*items).entries}
+
+
 def test_a_batch_of_features_is_padded_and_masked_like_one_of_frames(tmp_path, make_clip):
     items = [item(make_clip("a.mp4", 30), "a"), item(make_clip("b.mp4", 4), "b")]
     cache = cache_in(tmp_path / "cache")

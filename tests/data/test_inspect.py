@@ -57,6 +57,18 @@ def test_a_truncated_film_is_found_by_decoding_alone(root):
     assert splits["train"].broken == {}
 
 
+def test_films_that_end_unseen_are_counted_where_films_are_opened(root):
+    def notes(**settings):
+        found = inspect(READER, root, None, splits=["train"], **settings).splits["train"].notes
+        return [note for note in found if "end unseen" in note]
+
+    assert notes(decode=True, seen_s=2.5) == [
+        "2 of 2 stretches of films are longer than the 2.5 s that are seen of each, and end "
+        "unseen; raise data.num_frames, or lower data.sample_fps"
+    ]
+    assert notes(decode=True, seen_s=3.0) == notes(seen_s=1.0) == notes(decode=True) == []
+
+
 def test_a_broken_annotation_is_the_problem_of_its_split_alone(root):
     (root / "val.jsonl").write_text("{broken")
     splits = inspect(READER, root, None).splits

@@ -12,6 +12,7 @@ from mmavlm.data.sampling import (
     frame_times,
     grid_times,
     lvu_windows,
+    rate_times,
     segment_numbers,
     segment_times,
 )
@@ -63,6 +64,46 @@ def test_grid_times_are_linspace_rounded_onto_the_grid(start, length, num_frames
 
 def test_a_window_shorter_than_the_clip_repeats_frames():
     assert grid_times(0, 9, 5, 3, fps=10) == [0.0, 0.0, 0.1, 0.2, 0.2]
+
+
+@given(
+    frames=st.integers(1, 300),
+    film_fps=st.integers(1, 30),
+    start=st.floats(0, 5),
+    length=st.floats(0.01, 20),
+    num_frames=st.integers(1, 50),
+    fps=st.sampled_from([0.25, 1 / 3, 0.5, 1.0, 2.0, 7.0, 40.0]),
+)
+def test_frames_at_a_rate_equal_a_slow_restatement(
+    frames, film_fps, start, length, num_frames, fps
+):
+    shown = np.arange(frames) / film_fps
+    expected, moment = [], 0
+    while moment == 0 or (moment + 1) <= length * fps + 1e-6:
+        at_s = start + moment / fps
+        frame = max([t for t in shown if t <= at_s + 1e-6], default=0.0)
+        if frame not in expected:
+            expected.append(frame)
+        moment += 1
+    assert rate_times(shown, start, start + length, num_frames, fps) == expected[:num_frames]
+
+
+def test_a_film_at_a_rate_has_as_many_frames_as_its_whole_steps():
+    shown = np.arange(120) / 24
+    assert rate_times(shown, 0.0, 5.0, 100, 2.0) == [0.5 * k for k in range(10)]
+    assert rate_times(shown, 0.0, 4.9, 100, 2.0) == [0.5 * k for k in range(9)]
+    assert rate_times(shown, 0.0, 5.0, 4, 2.0) == [0.0, 0.5, 1.0, 1.5]
+    assert rate_times(shown[:4], 0.0, 4 / 24, 100, 2.0) == [0.0]
+    assert rate_times(shown, 1.0, 2.5, 100, 2.0) == [1.0, 1.5, 2.0]
+
+
+def test_frames_at_a_rate_have_their_own_times_and_not_those_of_the_rate():
+    assert rate_times(np.arange(50) / 25, 0.0, 2.0, 100, 2.0) == [0.0, 0.48, 1.0, 1.48]
+
+
+def test_a_film_of_uneven_frames_keeps_their_times_at_any_rate():
+    shown = np.array([0.0, 0.4, 1.1, 4.0, 4.9])
+    assert rate_times(shown, 0.0, 5.0, 100, 2.0) == [0.0, 0.4, 1.1, 4.0]
 
 
 @st.composite

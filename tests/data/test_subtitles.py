@@ -1,6 +1,7 @@
 """What is said in films, and where it stands between their frames."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -12,7 +13,8 @@ from mmavlm.core.conversation import Conversation
 from mmavlm.core.errors import ConfigError, DataError, VideoError
 from mmavlm.core.items import Item
 from mmavlm.core.medium import Medium
-from mmavlm.core.turns import Line, Shown
+from mmavlm.core.streams import streamed
+from mmavlm.core.turns import Line, Shown, Turn
 from mmavlm.data.dataset import BrokenItem, VideoDataset
 from mmavlm.data.readers import ConversationReader, OwnReader
 from mmavlm.data.readers.questions import QuestionReader
@@ -135,6 +137,20 @@ def test_what_is_said_outside_the_part_that_is_shown_is_left_out():
     said = [Subtitle(8.0, 10.0, "before"), Subtitle(9.0, 10.5, "into"), Subtitle(20.0, 21.0, "on")]
     assert parts(said, [11.0, 19.0], part) == (Line("into"), Shown(0, (0, 2)), "why?")
     assert parts(said[:1], [11.0, 19.0], part) == (Shown(0), "why?")
+
+
+def test_streams_have_what_is_said_between_their_frames_or_behind_them():
+    said = [Subtitle(0.0, 0.4, "early"), Subtitle(0.6, 1.0, "one"), Subtitle(1.2, 1.8, "two"),
+            Subtitle(3.2, 9.0, "late")]  # fmt: skip
+    asks = Turn("user", ("why?",))
+    stream = Turn("stream", (Shown(0),), until_s=2.0)
+    talk = Conversation((asks, stream, asks, replace(stream, until_s=None)), (FILM,))
+    times_s = [[0.5, 1.0, 2.0, 3.0]]
+    told = with_lines(streamed(talk, times_s), [said], times_s)
+    assert [turn.parts for turn in told.turns if turn.role == "stream"] == [
+        (Line("early"), Shown(0, (0, 1)), Line("one"), Shown(0, (1, 2)), Line("two")),
+        (Shown(0, (2, 4)), Line("late")),
+    ]
 
 
 times = st.lists(st.floats(0, 100), min_size=1, max_size=12, unique=True).map(sorted)

@@ -12,7 +12,7 @@ from mmavlm.core.conversation import Conversation
 from mmavlm.core.errors import VideoError
 from mmavlm.core.items import Item
 from mmavlm.core.medium import Medium
-from mmavlm.core.turns import Shown, Turn
+from mmavlm.core.turns import FrameLabels, Shown, Turn
 from mmavlm.data import readers
 from mmavlm.data.inspect import inspect
 from mmavlm.data.talks import TokenLengths, described
@@ -35,6 +35,23 @@ def item(talk, name="q"):
 
 def said(role, *parts):
     return Turn(role, parts, learned=role == "assistant")
+
+
+def test_streams_and_what_heads_are_to_say_of_them_are_told():
+    def stream(until_s, **spans):
+        labels = tuple(FrameLabels(head, found) for head, found in spans.items())
+        return Turn("stream", (Shown(0),), until_s=until_s, labels=labels)
+
+    narrated = (said("user", "What?"), stream(2.0, informative=((1, 2),)), said("assistant", "So."))
+    searched = (said("user", "Where?"), stream(None, relevance=()))
+    talks = [
+        Conversation((*narrated, stream(None, informative=((3, 3.5),))), (FILM,)),
+        Conversation(searched, (FILM,)),
+    ]
+    assert described([item(talk) for talk in talks])[4] == (
+        "streams: 1 to 2 (1.5 on average) a conversation; informative in 2 spans of 0.8 s on "
+        "average; relevance in 0 spans"
+    )
 
 
 def test_turns_media_and_lengths_are_told():

@@ -76,6 +76,18 @@ def test_a_film_asked_several_questions_is_decoded_and_encoded_once(ask, monkeyp
     assert len(decoded) == sum(encoded) == 3, "two films, and a stretch of one"
 
 
+def test_films_are_seen_at_the_rate_that_is_set(ask, run, monkeypatch):
+    seen, encode = [], Branch.encode
+    monkeypatch.setattr(
+        Branch, "encode", lambda self, frames: seen.append(frames.shape[1]) or encode(self, frames)
+    )
+    ask(about("a.mp4", PROMPTS[:1]), "data.sample_fps=1")
+    alone = ["video=a.mp4", f"prompt={PROMPTS[0]}", "format=json"]
+    assert run(predict, *ASK, *alone, "data.sample_fps=0.5") == 0
+    assert run(predict, *ASK, *alone) == 0
+    assert seen == [3, 1, 4]
+
+
 def test_options_and_candidates_are_ranked_and_the_rest_generated(ask):
     options = {"options": ["a dog", "a cat", "a bird"]}
     rows = ask([*about("a.mp4", PROMPTS[:1], **options), *about("a.mp4", PROMPTS[1:2])])
@@ -119,6 +131,7 @@ def test_answers_of_other_settings_or_questions_are_neither_mixed_nor_lost(ask, 
     found = ask(about("a.mp4"))
     before = (tmp_path / "q_answers.jsonl").read_bytes()
     for rows, setting, message in [
+        (about("a.mp4"), "data.sample_fps=1", "answers of another model or other settings"),
         (about("a.mp4"), "stage.num_beams=3", "answers of another model or other settings"),
         (about("a.mp4", PROMPTS[::-1]), "format=json", "line 1 answers another question under"),
     ]:

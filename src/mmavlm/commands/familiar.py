@@ -31,7 +31,7 @@ FAMILIAR: Mapping[str, str] = {
     "nframes": "data.num_frames",
     "frames": "data.num_frames",
     "numframe": "data.num_frames",
-    "fps": "data.frame_fps",
+    "fps": "data.sample_fps",
     "imgsize": "data.image_size",
     "resolution": "data.image_size",
     "dataset": "data",

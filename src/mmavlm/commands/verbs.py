@@ -110,12 +110,13 @@ COMMANDS: Mapping[str, Command] = {
         ("pope",),
     ),
     "movies": Command(
-        "Make synthetic films with annotations: of LVU's tasks, stories, or with a planted bias.",
+        "Make synthetic films with annotations: LVU's tasks, stories, planted bias, live events.",
         (
             "out=films",
             "out=films clips=1000 duration_s=8 fps=6",
             "out=stories kind=stories films=10 fan_out=2,2,6",
             "out=biased kind=bias films=400 bias=0.9",
+            "out=watched kind=duet films=400 size=32",
             "out=films seed=1 workers=0",
         ),
         module="movies.__main__",

@@ -11,6 +11,7 @@ from mmavlm.core.turns import FrameLabels, Role, Shown, Turn
 
 INFORMATIVE, RELEVANCE = "informative", "relevance"  # the published heads (MMDuet, section 3)
 IGNORED = -100  # the label of a frame of which a head learns nothing; as torch has it
+SAME_TIME_S = 1e-3  # times of frames are kept in single precision, those of annotations are not
 
 
 def is_streamed(talk: Conversation) -> bool:
@@ -54,7 +55,7 @@ def labels_of(turn: Turn, times_s: Sequence[float]) -> dict[str, list[int]]:
     start, stop = _frames(turn)
     return {
         label.head: [
-            int(any(first_s <= time_s <= last_s for first_s, last_s in label.spans_s))
+            int(any(a - SAME_TIME_S <= time_s <= b + SAME_TIME_S for a, b in label.spans_s))
             for time_s in times_s[start:stop]
         ]
         for label in turn.labels
@@ -64,7 +65,7 @@ def labels_of(turn: Turn, times_s: Sequence[float]) -> dict[str, list[int]]:
 def _stop(times: Sequence[float], until_s: float | None, follows: Role | None) -> int:
     if until_s is None:
         return len(times)
-    return min(bisect_left(times, until_s) + (follows != "user"), len(times))
+    return min(bisect_left(times, until_s - SAME_TIME_S) + (follows != "user"), len(times))
 
 
 def _step(times: Sequence[float]) -> float:
@@ -78,9 +79,11 @@ def _with_frames(turn: Turn, start: int, stop: int, last_s: float, cut: bool) ->
         spans = label.spans_s
         if cut and label.head == INFORMATIVE:
             spans = ()
-        elif turn.until_s is not None:  # the last frame may be a little later
+        elif turn.until_s is not None:  # the last frame may be a little later, or earlier
             until_s = turn.until_s
-            spans = tuple((a, max(b, last_s) if b >= until_s else b) for a, b in spans)
+            spans = tuple(
+                (min(a, last_s), max(b, last_s)) if b >= until_s else (a, b) for a, b in spans
+            )
         labels.append(replace(label, spans_s=spans))
     part = Shown(_medium(turn), (start, stop))
     return replace(turn, parts=(part,), labels=tuple(labels))

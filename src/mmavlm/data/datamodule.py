@@ -33,6 +33,7 @@ class VideoDataModule(SplitLoaders):
 
     Videos that do not exist are left out and counted as broken, as are those that turn out to be
     unreadable while loading; above a share of `max_broken` of all videos the run stops.
+    `sample_fps` takes so many frames a second of a film, `num_frames` at most (`frame_times`).
     `image_size` None is to be set to the encoder's before a loader is asked for. `limit_items`
     takes the first so many items of each split. `repeat` says of a task how often a training epoch
     shows each of its items, once if it does not; 0.5 shows half of them, the others in the next
@@ -57,6 +58,7 @@ class VideoDataModule(SplitLoaders):
         num_frames: int = 100,
         image_size: int | None = None,
         frame_fps: float = 10.0,
+        sample_fps: float | None = None,
         batch_size: int = 16,
         eval_batch_size: int | None = None,
         num_workers: int = 4,
@@ -90,11 +92,12 @@ class VideoDataModule(SplitLoaders):
         counts = {"num_frames": num_frames, "image_size": image_size, "limit_items": limit_items}
         whole_at_least("data", 1, **counts, decode_threads=decode_threads)
         at_least("data", 0, max_broken=max_broken)
-        above_zero("data", frame_fps=frame_fps)
+        above_zero("data", frame_fps=frame_fps, sample_fps=sample_fps)
         self.image_size = image_size
         self.settings: dict[str, Any] = {
             "num_frames": num_frames,
             "frame_fps": frame_fps,
+            "sample_fps": sample_fps,
             "crop": crop,
             "flip": flip,
             "keep_frames": keep_frames,
@@ -204,7 +207,10 @@ class VideoDataModule(SplitLoaders):
 
     def film_plan(self, split: str) -> FilmPlan:
         """Which entries of a feature cache hold the frames of a split's items."""
-        sampling = Sampling(self.settings["num_frames"], float(self.settings["frame_fps"]))
+        settings = self.settings
+        sampling = Sampling(
+            settings["num_frames"], float(settings["frame_fps"]), settings["sample_fps"]
+        )
         return FilmPlan(self._media(split, sounds=False), sampling)
 
     def sound_entries(self, split: str) -> list[SoundEntry]:

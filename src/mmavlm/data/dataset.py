@@ -11,9 +11,10 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from mmavlm.core.errors import ConfigError, VideoError
+from mmavlm.core.errors import ConfigError, DataError, VideoError
 from mmavlm.core.items import Item
 from mmavlm.core.medium import Medium
+from mmavlm.core.streams import is_streamed, streamed
 from mmavlm.data.feature_cache import CachedFilms
 from mmavlm.data.film_entries import choice
 from mmavlm.data.items import refuse_sounds
@@ -45,13 +46,21 @@ class Sample:
     films: tuple[Film, ...]
     sounds: tuple[Clips, ...] = ()
 
-    def with_subtitles(self, said: Sequence[Sequence[Subtitle]]) -> Sample:
-        """The same with what is `said` in each medium between its frames."""
-        if not any(said):
-            return self
+    def timed(self, said: Sequence[Sequence[Subtitle]]) -> Sample:
+        """The same with frames in its streams, and what is `said` in each medium between frames.
+
+        Raises:
+            StretchError: if a stream has no frame, since nothing is shown before what is said.
+        """
         talk, films = self.item.conversation, iter(self.films)
+        if not any(said) and not is_streamed(talk):
+            return self
         times_s = [() if m.is_sound else next(films).timestamps_s.tolist() for m in talk.media]
-        return replace(self, item=replace(self.item, conversation=with_lines(talk, said, times_s)))
+        try:
+            talk = with_lines(streamed(talk, times_s), said, times_s)
+        except DataError as error:
+            raise StretchError(f"its streams cannot be shown: {error}") from None
+        return replace(self, item=replace(self.item, conversation=talk))
 
 
 @dataclass(frozen=True)
@@ -74,8 +83,9 @@ class VideoDataset(Dataset[Sample | BrokenItem]):
     With `keep_frames` what was decoded once stays in memory, for sets that fit there: whole
     pictures at the times evaluation takes, still mirrored at random in training. With `features`
     nothing is decoded: frames are those of the feature cache, at the times evaluation takes; with
-    `sounds` the same holds for clips. What is said in a film stands between its frames
-    (`subtitles`: see `subtitles_of`).
+    `sounds` the same holds for clips. `sample_fps` takes so many frames a second and `num_frames`
+    at most, else these are taken of all of a film (`frame_times`). What is said in a film stands
+    between its frames (`subtitles`: see `subtitles_of`).
 
     Raises:
         ConfigError: if training is to draw crops or mirror images of what is kept or cached.
@@ -89,6 +99,7 @@ class VideoDataset(Dataset[Sample | BrokenItem]):
         num_frames: int,
         image_size: int,
         frame_fps: float = 10.0,
+        sample_fps: float | None = None,
         train: bool = False,
         crop: bool = True,
         flip: bool = True,
@@ -113,6 +124,7 @@ class VideoDataset(Dataset[Sample | BrokenItem]):
         self.num_frames = num_frames
         self.image_size = image_size
         self.frame_fps = frame_fps
+        self.sample_fps = sample_fps
         self.train = train
         self.crop = crop
         self.flip = flip
@@ -141,11 +153,12 @@ class VideoDataset(Dataset[Sample | BrokenItem]):
                 else:
                     films.append(self._film(medium, rng))
                 said.append(subtitles_of(medium, self.subtitles))
-            except StretchError as error:
-                return BrokenItem(item, at_medium, f"item {item.item_id!r}: {error}")
             except VideoError as error:
-                return BrokenItem(item, at_medium, str(error))
-        return Sample(item, tuple(films), tuple(sounds)).with_subtitles(said)
+                return _broken(item, at_medium, error)
+        try:
+            return Sample(item, tuple(films), tuple(sounds)).timed(said)
+        except StretchError as error:
+            return _broken(item, 0, error)
 
     def source(self, index: int) -> str:
         """The files or folders that an item is read from, or its name where it shows nothing."""
@@ -161,10 +174,10 @@ class VideoDataset(Dataset[Sample | BrokenItem]):
         return max(map(self._num_frames, films), default=0)
 
     def _num_frames(self, medium: Medium) -> int:
-        if medium.grid is not None:
+        if medium.grid is not None and self.sample_fps is None:
             return self.num_frames  # a grid repeats frames rather than give fewer
         try:
-            return len(frame_times(medium, self._source(medium), self.num_frames, None))
+            return len(self._times(medium, self._source(medium), None))
         except VideoError:  # told when it is loaded
             return self.num_frames
 
@@ -186,8 +199,13 @@ class VideoDataset(Dataset[Sample | BrokenItem]):
         if self.features is not None:
             return self._look_up(medium, self.features)
         source = self._source(medium)
-        times_s = frame_times(medium, source, self.num_frames, None if self.keep_frames else rng)
-        return self._read(source, times_s, rng)
+        return self._read(source, self._times(medium, source, rng), rng)
+
+    def _times(
+        self, medium: Medium, source: FrameSource, rng: np.random.Generator | None
+    ) -> list[float]:
+        rng = None if self.keep_frames else rng
+        return frame_times(medium, source, self.num_frames, rng, self.sample_fps)
 
     def _look_up(self, medium: Medium, features: CachedFilms) -> Film:
         if not self.keep_frames:
@@ -211,6 +229,11 @@ class VideoDataset(Dataset[Sample | BrokenItem]):
             self.kept[key] = Film(*source.read(times_s, ClipTransform(self.image_size, None)))
         frames, timestamps_s = self.kept[key]
         return Film(frames.flip(-1) if transform.mirror else frames, timestamps_s)
+
+
+def _broken(item: Item, at_medium: int, error: VideoError) -> BrokenItem:
+    named = f"item {item.item_id!r}: {error}" if isinstance(error, StretchError) else str(error)
+    return BrokenItem(item, at_medium, named)
 
 
 def _words(item: Item) -> int:

@@ -35,10 +35,24 @@ Film = tuple[str, Path, Kind]  # its name, where it lies, and how it is read
 
 @dataclass(frozen=True)
 class Sampling:
-    """How many frames are taken of a film, and the rate of the frame grid."""
+    """How many frames are taken of a film, the rate of the frame grid, and how many a second.
+
+    `sample_fps` None takes `num_frames` of each film; otherwise they are the most that are taken.
+    """
 
     num_frames: int
     frame_fps: float
+    sample_fps: float | None = None
+
+    def most(self, start_s: float, end_s: float) -> int:
+        """How many frames a stretch that is sampled by no grid has at most."""
+        if self.sample_fps is None or math.isinf(end_s):
+            return self.num_frames
+        return min(self.num_frames, int((end_s - start_s) * self.sample_fps) + 1)
+
+    def times(self, medium: Medium, source: FrameSource) -> list[float]:
+        """The times that evaluation takes of a film; errors as of `frame_times`."""
+        return frame_times(medium, source, self.num_frames, None, self.sample_fps)
 
 
 @dataclass(frozen=True)
@@ -127,7 +141,7 @@ class FilmEntry:
         times, problems = [], []
         for stretch in self.stretches:
             try:
-                times.append(frame_times(stretch, source, self.sampling.num_frames, None))
+                times.append(self.sampling.times(stretch, source))
             except VideoError as error:
                 times.append([])
                 problems.append(str(error))
@@ -157,6 +171,8 @@ class FilmPlan:
             for group in _groups(sorted(choices), sampling):
                 versions = [FRAMES_VERSION, DECODING_VERSION]
                 told = [versions, film, sampling.num_frames, sampling.frame_fps, group]
+                if sampling.sample_fps is not None:
+                    told.append(sampling.sample_fps)
                 key = hashlib.sha256(json.dumps(told).encode()).hexdigest()
                 entry = FilmEntry(tuple(choices[c] for c in group), sampling, key)
                 self.entries.append(entry)
@@ -199,8 +215,8 @@ def _most_frames(choices: Sequence[Choice], sampling: Sampling) -> int:
     on_grid: set[float] = set()
     others = 0
     for start_s, end_s, grid_frames, _ in choices:
-        if grid_frames < 0 or math.isinf(end_s):
-            others += sampling.num_frames
+        if grid_frames < 0 or math.isinf(end_s) or sampling.sample_fps is not None:
+            others += sampling.most(start_s, end_s)
         else:
             times_s = grid_times(
                 start_s, end_s, sampling.num_frames, grid_frames, sampling.frame_fps

@@ -131,15 +131,20 @@ def inspect(
     splits: Sequence[str] = SPLITS,
     decode: bool = False,
     tokens: TokenLengths | None = None,
+    seen_s: float | None = None,
 ) -> Inspection:
     """Read every split; with `decode`, also open every video, and with `tokens` count those.
+
+    `seen_s` are the seconds that are seen of a film at most, None for all: where videos are opened,
+    those are counted of which something is not seen.
 
     Raises:
         ConfigError: if the root is no folder or a task is unknown.
         DataError: if no split has any entry, be it a broken one.
     """
     root = require_root(Path(root))
-    found = {split: _inspect_split(reader, root, split, task, decode, tokens) for split in splits}
+    opened = _Opened(seen_s) if decode else None
+    found = {split: _inspect_split(reader, root, split, task, opened, tokens) for split in splits}
     if not any(split.items or split.skipped for split in found.values()):
         raise DataError(next(split.problem for split in found.values() if split.problem))
     tasks = listed(task)
@@ -151,7 +156,7 @@ def _inspect_split(
     root: Path,
     split: str,
     task: Any,
-    decode: bool,
+    opened: _Opened | None,
     tokens: TokenLengths | None,
 ) -> SplitInspection:
     found, problem = Found([], {}), None
@@ -171,7 +176,8 @@ def _inspect_split(
     present = {name: source for name, source in sources.items() if source.exists()}
     missing = [name for name in sources if name not in present]
     media = {m.medium_id: m for item in items for m in item.conversation.media}
-    broken = _broken([media[name] for name in present]) if decode else {}
+    broken = opened.broken([media[name] for name in present]) if opened else {}
+    unseen = opened.unseen(items, {*present} - {*broken}) if opened else []
     return SplitInspection(
         items=len(items),
         asked=len(items if split == "train" else asked_once(items)),
@@ -183,22 +189,48 @@ def _inspect_split(
         classes=_balance(items),
         skipped_entries=len(found.skipped),
         skipped=found.skipped,
-        notes=[*(note for _, note in found.notes), *described(items, tokens)],
+        notes=[*(note for _, note in found.notes), *described(items, tokens), *unseen],
         problem=problem,
     )
 
 
-def _broken(media: Sequence[Medium]) -> dict[str, str]:
-    """Film or picture → reason, of those whose first and last frame do not decode."""
-    reasons = {}
-    seen = [medium for medium in media if medium.kind != "sound"]
-    for medium in track(seen, "opening videos", console=Console(stderr=True)):
-        try:
-            source = FrameSource.of(medium)
-            source.read([0.0, float(source.times_s[-1])], _first_pixel)
-        except VideoError as error:
-            reasons[medium.medium_id] = str(error)
-    return reasons
+class _Opened:
+    """What opening films and pictures shows; `seen_s` are the seconds seen of one, None for all."""
+
+    def __init__(self, seen_s: float | None) -> None:
+        self.seen_s = seen_s
+
+    def broken(self, media: Sequence[Medium]) -> dict[str, str]:
+        """Film or picture → reason, of those whose first and last frame do not decode."""
+        reasons = {}
+        seen = [medium for medium in media if medium.kind != "sound"]
+        for medium in track(seen, "opening videos", console=Console(stderr=True)):
+            try:
+                source = FrameSource.of(medium)
+                source.read([0.0, float(source.times_s[-1])], _first_pixel)
+            except VideoError as error:
+                reasons[medium.medium_id] = str(error)
+        return reasons
+
+    def unseen(self, items: Sequence[Item], whole: set[str]) -> list[str]:
+        """A line about stretches of `whole` films that are longer than what is seen of them."""
+        if self.seen_s is None:
+            return []
+        films = {m for i in items for m in i.conversation.media if m.kind == "film"}
+        there = [medium for medium in films if medium.medium_id in whole]
+        long = sum(_length_s(medium) > self.seen_s for medium in there)
+        if not long:
+            return []
+        return [
+            f"{long} of {len(there)} stretches of films are longer than the {self.seen_s:g} s that "
+            "are seen of each, and end unseen; raise data.num_frames, or lower data.sample_fps"
+        ]
+
+
+def _length_s(medium: Medium) -> float:
+    duration_s = FrameSource.of(medium).duration_s
+    end_s = duration_s if medium.end_s is None else min(medium.end_s, duration_s)
+    return end_s - medium.start_s
 
 
 def _first_pixel(picture: Picture) -> torch.Tensor:

@@ -79,11 +79,30 @@ def segment_numbers(
     return np.array([rng.integers(a, max(b, a + 1)) for a, b in pairwise(bounds)], np.int64)
 
 
+def rate_times(
+    times_s: NDArray[np.float64], start_s: float, end_s: float, num_frames: int, fps: float
+) -> list[float]:
+    """The frames shown at start_s + k/fps, by their times, up to the last entire step before end_s.
+
+    They are at least one, and at most T, the first ones. A frame that is shown at several of these
+    moments is given once. (MMDuet, arXiv 2411.17991.)
+    """
+    moments = max(int((end_s - start_s) * fps + SAME_TIME_S), 1)
+    at_s = start_s + np.arange(moments) / fps
+    shown = np.searchsorted(times_s, at_s + SAME_TIME_S, side="right") - 1
+    return times_s[np.unique(shown.clip(0))[:num_frames]].tolist()
+
+
 def frame_times(
-    medium: Medium, source: FrameSource, num_frames: int, rng: np.random.Generator | None
+    medium: Medium,
+    source: FrameSource,
+    num_frames: int,
+    rng: np.random.Generator | None,
+    sample_fps: float | None = None,
 ) -> list[float]:
     """The times to take of a film or picture; `rng` given means training.
 
+    With `sample_fps` these are so many a second (`rate_times`), in training, too. Else:
     Where the annotation counts the frames of a grid, that grid is sampled: evenly, as LVU is
     (`windows`), or by segments, in evaluation rounded, but of YouCook2's stretches of films cut
     down, as in MA-LMM's code. Any other film is sampled by segments of its own frames.
@@ -99,6 +118,9 @@ def frame_times(
             f"{medium.start_s:g} s on; correct its start_s, or get the whole film"
         )
     end_s = duration_s if medium.end_s is None else medium.end_s
+    if sample_fps is not None:
+        last_s = min(end_s, duration_s)
+        return rate_times(source.times_s, medium.start_s, last_s, num_frames, sample_fps)
     if grid is None:
         return segment_times(source.times_s, medium.start_s, end_s, num_frames, rng)
     fps = source.grid_fps

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -93,19 +93,22 @@ def with_lines(
 
     `said` and `times_s` have an entry for each medium: its subtitles, and when its frames are. A
     subtitle stands behind the last frame before its end (LLaMA-VID), or before the first frame.
-    Those that end before the stretch that is shown, or begin behind it, are left out.
+    Those that end before the stretch that is shown, or begin behind it, are left out. Of a film
+    that runs while others speak, each stream has those that stand between its frames or behind
+    them.
     """
     if not any(said):
         return talk
-    pieces = [
-        tuple(_pieces(number, talk.media[number], *pair)) if pair[0] else (Shown(number),)
-        for number, pair in enumerate(zip(said, times_s, strict=True))
+    behind = [
+        _behind(film, *pair)
+        for film, pair in zip(talk.media, zip(said, times_s, strict=True), strict=True)
     ]
 
     def opened(turn: Turn) -> Iterator[Part]:
         for part in turn.parts:
-            if isinstance(part, Shown) and part.frames is None:
-                yield from pieces[part.medium]
+            if isinstance(part, Shown) and behind[part.medium]:
+                frames = part.frames or (0, len(times_s[part.medium]))
+                yield from _pieces(part.medium, frames, behind[part.medium])
             else:
                 yield part
 
@@ -113,22 +116,28 @@ def with_lines(
     return replace(talk, turns=turns)
 
 
-def _pieces(
-    number: int, film: Medium, said: Sequence[Subtitle], times_s: Sequence[float]
-) -> Iterator[Part]:
-    behind: dict[int, list[str]] = {}  # the number of frames in front of some texts
+def _behind(
+    film: Medium, said: Sequence[Subtitle], times_s: Sequence[float]
+) -> dict[int, list[str]]:
+    """How many frames of a film stand in front → the texts that follow them."""
+    behind: dict[int, list[str]] = {}
     for _, stop_s, text in said_in(film, said):
         behind.setdefault(bisect_left(times_s, stop_s), []).append(text)
-    if not behind:
-        yield Shown(number)
-        return
-    shown = 0
-    for frames in sorted({*behind, len(times_s)}):
-        if frames > shown:
-            yield Shown(number, (shown, frames))
-            shown = frames
-        if frames in behind:
-            yield Line("\n".join(behind[frames]))
+    return behind
+
+
+def _pieces(
+    number: int, frames: tuple[int, int], behind: Mapping[int, Sequence[str]]
+) -> Iterator[Part]:
+    """Some frames of a film, and the texts that stand in front of its first, and behind others."""
+    shown, last = frames
+    here = {at for at in behind if shown < at <= last or at == shown == 0}
+    for at in sorted({*here, last}):
+        if at > shown:
+            yield Shown(number, (shown, at))
+            shown = at
+        if at in here:
+            yield Line("\n".join(behind[at]))
 
 
 def _changed(path: Path) -> int:

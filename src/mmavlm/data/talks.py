@@ -10,6 +10,7 @@ from mmavlm.core.conversation import Conversation
 from mmavlm.core.errors import VideoError
 from mmavlm.core.items import Item
 from mmavlm.core.medium import KINDS, Medium
+from mmavlm.core.streams import is_streamed
 from mmavlm.core.turns import Role
 
 
@@ -92,13 +93,29 @@ def described(items: Sequence[Item], tokens: TokenLengths | None = None) -> list
         if texts:
             counted = "" if tokens is None else tokens.of(role, texts)
             lines.append(f"a turn of the {role}: {_lengths(texts)}{counted}")
+    if any(map(is_streamed, talks)):
+        lines.append(_streams(talks))
     entire = ["".join(turn.text + "\n" for turn in talk.turns) for talk in talks]
     return [*lines, f"an entire conversation: {_lengths(entire)}"]
 
 
 def _asks_once(talk: Conversation) -> bool:
     films = [medium.kind for medium in talk.media] == ["film"]
-    return films and talk.turns[0].role == "user" and len(talk.turns) <= 2
+    asks = talk.turns[0].role == "user" and len(talk.turns) <= 2 and not is_streamed(talk)
+    return films and asks
+
+
+def _streams(talks: Sequence[Conversation]) -> str:
+    """How many streams there are, and in how many spans of them each head is to say yes."""
+    streams = [[turn for turn in talk.turns if turn.role == "stream"] for talk in talks]
+    spans: dict[str, list[float]] = {}
+    for label in (label for found in streams for turn in found for label in turn.labels):
+        spans.setdefault(label.head, []).extend(stop - start for start, stop in label.spans_s)
+    heads = [
+        f"{head} in {len(found)} spans" + (f" of {_mean(found):.1f} s on average" if found else "")
+        for head, found in sorted(spans.items())
+    ]
+    return "; ".join([f"streams: {_spread([*map(len, streams)])} a conversation", *heads])
 
 
 def _lengths(texts: Sequence[str]) -> str:
@@ -107,5 +124,8 @@ def _lengths(texts: Sequence[str]) -> str:
 
 
 def _spread(numbers: Sequence[int]) -> str:
-    mean = sum(numbers) / len(numbers)
-    return f"{min(numbers)} to {max(numbers)} ({mean:.1f} on average)"
+    return f"{min(numbers)} to {max(numbers)} ({_mean(numbers):.1f} on average)"
+
+
+def _mean(numbers: Sequence[float]) -> float:
+    return sum(numbers) / len(numbers)

@@ -1,4 +1,4 @@
-"""The command `python -m mmavlm.movies out=<folder> [kind=lvu|stories|bias] …`."""
+"""The command `python -m mmavlm.movies out=<folder> [kind=lvu|stories|bias|duet] …`."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from mmavlm.commands.verbs import COMMANDS, versions
 from mmavlm.core.errors import ConfigError, MmavlmError
 from mmavlm.core.nearest import nearest
 from mmavlm.movies.bias import BiasSettings, make_bias_set
+from mmavlm.movies.duet import KINDS, DuetSettings
+from mmavlm.movies.duet_set import make_duet_set
 from mmavlm.movies.frames import ImageGenerator
 from mmavlm.movies.generators import Grammar, ProceduralImages, TextGenerator
 from mmavlm.movies.stories.make import StorySettings, make_stories
@@ -115,10 +117,16 @@ def _make_bias(out: str, options: Options, report: Report) -> Table:
     return table
 
 
+def _make_duet(out: str, options: Options, report: Report) -> None:
+    settings = DuetSettings(**options)
+    make_duet_set(out, settings, progress=lambda done, total: report("films", done, total))
+
+
 _MAKERS: dict[str, Callable[[str, Options, Report], Table | None]] = {
     "lvu": _make_lvu,
     "stories": _make_stories,
     "bias": _make_bias,
+    "duet": _make_duet,
 }
 
 
@@ -168,7 +176,7 @@ def _kind_parser() -> argparse.ArgumentParser:
 def _parser(kind: str) -> argparse.ArgumentParser:
     parser = _Parser(
         prog="mmavlm-movies",
-        usage="mmavlm-movies out=FOLDER [kind=lvu|stories|bias] [key=value ...]",
+        usage="mmavlm-movies out=FOLDER [kind=lvu|stories|bias|duet] [key=value ...]",
         description=f"{COMMANDS['movies'].does} Settings of kind={kind}:",
         epilog="\n".join(
             ["examples:", *(f"  mmavlm movies {e}" for e in COMMANDS["movies"].lines)]
@@ -181,7 +189,8 @@ def _parser(kind: str) -> argparse.ArgumentParser:
     add("--out", required=True, help="the folder to make the set in")
     add("--seed", type=int, default=0, help="what all chance follows from (0)")
     add("--size", type=int, default=96, help="side of the picture in pixels (96)")
-    {"lvu": _lvu_settings, "stories": _story_settings, "bias": _bias_settings}[kind](add)
+    of_kinds = {"lvu": _lvu_settings, "stories": _story_settings, "bias": _bias_settings}
+    {**of_kinds, "duet": _duet_settings}[kind](add)
     return parser
 
 
@@ -222,6 +231,14 @@ def _bias_settings(add: Callable[..., Any]) -> None:
     _image_settings(add)
 
 
+def _duet_settings(add: Callable[..., Any]) -> None:
+    add("--films", type=int, default=400, help="how many films (400)")
+    add("--duration_s", type=float, default=12.0, help="length in seconds (12)")
+    add("--fps", type=int, default=4, help="frames per second (4)")
+    what = f"what happens: one or more of {', '.join(KINDS)} (all)"
+    add("--events", type=_words, default=KINDS, help=what)
+
+
 def _image_settings(add: Callable[..., Any]) -> None:
     add("--image", choices=("procedural", "diffusers"), default="procedural", help="who draws")
     add("--image_model", help="the folder of a text-to-image pipeline (diffusers)")
@@ -232,6 +249,10 @@ def _truth(text: str) -> bool:
     if text not in ("true", "false"):
         raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
     return text == "true"
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split(","))
 
 
 def _numbers(text: str) -> tuple[int, ...]:

@@ -226,6 +226,7 @@ def read_video(config: DictConfig, image_size: int) -> Batch:
     dataset = VideoDataset(
         [item],
         num_frames=data.num_frames,
+        sample_fps=data.get("sample_fps"),
         image_size=image_size,
         subtitles=check_choice(data.get("subtitles")),
     )

@@ -31,10 +31,10 @@ Listener = Callable[[str], None]
 class Chat:
     """One conversation with a model, question by question.
 
-    A film gives `num_frames` frames, between which stands what is said in it (`subtitles`: see
-    `subtitles_of`), a sound `clips`. What is shown is decoded once, when it is
-    given, and read with the question behind it: later questions neither decode, encode nor read it
-    again.
+    A film gives `num_frames` frames, or `sample_fps` a second and so many at most, between which
+    stands what is said in it (`subtitles`: see `subtitles_of`), a sound `clips`. What is shown is
+    decoded once, when it is given, and read with the question behind it: later questions neither
+    decode, encode nor read it again.
 
     Raises:
         ConfigError: if the model's LLM keeps no sessions.
@@ -47,6 +47,7 @@ class Chat:
         num_frames: int,
         clips: ClipSettings | None = None,
         subtitles: bool | None = None,
+        sample_fps: float | None = None,
     ) -> None:
         if not isinstance(model.llm, PromptedLanguageModel):
             raise ConfigError(
@@ -59,6 +60,7 @@ class Chat:
         self._num_frames = num_frames
         self._clips = clips
         self._subtitles = subtitles
+        self._sample_fps = sample_fps
         self._samples: dict[Medium, Sample] = {}
         self._start()
 
@@ -240,6 +242,7 @@ class Chat:
         sample = VideoDataset(
             [item],
             num_frames=self._num_frames,
+            sample_fps=self._sample_fps,
             image_size=size,
             clips=self._clips,
             subtitles=self._subtitles,

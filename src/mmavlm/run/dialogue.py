@@ -54,7 +54,14 @@ def chat_about_media(config: DictConfig) -> None:
     data = config.data
     heard = data.get("clips") is not None
     clips = ClipSettings(data.rate_hz, data.clips, data.clip_s) if heard else None
-    chat = Chat(model, generation, data.num_frames, clips, check_choice(data.get("subtitles")))
+    chat = Chat(
+        model,
+        generation,
+        data.num_frames,
+        clips,
+        subtitles=check_choice(data.get("subtitles")),
+        sample_fps=data.get("sample_fps"),
+    )
     for name, kind in KINDS.items():
         if config[name] is not None:
             chat.show(own_medium(kind, config[name]))

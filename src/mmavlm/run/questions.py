@@ -153,7 +153,11 @@ def read_group(group: Sequence[Item], data: DictConfig, image_size: int) -> Grou
     subtitles = check_choice(data.get("subtitles"))
     firsts = list({item.film: item for item in reversed(group)}.values())[::-1]
     dataset = VideoDataset(
-        firsts, num_frames=data.num_frames, image_size=image_size, subtitles=subtitles
+        firsts,
+        num_frames=data.num_frames,
+        sample_fps=data.get("sample_fps"),
+        image_size=image_size,
+        subtitles=subtitles,
     )
     whole: dict[Medium, Sample] = {}
     reasons: dict[Medium, str] = {}
@@ -168,7 +172,7 @@ def read_group(group: Sequence[Item], data: DictConfig, image_size: int) -> Grou
 
     def said(item: Item) -> Conversation:
         sample = replace(whole[item.film], item=item)
-        return sample.with_subtitles([subtitles_of(item.film, subtitles)]).item.conversation
+        return sample.timed([subtitles_of(item.film, subtitles)]).item.conversation
 
     batch = replace(
         collate(list(whole.values())),
@@ -246,6 +250,8 @@ def asked_with(config: DictConfig) -> str:
     shown = [config.data.num_frames]
     if (subtitles := config.data.get("subtitles")) is not None:
         shown.append(subtitles)
+    if (sample_fps := config.data.get("sample_fps")) is not None:
+        shown.append(f"{sample_fps} fps")
     told = json.dumps([settings, *shown, state], sort_keys=True, default=str)
     return sha256(told.encode()).hexdigest()[:12]
 

@@ -12,12 +12,13 @@ from typing_extensions import Unpack
 from mmavlm.core.conversation import Conversation
 from mmavlm.core.items import Item
 from mmavlm.core.medium import FrameGrid, Medium
-from mmavlm.core.turns import Part, Shown, Turn
+from mmavlm.core.turns import FrameLabels, Part, Shown, Turn
 from mmavlm.data.readers.annotations import SplitFiles, SplitNames, listed
 from mmavlm.data.readers.entries import Found, StrictReader, usable
 from mmavlm.data.readers.layout import Layout
 from mmavlm.data.readers.own import OPEN, OWN_ID
 from mmavlm.data.readers.rows import Row
+from mmavlm.data.readers.timed import spans_s
 from mmavlm.data.readers.values import absent, as_text, shown
 from mmavlm.data.sources import inside, written_film
 
@@ -32,9 +33,10 @@ class ConversationReader(StrictReader):
     `id`, `kind`, `start_s`, `end_s` and `subtitles`; `turns` have a `role`, and as `parts` texts
     and `{"medium": number}`; `guide` may say under which text media are seen, where that is not the
     turn's own. Turns of the assistant are learned: all of them, or those that say `learned` where
-    some turn of the row does. The last must be the assistant's. A row may have
-    `id`, `task` and `references`, other right texts of the last answer. See `SplitFiles` for other
-    names of files and keys.
+    some turn of the row does. The last must be the assistant's, or a stream: of a film that runs
+    while others speak, up to `until_s`, with `labels` such as `{"informative": [[1, 2.5]]}`, from
+    when to when a head is to say yes. A row may have `id`, `task` and `references`, other right
+    texts of the last answer. See `SplitFiles` for other names of files and keys.
 
     Raises:
         ConfigError: if there is no such key.
@@ -75,13 +77,14 @@ def _item(row: Row, task: str, medium: Callable[[Row], Medium]) -> Item:
     marked = any("learned" in turn.values for turn in turns)
     with row.placed("turns"):
         talk = Conversation(tuple(_turn(turn, marked) for turn in turns), media)
-    if not talk.target:
+    if talk.turns[-1].role == "user":
         raise row.error("'turns' ends with the user's; expected an answer of the assistant")
+    right = (talk.target,) if talk.target else ()
     return Item(
         item_id=row.name("id", row.place),
         conversation=talk,
         task=task,
-        references=(talk.target, *(row.texts("references", split="|") or ())),
+        references=(*right, *(row.texts("references", split="|") or ())),
     )
 
 
@@ -119,8 +122,16 @@ def _turn(row: Row, marked: bool) -> Turn:
         raise row.error(f"'learned' must be true or false, got {shown(learned)}")
     found = tuple(_part(row, part) for part in parts)
     guide = None if absent(row.values.get("guide")) else row.text("guide")
+    until_s, labels = row.seconds("until_s"), _labels(row)
     with row.placed():
-        return Turn(role, found, learned, guide)  # type: ignore[arg-type]  # which checks it
+        return Turn(role, found, learned, guide, until_s, labels)  # type: ignore[arg-type]  # which checks it
+
+
+def _labels(row: Row) -> tuple[FrameLabels, ...]:
+    if absent(row.values.get("labels")):
+        return ()
+    of_heads = row.inner("labels")
+    return tuple(FrameLabels(head, spans_s(of_heads, head)) for head in of_heads.values)
 
 
 def _part(row: Row, part: Any) -> Part:

@@ -16,18 +16,20 @@ class HeldOut:
     The first of `keys` that an entry has decides, by a hash: all entries about one film or picture
     are of the same split, on every machine and in every copy of the file. Entries without any of
     them, or without values, belong to training, which reports them. With 0 all are of each split.
+    Without `test` nothing is held out for that, which has a file of its own.
 
     Raises:
         ConfigError: if the share is not at least 0 and below a half.
     """
 
-    def __init__(self, share: float, *keys: str) -> None:
+    def __init__(self, share: float, *keys: str, test: bool = True) -> None:
         if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share < 0.5:
             raise ConfigError(
                 f"data.reader.held_out must be a share of at least 0 and below 0.5, got {share!r}"
             )
         self.share = share
         self.keys = keys
+        self.test = test
 
     def of(self, split: str, rows: Iterable[Row]) -> Iterator[Row]:
         """The rows of a split.
@@ -44,4 +46,6 @@ class HeldOut:
             return "train"
         digest = blake2b(name.encode(errors="surrogatepass"), digest_size=8).digest()
         place = int.from_bytes(digest, "big") / 2**64
-        return "val" if place < self.share else "test" if place < 2 * self.share else "train"
+        if place < self.share:
+            return "val"
+        return "test" if self.test and place < 2 * self.share else "train"
