@@ -1,0 +1,148 @@
+"""Published formats of predictions and annotations → our values.
+
+MMDuet's test files (arXiv 2411.17991, its repository at 33be138) and QVHighlights' rows
+(arXiv 2107.09609).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AliasChoices, BaseModel, BeforeValidator, Field, Strict
+
+from mmavlm.metrics.duet.watched import (
+    Event,
+    EventTruth,
+    HighlightTruth,
+    Name,
+    Rating,
+    Said,
+    Seconds,
+    Text,
+    Watched,
+)
+
+HEADS = ("informative", "relevance")
+ROUNDED = 0.01  # published scores have three decimals
+
+
+def _probability(value: Any) -> Any:
+    """The probability of yes where older files hold those of no and yes."""
+    if not isinstance(value, list):
+        return value
+    numbers = [v for v in value if isinstance(v, int | float) and not isinstance(v, bool)]
+    if len(value) != 2 or len(numbers) != 2 or abs(sum(numbers) - 1) > ROUNDED:
+        raise ValueError("must be a probability, or those of no and yes, which sum to 1")
+    return numbers[1]
+
+
+Probability = Annotated[
+    float, Strict(), Field(ge=0, le=1, allow_inf_nan=False), BeforeValidator(_probability)
+]
+
+
+class Turn(BaseModel):
+    """A turn of a conversation at a second of the film."""
+
+    role: Literal["user", "assistant"]
+    content: Text
+    time: Seconds
+
+
+class Frame(BaseModel):
+    """The scores of a frame; older files call its time `video_time`."""
+
+    time: Seconds = Field(validation_alias=AliasChoices("time", "video_time"))
+    informative_score: Probability | None = None
+    relevance_score: Probability | None = None
+
+
+class PublishedPrediction(BaseModel):
+    """A row of MMDuet's predictions."""
+
+    question_id: Name
+    video_duration: Seconds
+    model_response_list: list[Turn]
+    debug_data: list[Frame] = []
+
+    def watched(self) -> Watched:
+        """The same as our value.
+
+        Raises:
+            ValueError: if frames have the scores of a head only in part, or are out of order.
+        """
+        scores: dict[str, tuple[float, ...]] = {}
+        for head in HEADS:
+            found = [getattr(frame, f"{head}_score") for frame in self.debug_data]
+            there = tuple(score for score in found if score is not None)
+            if 0 < len(there) < len(found):
+                raise ValueError(
+                    f"{head}_score must be there for all frames or for none, got {len(there)} of "
+                    f"{len(found)}"
+                )
+            if there:
+                scores[head] = there
+        return Watched(
+            self.question_id,
+            self.video_duration,
+            tuple(frame.time for frame in self.debug_data),
+            scores,
+            _said(self.model_response_list, "assistant"),
+            _said(self.model_response_list, "user"),
+        )
+
+
+class Answer(BaseModel):
+    """A true answer or caption, and where its evidence is seen."""
+
+    content: Text
+    time: tuple[Seconds, Seconds]
+
+
+class PublishedQuestion(BaseModel):
+    """An entry of MMDuet's test annotation: `timestamps` of a search, or `answer`s with times."""
+
+    question_id: Name
+    video: Name
+    conversation: list[Turn] = []
+    timestamps: list[tuple[Seconds, Seconds]] | None = None
+    answer: list[Answer] | None = None
+
+    def truth(self) -> EventTruth:
+        """The same as our value.
+
+        Raises:
+            ValueError: if there is neither kind of truth, or nothing of it.
+        """
+        events = [Event(start, end) for start, end in self.timestamps or ()]
+        events += [Event(*one.time, one.content) for one in self.answer or ()]
+        if not events:
+            raise ValueError("key 'timestamps' or 'answer' must hold what is true, one or more")
+        return EventTruth(
+            self.question_id, self.video, tuple(events), _said(self.conversation, "user")
+        )
+
+
+class QVHighlightsRow(BaseModel):
+    """A row of QVHighlights' annotation."""
+
+    qid: Name
+    vid: Name
+    duration: Seconds
+    relevant_clip_ids: list[Annotated[int, Strict(), Field(ge=0)]]
+    saliency_scores: list[tuple[Rating, Rating, Rating]]
+
+    def truth(self) -> HighlightTruth:
+        """The same as our value."""
+        return HighlightTruth(
+            self.qid,
+            self.vid,
+            self.duration,
+            tuple(self.relevant_clip_ids),
+            tuple(self.saliency_scores),
+        )
+
+
+def _said(turns: list[Turn], role: str) -> tuple[Said, ...]:
+    of_role = (turn for turn in turns if turn.role == role)
+    return tuple(Said(turn.time, turn.content) for turn in of_role)
