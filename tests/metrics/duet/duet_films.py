@@ -16,9 +16,9 @@ def watched(question="q0", relevance=(), *, replies=(), queries=((0, "when?"),),
     return Watched(question, duration_s, times, scores, said(*replies), said(*queries))
 
 
-def truth(question="q0", *events, film=None):
+def truth(question="q0", *events, film=None, queries=((0, "when?"),)):
     """The truth of a question: events as (start_s, end_s) or (start_s, end_s, text)."""
     return EventTruth(
         question, film or f"film of {question}", tuple(Event(*event) for event in events),
-        said((0, "when?")),
+        said(*queries),
     )  # fmt: skip
