@@ -15,7 +15,6 @@ from pycocoevalcap.cider.cider import Cider
 from mmavlm.metrics import caption_words
 from mmavlm.metrics.duet import dense_captions as module
 from mmavlm.metrics.duet.dense_captions import (
-    DenseCaptions,
     dense_cider,
     found_shares,
     left_out,
@@ -23,6 +22,7 @@ from mmavlm.metrics.duet.dense_captions import (
     soda,
     told_segments,
 )
+from mmavlm.metrics.duet.film_metrics import DenseCaptions
 from mmavlm.metrics.duet.films import paired
 from mmavlm.metrics.duet.watched import Event
 

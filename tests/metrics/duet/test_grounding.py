@@ -10,8 +10,9 @@ from mmavlm.core.errors import ConfigError, DataError
 from mmavlm.metrics import wilson_interval
 from mmavlm.metrics.duet.choosing import Chosen, best_of, check_apart
 from mmavlm.metrics.duet.curves import best_run, merged, moving_mean, span_iou
+from mmavlm.metrics.duet.film_metrics import Grounding
 from mmavlm.metrics.duet.films import paired
-from mmavlm.metrics.duet.grounding import Cut, Grounding, choose_cut, grounding_ious
+from mmavlm.metrics.duet.grounding import Cut, choose_cut, grounding_ious
 
 numbers = st.lists(st.floats(0, 1), min_size=1, max_size=30)
 

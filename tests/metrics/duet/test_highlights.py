@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from mmavlm.core.errors import ConfigError, DataError
 from mmavlm.metrics import wilson_interval
 from mmavlm.metrics.duet.choosing import Chosen
+from mmavlm.metrics.duet.film_metrics import Highlights
 from mmavlm.metrics.duet.films import paired
 from mmavlm.metrics.duet.highlights import (
-    Highlights,
     average_precision,
     choose_window,
     clip_scores,
-    highlight_scores,
+    film_highlights,
 )
 from mmavlm.metrics.duet.watched import HighlightTruth
 
@@ -57,15 +57,15 @@ def test_scores_of_a_film_are_those_worked_out_by_hand():
     assert clip_scores(FILM, 4, 0).tolist() == pytest.approx([0.2, 0.7, 0.4, 1.2])
     # clips in order 3, 1, 2, 0. fair: both of two, both of two, the second (1/2);
     # good: the second, both, none; very good: the second, the first, none
-    values = highlight_scores(FILM, TRUTH, 0).tolist()
+    values = film_highlights(FILM, TRUTH, 0).tolist()
     assert values == pytest.approx([2.5 / 3, 0.5, 0.5, 1, 1, 1])
 
 
 def test_the_first_of_equally_good_clips_is_the_hit():
     level = watched("q0", [0.1] * 8)
-    assert highlight_scores(level, TRUTH, 3)[3:].tolist() == [0, 0, 0]
+    assert film_highlights(level, TRUTH, 3)[3:].tolist() == [0, 0, 0]
     first = HighlightTruth("q0", "v0", 8.0, (0,), ((2, 0, 0),))
-    assert highlight_scores(level, first, 3)[3:].tolist() == [1, 0, 0]
+    assert film_highlights(level, first, 3)[3:].tolist() == [1, 0, 0]
 
 
 def test_frames_behind_the_last_clip_and_clips_without_frames_count_for_nothing():
@@ -95,12 +95,12 @@ def test_a_question_that_was_not_watched_counts_as_0():
 
 
 def test_a_film_shorter_than_a_clip_has_no_highlight():
-    assert highlight_scores(FILM, HighlightTruth("q0", "v", 1.5, (), ()), 0).sum() == 0
+    assert film_highlights(FILM, HighlightTruth("q0", "v", 1.5, (), ()), 0).sum() == 0
 
 
 def test_the_window_with_the_largest_map_on_validation_is_chosen():
     chosen = choose_window([FILM], [TRUTH], split="val", windows=[2, 0, 1])
-    values = [highlight_scores(FILM, TRUTH, window)[2].item() for window in (2, 0, 1)]
+    values = [film_highlights(FILM, TRUTH, window)[2].item() for window in (2, 0, 1)]
     assert chosen == Chosen((2, 0, 1)[values.index(max(values))], "val", "very_good_map",
                             max(values), 1)  # fmt: skip
     hit = choose_window([FILM], [TRUTH], split="val", by="good_hit1", windows=[0])
@@ -111,4 +111,4 @@ def test_the_window_with_the_largest_map_on_validation_is_chosen():
 
 def test_a_film_without_scores_is_refused():
     with pytest.raises(DataError, match="no scores of the head 'saliency', but of relevance"):
-        highlight_scores(FILM, TRUTH, 0, "saliency")
+        film_highlights(FILM, TRUTH, 0, "saliency")

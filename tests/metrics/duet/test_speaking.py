@@ -9,11 +9,12 @@ from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from mmavlm.core.errors import ConfigError, DataError
-from mmavlm.metrics.duet.answers_in_span import InSpanScore, ToJudge, to_judge
+from mmavlm.metrics.duet.answers_in_span import ToJudge, to_judge
 from mmavlm.metrics.duet.choosing import Chosen
+from mmavlm.metrics.duet.film_metrics import InSpanScore, Speaking
 from mmavlm.metrics.duet.films import paired
 from mmavlm.metrics.duet.matching import delays_s, matches, repeats
-from mmavlm.metrics.duet.speaking import Speaking, SpeakingRule, choose_rule
+from mmavlm.metrics.duet.speaking import SpeakingRule, choose_rule
 from mmavlm.metrics.duet.watched import Event
 
 halves = st.integers(0, 40).map(lambda n: n / 2)
@@ -168,7 +169,7 @@ def test_in_span_scores_are_those_worked_out_by_hand():
     # (5 + 1)/2 of the first question, whose second answer has no verdict; 1 of the second question
     assert values["in_span_score"] == pytest.approx((3 + 1) / 2)
     assert (values["in_span_score_low"], values["in_span_score_high"]) == (1, 3)
-    assert values["answered"] == pytest.approx(2 / 3)
+    assert values["answered_in_span"] == pytest.approx(2 / 3)
     assert (values["replies"], values["distinct_replies"]) == (2.5, 2)
     assert (values["unjudged"], values["missing"], values["count"]) == (1, 1, 2)
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from mmavlm.core.extras import needs_extra
 from mmavlm.metrics import caption_statistics as coco
 from mmavlm.metrics.caption_words import JavaError, java, library, plain_words, ptb_words
 from mmavlm.metrics.captions import INSTALL_JAVA
-from mmavlm.metrics.duet.films import FilmMetric
+from mmavlm.metrics.duet.films import Taken
 from mmavlm.metrics.duet.watched import Event, EventTruth, Watched
 
 log = logging.getLogger(__name__)
@@ -122,47 +122,40 @@ def soda(values: Tensor) -> float:
     return 2 * float(best[-1]) / (told + true) if told + true else 0.0
 
 
-class DenseCaptions(FilmMetric):
-    """Segments and captions told of films, over films.
+def caption_statistics(watched: Sequence[Watched | None], truths: Sequence[EventTruth]) -> Tensor:
+    """What `COLUMNS` names (n,7) of n questions, nan where it cannot be had here (`left_out`).
 
-    `compute` gives floats: `segment_precision`, `segment_recall`, `segment_f1` (`found_shares`),
-    `dense_cider` (`dense_cider`, words cut by COCO's tokenizer) and `soda_c` (`soda` with METEOR),
-    which need Java; and, without it, `dense_cider_plain` and `soda_rouge_l_plain`, of words cut in
-    Python and with ROUGE-L for METEOR: other numbers, that compare with no published ones. What
-    cannot be computed here is left out, see `left_out`. All have 95 % bootstrap intervals over
-    films (`_low`, `_high`). A question that was not watched counts as 0: `missing` of `count`.
-
-    Java is started once an update, which takes ten seconds: give many questions at once.
+    A question that was not watched (None) has 0. Java is started once, which takes ten seconds:
+    give many questions at once. If it fails, the log tells of it.
     """
+    films = [_Film.of(film, truth) for film, truth in zip(watched, truths, strict=True)]
+    columns = {name: [math.nan] * len(films) for name in COLUMNS}
+    shares = [found_shares(film.ious) for film in films]
+    for column, name in enumerate(COLUMNS[:3]):
+        columns[name] = [of_film[column] for of_film in shares]
+    if library() is not None and films:
+        columns["dense_cider_plain"], columns["soda_rouge_l_plain"] = _scored(films, plain=True)
+        if java() is not None:
+            try:
+                columns["dense_cider"], columns["soda_c"] = _scored(films, plain=False)
+            except JavaError as error:
+                log.warning("%s are left out: Java failed: %s", " and ".join(BY_JAVA), error)
+    return torch.tensor([columns[name] for name in COLUMNS], dtype=torch.float64).T
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(len(COLUMNS), **kwargs)
 
-    def update(self, watched: Sequence[Watched | None], truths: Sequence[EventTruth]) -> None:
-        """Take n questions; None is one that was not watched."""
-        films = [_Film.of(film, truth) for film, truth in zip(watched, truths, strict=True)]
-        columns = {name: [float("nan")] * len(films) for name in COLUMNS}
-        shares = [found_shares(film.ious) for film in films]
-        for column, name in enumerate(COLUMNS[:3]):
-            columns[name] = [of_film[column] for of_film in shares]
-        if library() is not None and films:
-            columns["dense_cider_plain"], columns["soda_rouge_l_plain"] = _scored(films, plain=True)
-            if java() is not None:
-                try:
-                    columns["dense_cider"], columns["soda_c"] = _scored(films, plain=False)
-                except JavaError as error:
-                    log.warning("%s are left out: Java failed: %s", " and ".join(BY_JAVA), error)
-        table = torch.tensor([columns[name] for name in COLUMNS], dtype=torch.float64)
-        self.take(watched, truths, table.T)
+def caption_scores(taken: Taken) -> dict[str, float]:
+    """Means over questions, from `caption_statistics`, with 95 % bootstrap intervals over films.
 
-    def compute(self) -> dict[str, float]:
-        """Scores, bounds and counts by name."""
-        taken = self.taken()
-        values: dict[str, float] = {}
-        for column, name in enumerate(COLUMNS):
-            if not taken.statistics[:, column].isnan().any():
-                values |= taken.mean(name, column)
-        return values | taken.counts
+    `segment_precision`, `segment_recall`, `segment_f1` are `found_shares`; `dense_cider` (words cut
+    by COCO's tokenizer) and `soda_c` (METEOR) need Java; `dense_cider_plain` and
+    `soda_rouge_l_plain`, of words cut in Python and with ROUGE-L for METEOR, are other numbers that
+    compare with no published ones. What a question does not have is left out.
+    """
+    values: dict[str, float] = {}
+    for column, name in enumerate(COLUMNS):
+        if not taken.statistics[:, column].isnan().any():
+            values |= taken.mean(name, column)
+    return values | taken.counts
 
 
 @dataclass(frozen=True)

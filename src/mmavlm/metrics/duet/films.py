@@ -1,10 +1,10 @@
-"""What metrics of watched films share: questions beside their truth, intervals over films."""
+"""Questions about watched films beside their truth, and what they bring to scores over films."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -14,7 +14,6 @@ from mmavlm.core.hashing import string_keys
 from mmavlm.metrics.duet.watched import EventTruth, HighlightTruth, Watched
 from mmavlm.metrics.intervals import bootstrap_interval
 from mmavlm.metrics.resampling import Score, group_sums, mean, with_count
-from mmavlm.metrics.row_metric import RowMetric
 from mmavlm.metrics.rows import first_of_each
 
 AnyTruth = TypeVar("AnyTruth", EventTruth, HighlightTruth)
@@ -37,6 +36,10 @@ class Paired(Generic[AnyTruth]):
         """The questions of which nothing was watched; they count as wrong."""
         both = zip(self.watched, self.truths, strict=True)
         return [truth.question_id for film, truth in both if film is None]
+
+    def taken(self, statistics: Tensor) -> Taken:
+        """What all questions bring, (n,S), to scores over films."""
+        return Taken.of(self.watched, self.truths, statistics)
 
 
 def paired(watched: Sequence[Watched], truths: Sequence[AnyTruth]) -> Paired[AnyTruth]:
@@ -71,38 +74,19 @@ def scores_of(film: Watched, head: str) -> Tensor:
     return torch.tensor(film.scores[head], dtype=torch.float64)
 
 
-class FilmMetric(RowMetric):
-    """A metric of questions about films, to which each brings statistics (S), float64.
-
-    What it computes has 95 % intervals, with films drawn again. A question seen twice counts once.
-    """
-
-    def __init__(self, statistics: int, **kwargs: Any) -> None:
-        super().__init__(STATISTICS + statistics, **kwargs)
-
-    def take(
-        self,
-        watched: Sequence[Watched | None],
-        truths: Sequence[EventTruth] | Sequence[HighlightTruth],
-        statistics: Tensor,
-    ) -> None:
-        """Keep what n questions bring, (n,S); None is a question that was not watched."""
-        keys = [
-            string_keys(truth.question_id for truth in truths),
-            string_keys(truth.video_id for truth in truths),
-            torch.tensor([film is None for film in watched], dtype=torch.int64),
-        ]
-        # as bits, since rows are integers
-        bits = statistics.double().contiguous().view(torch.int64)
-        rows = torch.cat([torch.stack(keys, dim=1), bits], dim=1)
-        self.rows.append(rows.to(self.device))
-
-    def taken(self) -> Taken:
-        """What all questions brought."""
-        rows = self.all_rows().cpu()
-        rows = rows[first_of_each(rows[:, ITEM])]
-        statistics = rows[:, STATISTICS:].contiguous().view(torch.float64)
-        return Taken(statistics, rows[:, VIDEO], int(rows[:, MISSING].sum()))
+def rows_of(
+    watched: Sequence[Watched | None],
+    truths: Sequence[EventTruth] | Sequence[HighlightTruth],
+    statistics: Tensor,
+) -> Tensor:
+    """What n questions bring, (n,S) float64, as rows of integers; None was not watched."""
+    keys = [
+        string_keys(truth.question_id for truth in truths),
+        string_keys(truth.video_id for truth in truths),
+        torch.tensor([film is None for film in watched], dtype=torch.int64),
+    ]
+    bits = statistics.double().contiguous().view(torch.int64)
+    return torch.cat([torch.stack(keys, dim=1), bits], dim=1)
 
 
 @dataclass(frozen=True)
@@ -112,6 +96,23 @@ class Taken:
     statistics: Tensor
     films: Tensor
     missing: int
+
+    @classmethod
+    def of(
+        cls,
+        watched: Sequence[Watched | None],
+        truths: Sequence[EventTruth] | Sequence[HighlightTruth],
+        statistics: Tensor,
+    ) -> Taken:
+        """What n questions bring, (n,S)."""
+        return cls.of_rows(rows_of(watched, truths, statistics))
+
+    @classmethod
+    def of_rows(cls, rows: Tensor) -> Taken:
+        """What `rows_of` made rows of; a question seen twice counts once."""
+        rows = rows[first_of_each(rows[:, ITEM])]
+        statistics = rows[:, STATISTICS:].contiguous().view(torch.float64)
+        return cls(statistics, rows[:, VIDEO], int(rows[:, MISSING].sum()))
 
     @property
     def counts(self) -> dict[str, float]:

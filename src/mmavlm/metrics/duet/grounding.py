@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from mmavlm.metrics.duet.curves import (
     scaled,
     span_iou,
 )
-from mmavlm.metrics.duet.films import FilmMetric, Taken, paired, scores_of
+from mmavlm.metrics.duet.films import Taken, paired, scores_of
 from mmavlm.metrics.duet.watched import EventTruth, Watched
 from mmavlm.metrics.intervals import proportion
 
@@ -75,37 +75,28 @@ def grounding_ious(
     return torch.stack([masks, torch.where(first >= 0, found, 0.0)])
 
 
-class Grounding(FilmMetric):
-    """IoU of what was found in films with the true spans, over questions, for one `Chosen` cut.
+def grounding_statistics(
+    watched: Sequence[Watched | None], truths: Sequence[EventTruth], cut: Cut, head: str = HEAD
+) -> Tensor:
+    """IoU (n,2) of masks and spans, 0 of a question that was not watched (None).
 
-    `compute` gives floats: `miou`, `iou30`, `iou50`, `iou70` (the share of questions with an IoU of
-    at least .3, .5, .7) of masks, as MMDuet has them for Charades-STA, and `span_…`, the same of
-    spans; see `grounding_ious`. Means have 95 % bootstrap intervals over films, shares Wilson's
-    (`_low`, `_high`). A question that was not watched has IoU 0 and counts: `missing` of `count`.
+    Raises:
+        DataError: if a film has no scores of the head.
     """
+    return _grids(watched, truths, [cut.window], [cut.threshold], head).flatten(1)
 
-    def __init__(self, chosen: Chosen[Cut], head: str = HEAD, **kwargs: Any) -> None:
-        super().__init__(len(KINDS), **kwargs)
-        self.chosen = chosen
-        self.head = head
 
-    def update(self, watched: Sequence[Watched | None], truths: Sequence[EventTruth]) -> None:
-        """Take n questions; None is one that was not watched.
+def grounding_scores(taken: Taken) -> dict[str, float]:
+    """Means and shares of IoU over questions, from `grounding_statistics`.
 
-        Raises:
-            DataError: if a film has no scores of the head.
-        """
-        cut = self.chosen.setting
-        grids = _grids(watched, truths, [cut.window], [cut.threshold], self.head)
-        self.take(watched, truths, grids.flatten(1))
-
-    def compute(self) -> dict[str, float]:
-        """Means, shares, bounds and counts by name."""
-        taken = self.taken()
-        values: dict[str, float] = {}
-        for kind, column in KINDS.items():
-            values |= taken.mean(kind, column) | _shares(taken, kind, column)
-        return values | taken.counts
+    `miou`, and `iou30`, `iou50`, `iou70`, the share of questions with an IoU of at least .3, .5,
+    .7, are of masks, as MMDuet has them for Charades-STA; `span_…` are the same of spans. Means
+    have 95 % bootstrap intervals over films, shares Wilson's (`_low`, `_high`).
+    """
+    values: dict[str, float] = {}
+    for kind, column in KINDS.items():
+        values |= taken.mean(kind, column) | _shares(taken, kind, column)
+    return values | taken.counts
 
 
 def _shares(taken: Taken, kind: By, column: int) -> dict[str, float]:

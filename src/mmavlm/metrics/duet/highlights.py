@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from mmavlm.metrics.duet.choosing import Chosen, best_of
 from mmavlm.metrics.duet.curves import moving_mean
-from mmavlm.metrics.duet.films import FilmMetric, paired, scores_of
+from mmavlm.metrics.duet.films import Taken, paired, scores_of
 from mmavlm.metrics.duet.watched import HighlightTruth, Watched
 from mmavlm.metrics.intervals import proportion
 
@@ -19,6 +18,7 @@ LEVELS = {"fair": 2, "good": 3, "very_good": 4}  # a rating from which a clip is
 ANNOTATORS = 3
 WINDOWS = tuple(range(15))  # MMDuet's grid
 HEAD = "relevance"
+BYS = tuple(f"{level}_{kind}" for kind in ("map", "hit1") for level in LEVELS)
 BY = "very_good_map"
 DECIMALS = 9  # what rounding does to a sum must not order clips
 
@@ -67,7 +67,7 @@ def average_precision(scores: Tensor, labels: Tensor) -> Tensor:
     return (best * rises).sum(dim=1) / rises.sum(dim=1).clamp(min=1)
 
 
-def highlight_scores(
+def film_highlights(
     film: Watched | None, truth: HighlightTruth, window: int, head: str = HEAD
 ) -> Tensor:
     """Statistics (6): AP at each of `LEVELS`, mean over annotators, then HIT@1 at each.
@@ -88,37 +88,36 @@ def highlight_scores(
     return torch.cat([precisions.mean(dim=1), hits.double()])
 
 
-class Highlights(FilmMetric):
-    """mAP and HIT@1 of highlights, over questions, for one `Chosen` window.
+def highlight_statistics(
+    watched: Sequence[Watched | None],
+    truths: Sequence[HighlightTruth],
+    window: int,
+    head: str = HEAD,
+) -> Tensor:
+    """`film_highlights` (n,6) of n questions.
 
-    `compute` gives floats: `fair_map`, `good_map`, `very_good_map` over questions and annotators,
-    and `…_hit1` over questions; see `highlight_scores`. mAP has 95 % bootstrap intervals over
-    films, HIT@1 Wilson's (`_low`, `_high`). A question that was not watched counts as 0: `missing`
-    of `count`.
+    Raises:
+        DataError: if a film has no scores of the head.
     """
+    rows = [
+        film_highlights(film, truth, window, head)
+        for film, truth in zip(watched, truths, strict=True)
+    ]
+    return torch.stack(rows)
 
-    def __init__(self, chosen: Chosen[int], head: str = HEAD, **kwargs: Any) -> None:
-        super().__init__(2 * len(LEVELS), **kwargs)
-        self.chosen = chosen
-        self.head = head
 
-    def update(self, watched: Sequence[Watched | None], truths: Sequence[HighlightTruth]) -> None:
-        """Take n questions; None is one that was not watched.
+def highlight_scores(taken: Taken) -> dict[str, float]:
+    """MAP and HIT@1 over questions, from `highlight_statistics`.
 
-        Raises:
-            DataError: if a film has no scores of the head.
-        """
-        self.take(watched, truths, _table(watched, truths, self.chosen.setting, self.head))
-
-    def compute(self) -> dict[str, float]:
-        """Scores, bounds and counts by name."""
-        taken = self.taken()
-        values: dict[str, float] = {}
-        for column, level in enumerate(LEVELS):
-            values |= taken.mean(f"{level}_map", column)
-            hits = taken.statistics[:, len(LEVELS) + column]
-            values |= proportion(f"{level}_hit1", int(hits.sum()), len(hits))
-        return values | taken.counts
+    `fair_map`, `good_map`, `very_good_map` are over questions and annotators, and `…_hit1` over
+    questions. mAP has 95 % bootstrap intervals over films, HIT@1 Wilson's (`_low`, `_high`).
+    """
+    values: dict[str, float] = {}
+    for column, level in enumerate(LEVELS):
+        values |= taken.mean(f"{level}_map", column)
+        hits = taken.statistics[:, len(LEVELS) + column]
+        values |= proportion(f"{level}_hit1", int(hits.sum()), len(hits))
+    return values | taken.counts
 
 
 def choose_window(
@@ -136,18 +135,7 @@ def choose_window(
         ConfigError: if it is the test split.
         DataError: if there is no question in common, or no score of the head.
     """
-    names = [f"{level}_{kind}" for kind in ("map", "hit1") for level in LEVELS]
     both = paired(watched, truths)
-    tables = [_table(both.watched, truths, window, head).mean(dim=0) for window in windows]
-    values = torch.stack(tables)[:, names.index(by)]
+    tables = [highlight_statistics(both.watched, truths, window, head) for window in windows]
+    values = torch.stack(tables).mean(dim=1)[:, BYS.index(by)]
     return best_of(windows, values, by=by, split=split, questions=len(truths))
-
-
-def _table(
-    watched: Sequence[Watched | None], truths: Sequence[HighlightTruth], window: int, head: str
-) -> Tensor:
-    rows = [
-        highlight_scores(film, truth, window, head)
-        for film, truth in zip(watched, truths, strict=True)
-    ]
-    return torch.stack(rows)

@@ -6,13 +6,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from mmavlm.metrics.duet.choosing import Chosen, best_of
-from mmavlm.metrics.duet.films import FilmMetric, paired, scores_of
+from mmavlm.metrics.duet.films import Taken, paired, scores_of
 from mmavlm.metrics.duet.matching import delays_s, matches, repeats
 from mmavlm.metrics.duet.watched import EventTruth, Watched
 from mmavlm.metrics.resampling import mean
@@ -78,81 +77,81 @@ def precision(sums: Tensor) -> Tensor:
     return matched / said.clamp(min=1)
 
 
-class Speaking(FilmMetric):
-    """F1 of speaking within `tolerance_s` of an event, and what else tells of a talker.
+def speaking_statistics(
+    watched: Sequence[Watched | None],
+    truths: Sequence[EventTruth],
+    rule: SpeakingRule | None = None,
+    tolerance_s: float = TOLERANCE_S,
+    every_s: Sequence[float] = EVERY_S,
+) -> Tensor:
+    """What n questions bring, (n, 8 + 2 for each rhythm of `every_s`): see the columns above.
 
-    Replies and events are matched one to one (`matches`), summed over films. `compute` gives
-    floats: `speaking_precision`, `speaking_recall`, `speaking_f1`; `delay_s`, the mean time from
-    an event's start to the first reply before the next event, over the share `answered` that has
-    one; `duplicates`, the share of replies whose text was there before; `replies_per_minute`. All
-    have 95 % bootstrap intervals over films (`_low`, `_high`). `constant_f1` is the F1 of speaking
-    every `constant_every_s` seconds, the best of `every_s` for these very events, which no rule
-    could know: a number is worth something above it only. A question that was not watched counts,
-    with events and no reply: `missing` of `count`.
+    Replies count, or what the `rule` would say by the scores. A question that was not watched
+    (None) has events and no reply.
 
-    With a `Chosen` rule it speaks where that does by the scores; else its replies count.
+    Raises:
+        DataError: if a head of the rule has no scores.
     """
-
-    def __init__(
-        self,
-        chosen: Chosen[SpeakingRule] | None = None,
-        tolerance_s: float = TOLERANCE_S,
-        every_s: Sequence[float] = EVERY_S,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(OWN + 2 * len(every_s), **kwargs)
-        self.chosen = chosen
-        self.tolerance_s = tolerance_s
-        self.every_s = tuple(every_s)
-
-    def update(self, watched: Sequence[Watched | None], truths: Sequence[EventTruth]) -> None:
-        """Take n questions; None is one that was not watched.
-
-        Raises:
-            DataError: if a head of the rule has no scores.
-        """
-        rows = [self._row(film, truth) for film, truth in zip(watched, truths, strict=True)]
-        columns = OWN + 2 * len(self.every_s)
-        self.take(watched, truths, torch.tensor(rows, dtype=torch.float64).view(-1, columns))
-
-    def compute(self) -> dict[str, float]:
-        """Scores, bounds and counts by name."""
-        taken = self.taken()
-        values = {
-            **taken.score("speaking_precision", precision, (MATCHED, SAID)),
-            **taken.score("speaking_recall", mean, (MATCHED, EVENTS)),
-            **taken.score("speaking_f1", f1, (MATCHED, SAID, EVENTS)),
-            **taken.score("delay_s", mean, (DELAYS_S, ANSWERED)),
-            **taken.score("answered", mean, (ANSWERED, STARTS)),
-            **taken.score("replies_per_minute", mean, (SAID, MINUTES)),
-        }
-        if self.chosen is None:
-            values |= taken.score("duplicates", mean, (REPEATED, SAID))
-        sums = taken.statistics.sum(dim=0)
-        matched, said = sums[OWN:].unflatten(0, (-1, 2)).unbind(dim=1)
-        rhythms = f1(torch.stack([matched, said, sums[EVENTS].expand_as(said)], dim=1))
-        best = int(rhythms.nan_to_num(-1.0).argmax())
-        first = OWN + 2 * best
-        values |= taken.score("constant_f1", f1, (first, first + 1, EVENTS))
-        return values | {"constant_every_s": self.every_s[best]} | taken.counts
-
-    def _row(self, film: Watched | None, truth: EventTruth) -> list[float]:
-        events = truth.events
-        times: list[float] = []
-        duration_s = max(event.end_s for event in events)  # all that is known of one not watched
+    rows = []
+    for film, truth in zip(watched, truths, strict=True):
+        duration_s = max(event.end_s for event in truth.events)  # all that is known without a film
+        row = [0.0, 0.0, len(truth.events), 0.0, 0.0, 0.0, 0.0, _starts(truth)]
         if film is not None:
-            rule = self.chosen
-            times = [r.time_s for r in film.replies] if rule is None else rule.setting.times_s(film)
             duration_s = film.duration_s
-        repeated = repeats([r.text for r in film.replies]) if film and self.chosen is None else 0
-        delays = delays_s(events, times)
-        starts = len({event.start_s for event in events})
-        row = [len(matches(events, times, self.tolerance_s)), len(times), len(events), repeated,
-               duration_s / 60 if film else 0.0, sum(delays), len(delays), starts]  # fmt: skip
-        for every_s in self.every_s:
-            rhythm = [every_s * beat for beat in range(1, math.floor(duration_s / every_s) + 1)]
-            row += [len(matches(events, rhythm, self.tolerance_s)), len(rhythm)]
-        return row
+            row = _talk(film, truth, rule, tolerance_s)
+        for period_s in every_s:
+            beats = math.floor(duration_s / period_s)
+            rhythm = [period_s * beat for beat in range(1, beats + 1)]
+            row += [len(matches(truth.events, rhythm, tolerance_s)), beats]
+        rows.append(row)
+    return torch.tensor(rows, dtype=torch.float64)
+
+
+def _talk(
+    film: Watched, truth: EventTruth, rule: SpeakingRule | None, tolerance_s: float
+) -> list[float]:
+    """The first 8 columns of a film that was watched."""
+    times = [reply.time_s for reply in film.replies] if rule is None else rule.times_s(film)
+    # a rule says no words
+    repeated = repeats([reply.text for reply in film.replies]) if rule is None else math.nan
+    delays = delays_s(truth.events, times)
+    return [len(matches(truth.events, times, tolerance_s)), len(times), len(truth.events),
+            repeated, film.duration_s / 60, sum(delays), len(delays), _starts(truth)]  # fmt: skip
+
+
+def _starts(truth: EventTruth) -> int:
+    return len({event.start_s for event in truth.events})
+
+
+def speaking_scores(taken: Taken, every_s: Sequence[float] = EVERY_S) -> dict[str, float]:
+    """F1 of speaking in time, and what else tells of a talker, from `speaking_statistics`.
+
+    Replies and events are matched one to one (`matches`) and summed over films:
+    `speaking_precision`, `speaking_recall`, `speaking_f1`. `delay_s` is the mean time from an
+    event's start to the first reply before the next event, over the share `answered` that has one;
+    `duplicates` the share of replies whose text was there before, `replies_per_minute`. All have
+    95 % bootstrap intervals over films (`_low`, `_high`). `constant_f1` is the F1 of speaking every
+    `constant_every_s` seconds, the best of `every_s` for these very events, which no rule could
+    know: a number is worth something above it only.
+    """
+    sums = taken.statistics.sum(dim=0)
+    matched, said = sums[OWN:].unflatten(0, (-1, 2)).unbind(dim=1)
+    rhythms = f1(torch.stack([matched, said, sums[EVENTS].expand_as(said)], dim=1))
+    best = int(rhythms.nan_to_num(-1.0).argmax())
+    first = OWN + 2 * best
+    worded = {} if sums[REPEATED].isnan() else taken.score("duplicates", mean, (REPEATED, SAID))
+    return {
+        **taken.score("speaking_precision", precision, (MATCHED, SAID)),
+        **taken.score("speaking_recall", mean, (MATCHED, EVENTS)),
+        **taken.score("speaking_f1", f1, (MATCHED, SAID, EVENTS)),
+        **taken.score("delay_s", mean, (DELAYS_S, ANSWERED)),
+        **taken.score("answered", mean, (ANSWERED, STARTS)),
+        **taken.score("replies_per_minute", mean, (SAID, MINUTES)),
+        **worded,
+        **taken.score("constant_f1", f1, (first, first + 1, EVENTS)),
+        "constant_every_s": every_s[best],
+        **taken.counts,
+    }
 
 
 def choose_rule(
