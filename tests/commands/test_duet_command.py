@@ -196,6 +196,8 @@ GROUND = ["predictions=test.jsonl", "task=grounding"]
         ([*GROUND, *SPANS, "heads=a"], "has no scores of the head 'a', but of relevance"),
         ([*GROUND, *SPANS, "judge=overlap"], "task=grounding does not read judge"),
         ([*GROUND, *SPANS, "rule=whole"], "task=grounding does not read rule"),
+        ([*GROUND, "truth=nothing.jsonl", "window=1", "threshold=0.5"],
+         "nothing.jsonl has 1 questions without an event, such as 'q0'; task=speaking alone"),
         ([*GROUND, CLIPS[0], "window=1", "threshold=0.5"], "is of highlights"),
         ([GROUND[0], "task=highlights", SPANS[0], "window=1"], "has spans and no ratings"),
         ([GROUND[0], "task=magqa", SPANS[0]], "task=magqa has answers judged; say by whom"),
@@ -209,6 +211,7 @@ GROUND = ["predictions=test.jsonl", "task=grounding"]
 def test_a_mistake_gets_one_message(run, splits, capsys, arguments, message):
     row = {"question_id": "q", "duration_s": 3, "times_s": []}
     (splits / "broken.jsonl").write_text(json.dumps(row))
+    write_values(splits / "nothing.jsonl", [EventTruth("q0", "test q0", ())])
     assert run(evaluate, *arguments, "hydra.run.dir=out") == 1
     error = capsys.readouterr().err
     assert message in error

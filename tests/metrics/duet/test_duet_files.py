@@ -105,6 +105,21 @@ def test_published_spans_and_answers_are_read(tmp_path):
     ]
 
 
+def test_published_answers_and_searches_for_training_are_read(tmp_path):
+    turns = [{"role": "user", "time": 1.2, "content": "when?"},
+             {"role": "assistant", "time": 4, "timespan": [2, 6], "content": "a dog"},
+             {"role": "assistant", "time": 8, "content": "a cat"}]  # fmt: skip
+    rows = [
+        {"question_id": "a", "video_uid": "v.mp4", "video_start_time": 0, "conversation": turns},
+        {"question_id": "b", "video_uid": "v.mp4", "query": "a dog", "timestamps": [[2, 6]]},
+    ]
+    assert read_events(lines(tmp_path / "train.json", json.dumps(rows))) == [
+        EventTruth("a", "v.mp4", (Event(2.0, 6.0, "a dog"), Event(8.0, 8.0, "a cat")),
+                   (Said(1.2, "when?"),)),
+        EventTruth("b", "v.mp4", (Event(2.0, 6.0),), (Said(0.0, "a dog"),)),
+    ]  # fmt: skip
+
+
 def test_published_highlights_are_read(tmp_path):
     path = lines(tmp_path / "val.jsonl", HIGHLIGHTS)
     assert read_highlights(path) == [HighlightTruth("1", "v", 150.0, (3,), ((4, 3, 4),))]

@@ -96,6 +96,14 @@ def test_sums_are_over_films_and_a_film_not_watched_has_events_and_no_reply():
     assert values["constant_f1"] == pytest.approx(8 / 9)
 
 
+def test_what_is_said_where_nothing_happens_costs_precision_alone():
+    films = [watched(f"q{n}", [0] * 12, replies=REPLIES) for n in (0, 1)]
+    values = scored(Speaking(every_s=[3, 4]), films, [truth("q0", *EVENTS), truth("q1")])
+    assert values["speaking_precision"] == pytest.approx(2 / 8)
+    assert values["speaking_recall"] == pytest.approx(2 / 3)
+    assert values["constant_f1"] == pytest.approx(6 / 11)  # every 3 s, four times in either film
+
+
 def test_a_model_that_never_speaks_has_an_f1_of_0():
     values = scored(Speaking(), [watched("q0", [0] * 12)], [truth("q0", *EVENTS)])
     assert (values["speaking_f1"], values["speaking_precision"]) == (0, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from heapq import heappop, heappush
 
@@ -44,7 +45,7 @@ def delays_s(events: Sequence[Event], times_s: Sequence[float]) -> list[float]:
     """
     found = []
     ordered = sorted({event.start_s for event in events})
-    for start_s, until_s in zip(ordered, [*ordered[1:], float("inf")], strict=True):
+    for start_s, until_s in zip(ordered, [*ordered, math.inf][1:], strict=True):
         first = next((t for t in times_s if start_s <= t < until_s), None)
         if first is not None:
             found.append(first - start_s)

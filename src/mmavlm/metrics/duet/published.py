@@ -47,6 +47,12 @@ class Turn(BaseModel):
     role: Literal["user", "assistant"]
     content: Text
     time: Seconds
+    timespan: tuple[Seconds, Seconds] | None = None
+
+    @property
+    def event(self) -> Event:
+        """What a true turn of the assistant is about: its span, or the moment it is said."""
+        return Event(*(self.timespan or (self.time, self.time)), self.content)
 
 
 class Frame(BaseModel):
@@ -100,11 +106,16 @@ class Answer(BaseModel):
 
 
 class PublishedQuestion(BaseModel):
-    """An entry of MMDuet's test annotation: `timestamps` of a search, or `answer`s with times."""
+    """An entry of MMDuet's annotation: `timestamps` of a search, or `answer`s with times.
+
+    In files for training the answers are turns of the conversation, `video` is named `video_uid`,
+    and the `query` of a search stands alone.
+    """
 
     question_id: Name
-    video: Name
+    video: Name = Field(validation_alias=AliasChoices("video", "video_uid"))
     conversation: list[Turn] = []
+    query: Text | None = None
     timestamps: list[tuple[Seconds, Seconds]] | None = None
     answer: list[Answer] | None = None
 
@@ -117,10 +128,13 @@ class PublishedQuestion(BaseModel):
         events = [Event(start, end) for start, end in self.timestamps or ()]
         events += [Event(*one.time, one.content) for one in self.answer or ()]
         if not events:
+            events = [turn.event for turn in self.conversation if turn.role == "assistant"]
+        if not events:
             raise ValueError("key 'timestamps' or 'answer' must hold what is true, one or more")
-        return EventTruth(
-            self.question_id, self.video, tuple(events), _said(self.conversation, "user")
-        )
+        asked = _said(self.conversation, "user")
+        if self.query is not None and not asked:
+            asked = (Said(0.0, self.query),)
+        return EventTruth(self.question_id, self.video, tuple(events), asked)
 
 
 class QVHighlightsRow(BaseModel):

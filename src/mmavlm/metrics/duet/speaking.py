@@ -94,7 +94,8 @@ def speaking_statistics(
     """
     rows = []
     for film, truth in zip(watched, truths, strict=True):
-        duration_s = max(event.end_s for event in truth.events)  # all that is known without a film
+        # all that is known without a film
+        duration_s = max((event.end_s for event in truth.events), default=0.0)
         row = [0.0, 0.0, len(truth.events), 0.0, 0.0, 0.0, 0.0, _starts(truth)]
         if film is not None:
             duration_s = film.duration_s

@@ -101,12 +101,13 @@ class Event:
 class EventTruth:
     """What is to be found in a film: relevant spans, captioned segments, or answers with evidence.
 
-    `queries` are what the model is asked, in order of time.
+    There may be none, and then nothing is to be said. `queries` are what the model is asked, in
+    order of time.
     """
 
     question_id: Name
     video_id: Name
-    events: Annotated[tuple[Event, ...], Field(min_length=1)]
+    events: tuple[Event, ...]
     queries: tuple[Said, ...] = ()
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
