@@ -70,7 +70,7 @@ def test_a_cut_is_chosen_on_validation_and_told_with_what_was_not_watched(run, s
     said = capsys.readouterr()
     assert "chosen on val: miou 1.000 over 3 questions" in said.out
     assert "mean IoU of frames" in said.out
-    assert "of the truth were not watched, and count as wrong: q2" in said.err
+    assert "questions that were not watched, and count as wrong (1): q2" in said.err
 
 
 def test_a_setting_that_is_given_is_not_said_to_be_chosen(run, splits, capsys):
@@ -169,7 +169,10 @@ def test_questions_that_the_truth_does_not_have_are_named(run, splits, capsys):
     (splits / "test_spans.json").write_text(json.dumps(asked[:2]))
     told = scored(run, splits, "task=grounding", *SPANS)
     assert told["unasked"] == ["q2"]
-    assert "the truth does not have, and are left out: q2" in capsys.readouterr().err
+    assert (
+        "questions that the truth does not have, and are left out (1): q2"
+        in capsys.readouterr().err
+    )
 
 
 GROUND = ["predictions=test.jsonl", "task=grounding"]

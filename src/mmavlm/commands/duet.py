@@ -91,13 +91,13 @@ def _known_task(config: DictConfig) -> str:
 def _tell(pairs: Paired[Any]) -> None:
     """Name the questions that only one of the files has."""
     for questions, told in (
-        (pairs.missing, "questions of the truth were not watched, and count as wrong"),
-        (pairs.unasked, "questions were watched that the truth does not have, and are left out"),
+        (pairs.missing, "questions that were not watched, and count as wrong"),
+        (pairs.unasked, "questions that the truth does not have, and are left out"),
     ):
         if questions:
             more = " …" if len(questions) > NAMED else ""
             shown = f"{', '.join(questions[:NAMED])}{more}"
-            log.warning("%d %s: %s", len(questions), told, shown)
+            log.warning("%s (%d): %s", told, len(questions), shown)
 
 
 def _how_chosen(result: Result) -> list[str]:
