@@ -22,10 +22,11 @@ from rich.console import Console
 from rich.table import Table
 
 from machine import machine
-from mmavlm.core.conversation import Conversation, Shown, Turn
+from mmavlm.core.conversation import Conversation
 from mmavlm.core.generation import Generation
 from mmavlm.core.interfaces import Answer, MediaTokens
 from mmavlm.core.medium import Medium
+from mmavlm.core.turns import Shown, Turn
 from mmavlm.model.llm import PromptedLanguageModel, tiny_llm
 
 QUESTION = "what does the man with the red hat do in front of the prison, and why is he there now?"

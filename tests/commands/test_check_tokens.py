@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from mmavlm import check
-from mmavlm.core.conversation import Turn
+from mmavlm.core.turns import Turn
 from mmavlm.model.llm.rendering import Rendering
 from mmavlm.model.text import load_tokenizer
 

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmavlm.core.batch import Batch
-from mmavlm.core.conversation import Conversation, Shown, Turn
+from mmavlm.core.conversation import Conversation
 from mmavlm.core.medium import Medium
+from mmavlm.core.turns import Shown, Turn
 
 
 def talk(*names):

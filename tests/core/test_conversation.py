@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmavlm.core.conversation import Conversation, Shown, Turn, View, num_views
+from mmavlm.core.conversation import Conversation, View, num_views
 from mmavlm.core.errors import DataError
 from mmavlm.core.items import Item
 from mmavlm.core.medium import FrameGrid, Medium
+from mmavlm.core.turns import Shown, Turn
 
 
 def film(name="a", **settings):

@@ -7,9 +7,10 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from mmavlm.core.conversation import Conversation, Shown, Turn
+from mmavlm.core.conversation import Conversation
 from mmavlm.core.footprint import Phase, layers_phase, peak, recomputed
 from mmavlm.core.medium import Medium
+from mmavlm.core.turns import Shown, Turn
 from mmavlm.model.llm import LoraSettings
 from mmavlm.model.llm.adapt import add_lora
 from support import peak_bytes, random_batch, tiny_backbone

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from mmavlm.core.conversation import Conversation, Shown, Turn
+from mmavlm.core.conversation import Conversation
 from mmavlm.core.errors import DataError
 from mmavlm.core.medium import FrameGrid, Medium
+from mmavlm.core.turns import Shown, Turn
 from mmavlm.data.readers import ConversationReader
 
 FILM = Medium(medium_id="dog", source=Path("clips/dog.mp4"), start_s=1.5, end_s=4.0)

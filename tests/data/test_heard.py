@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from mmavlm.core.conversation import Conversation, Shown, Turn
+from mmavlm.core.conversation import Conversation
 from mmavlm.core.errors import ConfigError
 from mmavlm.core.items import Item, Reader
 from mmavlm.core.medium import Medium
+from mmavlm.core.turns import Shown, Turn
 from mmavlm.data.dataset import VideoDataset
 from mmavlm.data.readers import HeardReader
 from mmavlm.data.sound import ClipSettings, SoundSource

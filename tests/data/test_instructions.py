@@ -5,9 +5,9 @@ import re
 
 import pytest
 
-from mmavlm.core.conversation import Shown
 from mmavlm.core.errors import ConfigError, DataError
 from mmavlm.core.items import Reader
+from mmavlm.core.turns import Shown
 from mmavlm.data.readers import LlavaReader, MiniGPT4Reader, SoundReader, VideoChatReader
 
 TALK = [

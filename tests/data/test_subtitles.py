@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmavlm.core.conversation import Conversation, Line, Shown
+from mmavlm.core.conversation import Conversation
 from mmavlm.core.errors import ConfigError, DataError, VideoError
 from mmavlm.core.items import Item
 from mmavlm.core.medium import Medium
+from mmavlm.core.turns import Line, Shown
 from mmavlm.data.dataset import BrokenItem, VideoDataset
 from mmavlm.data.readers import ConversationReader, OwnReader
 from mmavlm.data.readers.questions import QuestionReader

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from mmavlm.core.conversation import Conversation, Shown, Turn
+from mmavlm.core.conversation import Conversation
 from mmavlm.core.items import Item
 from mmavlm.core.medium import Medium
+from mmavlm.core.turns import Shown, Turn
 from mmavlm.data import readers
 from mmavlm.data.inspect import inspect
 from mmavlm.data.talks import TokenLengths, described

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmavlm.core.conversation import Conversation, Shown, Turn
+from mmavlm.core.conversation import Conversation
 from mmavlm.core.errors import ConfigError, DataError
 from mmavlm.core.interfaces import Answer
 from mmavlm.core.medium import Medium
+from mmavlm.core.turns import Shown, Turn
 from mmavlm.metrics import Prediction
 from mmavlm.model.explain import explain
 from mmavlm.stages import OptimizerRecipe, SemanticAlignment

@@ -8,11 +8,12 @@ import pytest
 import torch
 from PIL import Image
 
-from mmavlm.core.conversation import Conversation, Shown, Turn
+from mmavlm.core.conversation import Conversation
 from mmavlm.core.errors import DataError, VideoError
 from mmavlm.core.generation import Generation
 from mmavlm.core.items import Item
 from mmavlm.core.medium import Medium
+from mmavlm.core.turns import Shown, Turn
 from mmavlm.data.collate import collate
 from mmavlm.data.dataset import VideoDataset
 from mmavlm.data.sound import ClipSettings

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from mmavlm.core.conversation import Line, Shown
 from mmavlm.core.errors import DataError
 from mmavlm.core.items import Item
 from mmavlm.core.medium import Medium
+from mmavlm.core.turns import Line, Shown
 from mmavlm.data.collate import collate
 from mmavlm.data.dataset import VideoDataset
 

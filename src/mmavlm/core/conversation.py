@@ -1,115 +1,19 @@
 """Conversations about media: who says what, and which film, picture or sound is shown where.
 
 All are values, checked when they are made. A question about one film is a conversation of two
-turns: `Conversation.question`.
+turns: `Conversation.question`. Where a film runs while others speak, its frames are turns of their
+own, of the role `stream`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any
 
 from mmavlm.core.errors import DataError
 from mmavlm.core.medium import Medium
-
-Role = Literal["system", "user", "assistant"]
-ROLES = get_args(Role)
-
-
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """The part of a turn that shows a medium, by its number in the conversation.
-
-    With `frames` (start, stop) it shows these of the frames that are taken of a film, and the parts
-    behind it show the next ones.
-    """
-
-    medium: int = 0
-    frames: tuple[int, int] | None = None
-
-    @property
-    def begins(self) -> bool:
-        """Whether a view of the medium begins here, and does not go on."""
-        return self.frames is None or self.frames[0] == 0
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """What is said in a film between the frames around it; no part of what a turn asks."""
-
-    text: str
-
-
-FIRST = Shown(0)
-Part = str | Shown | Line
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """What one side says: texts and, unless it is the assistant, media.
-
-    `learned`: the model is trained to say this; only for the assistant. `guide`: under which text
-    the media are seen, where that is not the turn's own; the language model does not read it.
-
-    Raises:
-        DataError: if the role is unknown, there is nothing in the turn, or what it holds is not
-            for its role.
-    """
-
-    role: Role
-    parts: tuple[Part, ...]
-    learned: bool = False
-    guide: str | None = None
-
-    def __post_init__(self) -> None:
-        # plain loops: a set has a hundred thousand turns
-        if self.role not in ROLES:
-            known = ", ".join(ROLES)
-            raise DataError(f"a turn has the role {self.role!r}; expected one of {known}")
-        empty, before = True, None
-        for part in self.parts:
-            if isinstance(part, str):
-                empty = empty and not part.strip()
-                continue
-            empty = False
-            if self.role == "assistant":
-                raise DataError("the turn of the assistant shows a medium; only other turns can")
-            if type(part) is Shown:
-                if part.frames is not None:
-                    _check_goes_on(part, before)
-                before = part
-        if empty:
-            raise DataError(f"the turn of the {self.role} is empty; give it a text, or take it out")
-        if self.learned and self.role != "assistant":
-            raise DataError(f"the turn of the {self.role} is learned; only the assistant's can be")
-        if self.guide is not None and not self.shows:
-            raise DataError(
-                f"the turn of the {self.role} has a guide, and shows no medium that is seen under "
-                "it; show one, or take the guide out"
-            )
-
-    @property
-    def text(self) -> str:
-        """Its texts, one behind the other."""
-        return "".join(part for part in self.parts if isinstance(part, str))
-
-    @property
-    def shows(self) -> tuple[int, ...]:
-        """The numbers of the media it shows, in order; one that is shown in parts once."""
-        return tuple(part.medium for part in self.parts if isinstance(part, Shown) and part.begins)
-
-
-def _check_goes_on(part: Shown, before: Shown | None) -> None:
-    """Refuse frames that neither are a medium's first nor follow those shown right before."""
-    start, stop = part.frames or (0, 0)
-    same = before is not None and before.medium == part.medium
-    shown = before.frames if same and before is not None else None
-    if stop <= start or start not in (0, 0 if shown is None else shown[1]):
-        raise DataError(
-            f"a turn shows the frames {start} to {stop} of medium {part.medium}; expected at least "
-            "one, from the first on or right behind those it has shown of it"
-        )
+from mmavlm.core.turns import FIRST, Part, Shown, Turn, check_order, plain_turn, turn_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,27 +25,12 @@ class View:
     reply: str
 
 
-def check_order(turns: Sequence[Turn]) -> None:
-    """Refuse turns that do not stand in the order of a conversation.
-
-    Raises:
-        DataError: naming the first that is out of order.
-    """
-    spoken = turns[1:] if turns and turns[0].role == "system" else turns
-    for number, turn in enumerate(spoken):
-        expected = "assistant" if number % 2 else "user"
-        if turn.role != expected:
-            raise DataError(
-                f"turn {number + 1} of a conversation is the {turn.role}'s; expected one of "
-                f"the {expected}: they take turns, and the user begins"
-            )
-
-
 @dataclass(frozen=True, slots=True)
 class Conversation:
     """Turns, and the media they show by number.
 
-    The system may speak first. Then user and assistant take turns, the user first.
+    The system may speak first. Then user and assistant take turns, the user first; streams stand
+    between (see `check_order`), and each goes on with its film where the one before has stopped.
 
     Raises:
         DataError: if turns are missing or out of order, a number leads to no medium, or a medium
@@ -155,6 +44,7 @@ class Conversation:
         check_order(self.turns)
         if not self.turns or self.turns[-1].role == "system":
             raise DataError("a conversation has no turn of the user; give one")
+        _check_streams(self.turns)
         shown = {part.medium for turn in self.turns for part in turn.parts if type(part) is Shown}
         if shown != {*range(len(self.media))}:
             raise DataError(
@@ -176,20 +66,18 @@ class Conversation:
     def views(self) -> tuple[View, ...]:
         """Each place where a medium is shown, in order."""
         behind = (*self.turns[1:], None)
-        return tuple(
-            View(
-                number,
-                turn.text if turn.guide is None else turn.guide,
-                reply.text if reply and reply.role == "assistant" else "",
-            )
-            for turn, reply in zip(self.turns, behind, strict=True)
-            for number in turn.shows
-        )
+        found, asked = [], ""
+        for turn, reply in zip(self.turns, behind, strict=True):
+            asked = turn.text if turn.role != "stream" else asked
+            guide = asked if turn.guide is None else turn.guide
+            said = reply.text if reply and reply.role == "assistant" else ""
+            found += [View(number, guide, said) for number in turn.shows]
+        return tuple(found)
 
     @property
     def prompt(self) -> str:
-        """The text of the last turn of the user."""
-        return self.turns[-1 if self.turns[-1].role == "user" else -2].text
+        """The text of the last turn of the user, "" where it says nothing."""
+        return next((turn.text for turn in reversed(self.turns) if turn.role == "user"), "")
 
     @property
     def target(self) -> str:
@@ -199,8 +87,8 @@ class Conversation:
 
     @property
     def asked(self) -> Conversation:
-        """What the assistant is asked: all up to the last turn of the user."""
-        if self.turns[-1].role == "user":
+        """What the assistant is asked: all up to the last turn of the user, or the last frames."""
+        if self.turns[-1].role != "assistant":
             return self
         return replace(self, turns=self.turns[:-1])
 
@@ -212,7 +100,7 @@ class Conversation:
         """Plain values, from which `from_json` makes it again."""
         return {
             "media": [medium.as_json() for medium in self.media],
-            "turns": [_plain_turn(turn) for turn in self.turns],
+            "turns": [plain_turn(turn) for turn in self.turns],
         }
 
     @classmethod
@@ -224,15 +112,7 @@ class Conversation:
         """
         try:
             media = tuple(Medium.from_json(medium) for medium in values.get("media", ()))
-            turns = tuple(
-                Turn(
-                    turn["role"],
-                    tuple(map(_part, turn["parts"])),
-                    bool(turn.get("learned", False)),
-                    None if turn.get("guide") is None else str(turn["guide"]),
-                )
-                for turn in values["turns"]
-            )
+            turns = tuple(map(turn_of, values["turns"]))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(
                 f"no conversation ({type(error).__name__}: {error}); expected media, and turns "
@@ -246,27 +126,19 @@ def num_views(conversations: Sequence[Conversation]) -> list[int]:
     return [sum(len(turn.shows) for turn in talk.turns) for talk in conversations]
 
 
-def _plain_turn(turn: Turn) -> dict[str, Any]:
-    learned = {"learned": True} if turn.learned else {}
-    guide = {} if turn.guide is None else {"guide": turn.guide}
-    return {"role": turn.role, "parts": [*map(_plain_part, turn.parts)], **learned, **guide}
-
-
-def _plain_part(part: Part) -> str | dict[str, Any]:
-    if isinstance(part, str):
-        return part
-    if isinstance(part, Line):
-        return {"line": part.text}
-    frames = {} if part.frames is None else {"frames": list(part.frames)}
-    return {"medium": part.medium, **frames}
-
-
-def _part(values: str | Mapping[str, Any]) -> Part:
-    if isinstance(values, str):
-        return values
-    if "line" in values:
-        return Line(str(values["line"]))
-    if (frames := values.get("frames")) is None:
-        return Shown(int(values["medium"]))
-    start, stop = map(int, frames)
-    return Shown(int(values["medium"]), (start, stop))
+def _check_streams(turns: Sequence[Turn]) -> None:
+    """Refuse streams that leave out or repeat frames of their film."""
+    shown: dict[int, int] = {}
+    for turn in turns:
+        if turn.role != "stream":
+            continue
+        for part in turn.parts:
+            if type(part) is not Shown or part.frames is None:
+                continue
+            start, stop = part.frames
+            if start != shown.get(part.medium, 0) or stop <= start:
+                raise DataError(
+                    f"a stream shows the frames {start} to {stop} of medium {part.medium}; "
+                    f"expected at least one, from frame {shown.get(part.medium, 0)} on"
+                )
+            shown[part.medium] = stop

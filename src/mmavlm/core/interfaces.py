@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from math import isqrt
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -229,14 +229,22 @@ class Answer:
 
 @dataclass(frozen=True)
 class FramesOfLooks:
-    """Looks of `tokens` tokens each; `frames` says of each view, look by look, of which frame."""
+    """Looks of `tokens` tokens each; `frames` says of each view, look by look, of which frame.
+
+    With `latest` a look is of all frames up to its own, as a memory's is; the last one stands for
+    those before it.
+    """
 
     tokens: int
     frames: Sequence[Sequence[int]]
+    latest: bool = False
 
     def span(self, view: int, start: int, stop: int) -> tuple[int, int]:
         """Where the tokens of a view that are of frames `start` to `stop` begin and end."""
         frames = self.frames[view]
+        if self.latest:
+            last = bisect_left(frames, stop)
+            return self.tokens * (last - 1), self.tokens * last
         return self.tokens * bisect_left(frames, start), self.tokens * bisect_left(frames, stop)
 
 
@@ -267,7 +275,7 @@ class MediaTokens:
         mask = None if self.mask is None else self.mask[rows]
         looks = self.looks
         if looks is not None:
-            looks = FramesOfLooks(looks.tokens, [looks.frames[row] for row in rows])
+            looks = replace(looks, frames=[looks.frames[row] for row in rows])
         return MediaTokens(self.tokens[rows], views, mask, looks)
 
 

@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 
 import pysubs2
 
-from mmavlm.core.conversation import Conversation, Line, Part, Shown, Turn
+from mmavlm.core.conversation import Conversation
 from mmavlm.core.errors import ConfigError, VideoError
 from mmavlm.core.medium import Medium
+from mmavlm.core.turns import Line, Part, Shown, Turn
 from mmavlm.data.containers import demuxed, films, opened_container
 from mmavlm.data.film_features import SUFFIX as FEATURES
 

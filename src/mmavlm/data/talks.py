@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from mmavlm.core.conversation import Conversation, Role
+from mmavlm.core.conversation import Conversation
 from mmavlm.core.items import Item
 from mmavlm.core.medium import KINDS
+from mmavlm.core.turns import Role
 
 
 @dataclass(frozen=True)

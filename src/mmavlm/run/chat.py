@@ -10,13 +10,14 @@ from pathlib import Path
 
 import torch
 
-from mmavlm.core.conversation import Conversation, Line, Part, Shown, Turn
+from mmavlm.core.conversation import Conversation
 from mmavlm.core.errors import ConfigError, DataError, VideoError
 from mmavlm.core.files import write_whole
 from mmavlm.core.generation import Generation
 from mmavlm.core.interfaces import Answer, MediaTokens
 from mmavlm.core.items import Item
 from mmavlm.core.medium import Kind, Medium
+from mmavlm.core.turns import Line, Part, Shown, Turn
 from mmavlm.data.collate import collate
 from mmavlm.data.dataset import BrokenItem, Sample, VideoDataset
 from mmavlm.data.sound import ClipSettings

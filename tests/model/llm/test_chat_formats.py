@@ -8,10 +8,10 @@ from chat_tokenizers import FAMILIES, llama2
 from models import asking, build, seen
 
 from mmavlm.core.chat_formats import CHAT_FORMATS
-from mmavlm.core.conversation import Shown, Turn
 from mmavlm.core.errors import ConfigError, DataError
 from mmavlm.core.generation import Generation
 from mmavlm.core.interfaces import MediaTokens
+from mmavlm.core.turns import Shown, Turn
 from mmavlm.model.llm import PromptedLanguageModel
 from mmavlm.model.llm.rendering import Rendering
 from mmavlm.model.llm.session import search_for

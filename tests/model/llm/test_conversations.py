@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from models import asking
 from tokenizers import AddedToken
 
-from mmavlm.core.conversation import Shown, Turn
 from mmavlm.core.errors import ConfigError
+from mmavlm.core.turns import Shown, Turn
 from mmavlm.model.llm import chat
 from mmavlm.model.llm.rendering import Rendering
 from mmavlm.model.plain_text import MARK

@@ -6,11 +6,12 @@ import pytest
 import torch
 from models import FAMILIES, build
 
-from mmavlm.core.conversation import Conversation, Line, Shown, Turn
+from mmavlm.core.conversation import Conversation
 from mmavlm.core.errors import DataError
 from mmavlm.core.generation import Generation
 from mmavlm.core.interfaces import FramesOfLooks, MediaTokens
 from mmavlm.core.medium import Medium
+from mmavlm.core.turns import Line, Shown, Turn
 from mmavlm.model.llm import PromptedLanguageModel
 from mmavlm.model.text import load_tokenizer
 

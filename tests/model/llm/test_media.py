@@ -5,10 +5,11 @@ import torch
 from models import FAMILIES, FILM, asking, build, seen
 from torch.nn.functional import cross_entropy
 
-from mmavlm.core.conversation import Conversation, Shown, Turn
+from mmavlm.core.conversation import Conversation
 from mmavlm.core.errors import ConfigError, DataError
 from mmavlm.core.generation import Generation
 from mmavlm.core.interfaces import MediaTokens
+from mmavlm.core.turns import Shown, Turn
 from mmavlm.model.llm import PromptedLanguageModel
 from mmavlm.model.text import load_tokenizer
 from mmavlm.model.token_tables import TooLongError

@@ -5,10 +5,11 @@ import torch
 from chat_tokenizers import CHATS
 from models import FAMILIES, FILM, build
 
-from mmavlm.core.conversation import Conversation, Shown, Turn
+from mmavlm.core.conversation import Conversation
 from mmavlm.core.errors import ConfigError, DataError
 from mmavlm.core.generation import Generation
 from mmavlm.core.interfaces import MediaTokens
+from mmavlm.core.turns import Shown, Turn
 from mmavlm.model.llm import PromptedLanguageModel, Session
 from mmavlm.model.llm.heard import Heard
 from mmavlm.model.text import load_tokenizer

@@ -9,9 +9,10 @@ from typing import Any
 
 from typing_extensions import Unpack
 
-from mmavlm.core.conversation import Conversation, Part, Shown, Turn
+from mmavlm.core.conversation import Conversation
 from mmavlm.core.items import Item
 from mmavlm.core.medium import FrameGrid, Medium
+from mmavlm.core.turns import Part, Shown, Turn
 from mmavlm.data.readers.annotations import SplitFiles, SplitNames, listed
 from mmavlm.data.readers.entries import Found, StrictReader, usable
 from mmavlm.data.readers.layout import Layout

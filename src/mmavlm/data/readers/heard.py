@@ -7,10 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal, get_args
 
-from mmavlm.core.conversation import Conversation, Part, Shown, Turn
+from mmavlm.core.conversation import Conversation
 from mmavlm.core.errors import ConfigError
 from mmavlm.core.items import Item, Reader
 from mmavlm.core.medium import Medium
+from mmavlm.core.turns import Part, Shown, Turn
 
 Sense = Literal["sound", "film"]
 

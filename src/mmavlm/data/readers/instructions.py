@@ -10,9 +10,9 @@ from pathlib import Path
 
 from typing_extensions import Unpack
 
-from mmavlm.core.conversation import Role
 from mmavlm.core.items import Item
 from mmavlm.core.medium import Kind, Medium
+from mmavlm.core.turns import Role
 from mmavlm.data.readers.annotations import SplitFiles, SplitNames, refuse_task
 from mmavlm.data.readers.entries import Found, SkippingReader, usable
 from mmavlm.data.readers.held_out import HeldOut

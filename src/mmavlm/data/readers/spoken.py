@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from hashlib import blake2b
 
-from mmavlm.core.conversation import Conversation, Part, Role, Shown, Turn
+from mmavlm.core.conversation import Conversation
 from mmavlm.core.medium import Kind, Medium
+from mmavlm.core.turns import Part, Role, Shown, Turn
 from mmavlm.data.readers.rows import Row
 
 Said = tuple[Role, str]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Any
@@ -68,31 +69,13 @@ class CausalLayout:
     def learned_log_probs(self, asked: Asked) -> Tensor:
         """Log-probability of every learned token of the batch, row after row, (tokens,)."""
         # The last learned token is predicted, never read.
-        inputs, mask = asked.inputs([row.learned[-1][1] - 1 for row in asked.rows])
-        starts = [
-            [asked.column(n, start) - 1 for start, _ in row.learned]
-            for n, row in enumerate(asked.rows)
-        ]
-        first = min(row[0] for row in starts)
-        kept = inputs.shape[1] - first
-        logits = asked.model(
-            inputs_embeds=inputs,
-            attention_mask=mask,
-            use_cache=False,
-            **accepted(asked.model, logits_to_keep=kept),
-        ).logits[:, -kept:]
-        columns, ids = [], []
-        for row, begins in zip(asked.rows, starts, strict=True):
-            spans = list(zip(row.learned, begins, strict=True))
-            columns.append(
-                [
-                    column
-                    for (start, stop), begin in spans
-                    for column in range(begin - first, begin - first + stop - start)
-                ]
-            )
-            ids.append([i for (start, stop), _ in spans for i in row.ids[start:stop]])
-        return picked(logits, columns, ids)
+        return _learned(asked, [row.learned[-1][1] - 1 for row in asked.rows])
+
+    def read_entirely(self, asked: Asked) -> tuple[Tensor, Tensor]:
+        """The same log-probabilities, and the last hidden states (B,L,H) of all that is asked."""
+        with _hidden_kept(asked.model) as kept:
+            found = _learned(asked, None)
+        return found, kept[0]
 
     def past(self, model: Model) -> Past | None:
         """What a session keeps; None for models whose state cannot be cropped."""
@@ -188,3 +171,42 @@ def _left_padded(asked: Asked) -> tuple[Tensor, Tensor]:
 def _positions(mask: Tensor) -> Tensor:
     """Positions counted over real tokens alone, 0 on padding."""
     return (mask.cumsum(dim=1) - 1).clamp(min=0)
+
+
+def _learned(asked: Asked, stops: Sequence[int] | None) -> Tensor:
+    """Log-probability of what is learned; each row is read up to its stop, or to its end."""
+    inputs, mask = asked.inputs(stops)
+    starts = [
+        [asked.column(n, start) - 1 for start, _ in row.learned] for n, row in enumerate(asked.rows)
+    ]
+    first = min((row[0] for row in starts if row), default=inputs.shape[1] - 1)
+    kept = inputs.shape[1] - first
+    logits = asked.model(
+        inputs_embeds=inputs,
+        attention_mask=mask,
+        use_cache=False,
+        **accepted(asked.model, logits_to_keep=kept),
+    ).logits[:, -kept:]
+    columns, ids = [], []
+    for row, begins in zip(asked.rows, starts, strict=True):
+        spans = list(zip(row.learned, begins, strict=True))
+        columns.append(
+            [
+                column
+                for (start, stop), begin in spans
+                for column in range(begin - first, begin - first + stop - start)
+            ]
+        )
+        ids.append([i for (start, stop), _ in spans for i in row.ids[start:stop]])
+    return picked(logits, columns, ids)
+
+
+@contextmanager
+def _hidden_kept(model: Model) -> Iterator[list[Tensor]]:
+    """A list into which the last hidden states go of what the model reads inside."""
+    kept: list[Tensor] = []
+    hook = model.base_model.register_forward_hook(lambda _, __, read: kept.append(read[0]))
+    try:
+        yield kept
+    finally:
+        hook.remove()

@@ -10,12 +10,14 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase
 
 from mmavlm.core.chat_formats import CHAT_FORMATS
-from mmavlm.core.conversation import Role, Turn
 from mmavlm.core.errors import ConfigError
+from mmavlm.core.turns import Role, Turn
+from mmavlm.model.llm.around_turns import AroundTurns, around_turns
 from mmavlm.model.llm.chat_process import rendered
 
 # They stand for what is put in later; characters of the private use area, which no text has.
 VIDEO, PROMPT, ANSWER, SYSTEM = "\ue0f0", "\ue0f1", "\ue0f2", "\ue0f5"
+STREAM = "\ue0f6"
 PROMPT_FIELD, VIDEO_FIELD = "{prompt}", "{video}"
 
 
@@ -92,7 +94,9 @@ class ChatTemplate:
         if VIDEO_FIELD not in prompt_template:
             prompt_template = VIDEO_FIELD + prompt_template
         asked = prompt_template.replace(VIDEO_FIELD, VIDEO).replace(PROMPT_FIELD, PROMPT)
-        self._contents = {"user": asked, "system": SYSTEM, "assistant": ANSWER}
+        self._contents: dict[Role, str] = {
+            "user": asked, "system": SYSTEM, "assistant": ANSWER, "stream": STREAM,
+        }  # fmt: skip
         self._template = template
         self._names = dict(tokenizer.special_tokens_map)
         self._known: dict[tuple[Role, ...], TurnTemplate] = {}
@@ -106,6 +110,26 @@ class ChatTemplate:
         if roles not in self._known:
             self._known[roles] = self._asked(roles)
         return self._known[roles]
+
+    def one_by_one(self) -> AroundTurns:
+        """What stands around each turn where films run, whatever turns stand beside it.
+
+        Raises:
+            ConfigError: if the template does not write turns one by one (see `around_turns`).
+        """
+        return around_turns(self._pieces)
+
+    def _pieces(self, roles: Sequence[Role], opens: bool) -> list[str]:
+        """The pieces of text around turns of these roles; it `opens` one of the assistant."""
+        turns = [{"role": role, "content": self._contents[role]} for role in roles]
+        (text,) = rendered(self._template, self._names, [(turns, opens)])
+        pieces = re.split(f"[{PROMPT}{ANSWER}{SYSTEM}{STREAM}]", text)
+        if len(pieces) != len(roles) + 1:
+            raise ConfigError(
+                f"llm.chat_template must write the text of each turn once, in order; of "
+                f"{', '.join(roles)} it makes {_shown(text)!r}; choose chatml, or none"
+            )
+        return pieces
 
     def _asked(self, roles: tuple[Role, ...]) -> TurnTemplate:
         turns = [{"role": role, "content": self._contents[role]} for role in roles]
@@ -154,6 +178,12 @@ def _check_places(pieces: Sequence[str], setting: str, expected: int) -> None:
 
 
 def _shown(text: str) -> str:
-    for mark, letter in ((VIDEO, VIDEO_FIELD), (PROMPT, "P"), (ANSWER, "A"), (SYSTEM, "S")):
+    for mark, letter in (
+        (VIDEO, VIDEO_FIELD),
+        (PROMPT, "P"),
+        (ANSWER, "A"),
+        (SYSTEM, "S"),
+        (STREAM, "F"),
+    ):
         text = text.replace(mark, letter)
     return text

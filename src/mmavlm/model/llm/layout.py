@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
-from mmavlm.core.interfaces import FramesOfLooks, MediaTokens
+from mmavlm.core.interfaces import MediaTokens
 from mmavlm.model.llm.heard import Heard
 from mmavlm.model.llm.rendering import Rendered
 from mmavlm.model.text import padded
@@ -76,20 +76,28 @@ class Search:
 class Asked:
     """What a `model` reads: `rows` of ids, with the tokens of media between them.
 
-    `pieces` says for each row which tokens of which view stand where. Of view v the first
-    `counts[v]` tokens are real; the model never sees the others.
+    `pieces` says for each row which tokens of which view stand where; by default the views stand
+    one behind the other, as the rows show them, without their padding, which the model never
+    sees.
 
     Raises:
         ValueError: if rows and `media` disagree about how many media are shown where.
     """
 
-    def __init__(self, model: Model, rows: Sequence[Rendered], media: MediaTokens) -> None:
-        check_views([row.num_views for row in rows], media)
+    def __init__(
+        self,
+        model: Model,
+        rows: Sequence[Rendered],
+        media: MediaTokens,
+        pieces: Sequence[Sequence[Piece]] | None = None,
+    ) -> None:
         self.model = model
         self.rows = rows
         self.media = media
-        self.counts = real_counts(media.tokens, media.mask)
-        self.pieces = _pieces(rows, media.looks, self.counts)
+        if pieces is None:
+            check_views([row.num_views for row in rows], media)
+            pieces = pieces_of(rows, media)
+        self.pieces = pieces
 
     @property
     def device(self) -> torch.device:
@@ -125,32 +133,37 @@ class Asked:
 
     def _with_media(self, text: Tensor, begins: Sequence[tuple[int, int, Piece]]) -> Tensor:
         """Embeddings (B,L,Dl) with the tokens of each piece from its row and column on."""
-        rows, length, width = text.shape
-        nowhere = rows * length  # where tokens that are not read go
-        place = torch.full(self.media.tokens.shape[:2], nowhere, dtype=torch.int64)
+        length, most = text.shape[1], self.media.tokens.shape[1]
+        places: list[int] = []
+        sources: list[int] = []
         for row, column, (_, view, start, stop) in begins:
             first = row * length + column
-            place[view, start:stop] = torch.arange(first, first + stop - start)
-        flat = text.flatten(0, 1)
-        if (place == nowhere).any():
-            flat = F.pad(flat, (0, 0, 0, 1))
-        index = place.flatten().to(text.device)[:, None].expand(-1, width)
-        spliced = flat.scatter(0, index, self.media.tokens.flatten(0, 1).to(text.dtype))
-        return spliced[:nowhere].view(rows, length, width)
+            places += range(first, first + stop - start)
+            sources += range(view * most + start, view * most + stop)
+        # Both are known on the host, so that putting them in waits for nothing.
+        place, source = torch.tensor([places, sources], dtype=torch.int64).to(text.device)
+        tokens = self.media.tokens.flatten(0, 1).index_select(0, source).to(text.dtype)
+        return text.flatten(0, 1).index_copy(0, place, tokens).view_as(text)
 
 
-def _pieces(
-    rows: Sequence[Rendered], looks: FramesOfLooks | None, counts: Sequence[int]
+def pieces_of(
+    rows: Sequence[Rendered], media: MediaTokens, begins: Sequence[int] | None = None
 ) -> list[list[Piece]]:
-    """Which tokens stand at each place of the rows; views follow each other as places do."""
+    """Which tokens stand at each place of the rows; views follow each other as places do.
+
+    `begins` has the first view of each row where rows show the same views again.
+    """
+    looks, counts = media.looks, real_counts(media.tokens, media.mask)
     view, found = -1, []
-    for row in rows:
+    for n, row in enumerate(rows):
         own = []
+        view = view if begins is None else begins[n] - 1
         for at, frames in itertools.zip_longest(row.media_at, row.frames):
             view += not (frames and frames[0])
             start, stop = 0, counts[view]
-            if frames is not None and looks is not None:
-                start, stop = (min(token, stop) for token in looks.span(view, *frames))
+            if looks is not None and (frames is not None or looks.latest):
+                first, last = frames or (0, stop)
+                start, stop = (min(token, stop) for token in looks.span(view, first, last))
             elif frames and frames[0]:
                 start = stop  # all its tokens stand where it begins
             own.append(Piece(at, view, start, stop))
@@ -216,13 +229,13 @@ def joined(views: Sequence[MediaTokens]) -> MediaTokens:
     lengths = torch.tensor([len(row) for row in tokens])
     mask = torch.arange(int(lengths.max())) < lengths[:, None]
     looks = [one.looks for one in views]
-    size = next((one.tokens for one in looks if one is not None), None)
+    known = next((one for one in looks if one is not None), None)
     frames = [() if one is None else one.frames[0] for one in looks]
     return MediaTokens(
         pad_sequence(tokens, batch_first=True),
         [len(views)],
         None if mask.all() else mask,
-        None if size is None else FramesOfLooks(size, frames),
+        None if known is None else replace(known, frames=frames),
     )
 
 
@@ -256,7 +269,8 @@ def picked(logits: Tensor, columns: Sequence[Sequence[int]], ids: Rows) -> Tenso
     rows = itertools.chain.from_iterable([n] * len(row) for n, row in enumerate(columns))
     chain = itertools.chain.from_iterable
     # The places are known on the host, so picking them waits for nothing.
-    place = torch.tensor([[*rows], [*chain(columns)], [*chain(ids)]]).to(logits.device)
+    places = [[*rows], [*chain(columns)], [*chain(ids)]]
+    place = torch.tensor(places, dtype=torch.int64).to(logits.device)
     return token_log_probs(logits[place[0], place[1]], place[2])
 
 

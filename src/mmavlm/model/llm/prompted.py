@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 from typing_extensions import Self, TypedDict, Unpack
 
-from mmavlm.core.conversation import Conversation, Turn, num_views
+from mmavlm.core.conversation import Conversation, num_views
 from mmavlm.core.errors import ConfigError, DataError
 from mmavlm.core.footprint import Phase, layers_phase, logits_phase, recomputed, scores_bytes
 from mmavlm.core.generation import Generation
 from mmavlm.core.interfaces import Answer, MediaTokens
+from mmavlm.core.turns import Turn
 from mmavlm.model.llm.causal import CausalLayout
 from mmavlm.model.llm.chat import PROMPT_FIELD
 from mmavlm.model.llm.layout import Asked, Layout, Model, check_views, first_views
@@ -20,6 +22,7 @@ from mmavlm.model.llm.rendering import Rendered, Rendering
 from mmavlm.model.llm.room import Room
 from mmavlm.model.llm.seq2seq import Seq2SeqLayout
 from mmavlm.model.llm.session import Session, best_answers, ranking
+from mmavlm.model.llm.stream_session import StreamSession
 from mmavlm.model.token_tables import check_rows, positions
 
 
@@ -156,6 +159,25 @@ class PromptedLanguageModel(nn.Module):
         ids = self.answers.candidates(candidates, with_eos)
         return ranking(self, self._questions(conversations, media, max(map(len, ids))), ids)
 
+    @contextmanager
+    def in_eval_mode(self) -> Iterator[None]:
+        """Eval mode for the model, so that scores never depend on dropout."""
+        mode = self.model.training, [layer.training for layer in self.checkpointed]
+        if not mode[0] and not any(mode[1]):  # a film asks at every frame
+            yield
+            return
+        self.model.eval()
+        try:
+            yield
+        finally:
+            self.model.train(mode[0])
+            for layer, training in zip(self.checkpointed, mode[1], strict=True):
+                layer.training = training
+
+    def watching(self, *, latest: bool = False, window: int | None = None) -> StreamSession:
+        """A conversation in which a film runs (see `StreamSession`)."""
+        return StreamSession(self, latest=latest, window=window)
+
     def session(self) -> Session:
         """A conversation with this model that goes on turn by turn."""
         return Session(self)
@@ -231,7 +253,7 @@ class PromptedLanguageModel(nn.Module):
     def _questions(
         self, conversations: Sequence[Conversation], media: MediaTokens, longest: int
     ) -> Asked:
-        rows = [self.rendering.turns(talk.asked.turns) for talk in conversations]
+        rows = [self.rendering.asked(talk.asked.turns) for talk in conversations]
         return self.asked(rows, media, [longest] * len(rows))
 
 

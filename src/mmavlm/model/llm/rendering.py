@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import logging
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate, chain, groupby
+from functools import cached_property
 
 from transformers import PreTrainedTokenizerBase
 
 from mmavlm.core.chat_formats import CHAT_FORMATS
-from mmavlm.core.conversation import Line, Part, Role, Shown, Turn
 from mmavlm.core.errors import ConfigError
+from mmavlm.core.turns import Role, Shown, Turn
 from mmavlm.model.llm.answers import Answers
+from mmavlm.model.llm.around_turns import AroundTurns
 from mmavlm.model.llm.chat import (
     PROMPT_FIELD,
     VIDEO,
@@ -23,12 +22,11 @@ from mmavlm.model.llm.chat import (
     chat_template,
     plain_template,
 )
+from mmavlm.model.llm.said import END, Said, has_lines, parts_of
+from mmavlm.model.llm.turn_by_turn import TurnByTurn, joined_turns
 from mmavlm.model.plain_text import PlainTokenizer
 from mmavlm.model.text import cut
 
-log = logging.getLogger(__name__)
-
-END = "\ue0f4"  # of the private use area: the end of an answer where that is no control token
 Span = tuple[int, int]
 
 
@@ -103,12 +101,35 @@ class Rendering:
             continues=continues,
             around=self._around(["user"]) if self.chats else None,
         )
-        self._told_of_cuts = False
+        self.said = Said(
+            self._plain,
+            self.answers,
+            max_tokens=max_prompt_tokens,
+            takes_films=self._takes_films,
+        )
 
     @property
     def chats(self) -> bool:
         """Whether there is a chat template."""
         return self._chat is not None
+
+    @cached_property
+    def turn_by_turn(self) -> TurnByTurn:
+        """The same turn by turn, for conversations in which a film runs.
+
+        Raises:
+            ConfigError: if the chat template does not write turns one by one.
+        """
+        around = None
+        if self._chat is not None:
+            named, found = self._plain.named, self._chat.one_by_one()
+            around = AroundTurns(
+                *(
+                    {role: named(text) for role, text in texts.items()}
+                    for texts in (found.opening, found.closing, found.front)
+                )
+            )
+        return TurnByTurn(self._plain, self.said, self.answers, self._asked, around)
 
     @property
     def longest_prompt(self) -> int:
@@ -123,9 +144,23 @@ class Rendering:
             ConfigError: if the chat template cannot write such turns, or a text holds a character
                 that stands for something else here.
         """
-        found = self._as_one_text(turns) if self.chats else self._one_by_one(turns)
+        if any(turn.role == "stream" for turn in turns):
+            found = Rendered(*joined_turns(self.turn_by_turn, turns))
+        else:
+            found = self._as_one_text(turns) if self.chats else self._one_by_one(turns)
         frames = [part.frames for turn in turns for part in turn.parts if isinstance(part, Shown)]
         return replace(found, frames=frames) if any(frames) else found
+
+    def asked(self, turns: Sequence[Turn]) -> Rendered:
+        """Ids of turns behind which the assistant is to answer.
+
+        Raises:
+            ConfigError: as `turns`.
+        """
+        found = self.turns(turns)
+        if any(turn.role == "stream" for turn in turns):
+            found = replace(found, ids=[*found.ids, *self.turn_by_turn.opening("assistant")])
+        return found
 
     def _as_one_text(self, turns: Sequence[Turn]) -> Rendered:
         answers, asked, told = self.answers, list(turns), None
@@ -135,7 +170,7 @@ class Rendering:
         if told is not None and answers.continues:
             seams.append(len(text))
             text += space + self._plain.checked(told.text)
-        ids, media_at, places = self._tokenised(text, seams)
+        ids, media_at, places = self.said.tokenised(text, seams)
         if told is not None:
             if answers.continues:
                 ids += answers.end
@@ -148,12 +183,12 @@ class Rendering:
     def _chat_text(self, turns: Sequence[Turn]) -> tuple[str, list[int], str]:
         """What is asked, where answers in it start and stop, and the space in front of the next."""
         around = self._around([turn.role for turn in turns])
-        pieces = self._with_films(around.pieces, turns)
+        pieces = self.said.with_films(around.pieces, turns)
         text, seams = "", []
         for n, turn in enumerate(around.ordered(turns)):
             text += pieces[n]
             if turn.role != "assistant":
-                text += self._said(turn)
+                text += self.said.text(turn)
                 continue
             seams.append(len(text) - len(pieces[n]) + len(pieces[n].rstrip(" ")))
             end, pieces[n + 1] = self._ended(pieces[n + 1], turn.learned)
@@ -172,22 +207,6 @@ class Rendering:
         spaces = "" if learned else piece[: len(piece) - len(stripped)]
         # Text has the same ids behind every answer, those at which generation stops.
         return spaces + (self._end if self.answers.stop else end), stripped[len(end) :]
-
-    def _with_films(self, pieces: Sequence[str], turns: Sequence[Turn]) -> list[str]:
-        """The pieces of a template with as many films in each place as the user's turn has."""
-        counts = iter([_parts(turn)[0] for turn in turns if turn.role == "user"])
-        film = re.compile(re.escape(self._film))
-        return [film.sub(lambda _: next(counts) * self._film, piece) for piece in pieces]
-
-    def _tokenised(self, text: str, seams: Sequence[int]) -> tuple[list[int], list[int], list[int]]:
-        """Ids of a text without its films, in front of which of them these and seams are."""
-        found, places = self._plain.seamed(text, seams)
-        film, end = (self._plain.mark_ids[mark] for mark in (VIDEO, END))
-        written = {film: [], end: self.answers.end}
-        pieces = [written.get(i, [i]) for i in found]
-        starts = list(accumulate(map(len, pieces), initial=0))
-        media_at = [starts[at] for at, i in enumerate(found) if i == film]
-        return [*chain.from_iterable(pieces)], media_at, [starts[at] for at in places]
 
     def _with_answers_cut(
         self, turns: Sequence[Turn], ids: list[int], media_at: list[int], places: list[int]
@@ -215,77 +234,30 @@ class Rendering:
                 ids += self.answers.ids(turn.text)
                 learned += [(start, len(ids))] if turn.learned else []
                 continue
-            asked, places = self._asked(turn, first=n == 0)
+            asked, places = self._asked(turn, n == 0)
             ids += asked
             media_at += [start + place for place in places]
         return Rendered(ids, media_at, learned)
 
-    def _asked(self, turn: Turn, *, first: bool) -> tuple[list[int], list[int]]:
+    def _asked(self, turn: Turn, first: bool) -> tuple[list[int], list[int]]:
         """Ids of one turn as a text of its own, and where its media are."""
         front, end = self._plain.affixes
         front = front if first else []
-        counted = turn.role == "system" or self._takes_films or _has_lines(turn)
-        said = self._said(turn, whole=not counted)
+        counted = turn.role == "system" or self._takes_films or has_lines(turn)
+        said = self.said.text(turn, whole=not counted)
         leading, before, behind = 0, "", ""
         if turn.role == "user":
-            leading = 0 if self._takes_films else _parts(turn)[0]
-            before, behind = self._with_films(self._known["user",].pieces, [turn])
+            leading = 0 if self._takes_films else parts_of(turn)[0]
+            before, behind = self.said.with_films(self._known["user",].pieces, [turn])
             behind = behind.replace(PROMPT_FIELD, said.replace(self._film, ""))
-        ids, media_at, _ = self._tokenised(before + said + behind, [])
+        ids, media_at, _ = self.said.tokenised(before + said + behind, [])
         if counted:
             return [*front, *ids, *end], [0] * leading + [len(front) + at for at in media_at]
         room = max(0, self.max_prompt_tokens - len(front) - len(end))
-        self._tell_of_cut(len(ids), room)
+        self.said.tell_of_cut(len(ids), room)
         over = max(0, len(ids) - room)
         places = [len(front) + max(0, at - over) for at in media_at]
         return [*front, *cut(ids, room, "left"), *end], [0] * leading + places
-
-    def _said(self, turn: Turn, *, whole: bool = False) -> str:
-        """What a turn says, with names for media, and unless `whole` without what is too long."""
-        parts = _parts(turn)[1]
-        for text in (part.text if isinstance(part, Line) else part or "" for part in parts):
-            if self._takes_films and VIDEO in text:
-                raise ConfigError(
-                    f"the prompt {text!r} holds U+{ord(VIDEO):X}, which stands for the video "
-                    "here; take it out"
-                )
-        if not whole:
-            parts = self._cut(parts)
-        return "".join(map(self._written, parts))
-
-    def _written(self, part: str | Line | None) -> str:
-        """A part of what is said; a line stands on a line of its own."""
-        if part is None:
-            return self._film
-        if isinstance(part, Line):
-            return f"\n{self._plain.checked(part.text)}\n"
-        return self._plain.checked(part)
-
-    def _cut(self, parts: list[str | Line | None]) -> list[str | Line | None]:
-        """Texts without the beginning of them all, if they are too long; media and lines stay."""
-        ids = [self._plain.ids(part) if isinstance(part, str) else [] for part in parts]
-        tokens = sum(map(len, ids))
-        if tokens <= self.max_prompt_tokens:
-            return parts
-        self._tell_of_cut(tokens, self.max_prompt_tokens)
-        kept, room = list(parts), self.max_prompt_tokens
-        for n in reversed(range(len(parts))):
-            if len(ids[n]) > room:
-                rest = self.tokenizer.decode(cut(ids[n], room, "left"))
-                # A character of several bytes may have lost the first of them.
-                kept[n] = str(rest).lstrip("\ufffd ")
-            room = max(0, room - len(ids[n]))
-        return kept
-
-    def _tell_of_cut(self, tokens: int, room: int) -> None:
-        """Warn of the first prompt that loses its beginning."""
-        if tokens > room and not self._told_of_cuts:
-            self._told_of_cuts = True
-            log.warning(
-                "a prompt of %d tokens loses its beginning, as will others: the language model "
-                "reads the last %d; raise llm.max_prompt_tokens=%d to ask all of it",
-                *(tokens, room, self.max_prompt_tokens),
-            )
 
     def _around(self, roles: Sequence[Role]) -> TurnTemplate:
         """What the chat template writes around turns of these roles, with names."""
@@ -297,29 +269,6 @@ class Rendering:
     def _named(self, around: TurnTemplate) -> TurnTemplate:
         named = self._plain.named
         return replace(around, pieces=tuple(map(named, around.pieces)), end=named(around.end))
-
-
-def _parts(turn: Turn) -> tuple[int, list[str | Line | None]]:
-    """How many entire media a user's turn begins with; what follows, with None for each medium."""
-    leading, parts = 0, turn.parts
-    if turn.role == "user":
-        while leading < len(parts) and _is_entire(parts[leading]):
-            leading += 1
-    found: list[str | Line | None] = []
-    for is_text, run in groupby(parts[leading:], key=lambda part: isinstance(part, str)):
-        if is_text:
-            found.append("".join(part for part in run if isinstance(part, str)))
-        else:
-            found += [part if isinstance(part, Line) else None for part in run]
-    return leading, found
-
-
-def _is_entire(part: Part) -> bool:
-    return isinstance(part, Shown) and part.frames is None
-
-
-def _has_lines(turn: Turn) -> bool:
-    return any(isinstance(part, Line) for part in turn.parts)
 
 
 def _refuse_what_cannot_be(template: str, shortest: int) -> None:

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessorList
 
-from mmavlm.core.conversation import Turn, check_order
 from mmavlm.core.errors import ConfigError, DataError
 from mmavlm.core.generation import Generation
 from mmavlm.core.interfaces import Answer, MediaTokens
+from mmavlm.core.turns import Turn, check_order
 from mmavlm.model.llm.heard import Heard
 from mmavlm.model.llm.layout import Asked, Candidates, Search, joined, real_counts
 from mmavlm.model.llm.repetition import RepetitionPenalty
@@ -35,7 +35,7 @@ def best_answers(
 ) -> list[list[Answer]]:
     """The best answers to each row that is asked, best first."""
     search = search_for(llm, generation)
-    with _scoring(llm):
+    with llm.in_eval_mode():
         read = None if past is None else llm.layout.read(asked, past)
         with _drawing(generation, asked.device):
             generated = llm.layout.generate(asked, search, past, streamer)
@@ -83,7 +83,7 @@ def ranking(
     llm: PromptedLanguageModel, asked: Asked, candidates: list[list[int]], past: Any = None
 ) -> Tensor:
     """Log-probability (B,N) of each candidate as the answer to each row that is asked."""
-    with _scoring(llm):
+    with llm.in_eval_mode():
         return _scores(llm, asked, llm.layout.read(asked, past), candidates, per_row=None)
 
 
@@ -198,7 +198,7 @@ class Session:
         """What is asked now, if there are positions for it and an answer of so many tokens."""
         if not self.turns or self.turns[-1].role != "user":
             raise DataError("nothing is asked; append a turn of the user first")
-        row = self._llm.rendering.turns(self.turns)
+        row = self._llm.rendering.asked(self.turns)
         device = self._llm.model.device
         media = MediaTokens(torch.zeros(0, 0, self._llm.width, device=device), [0])
         if self._at.views:
@@ -263,16 +263,3 @@ def _scores(
     shape = (len(asked.rows), per_row or len(found), ids.shape[1])
     ids, mask = (t.view(shape) if per_row else t.expand(shape) for t in (ids, mask))
     return llm.layout.rank(asked, read, Candidates(ids, mask, llm.rank_chunk))
-
-
-@contextmanager
-def _scoring(llm: PromptedLanguageModel) -> Iterator[None]:
-    """Eval mode for the model, so that scores never depend on dropout."""
-    mode = llm.model.training, [layer.training for layer in llm.checkpointed]
-    llm.model.eval()
-    try:
-        yield
-    finally:
-        llm.model.train(mode[0])
-        for layer, training in zip(llm.checkpointed, mode[1], strict=True):
-            layer.training = training
