@@ -200,7 +200,7 @@ GROUND = ["predictions=test.jsonl", "task=grounding"]
         ([*GROUND, *SPANS, "judge=overlap"], "task=grounding does not read judge"),
         ([*GROUND, *SPANS, "rule=whole"], "task=grounding does not read rule"),
         ([*GROUND, "truth=nothing.jsonl", "window=1", "threshold=0.5"],
-         "nothing.jsonl has 1 questions without an event, such as 'q0'; task=speaking alone"),
+         "none of 1 questions has an event to be found, such as 'q0'; of such questions only"),
         ([*GROUND, CLIPS[0], "window=1", "threshold=0.5"], "is of highlights"),
         ([GROUND[0], "task=highlights", SPANS[0], "window=1"], "has spans and no ratings"),
         ([GROUND[0], "task=magqa", SPANS[0]], "task=magqa has answers judged; say by whom"),
@@ -220,6 +220,20 @@ def test_a_mistake_gets_one_message(run, splits, capsys, arguments, message):
     assert message in error
     assert "Traceback" not in error
     assert not (splits / "out/metrics.json").exists()
+
+
+def test_where_nothing_happens_only_speaking_is_scored(run, splits, capsys):
+    truths = [EventTruth("q0", "a", ()), EventTruth("q1", "b", (Event(7.0, 8.0),))]
+    write_values(splits / "events.jsonl", truths)
+    arguments = ["truth=events.jsonl", "threshold=0.5"]
+    found = scored(run, splits, "task=grounding", *arguments, "window=0")
+    assert (found["eventless"], found["unasked"]) == (["q0"], [])
+    assert (found["scores"]["grounding/count"], found["scores"]["grounding/miou"]) == (1, 1)
+    assert "nothing is to be found, and are left out (1): q0" in capsys.readouterr().err
+    spoken = scored(run, splits, "task=speaking", *arguments)
+    # three frames of the first film are spoken at in vain, and one of two of the other
+    assert spoken["scores"]["speaking/speaking_precision"] == pytest.approx(1 / 5)
+    assert (spoken["eventless"], spoken["scores"]["speaking/count"]) == ([], 2)
 
 
 def test_events_of_our_own_format_are_truth_too(run, splits):

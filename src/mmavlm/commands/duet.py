@@ -54,6 +54,7 @@ def score_watched(
         "chosen_on": None if config.val_predictions is None else str(config.val_predictions),
         "missing": pairs.missing,
         "unasked": list(pairs.unasked),
+        "eventless": list(pairs.eventless),
         "scores": finite(values),
     }
     write_whole(folder / SCORES, f"{json.dumps(told, indent=2)}\n".encode())
@@ -89,10 +90,11 @@ def _known_task(config: DictConfig) -> str:
 
 
 def _tell(pairs: Paired[Any]) -> None:
-    """Name the questions that only one of the files has."""
+    """Name the questions that only one of the files has, or to which nothing is to be found."""
     for questions, told in (
         (pairs.missing, "questions that were not watched, and count as wrong"),
         (pairs.unasked, "questions that the truth does not have, and are left out"),
+        (pairs.eventless, "questions to which nothing is to be found, and are left out"),
     ):
         if questions:
             more = " …" if len(questions) > NAMED else ""

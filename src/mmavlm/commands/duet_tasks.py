@@ -12,7 +12,7 @@ from typing import Any, TypeVar, get_args
 from omegaconf import DictConfig
 
 from mmavlm.commands.judge import how_judged, single_aspect
-from mmavlm.core.errors import ConfigError, DataError
+from mmavlm.core.errors import ConfigError
 from mmavlm.core.files import write_whole
 from mmavlm.core.settings import names
 from mmavlm.metrics.duet.answers_in_span import (
@@ -24,7 +24,7 @@ from mmavlm.metrics.duet.answers_in_span import (
 from mmavlm.metrics.duet.choosing import Chosen, check_apart
 from mmavlm.metrics.duet.dense_captions import caption_scores, caption_statistics, left_out
 from mmavlm.metrics.duet.files import read_events, read_highlights, read_watched
-from mmavlm.metrics.duet.films import AnyTruth, Paired, paired
+from mmavlm.metrics.duet.films import AnyTruth, Paired, paired, with_events
 from mmavlm.metrics.duet.grounding import (
     HEAD,
     THRESHOLDS,
@@ -80,8 +80,8 @@ def _grounding(
 ) -> tuple[Result, Paired[EventTruth]]:
     head, by = _one_head(config), _by(config, get_args(By))
     windows, thresholds = _grid(config.window, WINDOWS), _grid(config.threshold, THRESHOLDS)
-    both = _both(config, path, _with_events)
-    if (val := _validation(config, _with_events, both)) is not None:
+    both = with_events(_both(config, path, read_events))
+    if (val := _validation(config, read_events, both)) is not None:
         chosen = choose_cut(
             *val, split="val", by=by, windows=windows, thresholds=thresholds, head=head
         )
@@ -112,7 +112,7 @@ def _highlights(
 def _dense_captions(
     config: DictConfig, path: Path, folder: Path, judge: TextGenerator | None
 ) -> tuple[Result, Paired[EventTruth]]:
-    both = _both(config, path, _with_events)
+    both = with_events(_both(config, path, read_events))
     if problem := left_out():
         log.warning("%s", problem)
     statistics = caption_statistics(both.watched, both.truths)
@@ -127,7 +127,7 @@ def _magqa(
             "task=magqa has answers judged; say by whom: judge=overlap, judge=transformers "
             "judge.folder=… or judge=endpoint judge.base_url=… judge.model=…"
         )
-    both = _both(config, path, _with_events)
+    both = with_events(_both(config, path, read_events))
     verdicts = _verdicts(config, folder, judge, both)
     statistics = in_span_statistics(both.watched, both.truths, verdicts)
     return Result(in_span_scores(both.taken(statistics))), both
@@ -179,21 +179,6 @@ def _both(
     config: DictConfig, path: Path, read: Callable[[Path], list[AnyTruth]]
 ) -> Paired[AnyTruth]:
     return paired(read_watched(path), read(Path(config.truth)))
-
-
-def _with_events(path: Path) -> list[EventTruth]:
-    """Truth of questions to each of which there is something to be found.
-
-    Raises:
-        DataError: if the file cannot be used, or there is nothing to be found.
-    """
-    truths = read_events(path)
-    if none := [truth.question_id for truth in truths if not truth.events]:
-        raise DataError(
-            f"{path} has {len(none)} questions without an event, such as {none[0]!r}; "
-            "task=speaking alone takes such questions, leave them out elsewhere"
-        )
-    return truths
 
 
 def _validation(

@@ -112,11 +112,15 @@ def test_published_answers_and_searches_for_training_are_read(tmp_path):
     rows = [
         {"question_id": "a", "video_uid": "v.mp4", "video_start_time": 0, "conversation": turns},
         {"question_id": "b", "video_uid": "v.mp4", "query": "a dog", "timestamps": [[2, 6]]},
+        {"question_id": "c", "video_uid": "v.mp4", "conversation": turns[:1]},
+        {"question_id": "d", "video_uid": "v.mp4", "query": "a cat", "timestamps": []},
     ]
     assert read_events(lines(tmp_path / "train.json", json.dumps(rows))) == [
         EventTruth("a", "v.mp4", (Event(2.0, 6.0, "a dog"), Event(8.0, 8.0, "a cat")),
                    (Said(1.2, "when?"),)),
         EventTruth("b", "v.mp4", (Event(2.0, 6.0),), (Said(0.0, "a dog"),)),
+        EventTruth("c", "v.mp4", (), (Said(1.2, "when?"),)),
+        EventTruth("d", "v.mp4", (), (Said(0.0, "a cat"),)),
     ]  # fmt: skip
 
 
@@ -179,7 +183,8 @@ def test_a_published_prediction_that_is_none_is_refused(tmp_path, change, said):
     [
         (read_events, {**QUESTION, "timestamps": [[3, 2]]}, "ends before it starts, got 3 to 2 s"),
         (read_events, {**QUESTION, "timestamps": [3]}, "'timestamps.0' must be a list, got 3"),
-        (read_events, {**QUESTION, "timestamps": []}, "'timestamps' or 'answer' must hold what is"),
+        (read_events, QUESTION, "key 'timestamps' or 'answer' is missing: one says what is true"),
+        (read_events, {"question_id": "q", "timestamps": []}, "key 'video' is missing"),
         (read_events, {"timestamps": [[1, 2]]}, "key 'question_id' is missing"),
         (read_events, HIGHLIGHTS, "is of highlights, which are scored by task=highlights"),
         (read_highlights, {**QUESTION, "timestamps": [[1, 2]]}, "has spans and no ratings"),

@@ -24,12 +24,14 @@ ITEM, VIDEO, MISSING, STATISTICS = range(4)  # columns of a row; statistics are 
 class Paired(Generic[AnyTruth]):
     """The truth of all questions, each with what was watched, None where that is `missing`.
 
-    `unasked` are questions that were watched and have no truth.
+    `unasked` are questions that were watched and have no truth. `eventless` are questions left out
+    because there is nothing to be found (`with_events`).
     """
 
     watched: tuple[Watched | None, ...]
     truths: tuple[AnyTruth, ...]
     unasked: tuple[str, ...]
+    eventless: tuple[str, ...] = ()
 
     @property
     def missing(self) -> list[str]:
@@ -58,6 +60,24 @@ def paired(watched: Sequence[Watched], truths: Sequence[AnyTruth]) -> Paired[Any
         )
     known = {truth.question_id for truth in truths}
     return Paired(found, tuple(truths), tuple(by_id.keys() - known))
+
+
+def with_events(pairs: Paired[EventTruth]) -> Paired[EventTruth]:
+    """The questions to which there is something to be found: where it is can be asked of no other.
+
+    Raises:
+        DataError: if there is none.
+    """
+    both = zip(pairs.watched, pairs.truths, strict=True)
+    kept = [(film, truth) for film, truth in both if truth.events]
+    if not kept:
+        raise DataError(
+            f"none of {len(pairs.truths)} questions has an event to be found, such as "
+            f"{pairs.truths[0].question_id!r}; of such questions only speaking can be scored"
+        )
+    watched, truths = zip(*kept, strict=True)
+    silent = tuple(truth.question_id for truth in pairs.truths if not truth.events)
+    return Paired(watched, truths, pairs.unasked, silent)
 
 
 def scores_of(film: Watched, head: str) -> Tensor:

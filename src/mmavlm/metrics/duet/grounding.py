@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from mmavlm.core.streams import RELEVANCE
 from mmavlm.metrics.duet.choosing import Chosen, best_of
 from mmavlm.metrics.duet.curves import (
     best_run,
@@ -18,14 +19,14 @@ from mmavlm.metrics.duet.curves import (
     scaled,
     span_iou,
 )
-from mmavlm.metrics.duet.films import Taken, paired, scores_of
+from mmavlm.metrics.duet.films import Taken, paired, scores_of, with_events
 from mmavlm.metrics.duet.watched import EventTruth, Watched
 from mmavlm.metrics.intervals import proportion
 
 WINDOWS = tuple(range(15))  # MMDuet's grid
 THRESHOLDS = tuple(round(0.3 + 0.02 * step, 2) for step in range(21))
 LEVELS = (0.3, 0.5, 0.7)
-HEAD = "relevance"
+HEAD = RELEVANCE
 
 By = Literal["miou", "span_miou"]
 KINDS: dict[By, int] = {"miou": 0, "span_miou": 1}
@@ -121,14 +122,16 @@ def choose_cut(
 ) -> Chosen[Cut]:
     """The window and threshold with the largest mean IoU over the questions of a split.
 
+    Questions to which nothing is to be found are left out.
+
     Raises:
         ConfigError: if it is the test split.
         DataError: if there is no question in common, or no score of the head.
     """
-    both = paired(watched, truths)
-    grid = _grids(both.watched, truths, windows, thresholds, head)[:, KINDS[by]].mean(dim=0)
+    both = with_events(paired(watched, truths))
+    grid = _grids(both.watched, both.truths, windows, thresholds, head)[:, KINDS[by]].mean(dim=0)
     settings = [Cut(window, threshold) for window in windows for threshold in thresholds]
-    return best_of(settings, grid.flatten(), by=by, split=split, questions=len(truths))
+    return best_of(settings, grid.flatten(), by=by, split=split, questions=len(both.truths))
 
 
 def _grids(

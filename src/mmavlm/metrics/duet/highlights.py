@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from mmavlm.core.streams import RELEVANCE
 from mmavlm.metrics.duet.choosing import Chosen, best_of
 from mmavlm.metrics.duet.curves import moving_mean
 from mmavlm.metrics.duet.films import Taken, paired, scores_of
@@ -17,7 +18,7 @@ CLIP_S = 2.0
 LEVELS = {"fair": 2, "good": 3, "very_good": 4}  # a rating from which a clip is a highlight
 ANNOTATORS = 3
 WINDOWS = tuple(range(15))  # MMDuet's grid
-HEAD = "relevance"
+HEAD = RELEVANCE
 BYS = tuple(f"{level}_{kind}" for kind in ("map", "hit1") for level in LEVELS)
 BY = "very_good_map"
 DECIMALS = 9  # what rounding does to a sum must not order clips

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, Field, Strict
 
+from mmavlm.core.streams import INFORMATIVE, RELEVANCE
 from mmavlm.metrics.duet.watched import (
     Event,
     EventTruth,
@@ -22,7 +23,7 @@ from mmavlm.metrics.duet.watched import (
     Watched,
 )
 
-HEADS = ("informative", "relevance")
+HEADS = (INFORMATIVE, RELEVANCE)
 ROUNDED = 0.01  # published scores have three decimals
 
 
@@ -108,12 +109,13 @@ class Answer(BaseModel):
 class PublishedQuestion(BaseModel):
     """An entry of MMDuet's annotation: `timestamps` of a search, or `answer`s with times.
 
-    In files for training the answers are turns of the conversation, `video` is named `video_uid`,
+    In files for training `video` is named `video_uid`, the answers are turns of the conversation,
     and the `query` of a search stands alone.
     """
 
     question_id: Name
-    video: Name = Field(validation_alias=AliasChoices("video", "video_uid"))
+    video: Name | None = None
+    video_uid: Name | None = None
     conversation: list[Turn] = []
     query: Text | None = None
     timestamps: list[tuple[Seconds, Seconds]] | None = None
@@ -123,18 +125,21 @@ class PublishedQuestion(BaseModel):
         """The same as our value.
 
         Raises:
-            ValueError: if there is neither kind of truth, or nothing of it.
+            ValueError: if the film has no name, or nothing says what is true of it.
         """
+        video = self.video or self.video_uid
+        if video is None:
+            raise ValueError("key 'video' is missing")
+        if self.timestamps is None and self.answer is None and self.video_uid is None:
+            raise ValueError("key 'timestamps' or 'answer' is missing: one says what is true")
         events = [Event(start, end) for start, end in self.timestamps or ()]
         events += [Event(*one.time, one.content) for one in self.answer or ()]
-        if not events:
+        if self.timestamps is None and self.answer is None:
             events = [turn.event for turn in self.conversation if turn.role == "assistant"]
-        if not events:
-            raise ValueError("key 'timestamps' or 'answer' must hold what is true, one or more")
         asked = _said(self.conversation, "user")
         if self.query is not None and not asked:
             asked = (Said(0.0, self.query),)
-        return EventTruth(self.question_id, self.video, tuple(events), asked)
+        return EventTruth(self.question_id, video, tuple(events), asked)
 
 
 class QVHighlightsRow(BaseModel):

@@ -10,6 +10,7 @@ from itertools import product
 import torch
 from torch import Tensor
 
+from mmavlm.core.streams import INFORMATIVE
 from mmavlm.metrics.duet.choosing import Chosen, best_of
 from mmavlm.metrics.duet.films import Taken, paired, scores_of
 from mmavlm.metrics.duet.matching import delays_s, matches, repeats
@@ -20,7 +21,7 @@ TOLERANCE_S = 1.0
 EVERY_S = tuple(0.5 * step for step in range(1, 121))  # rhythms to compare with, up to a minute
 SHARES = tuple(round(0.05 * step, 2) for step in range(1, 20))  # thresholds, a head
 PAUSES_S = (0.0, 1.0, 2.0, 5.0, 10.0)
-HEADS = ("informative",)
+HEADS = (INFORMATIVE,)
 
 # Columns: matched, said, events; repeated replies, minutes; sum of delays, answered starts, starts.
 MATCHED, SAID, EVENTS, REPEATED, MINUTES, DELAYS_S, ANSWERED, STARTS = range(8)
