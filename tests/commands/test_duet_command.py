@@ -183,6 +183,8 @@ GROUND = ["predictions=test.jsonl", "task=grounding"]
     [
         ([*GROUND, "truth=gone"], "gone is no file"),
         (["predictions=gone", "task=grounding", *SPANS], "gone is no file"),
+        (["task=grounding", SPANS[0]], "task=grounding needs predictions=… and truth=…"),
+        (["truth=test_spans.json"], "truth=… is read with a task"),
         (GROUND, "task=grounding needs predictions=… and truth=…"),
         ([GROUND[0], SPANS[0]], "truth=… is read with a task, such as task=grounding"),
         ([GROUND[0], "task=grund", SPANS[0]], "task=grund is unknown; choose one of grounding"),

@@ -188,6 +188,11 @@ def test_a_film_without_scores_of_the_head_is_refused_with_those_it_has():
         grounding_ious(watched("q", [0, 1]), truth("q", (0, 1)), [0], [0.5], "informative")
 
 
+def test_questions_without_truth_are_named_in_the_order_of_their_file():
+    films = [watched(f"q{n}", [0]) for n in (3, 0, 2, 5, 1, 4)]
+    assert paired(films, [truth("q0", (0, 1))]).unasked == ("q3", "q2", "q5", "q1", "q4")
+
+
 def test_files_of_different_splits_are_refused():
     with pytest.raises(DataError, match="no question in common, such as 'q0' and 'other'"):
         paired([watched("q0", [0])], [truth("other", (0, 1))])

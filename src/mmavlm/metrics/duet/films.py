@@ -59,7 +59,7 @@ def paired(watched: Sequence[Watched], truths: Sequence[AnyTruth]) -> Paired[Any
             "give the files of one and the same split"
         )
     known = {truth.question_id for truth in truths}
-    return Paired(found, tuple(truths), tuple(by_id.keys() - known))
+    return Paired(found, tuple(truths), tuple(name for name in by_id if name not in known))
 
 
 def with_events(pairs: Paired[EventTruth]) -> Paired[EventTruth]:
