@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from omegaconf import DictConfig
 
 from mmavlm.commands.cli import announce, check_format, run_command
+from mmavlm.core.medium import Medium
 from mmavlm.data.parts import parts_of
 from mmavlm.data.talks import TokenLengths
 
@@ -25,9 +28,15 @@ def check(config: DictConfig) -> None:
     from mmavlm.data.inspect import inspect
 
     parts = parts_of(config.data)
-    how = {"decode": config.decode, "tokens": _token_lengths(config)}
+    lengths = _token_lengths(config)
     found = {
-        name: inspect(instantiate(part.reader), part.root, part.task, **how)
+        name: inspect(
+            instantiate(part.reader),
+            part.root,
+            part.task,
+            decode=config.decode,
+            tokens=lengths and replace(lengths, lines=_lines(part.get("subtitles"))),
+        )
         for name, part in parts.items()
     }
     mixed = "" not in parts
@@ -55,6 +64,15 @@ def _token_lengths(config: DictConfig) -> TokenLengths | None:
     plain = PlainTokenizer(load_tokenizer(str(config.tokenizer)))
     limits = {name: config.llm[name] for name in ("max_prompt_tokens", "max_answer_tokens")}
     return TokenLengths(lambda texts: list(map(len, plain.batch(texts))), **limits)
+
+
+def _lines(subtitles: bool | None) -> Callable[[Medium], list[str]]:
+    """What is said in a film as it is shown, by the setting `data.subtitles`."""
+    # Imported here, since it opens films.
+    from mmavlm.data.subtitles import check_choice, said_in, subtitles_of
+
+    choice = check_choice(subtitles)
+    return lambda film: [line.text for line in said_in(film, subtitles_of(film, choice))]
 
 
 def main() -> None:

@@ -55,6 +55,23 @@ def test_the_turns_that_are_counted_as_cut_are_those_that_a_model_cuts(run, fold
     assert f"{of_answers} of 3 lose their end (llm.max_answer_tokens=12)" in assistant
 
 
+def test_lines_of_subtitles_are_counted_as_they_are_shown(run, folder, capsys):
+    stretches = ("00:00:00,500 --> 00:00:01,000", "00:00:09,000 --> 00:00:10,000")
+    said = [f"{n}\n{stretch}\nHello\n" for n, stretch in enumerate(stretches, 1)]
+    (folder / "a.srt").write_text("\n".join(said))
+    media = [{"source": "a.mp4", "end_s": 5, "subtitles": "a.srt"}]
+    turns = [{"role": "user", "parts": [{"medium": 0}, "Who?"]},
+             {"role": "assistant", "parts": ["She."]}]  # fmt: skip
+    (folder / "train.jsonl").write_text(json.dumps({"media": media, "turns": turns}))
+    for choice, lines in ((None, 1), ("false", None)):
+        given = [] if choice is None else [f"data.subtitles={choice}"]
+        assert run(check, *arguments(folder, "tokenizer=tokenizer", "format=json", *given)) == 0
+        notes = json.loads(capsys.readouterr().out)["splits"]["train"]["notes"]
+        found = [note for note in notes if note.startswith("subtitles")]
+        assert (len(found) == 1) == (lines == 1)
+        assert all("1 to 1 (1.0 on average) lines a row" in note for note in found)
+
+
 def test_a_folder_without_a_tokenizer_is_named(run, folder, capsys):
     (folder / "empty").mkdir()
     assert run(check, *arguments(folder, "tokenizer=empty")) == 1

@@ -44,3 +44,17 @@ def test_a_file_that_a_model_starts_from_must_be_there(key):
 def test_an_experiment_to_start_with_is_told_with_the_nearest():
     with pytest.raises(ConfigError, match="dem is no experiment; nearest are demo"):
         check_sources(composed("init.experiment=dem"))
+
+
+@pytest.mark.parametrize("choice", ["vicuna_1", "5", "a" * 5000, "~nobody/a.jinja"])
+def test_a_misspelt_chat_template_is_told_before_weights_are_looked_for(choice):
+    config = composed("llm=causal", "llm.pretrained=/nowhere", f"llm.chat_template='{choice}'")
+    with pytest.raises(ConfigError, match=f"llm.chat_template={choice} is no format") as told:
+        check_sources(config)
+    assert choice != "vicuna_1" or "nearest are vicuna_v" in str(told.value)
+
+
+def test_a_chat_template_may_be_a_name_jinja_or_a_file(tmp_path):
+    (tmp_path / "mine.jinja").write_text("{{ messages }}")
+    for choice in ("auto", "none", "null", "chatml", f"{tmp_path}/mine.jinja", "'{{ messages }}'"):
+        check_sources(composed("llm=causal", "llm.pretrained=a", f"llm.chat_template={choice}"))

@@ -30,21 +30,25 @@ def lengths(model, batch):
 
 
 SMALL = ["qformer.width=64", "alignment=none"]
-TOKENS = ["temporal=context_content", "vision.norm_eps=null", "vision.position_init=none"]
+TOKENS, PATCHES = "temporal=context_content", "temporal=every_frame"
 SHAPES = {
     "a long film": (2, 24, [*SMALL]),
     "a wide film": (2, 12, [*SMALL, "encoder.patch_size=4", "encoder.width=128"]),
     "a wide bank": (2, 12, [*SMALL, "encoder.patch_size=4", "memory=none"]),
     "a fused film": (2, 12, [*SMALL, "fusion=prompt_to_visual", "encoder.patch_size=8"]),
-    "two tokens a frame": (2, 12, [*SMALL, *TOKENS]),
-    "two tokens of wide frames": (2, 12, [*SMALL, *TOKENS, "encoder.patch_size=4",
+    "two tokens a frame": (2, 12, [*SMALL, TOKENS]),
+    "two tokens of wide frames": (2, 12, [*SMALL, TOKENS, "encoder.patch_size=4",
                                           "encoder.width=128", "encoder.chunk_size=2"]),
-    "two tokens a frame of some": (2, 24, [*SMALL, *TOKENS, "temporal.max_frames=6"]),
-    "two tokens a frame, a frozen reader": (2, 12, [*SMALL, *TOKENS,
+    "two tokens a frame of some": (2, 24, [*SMALL, TOKENS, "temporal.max_frames=6"]),
+    "two tokens a frame, a frozen reader": (2, 12, [*SMALL, TOKENS,
                                                     "temporal.train_qformer=false"]),
-    "words that read frames": (2, 12, [*SMALL, *TOKENS, "temporal=context_content_bert"]),
-    "two tokens a slot": (2, 12, [*SMALL, *TOKENS, "temporal.memory=${memory}",
-                                  "memory.length=4"]),
+    "words that read frames": (2, 12, [*SMALL, "temporal=context_content_bert"]),
+    "two tokens a slot": (2, 12, [*SMALL, TOKENS, "temporal.memory=${memory}", "memory.length=4"]),
+    "pooled patches": (2, 12, [*SMALL, PATCHES, "encoder.patch_size=4", "llm.width=128",
+                               "encoder.chunk_size=2"]),
+    "pooled patches, as published": (2, 12, [*SMALL, PATCHES, "encoder.patch_size=4",
+                                             "encoder.width=128", "encoder.chunk_size=2",
+                                             "temporal.pool=bilinear"]),
     "a large language model": (8, 2, [*SMALL, "llm.width=256", "llm.layers=8"]),
     "a frozen language model": (8, 2, [*SMALL, "llm.width=256", "llm.layers=8",
                                        "llm.trainable=false"]),

@@ -2,12 +2,14 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from mmavlm.core.conversation import Conversation
+from mmavlm.core.errors import VideoError
 from mmavlm.core.items import Item
 from mmavlm.core.medium import Medium
 from mmavlm.core.turns import Shown, Turn
@@ -64,7 +66,7 @@ def test_turns_media_and_lengths_are_told():
 def test_with_a_tokenizer_lengths_are_in_tokens_and_what_is_cut_is_counted():
     talks = [Conversation.question(FILM, "x" * n, "y" * n) for n in (3, 4, 5)]
     letters = TokenLengths(lambda texts: list(map(len, texts)), 4, 5)
-    user, assistant = described([item(talk) for talk in talks], letters)[2:4]
+    user, assistant = described([item(talk) for talk in talks], letters)[3:5]
     assert user.endswith(
         "; 3 to 5 (4.0 on average) tokens, 1 of 3 lose their beginning (llm.max_prompt_tokens=4)"
     )
@@ -73,7 +75,32 @@ def test_with_a_tokenizer_lengths_are_in_tokens_and_what_is_cut_is_counted():
         "; 4 to 6 (5.0 on average) tokens, 1 of 3 lose their end (llm.max_answer_tokens=5)"
     )
     entire = TokenLengths(letters.count, 5, 6)
-    assert all("none is cut" in line for line in described([item(t) for t in talks], entire)[2:4])
+    assert all("none is cut" in line for line in described([item(t) for t in talks], entire)[3:5])
+
+
+def test_views_and_what_is_said_between_their_frames_are_counted_with_a_tokenizer():
+    other = replace(FILM, medium_id="other", source=Path("other"))
+    again = said("user", Shown(0), "And here?", Shown(1)), said("assistant", "Yes.")
+    talks = [
+        Conversation.question(FILM, "Who?", "He."),
+        Conversation((said("user", Shown(0), "Who?"), said("assistant", "He."), *again),
+                     (other, FILM)),
+    ]  # fmt: skip
+    texts = {FILM: ["ab", "cd"], other: ["x"]}
+    letters = TokenLengths(lambda texts: list(map(len, texts)), 9, 9, lambda film: texts[film])
+    views, lines = described([item(talk) for talk in talks], letters)[2:4]
+    assert views.startswith("views: 1 to 3 (2.0 on average) a row; ")
+    # a line stands on a line of its own; a film that is shown twice says all of it twice
+    assert lines.startswith("subtitles: 2 to 4 (3.0 on average) lines a row, about 8 to 14 (11.0 ")
+
+
+def test_subtitles_that_cannot_be_read_are_named():
+    def damaged(film):
+        raise VideoError("a.srt is damaged")
+
+    letters = TokenLengths(lambda texts: list(map(len, texts)), 9, 9, damaged)
+    found = described([item(Conversation.question(FILM, "Who?", "He."))], letters)
+    assert "subtitles of 1 films cannot be read, such as: a.srt is damaged" in found
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,7 @@ from support import tiny_backbone
 
 FRAMES = 7200
 backbone = tiny_backbone(
-    "temporal=context_content", "vision.norm_eps=null", "vision.position_init=none",
-    "vision.max_num_frames=7200", *sys.argv[1:],
+    "temporal=context_content", "vision.max_num_frames=7200", *sys.argv[1:],
 ).eval()
 encoder = backbone.vision.encoder
 film = Medium(medium_id="a", source="a.mp4")

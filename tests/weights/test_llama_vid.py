@@ -17,7 +17,7 @@ from support import composed, random_batch
 
 LLM = 48
 POSITIONS = "vision.frame_positions.weight"
-BRANCH = ["temporal=context_content", "vision.norm_eps=null", "vision.position_init=none"]
+BRANCH = ["temporal=context_content"]
 
 
 @pytest.fixture(scope="module")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from mmavlm.core.chat_formats import CHAT_FORMATS
 from mmavlm.core.config_files import choices
 from mmavlm.core.errors import ConfigError
 from mmavlm.core.given_files import AUTO, require_checkpoint, require_weights
@@ -38,9 +41,10 @@ def check_sources(config: DictConfig) -> None:
     """Refuse what a model is to start from, if it is not there.
 
     Raises:
-        ConfigError: if `init.experiment` is no experiment.
+        ConfigError: if `init.experiment` is no experiment, or `llm.chat_template` no template.
         CheckpointError: naming a file that is not there.
     """
+    _check_chat_template(OmegaConf.select(config, "llm.chat_template"))
     first = config.init.experiment
     if first is not None and first not in (known := choices("experiment")):
         near = ", ".join(nearest(str(first), known, 5, least=3))
@@ -51,3 +55,17 @@ def check_sources(config: DictConfig) -> None:
             require_checkpoint(Path(path))
     if config.init.weights is not None:
         require_weights(Path(config.init.weights))
+
+
+def _check_chat_template(choice: Any) -> None:
+    """Refuse what names no format and no file; a Jinja template shows itself by its braces."""
+    known = (AUTO, "none", *CHAT_FORMATS)
+    if choice is None or choice in known or "{" in (name := str(choice)):
+        return
+    # false, and not an error, where a name is too long for a file's
+    if not os.path.isfile(os.path.expanduser(name)):
+        near = ", ".join(nearest(name, known, 5, least=3))
+        raise ConfigError(
+            f"llm.chat_template={name} is no format, no Jinja template, and no file; "
+            f"nearest are {near}"
+        )

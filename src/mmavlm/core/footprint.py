@@ -130,6 +130,15 @@ def patches_phase(film: FilmSizes, queries: int) -> Phase:
     return Phase(kept=film.rows * film.frames * of_frame * SINGLE)
 
 
+def pooled_phase(film: FilmSizes, patches: int, hidden: int, *, pool: str) -> Phase:
+    """Patches of each frame through a layer and a GELU, of which fields are pooled (`every_frame`).
+
+    The layer's output stays. Means over an `area` keep what they are taken of, too.
+    """
+    bytes_ = film.rows * film.frames * patches * hidden * SINGLE
+    return Phase(kept=bytes_ * (2 if pool == "area" else 1), moment=bytes_)
+
+
 def trace_phase(film: FilmSizes, qformer: QFormerSizes) -> Phase:
     """The aligned frames, all with gradient, from an empty memory."""
     return Phase(sum(step_bytes(film, qformer, min(t, qformer.slots)) for t in range(film.frames)))

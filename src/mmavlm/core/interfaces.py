@@ -14,7 +14,7 @@ from math import isqrt
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from mmavlm.core.conversation import Conversation
-from mmavlm.core.footprint import Phase, QFormerSizes
+from mmavlm.core.footprint import FilmSizes, Phase, QFormerSizes
 from mmavlm.core.generation import Generation
 
 if TYPE_CHECKING:  # readers of annotations wait for no torch
@@ -217,6 +217,12 @@ class ReadsPatches(Protocol):
 
     def projector(self, llm_width: int) -> nn.Module:
         """What takes its tokens (V,looks·K,D) to the width of the language model."""
+
+    def tokens_a_look(self) -> int:
+        """How many tokens the projector makes of a look of K."""
+
+    def phase(self, film: FilmSizes, reader: QFormerSizes, llm_width: int) -> Phase:
+        """What a step holds of looks at so many frames, by what reads them, and of projection."""
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,12 @@ def subtitles_of(film: Medium, choice: bool | None = None) -> tuple[Subtitle, ..
     return _track(source, _changed(source)) if has_tracks else ()
 
 
+def said_in(film: Medium, said: Sequence[Subtitle]) -> list[Subtitle]:
+    """What is said in the stretch of a film that is shown, in the order of time."""
+    end_s = float("inf") if film.end_s is None else film.end_s
+    return [line for line in sorted(said) if line.end_s > film.start_s and line.start_s < end_s]
+
+
 def check_choice(choice: bool | None) -> bool | None:
     """The choice of `subtitles_of`, as `data.subtitles` says it.
 
@@ -110,11 +116,9 @@ def with_lines(
 def _pieces(
     number: int, film: Medium, said: Sequence[Subtitle], times_s: Sequence[float]
 ) -> Iterator[Part]:
-    end_s = float("inf") if film.end_s is None else film.end_s
     behind: dict[int, list[str]] = {}  # the number of frames in front of some texts
-    for start_s, stop_s, text in sorted(said):
-        if stop_s > film.start_s and start_s < end_s:
-            behind.setdefault(bisect_left(times_s, stop_s), []).append(text)
+    for _, stop_s, text in said_in(film, said):
+        behind.setdefault(bisect_left(times_s, stop_s), []).append(text)
     if not behind:
         yield Shown(number)
         return

@@ -16,7 +16,6 @@ from mmavlm.core.footprint import (
     layers_phase,
     look_phase,
     memory_phase,
-    patches_phase,
     peak,
     trace_phase,
 )
@@ -67,7 +66,8 @@ def of_step(
         temporal, seen = model.vision.temporal, film
         if isinstance(temporal, ReadsPatches):  # of some frames, or of the slots of a memory
             seen = replace(film, frames=temporal.looks_at(frames))
-            phases.append(patches_phase(seen, qformer.queries))
+            llm_width = 0 if model.llm is None else model.llm.width
+            phases.append(temporal.phase(seen, qformer, llm_width))
         with_gradient = temporal.backprop_frames or seen.frames
         phases.append(memory_phase(seen, qformer, with_gradient))
     if model.llm is not None:

@@ -220,7 +220,7 @@ class Branch(nn.Module):
         looks = self.temporal.mask(state)
         if looks is None:
             return None
-        return looks.repeat_interleave(self.fusion.num_tokens(self.temporal.num_queries), dim=1)
+        return looks.repeat_interleave(self._tokens_a_look, dim=1)
 
     def looks(self, state: TemporalState, tokens: int) -> FramesOfLooks | None:
         """Of which frames the views' `tokens` are; None where they are of all of a film."""
@@ -229,7 +229,13 @@ class Branch(nn.Module):
 
     def num_tokens(self, frames: int = 1) -> int:
         """How many tokens the LLM sees of a film of so many frames."""
-        return self.temporal.looks_at(frames) * self.fusion.num_tokens(self.temporal.num_queries)
+        return self.temporal.looks_at(frames) * self._tokens_a_look
+
+    @property
+    def _tokens_a_look(self) -> int:
+        if isinstance(self.temporal, ReadsPatches):
+            return self.temporal.tokens_a_look()
+        return self.fusion.num_tokens(self.temporal.num_queries)
 
     def mean_of_words(self, texts: Sequence[str], max_tokens: int | None) -> Tensor:
         """B texts as the mean (B,D) of the Q-Former's own embeddings of their tokens.

@@ -15,7 +15,7 @@ from mmavlm.model.memory import Average, EpisodicCompressor, Fifo, KeepAll, Merg
 from mmavlm.model.qformer import QFormer
 from mmavlm.model.temporal import ContextContent, Wanted, WordsContent
 from mmavlm.model.temporal.token_projector import TokenProjector
-from support import random_batch, tiny_backbone
+from support import composed, random_batch, tiny_backbone
 
 SIDE = 6
 PATCHES = PatchGrid(1, SIDE, SIDE)
@@ -23,7 +23,7 @@ QFORMER = partial(
     QFormer, width=WIDTH, layers=3, heads=4, hidden_width=40, dropout=0.0, max_text_tokens=16,
     init_std=0.3,
 )  # fmt: skip
-BRANCH = ["temporal=context_content", "vision.norm_eps=null", "vision.position_init=none"]
+BRANCH = ["temporal=context_content"]
 
 
 def build(**settings):
@@ -345,6 +345,15 @@ def test_a_model_with_it_learns_answers_and_alignment(settings):
     sum(losses.values()).backward()
     assert model.vision.temporal.key.weight.grad.abs().sum() > 0
     assert model.vision.projector.context.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("temporal", ["context_content", "context_content_bert", "every_frame"])
+def test_patches_are_read_as_the_encoder_gives_them_unless_one_says_otherwise(temporal):
+    vision = composed(f"temporal={temporal}").vision
+    assert (vision.norm_eps, vision.position_init) == (None, "none")
+    settings = ["vision.norm_eps=1e-5", "vision.position_init=sinusoids"]
+    vision = composed(f"temporal={temporal}", *settings).vision
+    assert (vision.norm_eps, vision.position_init) == (1e-5, "sinusoids")
 
 
 def test_patches_of_cached_features_are_told_by_their_number():

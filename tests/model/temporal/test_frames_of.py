@@ -5,7 +5,7 @@ import torch
 
 from support import random_batch, tiny_backbone
 
-PER_FRAME = ["temporal=concat", "temporal=context_content"]
+PER_FRAME = ["temporal=concat", "temporal=context_content", "temporal=every_frame"]
 
 
 def looks(backbone, batch):

@@ -5,6 +5,7 @@ from mmavlm.model.temporal.clip_qformer import ClipQFormer
 from mmavlm.model.temporal.concat import Concat
 from mmavlm.model.temporal.context_content import ContextContent, WordsContent
 from mmavlm.model.temporal.each_frame import EachFrame, FrameLooks
+from mmavlm.model.temporal.every_frame import EveryFrame
 from mmavlm.model.temporal.last_look import last_look
 from mmavlm.model.temporal.live import LiveState
 from mmavlm.model.temporal.looks import Looks, Wanted
@@ -19,6 +20,7 @@ __all__ = [
     "Concat",
     "ContextContent",
     "EachFrame",
+    "EveryFrame",
     "FrameLooks",
     "GuidedQueries",
     "LiveState",

@@ -9,12 +9,14 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from mmavlm.core.interfaces import TextTokens
 from mmavlm.model.temporal.looks import Looks, Wanted, of_views
+from mmavlm.model.temporal.state import watch
 
 
 @dataclass(frozen=True)
@@ -82,12 +84,7 @@ class EachFrame(nn.Module):
 
     def stream(self, guide: TextTokens, frames: Iterable[Tensor]) -> Iterator[FrameLooks]:
         """The state after each of `frames` (B,P,Dv) as they come; it grows with each of them."""
-        state = FrameLooks(guide, ())
-        for frame_tokens in frames:
-            with torch.no_grad():
-                everyone = torch.ones_like(frame_tokens[:, 0, 0], dtype=torch.bool)
-                state = self.step(state, frame_tokens, everyone)
-            yield state
+        return watch(frames, partial(self.start, guide), self.step)
 
     def forward(
         self,

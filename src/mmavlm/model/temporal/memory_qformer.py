@@ -46,7 +46,7 @@ from mmavlm.model.temporal.layers_first import layers_first
 from mmavlm.model.temporal.live import LiveState, live
 from mmavlm.model.temporal.looks import Looks, Wanted, look, of_views
 from mmavlm.model.temporal.queries import GuidedQueries
-from mmavlm.model.temporal.state import Film, MemoryQFormerState
+from mmavlm.model.temporal.state import Film, MemoryQFormerState, watch
 
 # Frames whose keys and values are computed in one product take about this much memory.
 PROJECTED_BYTES = 2**26
@@ -149,22 +149,17 @@ class MemoryQFormer(GuidedQueries):
 
         The banks are written over: a state is good until the next one is asked for.
         """
-        state: State | None = None
-        for frame_tokens in frames:
-            with torch.no_grad():
-                if state is None:
-                    state = self._start(prompt, frame_tokens)
-                    if self.cache_keys:
-                        state = self._live(state, frame_tokens, ragged=False)
-                everyone = torch.ones(
-                    len(frame_tokens), dtype=torch.bool, device=frame_tokens.device
-                )
-                if isinstance(state, LiveState):
-                    keys = self._keys(frame_tokens)
-                    state = self._advance(state, frame_tokens, everyone, keys)
-                else:
-                    state = self.step(state, frame_tokens, everyone)
-            yield state
+
+        def start(frame_tokens: Tensor) -> State:
+            state = self._start(prompt, frame_tokens)
+            return self._live(state, frame_tokens, ragged=False) if self.cache_keys else state
+
+        def step(state: State, frame_tokens: Tensor, everyone: Tensor) -> State:
+            if isinstance(state, LiveState):
+                return self._advance(state, frame_tokens, everyone, self._keys(frame_tokens))
+            return self.step(state, frame_tokens, everyone)
+
+        return watch(frames, start, step)
 
     def forward(
         self,

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from mmavlm.core.interfaces import MemoryState
+
+S = TypeVar("S")
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,33 @@ class Film:
     def frame(self, t: int) -> tuple[Tensor, Tensor]:
         """Tokens (B,P,Dv) and mask (B,) of step `t`."""
         return self.frames(t, t + 1)[:, 0], self.masks(t, t + 1)[:, 0]
+
+    def steps(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Tokens (B,P,Dv) and mask (B,) of all steps, one after the other."""
+        return map(self.frame, range(self.length))
+
+
+def walk(
+    frames: Iterable[tuple[Tensor, Tensor]],
+    start: Callable[[Tensor], S],
+    step: Callable[[S, Tensor, Tensor], S],
+) -> Iterator[S]:
+    """The state after each of `frames`, tokens (B,P,Dv) and mask (B,); it starts with the first."""
+    state: S | None = None
+    for tokens, mask in frames:
+        state = step(start(tokens) if state is None else state, tokens, mask)
+        yield state
+
+
+def watch(
+    frames: Iterable[Tensor],
+    start: Callable[[Tensor], S],
+    step: Callable[[S, Tensor, Tensor], S],
+) -> Iterator[S]:
+    """The state after each of `frames` (B,P,Dv) as they come to all rows, without gradient."""
+    quietly = torch.no_grad()
+    everyone = ((frame, torch.ones_like(frame[:, 0, 0], dtype=torch.bool)) for frame in frames)
+    return walk(everyone, quietly(start), quietly(step))
 
 
 def beside(old: MemoryState, new: MemoryState, taken: Tensor) -> MemoryState:
