@@ -3,7 +3,8 @@
 The checkpoint brings its own settings; whatever the command line says is laid over them. Without
 one, `experiment=zero_shot_… data.root=…` tests what is pretrained, and nothing else. Without a
 model, `predictions=…` scores a run's predictions again and `compare=[runA,runB]` compares two runs;
-`judge=…` has their answers judged, too.
+`judge=…` has their answers judged, too. With `task=… truth=…` predictions are films that were
+watched as they ran.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from mmavlm.commands.rescore import score
 from mmavlm.core.errors import ConfigError
 from mmavlm.core.metrics_file import finite
 
-WITHOUT_MODEL = {"predictions", "compare"}
+WITHOUT_MODEL = {"predictions", "compare", "truth"}
 
 
 def evaluate(config: DictConfig) -> None:

@@ -14,6 +14,8 @@ from mmavlm.metrics import (
     YesNoStats,
     captions,
 )
+from mmavlm.metrics.duet.film_metrics import Speaking
+from mmavlm.metrics.duet.watched import Event, EventTruth, Said, Watched
 from mmavlm.metrics.sah import KINDS
 from ranks import be_rank, spawn_ranks
 
@@ -33,10 +35,11 @@ def all_metrics():
         RetrievalRecall(),
         *(metric() for metric in HALLUCINATION),
         CaptionScores(),
+        Speaking(every_s=[2]),
     )
 
 
-def fill(items, answers, recall, yes_no, paired, groups, sah, order, chair, captioned):
+def fill(items, answers, recall, yes_no, paired, groups, sah, order, chair, captioned, speaking):
     generator = torch.Generator().manual_seed(0)
     video, text = torch.randn(2, 12, 4, generator=generator)
     text = text + video
@@ -54,6 +57,9 @@ def fill(items, answers, recall, yes_no, paired, groups, sah, order, chair, capt
         order.update(ids, ["AB" if i % 3 else "BA"], ["AB"])
         chair.update(ids, ["a dog and a cat" if i % 3 else "a cat"], [["a cat"]])
         captioned.update(ids, [f"v{i // 3}"], [f"a café {i % 5}"], [[f"a café {i}", "cafés"]])
+        film = Watched(*ids, 9.5, (), {}, (Said(i / 3, "now"), Said(8.0, f"then {i}")))
+        truth = EventTruth(*ids, f"v{i // 3}", (Event(2.0, 2.0), Event(7.0, 8.5)))
+        speaking.update([film if i % 4 else None], [truth])
 
 
 def run_rank(rank: int, port: int, folder: str):
@@ -79,7 +85,8 @@ def test_two_processes_report_what_one_process_reports(tmp_path, monkeypatch):
     expected = [metric.compute() for metric in metrics]
     assert 0 < expected[0]["top1"] < 1
     assert 0 < expected[1]["v2t_r1"] < 1
-    told = ("f1", "hallucinated", "accuracy", "sah_ratio", "accuracy", "chair_i", "rouge_l_plain")
+    told = ("f1", "hallucinated", "accuracy", "sah_ratio", "accuracy", "chair_i", "rouge_l_plain",
+            "speaking_f1")  # fmt: skip
     for values, name in zip(expected[2:], told, strict=True):
         assert 0 < values[name] < 1
     for rank in range(2):

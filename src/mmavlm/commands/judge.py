@@ -70,7 +70,7 @@ def judge_one(
     verdicts: list[dict[str, Any]] = []
     for aspect, tasks in aspects.items():
         units = _units([row for row in rows if row.task in tasks], aspect)
-        found = judge_answers(judge, [a for _, a in units], aspect, **_how(judge, config))  # type: ignore[arg-type]  # all are of one kind
+        found = judge_answers(judge, [a for _, a in units], aspect, **how_judged(judge, config))  # type: ignore[arg-type]  # all are of one kind
         items = []
         for (row, _), verdict in zip(units, found, strict=True):
             failed = isinstance(verdict, Failed)
@@ -103,7 +103,7 @@ def judge_two(
     of_a = {row.item_id: row for row in a}
     both = [(of_a[row.item_id], row) for row in b if row.item_id in of_a]
     cases = [Case(two.prompt, two.truth, _best(two), _best(one)) for one, two in both]
-    found = judge_pairs(judge, cases, **_how(judge, config))
+    found = judge_pairs(judge, cases, **how_judged(judge, config))
     items, verdicts = [], []
     for (one, row), outcome in zip(both, found, strict=True):
         video = film_of((one, row))
@@ -143,6 +143,18 @@ def _aspects(given: ListConfig | DictConfig | str, tasks: set[str]) -> dict[Aspe
     return found
 
 
+def single_aspect(given: ListConfig | DictConfig | str) -> Aspect:
+    """The one aspect that single answers are judged by.
+
+    Raises:
+        ConfigError: if there are several, or it is of two answers.
+    """
+    one = given[0] if isinstance(given, ListConfig) and len(given) == 1 else given
+    if not isinstance(one, str) or (aspect := check_aspect(one)) == "consistency":
+        raise ConfigError(f"aspects={given}: give one that single answers have, such as short")
+    return aspect
+
+
 def _units(
     rows: Sequence[Prediction], aspect: Aspect
 ) -> list[tuple[Prediction, Answered | AnsweredTwice]]:
@@ -178,7 +190,8 @@ def _best(row: Prediction) -> str:
     return (row.answers or row.ranking)[0].text
 
 
-def _how(judge: TextGenerator, config: DictConfig) -> dict[str, Any]:
+def how_judged(judge: TextGenerator, config: DictConfig) -> dict[str, Any]:
+    """Where verdicts are kept, how many requests are under way, and who is told."""
     whole_at_least("", 1, workers=config.workers, samples=config.samples)
 
     def progress(done: int, total: int) -> None:

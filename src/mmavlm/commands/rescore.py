@@ -48,9 +48,15 @@ def score(config: DictConfig, folder: Path, judge: TextGenerator | None = None) 
         DataError: if predictions are missing or broken, two runs cannot be compared, or the judge
             cannot be reached.
     """
-    if (config.predictions is None) == (config.compare is None):
+    if config.task is not None:
+        # Imported here, since only films that were watched need it.
+        from mmavlm.commands.duet import score_watched as do
+    elif config.truth is not None:
+        raise ConfigError("truth=… is read with a task, such as task=grounding; see --help")
+    elif (config.predictions is None) == (config.compare is None):
         raise ConfigError("give either predictions=… or compare=[…,…]")
-    do = rescore if config.compare is None else compare
+    else:
+        do = rescore if config.compare is None else compare
     values, tables = do(config, folder, judge)
     if config.format == "json":
         print(json.dumps(values))

@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from mmavlm.metrics.duet.words import DENSE, MEASURES
 from mmavlm.metrics.predictions import Prediction
 from mmavlm.metrics.rules import normalise_answer
 from mmavlm.metrics.words import (
@@ -24,7 +25,7 @@ MANY = 5  # of so many answers or fewer, one is always right
 # In the order in which a task's are told. The first is of generated answers.
 OF_ANSWERS = ("top1", "rank_top1", "top5", "rank_top5", "video_top1")
 OF_RETRIEVAL = ("v2t_r1", "t2v_r1")
-CAPTION_SCORES = {*BY_JAVA, *WITHOUT_JAVA}
+CAPTION_SCORES = {*BY_JAVA, *WITHOUT_JAVA, *DENSE}
 
 
 @dataclass(frozen=True)
@@ -78,11 +79,13 @@ class Score:
 
     @property
     def _plain(self) -> bool:
-        return self.kind in CAPTION_SCORES | SIGNED | COUNTS
+        return self.kind in CAPTION_SCORES | SIGNED | COUNTS | MEASURES
 
     def _text(self, value: float) -> str:
         if self.kind in COUNTS:
             return f"{value:.0f}"
+        if self.kind in MEASURES:
+            return f"{value:.2f}"
         return f"{value:.3f}" if self.kind in SIGNED else f"{100 * value:.1f}"
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from mmavlm.metrics.duet.words import WATCHED
+
 
 class Meaning(NamedTuple):
     """A metric in a few words, and in a sentence."""
@@ -19,6 +21,7 @@ CAPTIONS = "Captions are compared with all references; times 100, as papers prin
 
 # By the last part of a metric's name.
 MEANINGS = {
+    **{name: Meaning(*said) for name, said in WATCHED.items()},
     "top1": Meaning("right answers", "The share of items whose first generated answer is right."),
     "top5": Meaning(
         "right among five answers", "The share of items with a right one among five answers."
@@ -101,8 +104,11 @@ MEANINGS = {
     "pope": Meaning("right answers", "The share of questions about objects that is right."),
 }  # fmt: skip
 
-LOWER_IS_BETTER = {"hallucination", "unshown", "unparsed", "sah_ratio", "false_positive_ratio"}
-COUNTS = {"incomplete", "mentions"}
+LOWER_IS_BETTER = {
+    "hallucination", "unshown", "unparsed", "sah_ratio", "false_positive_ratio",
+    "duplicates", "delay_s", "unjudged", "missing",
+}  # fmt: skip
+COUNTS = {"incomplete", "mentions", "unjudged", "missing"}
 SIGNED = {"mcc", "yes_difference", "published_yes_difference", "sah_ratio"}  # no shares of a whole
 
 
