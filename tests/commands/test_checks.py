@@ -25,6 +25,21 @@ def test_every_set_of_a_mix_is_looked_at(tmp_path):
         check_config(config)
 
 
+def test_films_are_as_long_as_the_model_can_take_them(tmp_path):
+    for given in (
+        ["experiment=llama_vid_long"],  # 7200 frames, and no table
+        ["experiment=llama_vid_long", "vision.position_init=zeros", "vision.max_num_frames=7200"],
+        ["experiment=webvid_alignment", "data.num_frames=500"],  # the first three are aligned
+    ):
+        check_config(composed(*given, f"data.root={tmp_path}"))
+    for given in (
+        ["experiment=llama_vid_long", "vision.position_init=zeros"],
+        ["experiment=lvu_scene", "data.num_frames=7200"],
+    ):
+        with pytest.raises(ConfigError, match=r"7200 frames were given .* table has 120 rows"):
+            check_config(composed(*given, f"data.root={tmp_path}"))
+
+
 def test_a_root_that_is_yet_to_be_made_is_no_mistake_and_one_that_is_not_set_is():
     config = composed("experiment=demo", "data.root=/nowhere")
     check_config(config)

@@ -28,13 +28,24 @@ def check_config(config: DictConfig) -> None:
         MissingMandatoryValue: if a root is not set.
     """
     check_sources(config)
-    rows = OmegaConf.select(config, "vision.max_num_frames")
+    rows = _frame_positions(config)
     for part in parts_of(config.data).values():
         root = Path(part.root)
         if config.prepare is None:  # else the set is yet to be made
             require_root(root)
-        if isinstance(rows, int) and isinstance(part.num_frames, int):
+        if rows is not None and isinstance(part.num_frames, int):
             require_positions(part.num_frames, rows)
+
+
+def _frame_positions(config: DictConfig) -> int | None:
+    """The rows of the table that all frames need one of, or None where they need none.
+
+    Stage 1, which has no LLM, may look at the first frames alone: the model tells.
+    """
+    rows = OmegaConf.select(config, "vision.max_num_frames")
+    aligned_alone = OmegaConf.select(config, "backbone.llm") is None
+    without = OmegaConf.select(config, "vision.position_init") == "none"
+    return None if without or aligned_alone or not isinstance(rows, int) else rows
 
 
 def check_sources(config: DictConfig) -> None:
