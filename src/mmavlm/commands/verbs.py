@@ -117,7 +117,6 @@ COMMANDS: Mapping[str, Command] = {
             "out=stories kind=stories films=10 fan_out=2,2,6",
             "out=biased kind=bias films=400 bias=0.9",
             "out=watched kind=duet films=400 size=32",
-            "out=films seed=1 workers=0",
         ),
         module="movies.__main__",
     ),
