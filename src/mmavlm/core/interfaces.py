@@ -174,7 +174,7 @@ class TemporalAggregator(Protocol):
         """The video tokens so far, look after look of K each: (B,looks·K,D)."""
 
     def mask(self, state: Any) -> Tensor | None:
-        """Which looks (B,looks) are a film's own, those in front; None where all are."""
+        """Which looks (B,looks) are a film's own, those in front; None where all are for sure."""
 
     def frames_of(self, state: Any) -> Sequence[Sequence[int]] | None:
         """For each film, of which frame each look is, ascending; None where looks are of all."""

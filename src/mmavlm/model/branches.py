@@ -216,7 +216,7 @@ class Branch(nn.Module):
         return self.projector(fused.unflatten(0, (len(queries), -1)).flatten(1, 2))
 
     def mask(self, state: TemporalState) -> Tensor | None:
-        """Which tokens (V,`num_tokens`) are real; None where all are."""
+        """Which tokens (V,`num_tokens`) are real; None where all are for sure."""
         looks = self.temporal.mask(state)
         if looks is None:
             return None

@@ -48,7 +48,6 @@ class ClipQFormer(TimeQFormer):
         """The tokens of clips (B,S,P,Da) as the encoder gives them."""
         return frames, None
 
-    def mask(self, state: FrameLooks) -> Tensor | None:
-        """Whether there is any sound, (B,1); None where there is in all rows."""
-        heard = state.mask.any(dim=1, keepdim=True)
-        return None if bool(heard.all()) else heard
+    def mask(self, state: FrameLooks) -> Tensor:
+        """Whether there is any sound, (B,1)."""
+        return state.mask.any(dim=1, keepdim=True)

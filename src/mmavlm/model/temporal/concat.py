@@ -57,9 +57,8 @@ class Concat(GuidedQueries, EachFrame):
         return state.outputs.flatten(1, 2)
 
     def mask(self, state: FrameLooks) -> Tensor | None:
-        """Which looks are at real frames, (B,T); None where all are."""
-        mask = state.mask
-        return None if bool(mask.all()) else mask
+        """Which looks are at real frames, (B,T)."""
+        return state.mask
 
     def frames_of(self, state: FrameLooks) -> Sequence[Sequence[int]] | None:
         """Each look is of a frame."""
