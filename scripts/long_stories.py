@@ -228,18 +228,20 @@ def draw(shares: Mapping[str, Mapping[str, Share]], cost: Mapping[str, Cost], pa
         left, right = figure.subplots(1, 2)
         for run, x in zip(runs, tokens, strict=True):
             value, low, high = shares[run][ALL]
-            left.errorbar([x], [value], [[value - low], [high - value]], fmt="o", capsize=3)
-            left.annotate(run.replace("_", " "), (x, high), (0, 5), textcoords="offset points",
-                          ha="center", fontsize=8)  # fmt: skip
+            left.errorbar([x], [value], [[value - low], [high - value]], fmt="o", capsize=3,
+                          label=run.replace("_", " "))  # fmt: skip
+        left.legend(frameon=False, fontsize=8, loc="lower left")
         for category in CATEGORIES:
             values = [shares[run][category].value for run in runs if category in shares[run]]
             right.plot(tokens[: len(values)], values, "o-", markersize=3, label=category)
-        right.legend(frameon=False, fontsize=8)
+        right.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
         for axes, title in ((left, "all questions"), (right, "by category")):
             axes.set_xscale("symlog", linthresh=1)
+            axes.set_xticks(tokens, [f"{number:.0f}" for number in tokens])
+            axes.set_xticks([], minor=True)
             axes.set(title=title, xlabel="video tokens a question", ylabel="right answers (%)")
             axes.set_ylim(bottom=0)
-            axes.margins(x=0.15)
+            axes.margins(x=0.2)
             axes.grid(alpha=0.2)
         figure.savefig(path, metadata=NO_METADATA)
 

@@ -37,18 +37,14 @@ def questions(talk):
 def test_every_question_is_in_one_talk_about_its_own_stretch_of_film(stories):
     rows, talks = read(stories / "train.jsonl"), read(stories / "talks/train.jsonl")
 
-    def pieces(source, start_s, end_s, pairs):
-        return [(source, start_s, end_s, *pair) for pair in pairs]
-
-    asked = [
-        pieces(r["video"], r.get("start_s"), r.get("end_s"), [(r["prompt"], r["answer"])])
-        for r in rows
+    asked = [(row["video"], row.get("start_s"), row["prompt"], row["answer"]) for row in rows]
+    told = [
+        (film["source"], film.get("start_s"), *pair)
+        for talk in talks
+        for film in talk["media"]
+        for pair in questions(talk)
     ]
-    told = []
-    for talk in talks:
-        [film] = talk["media"]
-        told.append(pieces(film["source"], film.get("start_s"), film.get("end_s"), questions(talk)))
-    assert sorted(sum(asked, []), key=str) == sorted(sum(told, []), key=str)
+    assert sorted(asked, key=str) == sorted(told, key=str)
     assert all(talk["turns"][0]["parts"][0] == {"medium": 0} for talk in talks)
 
 
@@ -131,3 +127,5 @@ def test_runs_become_a_table_and_a_plot(run, stories, monkeypatch, capsys, tmp_p
     assert set(found["differences"]) == {"two", "bounded"}
     drawn = (tmp_path / "tokens.svg").read_text()
     assert all(text in drawn for text in ("words", "bounded", "video tokens a question"))
+    assert all(f">{number}<" in drawn for number in (0, 10, 24))  # the ticks are the runs' tokens
+    assert "math" not in drawn
