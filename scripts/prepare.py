@@ -85,8 +85,11 @@ def reader_of(name: str) -> CountedReader:
         ConfigError: if there is no such set, or its annotation counts no frames.
     """
     found: dict[str, Any] = {}
-    for path in sorted((config_dir() / "data").glob("*.yaml")):
-        reader = instantiate(OmegaConf.load(path).get("reader"))  # a mix has none of its own
+    sets = config_dir() / "data"
+    common = OmegaConf.load(sets / "videos.yaml")
+    for path in sorted(sets.glob("*.yaml")):
+        config = OmegaConf.merge(common, OmegaConf.load(path), {"seed": 0})
+        reader = instantiate(config.get("reader"))  # a mix has none of its own
         if isinstance(reader, CountedReader):
             found[path.stem] = reader
     if name not in found:

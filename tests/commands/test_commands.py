@@ -21,8 +21,11 @@ EXPERIMENTS = sorted(
     path.stem
     for path in (Path(__file__).parents[2] / "conf/experiment").glob("*.yaml")
     # those train nothing: test_benchmark_commands.py, test_zero_shot.py; those need sets of their
-    # own: test_video_llama_recipes.py, test_llama_vid_recipes.py, test_sound_recipes.py
-    if not path.stem.startswith(("eval_", "zero_shot_", "video_llama_", "llama_vid_", "demo_sound"))
+    # own: test_video_llama_recipes.py, test_llama_vid_recipes.py, test_sound_recipes.py,
+    # test_long_stories.py, test_duet.py
+    if not path.stem.startswith(
+        ("eval_", "zero_shot_", "video_llama_", "llama_vid_", "demo_sound", "long_stories", "duet_")
+    )
 )
 # What a user of a set looks for at the end of a run.
 TOLD = {
