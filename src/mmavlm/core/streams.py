@@ -50,6 +50,17 @@ def streamed(talk: Conversation, times_s: Sequence[Sequence[float]]) -> Conversa
     return replace(talk, turns=tuple(turns))
 
 
+def silent(talk: Conversation) -> Conversation:
+    """The same without answers: what a model sees that has said nothing so far."""
+    turns: list[Turn] = []
+    for turn in talk.turns:
+        if turn.role == "stream":
+            _append(turns, turn)
+        elif turn.role != "assistant":
+            turns.append(turn)
+    return replace(talk, turns=tuple(turns))
+
+
 def labels_of(turn: Turn, times_s: Sequence[float]) -> dict[str, list[int]]:
     """Head → what it is to say of each frame that a stream shows of a film with these times."""
     start, stop = _frames(turn)

@@ -21,6 +21,9 @@ from mmavlm.model.activations import of_step
 from mmavlm.model.alignment.grad_cache import Features, features_in_chunks
 from mmavlm.model.alignment.levels import Aligned, MultiLevelAlignment, of_films
 from mmavlm.model.branches import Branch, Watched
+from mmavlm.model.heads import FrameHeads
+from mmavlm.model.llm.prompted import PromptedLanguageModel
+from mmavlm.model.llm.stream_rows import StreamRead, read_streams
 from mmavlm.model.media import interleaved
 from mmavlm.model.temporal import Wanted
 from mmavlm.model.token_tables import rows_named
@@ -31,7 +34,8 @@ class VideoLanguageModel(nn.Module):
 
     `vision` and `sound` are given unbuilt, `alignment` without its widths, which follow from the
     branch. Without `llm` the model can only be aligned (stage 1); without `alignment` only trained
-    on answers; without `sound` nothing can be heard.
+    on answers; without `sound` nothing can be heard. `heads`, given without their width, score
+    frames while a film runs.
 
     Raises:
         ConfigError: if the parts do not fit each other.
@@ -44,6 +48,7 @@ class VideoLanguageModel(nn.Module):
         sound: Callable[[], Branch] | None = None,
         alignment: Callable[..., MultiLevelAlignment] | None = None,
         llm: LanguageModel | None = None,
+        heads: Callable[..., FrameHeads] | None = None,
     ) -> None:
         super().__init__()
         self.vision = vision()
@@ -54,6 +59,9 @@ class VideoLanguageModel(nn.Module):
             if self.alignment.text_encoder is None:
                 self.vision.check_words()
         self.llm = llm
+        if heads is not None and llm is None:
+            raise ConfigError("heads read states of an LLM, and there is none; choose heads=none")
+        self.heads = None if heads is None or llm is None else heads(width=llm.width)
         self.sound: Branch | None = None
         if sound is not None:
             self.sound = sound()
@@ -116,6 +124,31 @@ class VideoLanguageModel(nn.Module):
             aligned = self._require_alignment()(inputs, self._texts(batch.views))
             losses |= {f"align_{level}": loss for level, loss in aligned.items()}
         return losses
+
+    def read_streams(self, batch: Batch) -> StreamRead:
+        """What is learned, and the LLM's state at each frame, of films that run.
+
+        Raises:
+            ConfigError: if the LLM cannot watch, or there are sounds (see `stream_rows`).
+            TooLongError: naming an item for which the LLM has too few positions.
+        """
+        llm = self._require_llm()
+        if not isinstance(llm, PromptedLanguageModel) or any(batch.is_heard):
+            raise ConfigError(
+                f"{type(llm).__name__} cannot watch these films as they run; choose a language "
+                "model of transformers, and leave sounds out"
+            )
+        watched = self.watch(batch)
+        tokens, mask, looks = self.vision.newest_looks(watched)
+        media = MediaTokens(tokens, num_views(batch.conversations), mask, looks)
+        with rows_named(batch.item_id):
+            return read_streams(llm, batch.conversations, media)
+
+    def require_heads(self) -> FrameHeads:
+        """The heads that score frames; ConfigError where there are none."""
+        if self.heads is None:
+            raise ConfigError("this model was built without heads; choose heads=duet")
+        return self.heads
 
     def answer_loss(self, batch: Batch, media: MediaTokens) -> Tensor:
         """Mean cross-entropy of what a batch's conversations teach, given their media.

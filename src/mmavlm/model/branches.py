@@ -25,6 +25,7 @@ from mmavlm.core.interfaces import (
 )
 from mmavlm.model.frame_positions import FramePositions
 from mmavlm.model.fusion import Fusion, Seen
+from mmavlm.model.temporal.looks import Wanted
 from mmavlm.model.text import PromptTokenizer, mean_of_tokens
 
 _OWN_WORDS = "alignment.text_encoder=null"
@@ -226,6 +227,34 @@ class Branch(nn.Module):
         """Of which frames the views' `tokens` are; None where they are of all of a film."""
         frames = self.temporal.frames_of(state)
         return None if frames is None else FramesOfLooks(tokens // max(map(len, frames)), frames)
+
+    def newest_looks(self, watched: Watched) -> tuple[Tensor, Tensor | None, FramesOfLooks]:
+        """What the LLM sees of views while they run: tokens (V,T·K,Dl), their mask, their frames.
+
+        Looks of single frames stand one behind the other. Those of a memory are of all frames so
+        far, and the newest stands for those before it (`FramesOfLooks.latest`).
+
+        Raises:
+            ConfigError: if a fusion acts on looks of a memory.
+        """
+        state = self.remember(watched)
+        if self.temporal.frames_of(state) is not None:
+            tokens = self.tokens(state)
+            looks = self.looks(state, tokens.shape[1])
+            assert looks is not None  # its frames are known
+            return tokens, self.mask(state), looks
+        if self.fusion.acts or self.projector is None:
+            raise ConfigError(
+                f"fusion {type(self.fusion).__name__} sees a film as a whole, and here it is read "
+                "while it runs; choose fusion=none"
+            )
+        frames = watched.frame_mask.shape[1]
+        outputs = self.look(watched, Wanted(frames))[1].outputs  # (V,T,K,D)
+        mask = watched.frame_mask[watched.films]
+        seen = [range(count) for count in mask.sum(dim=1).tolist()]
+        looks = FramesOfLooks(outputs.shape[2], seen, latest=True)
+        real = mask.repeat_interleave(outputs.shape[2], dim=1)
+        return self.projector(outputs.flatten(1, 2)), real, looks
 
     def num_tokens(self, frames: int = 1) -> int:
         """How many tokens the LLM sees of a film of so many frames."""

@@ -40,6 +40,7 @@ from mmavlm.run.report import describe
 from mmavlm.run.resume import checkpoint_to_resume, go_on_logging
 from mmavlm.run.secrets import refuse_secrets
 from mmavlm.run.sheets import contact_sheets
+from mmavlm.stages.duet import Duet
 from mmavlm.weights.checkpoint import load_trainable, read_checkpoint
 from mmavlm.weights.untrained import allow_untrained
 
@@ -100,6 +101,9 @@ class Run:
         if config.test and not self.trainer.interrupted:
             if (best := self.best_checkpoint) is not None:
                 self.load(best)
+            if isinstance(self.stage, Duet):  # by whose scores of both splits a rule is chosen
+                self.trainer.validate(self.stage, datamodule=self.data, verbose=False)
+                self._collect()
             self.test()
 
     def load(self, path: str | Path) -> None:
@@ -145,6 +149,8 @@ class Run:
         write_metrics(self.folder / "metrics.json", metrics)
         if predictions is not None and predictions.rows:
             predictions.write(self.folder / "predictions.jsonl")
+        if isinstance(self.stage, Duet):
+            self.stage.write(self.folder)
         outcomes = [run.outcome for run in earlier]
         write_report(self.folder / "report.html", describe(self.outcome, outcomes))
         # last, since it says that all the rest is there (see `run.resume.is_finished`)

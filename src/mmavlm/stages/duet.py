@@ -1,0 +1,196 @@
+"""The duet: a model that watches learns when to speak, and what to say (MMDuet, section 3)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torchmetrics import MetricCollection
+from torchmetrics.classification import BinaryAveragePrecision
+
+from mmavlm.core.batch import Batch
+from mmavlm.core.settings import at_least
+from mmavlm.core.streams import IGNORED, labels_of, silent
+from mmavlm.metrics.duet.files import write_values
+from mmavlm.metrics.duet.watched import Said, Watched
+from mmavlm.model.backbone import VideoLanguageModel
+from mmavlm.model.heads import label_tensor
+from mmavlm.model.llm.stream_rows import StreamRead, frames_of
+from mmavlm.stages.base import EVALUATED, Stage
+from mmavlm.stages.optim import OptimizerRecipe
+
+
+class Duet(Stage):
+    """Train on what is said and on frames: L = text_weight·L_text + head_weight·L_heads.
+
+    `balanced` gives both labels of a head the same weight. Evaluated is the mean average precision
+    (`<split>/ap`) of the heads over all frames, as the model scores them that has said nothing: the
+    true answers would give away where they stand. What was scored of a split is kept in `watched`,
+    since the rule when to speak is to be chosen on the validation split.
+
+    Raises:
+        ConfigError: if the backbone has no LLM or no heads, or a weight is below 0.
+    """
+
+    def __init__(
+        self,
+        backbone: VideoLanguageModel,
+        optimizer: OptimizerRecipe,
+        *,
+        text_weight: float = 1.0,
+        head_weight: float = 1.0,
+        balanced: bool = True,
+        monitor: str = "val/ap",
+        run: dict[str, Any] | None = None,
+        sets: tuple[str, ...] = (),
+    ) -> None:
+        super().__init__(backbone, optimizer, run, sets)
+        at_least("stage", 0, text_weight=text_weight, head_weight=head_weight)
+        self.heads = backbone.require_heads()
+        self.text_weight = text_weight
+        self.head_weight = head_weight
+        self.balanced = balanced
+        self.monitor = monitor
+        self.precision_of = torch.nn.ModuleDict(
+            {
+                split: MetricCollection(
+                    {name: BinaryAveragePrecision() for name in self.heads.names}
+                )
+                for split in EVALUATED
+            }
+        )
+        self.watched: dict[str, list[Watched]] = {split: [] for split in EVALUATED}
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """The cross-entropy of what is said, that of the heads, their weighted sum."""
+        read = self.backbone.read_streams(batch)
+        labels = labels_of_frames(batch, read, self.heads.names)
+        heads = self.heads.loss(read.hidden, labels, balanced=self.balanced)
+        terms = {"heads": heads}
+        total = self.head_weight * heads
+        if len(read.log_probs):
+            terms["text"] = -read.log_probs.mean()
+            total = total + self.text_weight * terms["text"]
+        return {**terms, "loss": total}
+
+    def write(self, folder: Path) -> None:
+        """Write what was scored of each split, one row a question (see `metrics.duet.files`)."""
+        for split, watched in self.watched.items():
+            if watched:
+                write_values(folder / f"watched_{split}.jsonl", watched)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Score the frames of the validation split."""
+        self._evaluate(batch, "val")
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Score the frames of the test split, keeping every score."""
+        self._evaluate(batch, "test")
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget what an earlier validation scored."""
+        self.watched["val"] = []
+
+    def on_test_epoch_start(self) -> None:
+        """Forget what an earlier test scored."""
+        self.watched["test"] = []
+
+    def on_validation_epoch_end(self) -> None:
+        """Log precisions over the validation split."""
+        self._log_precision("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log precisions over the test split."""
+        self._log_precision("test")
+
+    def _evaluate(self, batch: Batch, split: str) -> None:
+        if self._skip(batch):
+            return
+        batch = as_watched(batch)
+        read = self.backbone.read_streams(batch)
+        labels = labels_of_frames(batch, read, self.heads.names)
+        loss = self.heads.loss(read.hidden, labels, balanced=self.balanced)
+        self._log_losses(split, {"heads": loss}, batch)
+        scores = self.heads.scores(read.hidden)
+        for n, name in enumerate(self.heads.names):
+            known = labels[:, n] != IGNORED
+            if known.any():
+                self._precision(split)[name].update(scores[known, n], labels[known, n])
+        self.watched[split] += watched_films(batch, read, scores, self.heads.names)
+
+    def _log_precision(self, split: str) -> None:
+        metrics = self._precision(split)
+        found = {n: m.compute() for n, m in metrics.items() if m.update_called}
+        metrics.reset()
+        found = {name: value for name, value in found.items() if not bool(value.isnan())}
+        self._log_metrics({f"{split}/{name}_ap": value for name, value in found.items()})
+        if found:
+            mean = torch.stack([*found.values()]).mean()
+            self._log_metrics({f"{split}/ap": mean}, prog_bar=True)
+
+    def _precision(self, split: str) -> MetricCollection:
+        return cast(MetricCollection, self.precision_of[split])
+
+
+def as_watched(batch: Batch) -> Batch:
+    """The batch with conversations in which nothing was answered."""
+    return replace(batch, conversations=[silent(talk) for talk in batch.conversations])
+
+
+def labels_of_frames(batch: Batch, read: StreamRead, names: tuple[str, ...]) -> Tensor:
+    """Labels (N,S) of the frames whose states were read, by head; `IGNORED` where there is none."""
+    known: dict[tuple[int, int], dict[str, list[int]]] = {}
+    labels = []
+    times = [_times_s(batch, row) for row in range(len(batch))]
+    for talk, turn, frame in read.frames:
+        stream = batch.conversations[talk].turns[turn]
+        if (talk, turn) not in known:
+            known[talk, turn] = labels_of(stream, times[talk])
+        place = frame - frames_of(stream)[0]
+        labels.append({head: values[place] for head, values in known[talk, turn].items()})
+    return label_tensor(names, labels, read.hidden.device)
+
+
+def watched_films(
+    batch: Batch, read: StreamRead, scores: Tensor, names: tuple[str, ...]
+) -> list[Watched]:
+    """What was scored (N,S) of each conversation, frame by frame."""
+    values = scores.tolist()
+    by_talk: dict[int, dict[int, list[float]]] = {}
+    for at, row in zip(read.frames, values, strict=True):
+        by_talk.setdefault(at.talk, {})[at.frame] = row
+    found = []
+    for talk, frames in by_talk.items():
+        times_s, order = _times_s(batch, talk), sorted(frames)
+        found.append(
+            Watched(
+                batch.item_id[talk],
+                max(times_s),
+                tuple(times_s[frame] for frame in order),
+                {name: tuple(frames[f][n] for f in order) for n, name in enumerate(names)},
+                queries=tuple(_queries(batch, talk, times_s)),
+            )
+        )
+    return found
+
+
+def _queries(batch: Batch, talk: int, times_s: list[float]) -> list[Said]:
+    """What users ask, each at the first frame behind it."""
+    found, shown = [], 0
+    for turn in batch.conversations[talk].turns:
+        if turn.role == "stream":
+            shown = frames_of(turn)[1]
+        elif turn.role == "user":
+            found.append(Said(times_s[min(shown, len(times_s) - 1)], turn.text))
+    return found
+
+
+def _times_s(batch: Batch, talk: int) -> list[float]:
+    """When the frames of a conversation's film are."""
+    (row,) = batch.films_of(talk)
+    count = int(batch.frame_mask[row].sum())
+    times: list[float] = batch.timestamps_s[row, :count].tolist()
+    return times
