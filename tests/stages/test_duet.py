@@ -89,6 +89,9 @@ def test_a_run_scores_each_frame_of_the_films_it_is_judged_by(run, films, tmp_pa
         truth = read_events(films / f"questions/{split}.json")
         assert {film.question_id for film in watched} == {one.question_id for one in truth}
         assert all(set(film.scores) == {"informative", "relevance"} for film in watched)
+    kept = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    heads = [name for name in kept if "heads." in name]
+    assert heads == [f"backbone.heads.layers.{n}.weight" for n in ("informative", "relevance")]
     metrics = json.loads((tmp_path / "run/metrics.json").read_text())
     assert 0 <= metrics["test/ap"] <= 1
 

@@ -140,6 +140,8 @@ class Run:
         predictions = self.stage.predictions
         if predictions is not None:
             predictions.gather()
+        if isinstance(self.stage, Duet):
+            self.stage.gather()
         if not self.trainer.is_global_zero:
             return
         self.folder.mkdir(parents=True, exist_ok=True)

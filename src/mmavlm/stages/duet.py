@@ -8,7 +8,6 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torchmetrics import MetricCollection
 from torchmetrics.classification import BinaryAveragePrecision
 
 from mmavlm.core.batch import Batch
@@ -17,9 +16,9 @@ from mmavlm.core.streams import IGNORED, labels_of, silent
 from mmavlm.metrics.duet.files import write_values
 from mmavlm.metrics.duet.watched import Said, Watched
 from mmavlm.model.backbone import VideoLanguageModel
-from mmavlm.model.heads import label_tensor
+from mmavlm.model.heads import FrameHeads, label_tensor
 from mmavlm.model.llm.stream_rows import StreamRead, frames_of
-from mmavlm.stages.base import EVALUATED, Stage
+from mmavlm.stages.base import EVALUATED, Stage, distributed
 from mmavlm.stages.optim import OptimizerRecipe
 
 
@@ -49,20 +48,23 @@ class Duet(Stage):
     ) -> None:
         super().__init__(backbone, optimizer, run, sets)
         at_least("stage", 0, text_weight=text_weight, head_weight=head_weight)
-        self.heads = backbone.require_heads()
+        names = backbone.require_heads().names
         self.text_weight = text_weight
         self.head_weight = head_weight
         self.balanced = balanced
         self.monitor = monitor
         self.precision_of = torch.nn.ModuleDict(
             {
-                split: MetricCollection(
-                    {name: BinaryAveragePrecision() for name in self.heads.names}
-                )
+                split: torch.nn.ModuleDict({name: BinaryAveragePrecision() for name in names})
                 for split in EVALUATED
             }
         )
-        self.watched: dict[str, list[Watched]] = {split: [] for split in EVALUATED}
+        self.watched: dict[str, dict[str, Watched]] = {split: {} for split in EVALUATED}
+
+    @property
+    def heads(self) -> FrameHeads:
+        """The backbone's heads."""
+        return self.backbone.require_heads()
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The cross-entropy of what is said, that of the heads, their weighted sum."""
@@ -76,11 +78,20 @@ class Duet(Stage):
             total = total + self.text_weight * terms["text"]
         return {**terms, "loss": total}
 
+    def gather(self) -> None:
+        """Bring what all processes have watched together; every process then holds all of it."""
+        if not distributed():
+            return
+        for split, own in self.watched.items():
+            parts: list[dict[str, Watched]] = [{}] * torch.distributed.get_world_size()
+            torch.distributed.all_gather_object(parts, own)
+            self.watched[split] = {key: film for part in parts for key, film in part.items()}
+
     def write(self, folder: Path) -> None:
         """Write what was scored of each split, one row a question (see `metrics.duet.files`)."""
         for split, watched in self.watched.items():
             if watched:
-                write_values(folder / f"watched_{split}.jsonl", watched)
+                write_values(folder / f"watched_{split}.jsonl", watched.values())
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Score the frames of the validation split."""
@@ -92,11 +103,11 @@ class Duet(Stage):
 
     def on_validation_epoch_start(self) -> None:
         """Forget what an earlier validation scored."""
-        self.watched["val"] = []
+        self.watched["val"] = {}
 
     def on_test_epoch_start(self) -> None:
         """Forget what an earlier test scored."""
-        self.watched["test"] = []
+        self.watched["test"] = {}
 
     def on_validation_epoch_end(self) -> None:
         """Log precisions over the validation split."""
@@ -119,20 +130,24 @@ class Duet(Stage):
             known = labels[:, n] != IGNORED
             if known.any():
                 self._precision(split)[name].update(scores[known, n], labels[known, n])
-        self.watched[split] += watched_films(batch, read, scores, self.heads.names)
+        found = watched_films(batch, read, scores, self.heads.names)
+        self.watched[split] |= {film.question_id: film for film in found}
 
     def _log_precision(self, split: str) -> None:
         metrics = self._precision(split)
-        found = {n: m.compute() for n, m in metrics.items() if m.update_called}
-        metrics.reset()
+        # all ranks compute what any of them saw labels of
+        seen = {n: m for n, m in metrics.items() if self._ranks.highest(int(m.update_called))}
+        found = {name: metric.compute() for name, metric in seen.items()}
+        for metric in metrics.values():
+            metric.reset()
         found = {name: value for name, value in found.items() if not bool(value.isnan())}
         self._log_metrics({f"{split}/{name}_ap": value for name, value in found.items()})
         if found:
             mean = torch.stack([*found.values()]).mean()
             self._log_metrics({f"{split}/ap": mean}, prog_bar=True)
 
-    def _precision(self, split: str) -> MetricCollection:
-        return cast(MetricCollection, self.precision_of[split])
+    def _precision(self, split: str) -> dict[str, BinaryAveragePrecision]:
+        return dict(cast(Any, self.precision_of[split]).items())
 
 
 def as_watched(batch: Batch) -> Batch:
