@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from models import WIDTH, build
 
 from mmavlm.core.conversation import Conversation
-from mmavlm.core.errors import ConfigError
+from mmavlm.core.errors import ConfigError, DataError
 from mmavlm.core.generation import Generation
 from mmavlm.core.interfaces import FramesOfLooks, MediaTokens
 from mmavlm.core.medium import Medium
@@ -178,6 +178,19 @@ def test_a_failure_in_mid_frame_is_mended_at_the_next(llm, monkeypatch):
             failing.see(tokens[1])
     plain.see(tokens[1])
     torch.testing.assert_close(failing.see(tokens[2]), plain.see(tokens[2]), atol=1e-5, rtol=1e-5)
+
+
+def test_without_a_stream_there_are_no_frames_to_score(llm):
+    tokens = looks(2)
+    talk = Conversation.question(FILM, "why?", "so")
+    with pytest.raises(DataError, match="choose data with streams"):
+        read_streams(llm, [talk], as_media(tokens, latest=False))
+
+
+def test_tokens_that_are_of_no_frame_cannot_be_scored(llm):
+    talk = Conversation((Turn("stream", (Shown(0, (0, 2)),)),), (FILM,))
+    with pytest.raises(ConfigError, match="temporal=every_frame"):
+        read_streams(llm, [talk], MediaTokens(looks(2).flatten(0, 1)[None], [1]))
 
 
 @pytest.mark.parametrize("kind", ["t5", "bart"])

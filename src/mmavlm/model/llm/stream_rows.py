@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from mmavlm.core.conversation import Conversation
-from mmavlm.core.errors import ConfigError
+from mmavlm.core.errors import ConfigError, DataError
 from mmavlm.core.interfaces import FramesOfLooks, MediaTokens
 from mmavlm.core.turns import Shown, Turn
 from mmavlm.model.llm.causal import CausalLayout
@@ -61,6 +61,7 @@ def read_streams(
 
     Raises:
         ConfigError: if the model is no causal one, or tokens of media are not of single frames.
+        DataError: if no conversation has a stream.
         TooLongError: if a row needs more positions than the model has.
     """
     layout, looks = llm.layout, media.looks
@@ -81,6 +82,11 @@ def read_streams(
         columns = _columns(pieces[n], looks)
         places += [(n, columns[at.frame]) for at in row.frames]
         frames += row.frames
+    if not places:
+        raise DataError(
+            "in no conversation of the batch a film runs while others speak, so there are no "
+            "frames to score; choose data with streams (docs/watched_films.md), or stage=finetune"
+        )
     log_probs, hidden = layout.read_entirely(asked)
     # The places are known on the host, so picking them waits for nothing.
     rows_at, columns_at = torch.tensor(places, dtype=torch.int64).T.to(hidden.device)
