@@ -104,7 +104,7 @@ def test_speaking_is_scored_by_replies_or_by_a_rule(run, splits):
     assert rule["chosen"]["by"] == "speaking_f1"
     assert rule["scores"]["speaking/speaking_f1"] == pytest.approx(2 * 2 / (2 + 3))
     given = scored(run, splits, "task=speaking", SPANS[0], "threshold=1.5",
-                   "heads=[relevance,informative]", "pause_s=5")  # fmt: skip
+                   "head=[relevance,informative]", "pause_s=5")  # fmt: skip
     assert given["chosen"]["setting"]["heads"] == ["relevance", "informative"]
     assert given["scores"]["speaking/speaking_f1"] == pytest.approx(2 * 2 / (2 + 3))
 
@@ -197,8 +197,8 @@ GROUND = ["predictions=test.jsonl", "task=grounding"]
         ([*GROUND, *SPANS, "window=-1"], "window must be at least 0, got -1"),
         ([*GROUND, *SPANS, "window=1.5"], "window must be a whole number, got 1.5"),
         ([*GROUND, *SPANS, "threshold=high"], "threshold must be a number, got 'high'"),
-        ([*GROUND, *SPANS, "heads=[a,b]"], "task=grounding reads one head, got heads=['a', 'b']"),
-        ([*GROUND, *SPANS, "heads=a"], "has no scores of the head 'a', but of relevance"),
+        ([*GROUND, *SPANS, "head=[a,b]"], "task=grounding reads one head, got head=['a', 'b']"),
+        ([*GROUND, *SPANS, "head=a"], "has no scores of the head 'a', but of relevance"),
         ([*GROUND, *SPANS, "judge=overlap"], "task=grounding does not read judge"),
         ([*GROUND, *SPANS, "rule=whole"], "task=grounding does not read rule"),
         ([*GROUND, "truth=nothing.jsonl", "window=1", "threshold=0.5"],

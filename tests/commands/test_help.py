@@ -43,8 +43,7 @@ def test_what_help_lists_is_what_there_is_to_set(config):
     listed = {one.key.partition(".")[0] for one in settings(config_dir() / f"{config}.yaml")} | main
     of_groups = {"encoder", "text_encoder", "prompt_tokenizer", "qformer", "llm", "pretrained",
                  "qformer_queries", "cross_layers"}  # fmt: skip
-    base = "score" if config == "score" else "train"  # score is laid over no other, and has heads=
-    named = {group.key for group in groups(config_dir() / f"{base}.yaml")}
+    named = {group.key for group in groups(config_dir() / "train.yaml")}
     assert set(composed) - named - of_groups == {key for key in listed if "." not in key}
 
 

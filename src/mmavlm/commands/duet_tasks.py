@@ -158,7 +158,7 @@ def _verdicts(
 def _speaking(
     config: DictConfig, path: Path, folder: Path, judge: TextGenerator | None
 ) -> tuple[Result, Paired[EventTruth]]:
-    heads = tuple(names(config.heads)) or HEADS
+    heads = tuple(names(config.head)) or HEADS
     both = _both(config, path, read_events)
     chosen = None
     if (val := _validation(config, read_events, both)) is not None:
@@ -212,9 +212,9 @@ def _grid(given: Number | None, grid: Sequence[Number]) -> Sequence[Number]:
 
 
 def _one_head(config: DictConfig) -> str:
-    heads = names(config.heads) or [HEAD]
+    heads = names(config.head) or [HEAD]
     if len(heads) > 1:
-        raise ConfigError(f"task={config.task} reads one head, got heads={heads}")
+        raise ConfigError(f"task={config.task} reads one head, got head={heads}")
     return heads[0]
 
 
@@ -238,9 +238,9 @@ TASKS: dict[str, Scorer] = {
 }
 # What each task reads of the settings that not all have.
 READS = {
-    "grounding": {"val_predictions", "val_truth", "window", "threshold", "by", "heads"},
-    "highlights": {"val_predictions", "val_truth", "window", "by", "heads"},
+    "grounding": {"val_predictions", "val_truth", "window", "threshold", "by", "head"},
+    "highlights": {"val_predictions", "val_truth", "window", "by", "head"},
     "dense_captions": set(),
     "magqa": {"judge"},
-    "speaking": {"val_predictions", "val_truth", "threshold", "pause_s", "heads"},
+    "speaking": {"val_predictions", "val_truth", "threshold", "pause_s", "head"},
 }
