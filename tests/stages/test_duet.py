@@ -9,6 +9,7 @@ from hydra.utils import instantiate
 
 from mmavlm import train
 from mmavlm.core.conversation import Conversation
+from mmavlm.core.errors import ConfigError
 from mmavlm.core.medium import Medium
 from mmavlm.core.streams import silent
 from mmavlm.core.turns import Shown, Turn
@@ -31,9 +32,9 @@ def films(tmp_path_factory):
     return root
 
 
-def batch_of(films, way):
+def batch_of(films, way, *settings):
     """The model of an experiment, and its first batch of validation."""
-    config = composed(way, *SMALL, f"data.root={films}")
+    config = composed(way, *SMALL, f"data.root={films}", *settings)
     data = instantiate(config.data)
     model = build_backbone(config).eval()
     data.image_size = model.vision.encoder.image_size
@@ -94,6 +95,15 @@ def test_a_run_scores_each_frame_of_the_films_it_is_judged_by(run, films, tmp_pa
     assert heads == [f"backbone.heads.layers.{n}.weight" for n in ("informative", "relevance")]
     metrics = json.loads((tmp_path / "run/metrics.json").read_text())
     assert 0 <= metrics["test/ap"] <= 1
+
+
+@pytest.mark.parametrize(
+    "settings", [["temporal.memory=${memory}", "memory.length=3"], ["temporal.max_frames=2"]]
+)
+def test_looks_that_leave_out_frames_are_refused(films, settings):
+    model, batch = batch_of(films, WAYS[0], *settings)
+    with pytest.raises(ConfigError, match="have no tokens of their own"):
+        model.read_streams(batch)
 
 
 def frames_shown(talk):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from mmavlm.core.conversation import Conversation
+from mmavlm.core.errors import DataError
 from mmavlm.core.turns import FrameLabels, Role, Shown, Turn
 
 INFORMATIVE, RELEVANCE = "informative", "relevance"  # the published heads (MMDuet, section 3)
@@ -38,7 +39,7 @@ def streamed(talk: Conversation, times_s: Sequence[Sequence[float]]) -> Conversa
                 turns.pop()
             turns.append(turn)
             continue
-        medium = _medium(turn)
+        medium = medium_of(turn)
         start, times = shown[medium], times_s[medium]
         stop = _stop(times, turn.until_s, follows)
         cut = turn.until_s is not None and turn.until_s > times[-1] + _step(times)
@@ -63,7 +64,7 @@ def silent(talk: Conversation) -> Conversation:
 
 def labels_of(turn: Turn, times_s: Sequence[float]) -> dict[str, list[int]]:
     """Head → what it is to say of each frame that a stream shows of a film with these times."""
-    start, stop = _frames(turn)
+    start, stop = frames_of(turn)
     return {
         label.head: [
             int(any(a - SAME_TIME_S <= time_s <= b + SAME_TIME_S for a, b in label.spans_s))
@@ -96,28 +97,35 @@ def _with_frames(turn: Turn, start: int, stop: int, last_s: float, cut: bool) ->
                 (min(a, last_s), max(b, last_s)) if b >= until_s else (a, b) for a, b in spans
             )
         labels.append(replace(label, spans_s=spans))
-    part = Shown(_medium(turn), (start, stop))
+    part = Shown(medium_of(turn), (start, stop))
     return replace(turn, parts=(part,), labels=tuple(labels))
 
 
 def _append(turns: list[Turn], turn: Turn) -> None:
     """Add a stream, as one with the stream it follows."""
     before = turns[-1] if turns else None
-    if before is None or before.role != "stream" or _medium(before) != _medium(turn):
+    if before is None or before.role != "stream" or medium_of(before) != medium_of(turn):
         turns.append(turn)
         return
     spans = {label.head: label.spans_s for label in before.labels}
     labels = [FrameLabels(x.head, (*spans.pop(x.head, ()), *x.spans_s)) for x in turn.labels]
     labels += [FrameLabels(head, rest) for head, rest in spans.items()]
-    part = Shown(_medium(turn), (_frames(before)[0], _frames(turn)[1]))
+    part = Shown(medium_of(turn), (frames_of(before)[0], frames_of(turn)[1]))
     turns[-1] = replace(turn, parts=(part,), labels=tuple(labels), guide=before.guide)
 
 
-def _frames(turn: Turn) -> tuple[int, int]:
-    """From where to where a stream's frames are."""
+def frames_of(turn: Turn) -> tuple[int, int]:
+    """From which frame of its film a stream is, and up to which.
+
+    Raises:
+        DataError: if its frames are not known yet (see `streamed`).
+    """
     frames = [part.frames for part in turn.parts if isinstance(part, Shown) and part.frames]
+    if not frames:
+        raise DataError("the frames of a stream are not known; see core.streams.streamed")
     return frames[0][0], frames[-1][1]
 
 
-def _medium(turn: Turn) -> int:
+def medium_of(turn: Turn) -> int:
+    """The number of the medium that a stream shows."""
     return next(part.medium for part in turn.parts if isinstance(part, Shown))

@@ -237,11 +237,11 @@ class Branch(nn.Module):
         Raises:
             ConfigError: if a fusion acts on looks of a memory.
         """
-        state = self.remember(watched)
-        if self.temporal.frames_of(state) is not None:
+        if self.temporal.looks_at(2) > 1:
+            state = self.remember(watched)
             tokens = self.tokens(state)
             looks = self.looks(state, tokens.shape[1])
-            assert looks is not None  # its frames are known
+            assert looks is not None  # several looks are of frames of their own
             return tokens, self.mask(state), looks
         if self.fusion.acts or self.projector is None:
             raise ConfigError(

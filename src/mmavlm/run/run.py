@@ -40,7 +40,6 @@ from mmavlm.run.report import describe
 from mmavlm.run.resume import checkpoint_to_resume, go_on_logging
 from mmavlm.run.secrets import refuse_secrets
 from mmavlm.run.sheets import contact_sheets
-from mmavlm.stages.duet import Duet
 from mmavlm.weights.checkpoint import load_trainable, read_checkpoint
 from mmavlm.weights.untrained import allow_untrained
 
@@ -101,7 +100,7 @@ class Run:
         if config.test and not self.trainer.interrupted:
             if (best := self.best_checkpoint) is not None:
                 self.load(best)
-            if isinstance(self.stage, Duet):  # by whose scores of both splits a rule is chosen
+            if self.stage.validates_before_test:
                 self.trainer.validate(self.stage, datamodule=self.data, verbose=False)
                 self._collect()
             self.test()
@@ -137,11 +136,7 @@ class Run:
 
         `earlier` runs, such as the stage before, are described in the same report.
         """
-        predictions = self.stage.predictions
-        if predictions is not None:
-            predictions.gather()
-        if isinstance(self.stage, Duet):
-            self.stage.gather()
+        self.stage.gather()
         if not self.trainer.is_global_zero:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -149,10 +144,7 @@ class Run:
         for run in earlier:
             metrics |= {f"{run.folder.name}/{name}": v for name, v in run.metrics.items()}
         write_metrics(self.folder / "metrics.json", metrics)
-        if predictions is not None and predictions.rows:
-            predictions.write(self.folder / "predictions.jsonl")
-        if isinstance(self.stage, Duet):
-            self.stage.write(self.folder)
+        self.stage.write(self.folder)
         outcomes = [run.outcome for run in earlier]
         write_report(self.folder / "report.html", describe(self.outcome, outcomes))
         # last, since it says that all the rest is there (see `run.resume.is_finished`)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from math import ceil
+from pathlib import Path
 from typing import Any, ClassVar, cast
 
 import lightning as L
@@ -42,6 +43,8 @@ class Stage(L.LightningModule):
     """
 
     number: ClassVar[int | None] = None  # of the paper's two
+    # Whether a test needs a validation by the same weights.
+    validates_before_test: ClassVar[bool] = False
     # Checkpoints hold trainable weights only; `on_load_checkpoint` compares the keys instead.
     strict_loading = False
 
@@ -66,6 +69,16 @@ class Stage(L.LightningModule):
         self._ranks = Ranks()
         self._learnt = False  # whether a batch of the coming optimizer step could be read
         self.run = sealed({"stage": type(self).__name__, **(run or {})})
+
+    def gather(self) -> None:
+        """Bring what all processes keep of a test together; every process then holds all of it."""
+        if self.predictions is not None:
+            self.predictions.gather()
+
+    def write(self, folder: Path) -> None:
+        """Write what is kept of a test into the folder of a run."""
+        if self.predictions is not None and self.predictions.rows:
+            self.predictions.write(folder / "predictions.jsonl")
 
     @property
     def title(self) -> str:

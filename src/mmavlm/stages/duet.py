@@ -12,12 +12,12 @@ from torchmetrics.classification import BinaryAveragePrecision
 
 from mmavlm.core.batch import Batch
 from mmavlm.core.settings import at_least
-from mmavlm.core.streams import IGNORED, labels_of, silent
+from mmavlm.core.streams import IGNORED, frames_of, labels_of, silent
 from mmavlm.metrics.duet.files import write_values
 from mmavlm.metrics.duet.watched import Said, Watched
 from mmavlm.model.backbone import VideoLanguageModel
 from mmavlm.model.heads import FrameHeads, label_tensor
-from mmavlm.model.llm.stream_rows import StreamRead, frames_of
+from mmavlm.model.llm.stream_rows import StreamRead
 from mmavlm.stages.base import EVALUATED, Stage, distributed
 from mmavlm.stages.optim import OptimizerRecipe
 
@@ -33,6 +33,8 @@ class Duet(Stage):
     Raises:
         ConfigError: if the backbone has no LLM or no heads, or a weight is below 0.
     """
+
+    validates_before_test = True  # by the scores of both splits a rule is chosen
 
     def __init__(
         self,
@@ -80,6 +82,7 @@ class Duet(Stage):
 
     def gather(self) -> None:
         """Bring what all processes have watched together; every process then holds all of it."""
+        super().gather()
         if not distributed():
             return
         for split, own in self.watched.items():
@@ -89,6 +92,7 @@ class Duet(Stage):
 
     def write(self, folder: Path) -> None:
         """Write what was scored of each split, one row a question (see `metrics.duet.files`)."""
+        super().write(folder)
         for split, watched in self.watched.items():
             if watched:
                 write_values(folder / f"watched_{split}.jsonl", watched.values())
@@ -159,7 +163,7 @@ def labels_of_frames(batch: Batch, read: StreamRead, names: tuple[str, ...]) -> 
     """Labels (N,S) of the frames whose states were read, by head; `IGNORED` where there is none."""
     known: dict[tuple[int, int], dict[str, list[int]]] = {}
     labels = []
-    times = [_times_s(batch, row) for row in range(len(batch))]
+    times = _times_s(batch)
     for talk, turn, frame in read.frames:
         stream = batch.conversations[talk].turns[turn]
         if (talk, turn) not in known:
@@ -174,12 +178,13 @@ def watched_films(
 ) -> list[Watched]:
     """What was scored (N,S) of each conversation, frame by frame."""
     values = scores.tolist()
+    times = _times_s(batch)
     by_talk: dict[int, dict[int, list[float]]] = {}
     for at, row in zip(read.frames, values, strict=True):
         by_talk.setdefault(at.talk, {})[at.frame] = row
     found = []
     for talk, frames in by_talk.items():
-        times_s, order = _times_s(batch, talk), sorted(frames)
+        times_s, order = times[talk], sorted(frames)
         found.append(
             Watched(
                 batch.item_id[talk],
@@ -203,9 +208,9 @@ def _queries(batch: Batch, talk: int, times_s: list[float]) -> list[Said]:
     return found
 
 
-def _times_s(batch: Batch, talk: int) -> list[float]:
-    """When the frames of a conversation's film are."""
-    (row,) = batch.films_of(talk)
-    count = int(batch.frame_mask[row].sum())
-    times: list[float] = batch.timestamps_s[row, :count].tolist()
-    return times
+def _times_s(batch: Batch) -> list[list[float]]:
+    """When the frames of each conversation's film are."""
+    # once for all rows: each question to a GPU would wait for it
+    times, counts = batch.timestamps_s.tolist(), batch.frame_mask.sum(dim=1).tolist()
+    films = [batch.films_of(row)[0] for row in range(len(batch))]
+    return [times[film][: counts[film]] for film in films]

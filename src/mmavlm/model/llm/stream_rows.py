@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate
+from itertools import accumulate, zip_longest
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -20,6 +20,7 @@ from torch import Tensor
 from mmavlm.core.conversation import Conversation
 from mmavlm.core.errors import ConfigError, DataError
 from mmavlm.core.interfaces import FramesOfLooks, MediaTokens
+from mmavlm.core.streams import frames_of, medium_of
 from mmavlm.core.turns import Shown, Turn
 from mmavlm.model.llm.causal import CausalLayout
 from mmavlm.model.llm.layout import Asked, Piece, pieces_of
@@ -80,6 +81,11 @@ def read_streams(
     places, frames = [], []
     for n, row in enumerate(rows):
         columns = _columns(pieces[n], looks)
+        if absent := [at.frame for at in row.frames if at.frame not in columns]:
+            raise ConfigError(
+                f"frames such as {absent[0]} of a film that runs have no tokens of their own, and "
+                "each frame is to be scored; choose temporal.max_frames=null temporal.memory=null"
+            )
         places += [(n, columns[at.frame]) for at in row.frames]
         frames += row.frames
     if not places:
@@ -104,28 +110,25 @@ def _rows(
             for frame in range(*frames_of(turn))
         ]
         if looks.latest:
-            ends = [at for at in shown if at.frame == frames_of(talk.turns[at.turn])[1] - 1]
+            ends = [at for at, then in zip_longest(shown, shown[1:]) if not _goes_on(at, then)]
+            last = {*ends}
             for at in shown:
-                if at not in ends:
+                if at not in last:
                     yield _Row(number, llm.rendering.turns(_until(talk, at)), [at])
             shown = ends
         yield _Row(number, llm.rendering.turns(talk.turns), shown)
 
 
-def frames_of(turn: Turn) -> tuple[int, int]:
-    """From which frame a stream is, and up to which."""
-    frames = [part.frames for part in turn.parts if isinstance(part, Shown) and part.frames]
-    if not frames:
-        raise ConfigError("the frames of a stream are not known; see core.streams.streamed")
-    return frames[0][0], frames[-1][1]
+def _goes_on(at: FrameAt, then: FrameAt | None) -> bool:
+    """Whether the next frame is of the same stream."""
+    return then is not None and then.turn == at.turn
 
 
 def _until(talk: Conversation, at: FrameAt) -> list[Turn]:
     """What was said and shown up to a frame, of which nothing is learned again."""
     before = [replace(turn, learned=False) for turn in talk.turns[: at.turn]]
     turn = talk.turns[at.turn]
-    medium = next(part.medium for part in turn.parts if isinstance(part, Shown))
-    shown = Shown(medium, (frames_of(turn)[0], at.frame + 1))
+    shown = Shown(medium_of(turn), (frames_of(turn)[0], at.frame + 1))
     return [*before, replace(turn, parts=(shown,))]
 
 

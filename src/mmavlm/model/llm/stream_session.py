@@ -145,8 +145,9 @@ class StreamSession:
         before, held = self._read, [replace(one) for one in self._held]
         try:
             said = self._open("assistant")
-            ids = self._generated(generation)
-            answer = Answer(self._llm.answers.decode(ids), self._scored(ids))
+            read = self._all_tokens()
+            ids = self._generated(read, generation)
+            answer = Answer(self._llm.answers.decode(ids), self._scored(read[-1:], ids))
             if keep and answer.text:
                 said.text = answer.text
                 said.front += (ids := self._write.answer(answer.text))
@@ -270,9 +271,9 @@ class StreamSession:
             self._cache.crop(-gone)
         self._read = tokens
 
-    def _generated(self, generation: Generation) -> list[int]:
-        """Ids of the best answer, with its end."""
-        inputs, search = self._all_tokens()[None], search_for(self._llm, generation)
+    def _generated(self, read: Tensor, generation: Generation) -> list[int]:
+        """Ids of the best answer to all that was read (L,Dl), with its end."""
+        inputs, search = read[None], search_for(self._llm, generation)
         beams = generation.num_beams > 1
         cache = copy.deepcopy(self._cache) if beams else self._cache
         cache.crop(-1)  # generation reads the last token itself
@@ -291,9 +292,8 @@ class StreamSession:
         self._crop(before)
         return self._llm.answers.until_end(found[0].tolist())
 
-    def _scored(self, ids: Sequence[int]) -> float:
-        """Log-probability of an answer, read behind all but the last token that is remembered."""
-        last = self._all_tokens()[-1:]
+    def _scored(self, last: Tensor, ids: Sequence[int]) -> float:
+        """Log-probability of an answer behind the `last` token (1,Dl), which is to be read."""
         before = self._read
         _, logits = self._run(torch.cat([last, self._embedded(ids[:-1])]), scored=True)
         assert logits is not None  # asked for
