@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from statistics import fmean, pstdev
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from mmavlm.core.errors import ConfigError
-from mmavlm.core.settings import at_least, whole_at_least
+from mmavlm.core.settings import at_least, names, whole_at_least
 from mmavlm.core.streams import INFORMATIVE
 
 By = Literal["probability", "sum", "zscore"]
@@ -64,6 +64,34 @@ class SpeakingRule:
             raise ConfigError(f"speak.by={self.by!r} is unknown; choose {', '.join(BYS)}")
         if not self.heads or isinstance(self.heads, str):
             raise ConfigError(f"speak.heads={self.heads!r}; give a list of heads, [{INFORMATIVE}]")
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> SpeakingRule:
+        """The rule of settings by name, as a config or a file of scores has them.
+
+        Raises:
+            ConfigError: if a setting is unknown or missing, or see above.
+        """
+        known = {one.name for one in fields(cls)}
+        if unknown := sorted(set(settings) - known):
+            raise ConfigError(f"speak.{unknown[0]} is unknown; choose {', '.join(sorted(known))}")
+        if settings.get("threshold") is None:
+            raise ConfigError("speak.threshold is not set; give a number, such as 0.5")
+        return cls(**{**settings, "heads": tuple(names(settings.get("heads", HEADS)))})
+
+    @property
+    def in_words(self) -> str:
+        """When it speaks, in words."""
+        total = " + ".join(self.heads)
+        said = {
+            "probability": f"where {total} exceeds {self.threshold:g}",
+            "sum": f"where {total}, summed since it spoke, exceeds {self.threshold:g}",
+            "zscore": f"where {total} is {self.threshold:g} deviations above the mean of the last "
+            f"{self.history} frames",
+        }[self.by]
+        pause = f", at least {self.pause_s:g} s after it spoke" if self.pause_s else ""
+        fall = f", once it has been {self.release:g} or less" if self.release is not None else ""
+        return said + pause + fall
 
     def step(self, state: Listening, time_s: float, total: float) -> tuple[Listening, bool]:
         """Whether to speak at a frame, by the total of its scores, and what is carried on."""
