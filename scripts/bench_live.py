@@ -146,10 +146,15 @@ def plot(ways: dict[str, Any], path: Path) -> None:
     with style(path.stem):
         figure = Figure(figsize=(9, 3), layout="constrained")
         for axes, key, label in zip(
-            figure.subplots(1, 2), ("ms", "mib"), ("ms a frame", "MiB held"), strict=True
+            figure.subplots(1, 2),
+            ("ms", "mib"),
+            ("ms a frame", "MiB more than at first"),
+            strict=True,
         ):
             for way, colour in zip(ways, ("#3b82c4", "#e07b39", "#b3372f"), strict=True):
                 values = [row[key] for row in ways[way]["minutes"]]
+                if key == "mib":
+                    values = [value - values[0] for value in values]
                 axes.plot(range(1, len(values) + 1), values, label=way, color=colour)
             axes.set_xlabel("minute of the film")
             axes.set_ylabel(label)
