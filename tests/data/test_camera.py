@@ -245,9 +245,12 @@ def numbers_in(stream):
     return {round(25 * (time - times[0])) for time in times}
 
 
-def test_damaged_pictures_are_left_out_and_counted(camera_of, pieces):
-    damaged = [p[:-188] if number == 33 else p for number, p in enumerate(pieces[TRANSPORT_STREAM])]
-    (lost,) = numbers_in(pieces[TRANSPORT_STREAM]) - numbers_in(damaged)
+# The decoder of the one waits for a key frame by itself, that of the other shows grey.
+@pytest.mark.parametrize("codec", ["mpeg2video", "mpeg4"])
+def test_damaged_pictures_are_left_out_and_counted(camera_of, codec):
+    whole = transport_stream(60, 25, codec=codec)
+    damaged = [piece[:-188] if number == 33 else piece for number, piece in enumerate(whole)]
+    (lost,) = numbers_in(whole) - numbers_in(damaged)
     server = camera_of(fps=50)
     server.pieces = damaged
     with Camera(server.address, 25, SIZE) as camera:
@@ -260,6 +263,17 @@ def test_damaged_pictures_are_left_out_and_counted(camera_of, pieces):
     assert 1 <= camera.damaged <= 6
     assert not shown & set(range(lost, key))
     assert shown & set(range(key, 60))
+
+
+def test_a_stream_that_is_entered_between_key_frames_shows_no_half_pictures(camera_of):
+    server = camera_of(fps=100)
+    server.pieces = transport_stream(60, 25, codec="mpeg4")[8:]
+    with Camera(server.address, 25, SIZE) as camera:
+        frames = list(camera)
+    first = number_of(frames[0].frame)
+    assert first >= 10
+    for frame in frames:
+        assert number_of(frame.frame) - first == pytest.approx(25 * frame.time_s)
 
 
 def test_a_film_on_a_server_shows_what_the_film_shows_upright(make_clip, camera_of):
