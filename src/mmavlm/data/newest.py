@@ -189,16 +189,14 @@ class Newest:
 
     def _pictures(self, container: Any, stream: Any) -> Generator[Any, None, None]:
         """The sound pictures, from a key frame on, behind a damaged one from the next."""
-        context = stream.codec_context
-        alone = context.codec.intra_only or context.name == PICTURES_AS_THEY_ARE
+        codec = stream.codec_context.codec
+        alone = codec.intra_only or codec.name == PICTURES_AS_THEY_ARE
         sound = alone
         with closing(self._packets(container, stream)) as packets:
             for packet in packets:
                 for picture in _decoded(packet):
-                    damaged = picture is None or picture.is_corrupt
-                    if damaged and not alone:
-                        context.flush_buffers()  # key frames from before would end the wait
-                    sound = not damaged and (sound or alone or bool(picture.key_frame))
+                    whole = picture is not None and not picture.is_corrupt
+                    sound = whole and (sound or alone or bool(picture.key_frame))
                     if sound:
                         yield picture
                     else:
