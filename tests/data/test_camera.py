@@ -9,6 +9,7 @@ import traceback
 from itertools import pairwise
 
 import av
+import numpy as np
 import psutil
 import pytest
 import torch
@@ -371,6 +372,36 @@ def test_a_playlist_from_the_network_reads_no_local_file(pieces, tmp_path):
         assert sum(1 for _ in file.decode(video=0)) == 60, "FFmpeg itself does read it"
     with spoken(playlist, "live.m3u8") as address, pytest.raises(VideoError, match="Invalid data"):
         next(iter(Camera(address, 5, SIZE)))
+
+
+def test_a_stream_of_sound_alone_is_no_camera():
+    sound = io.BytesIO()
+    with av.open(sound, "w", format="mpegts") as file:
+        stream = file.add_stream("mp2", rate=32000, layout="mono")
+        quiet = np.zeros((1, 32000), np.int16)
+        frame = av.AudioFrame.from_ndarray(quiet, format="s16", layout="mono")
+        frame.sample_rate = 32000
+        file.mux([*stream.encode(frame), *stream.encode()])
+    with spoken(sound.getvalue()) as address, pytest.raises(VideoError, match="gives no pictures"):
+        next(iter(Camera(address, 5, SIZE)))
+
+
+def test_pictures_of_absurd_size_are_not_decoded(camera_of, monkeypatch):
+    monkeypatch.setattr("mmavlm.data.newest.MAX_PIXELS", 80 * 48 - 1)
+    server = camera_of(MOTION_JPEG, fps=20, falls_silent=True)
+    with pytest.raises(VideoError, match=r"gave no picture but \d+ damaged ones for 0\.5 s; check"):
+        next(iter(Camera(server.address, 5, SIZE, timeout_s=0.5)))
+
+
+def test_a_camera_that_is_opened_again_is_closed_first(camera_of):
+    server = camera_of(fps=20)
+    with Camera(server.address, 5, SIZE) as camera:
+        frames = iter(camera)
+        next(frames)
+        with camera:
+            assert server.left.wait(1)
+            assert list(frames) == []
+            assert next(iter(camera)).time_s == 0
 
 
 class NotYet:

@@ -69,6 +69,7 @@ class Camera:
         return 0 if self._newest is None else self._newest.damaged
 
     def __enter__(self) -> Camera:
+        self.close()
         self._newest = Newest(self._source, self.fps)
         self._newest.open()
         return self

@@ -174,7 +174,10 @@ class Newest:
     def _read(self, container: Any) -> None:
         found = films(container)
         if not found or found[0].codec_context is None:
-            raise VideoError(f"{self.source.name} gives no pictures, or of an unknown codec")
+            raise VideoError(
+                f"{self.source.name} gives no pictures, or of a codec that FFmpeg does not know; "
+                "give another stream of it"
+            )
         context = found[0].codec_context
         context.options = {"max_pixels": str(MAX_PIXELS)}
         context.thread_count = decode_threads()
