@@ -30,11 +30,11 @@ def number_of(frame):
     return sum(int(column.mean() > 127) << bit for bit, column in enumerate(columns))
 
 
-def transport_stream(count, fps, gop=5):
+def transport_stream(count, fps, gop=5, codec="mpeg2video"):
     """Pieces of an MPEG-TS, one for each picture."""
     written, pieces = io.BytesIO(), []
     with av.open(written, "w", format="mpegts", options={"flush_packets": "1"}) as file:
-        stream = file.add_stream("mpeg2video", rate=fps)
+        stream = file.add_stream(codec, rate=fps)
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         stream.codec_context.gop_size = gop
         stream.codec_context.max_b_frames = 0

@@ -218,10 +218,10 @@ def test_numbers_that_do_not_fit_are_refused_before_the_film_is_opened(wrong, me
 
 
 def test_frames_may_come_from_any_iterable_and_be_of_any_size():
-    pictures = [clip_picture("given", k, width, 48) for k, width in enumerate((64, 24, 100))]
+    pictures = [clip_picture("given", k, width, 48).copy() for k, width in enumerate((64, 24, 100))]
     given = [
         (0, pictures[0]),
-        (np.float32(0.5), torch.tensor(pictures[1]).permute(2, 0, 1)),
+        (np.float32(0.5), torch.from_numpy(pictures[1]).permute(2, 0, 1)),
         (2.0, Image.fromarray(pictures[2])),
     ]
     live = list(given_frames((pair for pair in given), SIZE))

@@ -19,6 +19,7 @@ from mmavlm.data.transforms import ClipTransform
 from mmavlm.data.video import as_shown
 
 DEVICES = {"linux": "v4l2", "darwin": "avfoundation", "win32": "dshow"}
+DEVICE_DEFAULTS = {"avfoundation": {"framerate": "30"}}  # FFmpeg's own, 29.97, few Macs offer
 SCHEMES = ("rtsp", "rtsps", "http", "https", "udp", "tcp")
 # What an address leads to, as a playlist, may lead on to these, and never to a local file.
 PROTOCOLS = "rtsp,rtp,srtp,udp,tcp,tls,http,https,httpproxy,crypto"
@@ -68,6 +69,7 @@ class Camera:
         return 0 if self._newest is None else self._newest.damaged
 
     def __enter__(self) -> Camera:
+        self.close()
         self._newest = Newest(self._source, self.fps)
         self._newest.open()
         return self
@@ -97,11 +99,12 @@ def _source(
     if not is_address:
         if format is None and Path(address).is_file():
             raise VideoError(f"{name} is a film and no camera; give it as a file")
+        format = format or DEVICES.get(sys.platform, "v4l2")
         return Source(
             address,
             name,
-            format or DEVICES.get(sys.platform, "v4l2"),
-            dict(options),
+            format,
+            {**DEVICE_DEFAULTS.get(format, {}), **options},
             {"protocol_whitelist": "file"},
             timeout_s,
             "check that it is plugged in, that you may read it, and that no other program does",

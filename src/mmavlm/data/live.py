@@ -30,7 +30,7 @@ ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)  # one letter is a d
 FAR_BEHIND_S = 10.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class LiveFrame:
     """A frame (3,S,S), uint8, and its time: in the film, or since a camera's first picture.
 

@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from errno import EIO
 from threading import Condition, Thread
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any, NamedTuple
 
 import av
@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 # How long closing waits for the thread, which ends with the next packet.
 CLOSING_S = 1.0
+
+ASKING_AGAIN_S = 0.005
 
 # FFmpeg's filters and some devices give pictures and no packets; which are key frames is unknown.
 PICTURES_AS_THEY_ARE = "wrapped_avframe"
@@ -172,7 +174,10 @@ class Newest:
     def _read(self, container: Any) -> None:
         found = films(container)
         if not found or found[0].codec_context is None:
-            raise VideoError(f"{self.source.name} gives no pictures, or of an unknown codec")
+            raise VideoError(
+                f"{self.source.name} gives no pictures, or of a codec that FFmpeg does not know; "
+                "give another stream of it"
+            )
         context = found[0].codec_context
         context.options = {"max_pixels": str(MAX_PIXELS)}
         context.thread_count = decode_threads()
@@ -190,10 +195,8 @@ class Newest:
         codec = stream.codec_context.codec
         alone = codec.intra_only or codec.name == PICTURES_AS_THEY_ARE
         sound = alone
-        with closing(demuxed(self.source.name, container, stream)) as packets:
+        with closing(self._packets(container, stream)) as packets:
             for packet in packets:
-                if self._closing:
-                    return
                 for picture in _decoded(packet):
                     whole = picture is not None and not picture.is_corrupt
                     sound = whole and (sound or alone or bool(picture.key_frame))
@@ -201,6 +204,19 @@ class Newest:
                         yield picture
                     else:
                         self.damaged += 1
+
+    def _packets(self, container: Any, stream: Any) -> Generator[Any, None, None]:
+        while True:
+            try:
+                for packet in demuxed(self.source.name, container, stream):
+                    if self._closing:
+                        return
+                    yield packet
+                return
+            except BlockingIOError:  # macOS's cameras do not wait for the next picture
+                if self._closing:
+                    return
+                sleep(ASKING_AGAIN_S)
 
     def _offer(self, time_s: float, picture: Any) -> None:
         step = int((time_s + SAME_TIME_S) * self.fps)
@@ -220,7 +236,7 @@ def _decoded(packet: Any) -> list[Any]:
         return [None]
     try:
         return packet.decode()
-    except av.InvalidDataError:
+    except av.FFmpegError:  # a decoder that takes nothing at all is told by the silence
         return [None]
 
 
