@@ -178,6 +178,7 @@ class Run:
             metrics=self.metrics,
             classes=self.stage.classes,
             predictions=predictions,
+            notes=self.stage.notes,
             explanations=[explained for c in callbacks for explained in c.explained],
             sheets=contact_sheets(self.data.items("test"), answered) if answered else (),
         )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Generic
+from typing import Any
 
 from mmavlm.core.metrics_file import finite
 from mmavlm.core.streams import RELEVANCE
 from mmavlm.metrics.duet.choosing import GIVEN, Chosen, check_apart
-from mmavlm.metrics.duet.films import AnyTruth, Paired, paired, with_events
+from mmavlm.metrics.duet.films import Paired, paired, with_events
 from mmavlm.metrics.duet.grounding import Cut, choose_cut, grounding_scores, grounding_statistics
 from mmavlm.metrics.duet.highlights import (
     choose_window,
@@ -29,11 +29,11 @@ SPEAKING, GROUNDING, HIGHLIGHTS = "speaking", "grounding", "highlights"
 
 
 @dataclass(frozen=True)
-class Seen(Generic[AnyTruth]):
-    """The films of a split as they were watched, and what is true of them."""
+class Seen:
+    """The films of a split as they were watched, and what is true of them, of one kind."""
 
     watched: Sequence[Watched]
-    truths: Sequence[AnyTruth]
+    truths: Sequence[Any]
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def task_of(name: str, truths: Sequence[Truth]) -> str:
     return GROUNDING if name.rpartition("/")[2] == GROUNDING else SPEAKING
 
 
-def scored(task: str, tested: Seen[Any], validated: Seen[Any]) -> Result:
+def scored(task: str, tested: Seen, validated: Seen) -> Result:
     """The result of a task on tested films, by the setting that is best on validated ones.
 
     Raises:
