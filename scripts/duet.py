@@ -38,6 +38,7 @@ from mmavlm.metrics.duet.speaking import (
     above,
     f1,
     speaking_statistics,
+    times_spoken,
     total_score,
 )
 from mmavlm.metrics.duet.tasks import GROUNDING, SPEAKING, Result, Seen, scored
@@ -242,7 +243,7 @@ def _panel(axes: Axes, run: TestedRun, film: Watched, truth: EventTruth) -> None
     axes.plot(film.times_s, total, ".-", color=CURVE, markersize=4, label="score of a frame")
     axes.axhline(rule.threshold, color=CURVE, linestyle=":", linewidth=0.9,
                  label="chosen threshold")  # fmt: skip
-    spoke = rule.times_s(film)
+    spoke = times_spoken(rule, film)
     axes.plot(spoke, [1.06 * len(rule.heads)] * len(spoke), "v", color=SPOKE, markersize=5,
               clip_on=False, label="it speaks")  # fmt: skip
     axes.set_ylim(0, 1.1 * len(rule.heads))

@@ -15,6 +15,8 @@ from mmavlm.commands.judge import how_judged, single_aspect
 from mmavlm.core.errors import ConfigError
 from mmavlm.core.files import write_whole
 from mmavlm.core.settings import names
+from mmavlm.core.speaking import BYS as WAYS
+from mmavlm.core.speaking import HEADS, SpeakingRule
 from mmavlm.metrics.duet.answers_in_span import (
     ToJudge,
     in_span_scores,
@@ -33,7 +35,7 @@ from mmavlm.metrics.duet.files import (
 from mmavlm.metrics.duet.films import AnyTruth, Paired, paired, with_events
 from mmavlm.metrics.duet.grounding import HEAD, THRESHOLDS, WINDOWS, By, Cut, choose_cut
 from mmavlm.metrics.duet.highlights import BY, BYS, choose_window
-from mmavlm.metrics.duet.speaking import HEADS, SpeakingRule, choose_rule
+from mmavlm.metrics.duet.speaking import choose_rule
 from mmavlm.metrics.duet.tasks import Result, found_highlights, found_spans, spoken
 from mmavlm.metrics.duet.watched import EventTruth, Watched
 from mmavlm.movies.generators.text import TextGenerator
@@ -146,18 +148,20 @@ def _verdicts(
 
 
 def _speaking(config: DictConfig, folder: Path, judge: TextGenerator | None) -> Result:
-    heads = tuple(names(config.head)) or HEADS
+    heads, by = tuple(names(config.head)) or HEADS, config.speak_by or WAYS[0]
+    if by not in WAYS:
+        raise ConfigError(f"speak_by={by} is unknown; choose one of {', '.join(WAYS)}")
     both = _both(config, read_events)
     chosen = None
     if (val := _validation(config, read_events, both)) is not None:
         thresholds = None if config.threshold is None else [config.threshold]
         pauses = {} if config.pause_s is None else {"pauses_s": [config.pause_s]}
         chosen = choose_rule(
-            *val, split="val", heads=heads, thresholds=thresholds,
+            *val, split="val", heads=heads, by=by, thresholds=thresholds,
             tolerance_s=config.tolerance_s, **pauses,
         )  # fmt: skip
     elif config.threshold is not None:
-        chosen = Chosen(SpeakingRule(config.threshold, config.pause_s or 0.0, heads))
+        chosen = Chosen(SpeakingRule(config.threshold, config.pause_s or 0.0, heads, by))
     return spoken(both, chosen, config.tolerance_s)
 
 
@@ -226,5 +230,5 @@ READS = {
     "highlights": {"val_predictions", "val_truth", "window", "by", "head"},
     "dense_captions": set(),
     "magqa": {"judge"},
-    "speaking": {"val_predictions", "val_truth", "threshold", "pause_s", "head"},
+    "speaking": {"val_predictions", "val_truth", "threshold", "pause_s", "head", "speak_by"},
 }

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from mmavlm.core.metrics_file import finite
+from mmavlm.core.speaking import SpeakingRule
 from mmavlm.core.streams import RELEVANCE
 from mmavlm.metrics.duet.choosing import GIVEN, Chosen, check_apart
 from mmavlm.metrics.duet.films import Paired, paired, with_events
@@ -18,7 +19,6 @@ from mmavlm.metrics.duet.highlights import (
 )
 from mmavlm.metrics.duet.speaking import (
     TOLERANCE_S,
-    SpeakingRule,
     choose_rule,
     speaking_scores,
     speaking_statistics,
@@ -68,16 +68,18 @@ class Result:
         chosen = self.chosen
         if chosen is None:
             return ""
-        whole = isinstance(chosen.setting, int)
-        setting = {"window": chosen.setting} if whole else asdict(chosen.setting)
-        shown = " ".join(
-            f"{name}={'+'.join(value) if isinstance(value, tuple) else value}"
-            for name, value in setting.items()
-        )
+        shown = _in_words(chosen.setting)
         if chosen.split == GIVEN:
             return f"{shown}, as given"
         best = f"{chosen.by} {chosen.value:.3f} over {chosen.questions} questions"
         return f"{shown}, chosen on {chosen.split}: {best}"
+
+
+def _in_words(setting: SpeakingRule | Cut | int) -> str:
+    if isinstance(setting, SpeakingRule):
+        return f"speaks {setting.in_words}"
+    values = asdict(setting) if isinstance(setting, Cut) else {"window": setting}
+    return " ".join(f"{name}={value}" for name, value in values.items())
 
 
 def found_spans(both: Paired[EventTruth], chosen: Chosen[Cut], head: str = RELEVANCE) -> Result:
