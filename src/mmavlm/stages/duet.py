@@ -148,6 +148,9 @@ class Duet(Stage):
     def on_test_epoch_end(self) -> None:
         """Log precisions over the test split, and its scores by what validation chooses."""
         self._log_precision("test")
+        self._score_test()
+
+    def _score_test(self) -> None:
         self._gather_watched()
         self.results = score_films(self.watched, self.truths, self.set_of)
         for name, result in self.results.items():
