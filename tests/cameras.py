@@ -1,6 +1,7 @@
 """Cameras on this machine alone: servers at 127.0.0.1 that stream numbered pictures."""
 
 import io
+import socket
 import time
 from contextlib import contextmanager
 from fractions import Fraction
@@ -108,3 +109,18 @@ def served(camera):
         camera.shutdown()
         camera.server_close()
         thread.join()
+
+
+@contextmanager
+def spoken(content, name=""):
+    """The address at which one who calls by TCP is sent some bytes."""
+    with socket.create_server(("127.0.0.1", 0)) as door:
+
+        def speak():
+            with door.accept()[0] as connection:
+                connection.sendall(content)
+
+        speaker = Thread(target=speak, daemon=True)
+        speaker.start()
+        yield f"tcp://127.0.0.1:{door.getsockname()[1]}/{name}"
+        speaker.join()

@@ -9,6 +9,7 @@ import time
 import pytest
 import torch
 
+from cameras import TRANSPORT_STREAM, CameraServer, served, transport_stream
 from mmavlm import evaluate, predict, train, watch
 from mmavlm.core.errors import DataError
 from mmavlm.data.live import LiveFrame
@@ -193,3 +194,20 @@ def test_at_a_terminal_a_line_lives_and_what_is_typed_is_asked(run, film, monkey
     assert "what now?" in printed.out
     assert "informative 0." in printed.out
     assert "/stop holds the film" in printed.err
+
+
+def test_a_camera_is_watched_until_it_ends_and_one_that_is_lost_leaves_what_was_seen(
+    run, folder, capsys
+):
+    pieces = transport_stream(30, 25)
+    with served(CameraServer(pieces, 50, TRANSPORT_STREAM)) as server:
+        assert run(watch, *ASK, f"camera={server.address}", "query=what?", "fps=10") == 0
+    (watched,) = read_watched(folder / "watched.jsonl")
+    assert len(watched.times_s) >= 2
+    capsys.readouterr()
+    with served(CameraServer(pieces, 50, TRANSPORT_STREAM, falls_silent=True)) as server:
+        lost = [f"camera={server.address}", "fps=10", "timeout_s=0.7"]
+        assert run(watch, *ASK, *lost) == 1
+    assert "error: " in capsys.readouterr().err
+    assert lines(folder / "events.jsonl")[-1]["event"] == "scored"
+    assert (folder / "report.html").is_file()

@@ -148,8 +148,9 @@ class WatchRecord:
         if not self._times_s:
             return ["No frame came, so there is nothing to be shown."]
         replies_s = [moment.start_s for moment in self._moments if moment.kind == "said"]
-        times = "once" if len(replies_s) == 1 else f"{len(replies_s)} times"
-        said = [f"The model spoke {times} in {self.watched.duration_s:.1f} s of film."]
+        spoke = {0: "did not speak", 1: "spoke once"}
+        often = spoke.get(len(replies_s), f"spoke {len(replies_s)} times")
+        said = [f"The model {often} in {self.watched.duration_s:.1f} s of film."]
         if self._truth is not None:
             events = self._truth.events
             told = len(matches(events, replies_s, TOLERANCE_S))
