@@ -106,6 +106,7 @@ def test_a_run_is_scored_as_its_files_are_by_what_validation_chose(
     run, films, tmp_path, capsys, settings, task, headline
 ):
     assert run(train, WAYS[0], *settings, *SMALL, f"data.root={films}", "hydra.run.dir=run") == 0
+    assert "chosen on val" in capsys.readouterr().out
     metrics = json.loads((tmp_path / "run/metrics.json").read_text())
     own = {name: v for name, v in metrics.items() if name.startswith(f"test/{task}/")}
     assert {f"test/{task}/{headline}{end}" for end in ("", "_low", "_high")} <= own.keys()
