@@ -27,8 +27,8 @@ FOR_TRAINING = {
 }  # fmt: skip
 # Films that are watched live: what is scored there is each frame.
 WATCHED = {
-    "charades_sta", "dense_captions", "duet_movies", "grounding", "magqa", "qvhighlights",
-    "youcook2_dense",
+    "charades_sta", "dense_captions", "duet_movies", "duet_searches", "grounding", "magqa",
+    "qvhighlights", "youcook2_dense",
 }  # fmt: skip
 # Those are asked by an experiment of their own, with a checkpoint or without.
 BENCHMARKS = {p.stem.removeprefix("eval_") for p in (CONF / "experiment").glob("eval_*.yaml")}

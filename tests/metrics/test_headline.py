@@ -152,3 +152,17 @@ def test_every_score_has_its_count_beside_it_and_no_row_of_bounds():
         "b/all/mcc": ("-0.250", "", 9),
         "b/all/incomplete": ("2", "", None),
     }
+
+
+def test_watched_films_are_told_by_few_numbers_beside_the_best_rhythm():
+    speaking = {"speaking_f1": 0.8, "speaking_f1_low": 0.7, "speaking_f1_high": 0.9,
+                "constant_f1": 0.4, "above_constant": 0.4, "delay_s": 0.3, "count": 20.0,
+                "missing": 0.0}  # fmt: skip
+    values = {f"test/speaking/{name}": value for name, value in speaking.items()}
+    values |= {"test/set/grounding/miou": 0.5, "test/set/grounding/missing": 2.0}
+    found = {score.name: score for score in headline(values)}
+    assert list(found) == ["set/grounding/miou", "set/grounding/missing", "speaking/speaking_f1",
+                           "speaking/above_constant"]  # fmt: skip
+    told = found["speaking/speaking_f1"]
+    assert (told.guess, told.items, told.interval) == (0.4, 20, "70.0 to 90.0")
+    assert found["set/grounding/miou"].guess is None

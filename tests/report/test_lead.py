@@ -31,14 +31,17 @@ def test_each_task_has_one_sentence():
         Score("joint/v2t_r1", 0.1, items=30, guess=0.033),
         Score("joint/t2v_r1", 0.1, items=30, guess=0.033),
         Score("c/cider", 0.5, 0.4, 0.6, 7),
+        Score("speaking/speaking_f1", 0.9, 0.8, 1.0, 9, 0.4),
     ]
     sentences = plain(lead(scores))
     assert [sentence.partition(":")[0] for sentence in sentences] == [
-        "Genre", "Hallucination", "Alignment", "C"
+        "Genre", "Hallucination", "Alignment", "C", "Speaking"
     ]  # fmt: skip
     assert "lower is better" in sentences[1]
     assert "a random order would give 3.3 %" in sentences[2]
     assert "CIDEr of captions, 50.0 over 7 test items" in sentences[3]
+    assert "F1 of speaking in time, 90.0 % over 9 test items" in sentences[4]
+    assert sentences[4].endswith("the best rhythm alone would give 40.0 %.")
 
 
 def test_many_tasks_are_counted_by_whether_they_beat_guessing():

@@ -7,7 +7,7 @@ import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
-from mmavlm import train
+from mmavlm import evaluate, train
 from mmavlm.core.conversation import Conversation
 from mmavlm.core.errors import ConfigError
 from mmavlm.core.medium import Medium
@@ -95,6 +95,51 @@ def test_a_run_scores_each_frame_of_the_films_it_is_judged_by(run, films, tmp_pa
     assert heads == [f"backbone.heads.layers.{n}.weight" for n in ("informative", "relevance")]
     metrics = json.loads((tmp_path / "run/metrics.json").read_text())
     assert 0 <= metrics["test/ap"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "task", "headline"),
+    [((), "speaking", "speaking_f1"), (("data=duet_searches",), "grounding", "miou")],
+    ids=["questions", "searches"],
+)
+def test_a_run_is_scored_as_its_files_are_by_what_validation_chose(
+    run, films, tmp_path, capsys, settings, task, headline
+):
+    assert run(train, WAYS[0], *settings, *SMALL, f"data.root={films}", "hydra.run.dir=run") == 0
+    assert "chosen on val" in capsys.readouterr().out
+    metrics = json.loads((tmp_path / "run/metrics.json").read_text())
+    own = {name: v for name, v in metrics.items() if name.startswith(f"test/{task}/")}
+    assert {f"test/{task}/{headline}{end}" for end in ("", "_low", "_high")} <= own.keys()
+    folder = "questions" if task == "speaking" else "searches"
+    published = [f"predictions=run/watched_{{}}.jsonl truth={films}/{folder}/{{}}.json",
+                 "predictions=run/watched_{}.jsonl truth=run/truth_{}.jsonl"]  # fmt: skip
+    for files in (*published, "predictions=run"):
+        val = [f"val_{word.format('val', 'val')}" for word in files.split()] if "{" in files else []
+        given = [word.format("test") for word in files.split()]
+        assert run(evaluate, *given, *val, f"task={task}", "hydra.run.dir=again") == 0
+        again = json.loads((tmp_path / "again/metrics.json").read_text())
+        assert own == {name: pytest.approx(again[name], rel=1e-5) for name in own}
+    told = json.loads((tmp_path / "run/duet.json").read_text())
+    assert told["chosen"]["split"] == "val"
+    again = json.loads((tmp_path / "again/duet.json").read_text())
+    assert told == {name: again[name] for name in told}
+    page = (tmp_path / "run/report.html").read_text()
+    assert f"In metrics.json: test/{task}/{headline}" in page
+    assert "chosen on val" in page
+
+
+def test_without_validation_nothing_is_chosen_and_it_is_said(run, films, tmp_path, capsys):
+    assert run(train, WAYS[0], *SMALL, f"data.root={films}", "hydra.run.dir=run", "test=false") == 0
+    assert not (tmp_path / "run/duet.json").exists()
+    capsys.readouterr()
+    checkpoint = "checkpoint=run/checkpoints/last.ckpt"
+    assert run(evaluate, checkpoint, f"data.root={films}", "hydra.run.dir=tested") == 0
+    assert "no film of the validation split was watched" in capsys.readouterr().err
+    metrics = json.loads((tmp_path / "tested/metrics.json").read_text())
+    assert "test/ap" in metrics
+    assert not any("speaking" in name for name in metrics)
+    assert not (tmp_path / "tested/duet.json").exists()
+    assert read_events(tmp_path / "tested/truth_test.jsonl")
 
 
 @pytest.mark.parametrize(

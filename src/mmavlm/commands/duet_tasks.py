@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import TypeVar, get_args
 
 from omegaconf import DictConfig
 
@@ -25,62 +25,62 @@ from mmavlm.metrics.duet.answers_in_span import (
 )
 from mmavlm.metrics.duet.choosing import Chosen, check_apart
 from mmavlm.metrics.duet.dense_captions import caption_scores, caption_statistics, left_out
-from mmavlm.metrics.duet.files import read_events, read_highlights, read_watched
+from mmavlm.metrics.duet.files import (
+    read_events,
+    read_highlights,
+    read_watched,
+    truth_file,
+    watched_file,
+)
 from mmavlm.metrics.duet.films import AnyTruth, Paired, paired, with_events
-from mmavlm.metrics.duet.grounding import (
-    HEAD,
-    THRESHOLDS,
-    WINDOWS,
-    By,
-    Cut,
-    choose_cut,
-    grounding_scores,
-    grounding_statistics,
-)
-from mmavlm.metrics.duet.highlights import (
-    BY,
-    BYS,
-    choose_window,
-    highlight_scores,
-    highlight_statistics,
-)
-from mmavlm.metrics.duet.speaking import (
-    choose_rule,
-    speaking_scores,
-    speaking_statistics,
-)
-from mmavlm.metrics.duet.watched import EventTruth, HighlightTruth, Watched
+from mmavlm.metrics.duet.grounding import HEAD, THRESHOLDS, WINDOWS, By, Cut, choose_cut
+from mmavlm.metrics.duet.highlights import BY, BYS, choose_window
+from mmavlm.metrics.duet.speaking import choose_rule
+from mmavlm.metrics.duet.tasks import Result, found_highlights, found_spans, spoken
+from mmavlm.metrics.duet.watched import EventTruth, Watched
 from mmavlm.movies.generators.text import TextGenerator
 from mmavlm.movies.judge import Failed, judge_answers
 from mmavlm.movies.verdicts import Answered
 
 log = logging.getLogger(__name__)
 
-FILE = "watched.jsonl"  # the name a folder of a run has it by
+FILE = "watched.jsonl"  # the name a folder has it by, unless a run left a file for each split
 
 
-@dataclass(frozen=True)
-class Result:
-    """The numbers of a task by name, and the setting they are of, if it has any."""
+def files_of_run(config: DictConfig, reads: Collection[str]) -> None:
+    """Name the files of folders in place of these, and what is true beside what was watched.
 
-    values: dict[str, float]
-    chosen: Chosen[Any] | None = None
+    Where `predictions` is a run, it brings its own validation, too, if the task `reads` it and no
+    setting is given that would be chosen on it.
+    """
+    chosen = any(config[name] is not None for name in ("window", "threshold", "pause_s"))
+    own = config.val_predictions is None and config.val_truth is None and not chosen
+    if own and "val_predictions" in reads and _is_run(config.predictions, "val"):
+        config.val_predictions = config.predictions
+    for split, films, truth in (
+        ("test", "predictions", "truth"),
+        ("val", "val_predictions", "val_truth"),
+    ):
+        given = config[films]
+        if given is None or not Path(given).is_dir():
+            continue
+        run = _is_run(given, split)
+        config[films] = str(Path(given) / (watched_file(split) if run else FILE))
+        if run and config[truth] is None and (beside := Path(given) / truth_file(split)).is_file():
+            config[truth] = str(beside)
 
 
-def watched_path(given: str) -> Path:
-    """The file of watched films, given itself or the folder of a run."""
-    return Path(given) / FILE if Path(given).is_dir() else Path(given)
+def _is_run(given: str | None, split: str) -> bool:
+    return given is not None and (Path(given) / watched_file(split)).is_file()
 
 
-Scorer = Callable[[DictConfig, Path, Path, TextGenerator | None], "tuple[Result, Paired[Any]]"]
+Scorer = Callable[[DictConfig, Path, TextGenerator | None], Result]
 
 
-def _grounding(
-    config: DictConfig, path: Path, folder: Path, judge: TextGenerator | None
-) -> tuple[Result, Paired[EventTruth]]:
+def _grounding(config: DictConfig, folder: Path, judge: TextGenerator | None) -> Result:
     head, by = _one_head(config), _by(config, get_args(By))
     windows, thresholds = _grid(config.window, WINDOWS), _grid(config.threshold, THRESHOLDS)
-    both = with_events(_both(config, path, read_events))
+    both = with_events(_both(config, read_events))
     if (val := _validation(config, read_events, both)) is not None:
         chosen = choose_cut(
             *val, split="val", by=by, windows=windows, thresholds=thresholds, head=head
@@ -89,15 +89,12 @@ def _grounding(
         raise _nothing_chosen(config, "window=6 threshold=0.5")
     else:
         chosen = Chosen(Cut(config.window, config.threshold))
-    statistics = grounding_statistics(both.watched, both.truths, chosen.setting, head)
-    return Result(grounding_scores(both.taken(statistics)), chosen), both
+    return found_spans(both, chosen, head)
 
 
-def _highlights(
-    config: DictConfig, path: Path, folder: Path, judge: TextGenerator | None
-) -> tuple[Result, Paired[HighlightTruth]]:
+def _highlights(config: DictConfig, folder: Path, judge: TextGenerator | None) -> Result:
     head, by = _one_head(config), _by(config, (BY, *BYS))
-    both = _both(config, path, read_highlights)
+    both = _both(config, read_highlights)
     if (val := _validation(config, read_highlights, both)) is not None:
         windows = _grid(config.window, WINDOWS)
         chosen = choose_window(*val, split="val", by=by, windows=windows, head=head)
@@ -105,32 +102,27 @@ def _highlights(
         raise _nothing_chosen(config, "window=2")
     else:
         chosen = Chosen(config.window)
-    statistics = highlight_statistics(both.watched, both.truths, chosen.setting, head)
-    return Result(highlight_scores(both.taken(statistics)), chosen), both
+    return found_highlights(both, chosen, head)
 
 
-def _dense_captions(
-    config: DictConfig, path: Path, folder: Path, judge: TextGenerator | None
-) -> tuple[Result, Paired[EventTruth]]:
-    both = with_events(_both(config, path, read_events))
+def _dense_captions(config: DictConfig, folder: Path, judge: TextGenerator | None) -> Result:
+    both = with_events(_both(config, read_events))
     if problem := left_out():
         log.warning("%s", problem)
     statistics = caption_statistics(both.watched, both.truths)
-    return Result(caption_scores(both.taken(statistics))), both
+    return Result("dense_captions", caption_scores(both.taken(statistics)), both)
 
 
-def _magqa(
-    config: DictConfig, path: Path, folder: Path, judge: TextGenerator | None
-) -> tuple[Result, Paired[EventTruth]]:
+def _magqa(config: DictConfig, folder: Path, judge: TextGenerator | None) -> Result:
     if judge is None:
         raise ConfigError(
             "task=magqa has answers judged; say by whom: judge=overlap, judge=transformers "
             "judge.folder=… or judge=endpoint judge.base_url=… judge.model=…"
         )
-    both = with_events(_both(config, path, read_events))
+    both = with_events(_both(config, read_events))
     verdicts = _verdicts(config, folder, judge, both)
     statistics = in_span_statistics(both.watched, both.truths, verdicts)
-    return Result(in_span_scores(both.taken(statistics))), both
+    return Result("magqa", in_span_scores(both.taken(statistics)), both)
 
 
 def _verdicts(
@@ -155,13 +147,11 @@ def _verdicts(
     return verdicts
 
 
-def _speaking(
-    config: DictConfig, path: Path, folder: Path, judge: TextGenerator | None
-) -> tuple[Result, Paired[EventTruth]]:
+def _speaking(config: DictConfig, folder: Path, judge: TextGenerator | None) -> Result:
     heads, by = tuple(names(config.head)) or HEADS, config.speak_by or WAYS[0]
     if by not in WAYS:
         raise ConfigError(f"speak_by={by} is unknown; choose one of {', '.join(WAYS)}")
-    both = _both(config, path, read_events)
+    both = _both(config, read_events)
     chosen = None
     if (val := _validation(config, read_events, both)) is not None:
         thresholds = None if config.threshold is None else [config.threshold]
@@ -172,15 +162,11 @@ def _speaking(
         )  # fmt: skip
     elif config.threshold is not None:
         chosen = Chosen(SpeakingRule(config.threshold, config.pause_s or 0.0, heads, by))
-    rule = None if chosen is None else chosen.setting
-    statistics = speaking_statistics(both.watched, both.truths, rule, config.tolerance_s)
-    return Result(speaking_scores(both.taken(statistics)), chosen), both
+    return spoken(both, chosen, config.tolerance_s)
 
 
-def _both(
-    config: DictConfig, path: Path, read: Callable[[Path], list[AnyTruth]]
-) -> Paired[AnyTruth]:
-    return paired(read_watched(path), read(Path(config.truth)))
+def _both(config: DictConfig, read: Callable[[Path], list[AnyTruth]]) -> Paired[AnyTruth]:
+    return paired(read_watched(Path(config.predictions)), read(Path(config.truth)))
 
 
 def _validation(
@@ -193,7 +179,7 @@ def _validation(
     """
     if config.val_predictions is None:
         return None
-    watched = read_watched(watched_path(config.val_predictions))
+    watched = read_watched(Path(config.val_predictions))
     truths = read(Path(config.val_truth))
     check_apart((truth.video_id for truth in truths), (truth.video_id for truth in tested.truths))
     return watched, truths

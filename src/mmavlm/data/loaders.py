@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lightning as L
 import torch
@@ -15,7 +15,11 @@ from mmavlm.core.settings import at_least, seed_given, whole_at_least
 from mmavlm.data.collate import collate
 from mmavlm.data.order import Draw, EpochOrder, Length
 from mmavlm.data.readers.annotations import SPLITS
+from mmavlm.data.readers.duet import TRUTH
 from mmavlm.data.watched import WatchedDataset, WatchedLoader, heed_parent_alone
+
+if TYPE_CHECKING:
+    from mmavlm.metrics.duet.watched import Truth
 
 
 class SplitLoaders(L.LightningDataModule, ABC):
@@ -76,6 +80,19 @@ class SplitLoaders(L.LightningDataModule, ABC):
         """Those tasks of which some question brings options of its own, sorted."""
         items = (item for split in splits for item in self.items(split))
         return sorted({item.task for item in items if item.options is not None})
+
+    def truths(self, split: str) -> dict[str, list[Truth]]:
+        """Task → what is true of its films, of the items whose annotation says so."""
+        # Imported here, since only films that run while others speak have such truth.
+        from mmavlm.metrics.duet.files import truth_of
+
+        found: dict[str, list[Truth]] = {}
+        for item in self.items(split):
+            if (row := item.meta.get(TRUTH)) is not None:
+                # names as evaluation has them: of a mix they begin with that of the set
+                named = {**row, "question_id": item.item_id, "video_id": item.video_id}
+                found.setdefault(item.task, []).append(truth_of(named))
+        return found
 
     def setup(self, stage: str | None = None) -> None:
         """Read all annotations, so that mistakes in any of them show before training."""

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mmavlm.metrics.duet.words import DENSE, MEASURES
+from mmavlm.metrics.duet.words import DENSE, HEADLINE, MEASURES
 from mmavlm.metrics.predictions import Prediction
 from mmavlm.metrics.rules import normalise_answer
 from mmavlm.metrics.words import (
@@ -33,7 +33,8 @@ class Score:
     """One number of a test: its name in metrics.json without `test/`, value, 95 % bounds.
 
     `items` is how many it is over. `guess` is what no look at a film gives: the same answer to
-    everything, or for retrieval a random order. What is not known is None.
+    everything, for retrieval a random order, for speaking the best rhythm. What is not known is
+    None.
     """
 
     name: str
@@ -152,9 +153,11 @@ def _of_task(task: str, tested: Mapping[str, float], rows: Sequence[Prediction])
     published = f"{task}/cider" in tested
     captions = [f"{task}/{kind}" for kind in (BY_JAVA if published else WITHOUT_JAVA)]
     scores += [_score(name, tested) for name in captions if name in tested]
-    if tested.get(f"{task}/unparsed"):
-        scores.append(_score(f"{task}/unparsed", tested))
-    return scores
+    rhythm = {f"{task}/speaking_f1": tested.get(f"{task}/constant_f1", math.nan)}
+    watched = [f"{task}/{kind}" for kind in HEADLINE if f"{task}/{kind}" in tested]
+    scores += [_score(name, tested, rhythm.get(name, math.nan)) for name in watched]
+    lost = [f"{task}/{kind}" for kind in ("unparsed", "missing")]
+    return [*scores, *(_score(name, tested) for name in lost if tested.get(name))]
 
 
 def _says_more(score: Score, tested: Mapping[str, float], rows: Sequence[Prediction]) -> bool:

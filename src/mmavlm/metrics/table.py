@@ -10,6 +10,7 @@ from rich.table import Table
 
 from mmavlm.metrics.headline import Score
 
+GUESS = "guess: the most frequent true answer given to all, a random order, or the best rhythm."
 WIDEST_NAME = 38  # columns that a name takes before it is folded
 
 
@@ -23,7 +24,7 @@ def score_table(title: str, scores: Sequence[Score]) -> Table:
     lower = any(score.lower_is_better for score in scores)
     notes = [
         "95 %: interval over the choice of test items." if bounded else "",
-        "guess: the most frequent true answer given to all, or a random order." if guesses else "",
+        GUESS if guesses else "",
         "↓ lower is better." if lower else "",
     ]
     table = Table(

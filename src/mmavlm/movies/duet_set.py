@@ -45,8 +45,8 @@ def make_duet_set(
     """Make the set below `root`, or what is missing of it, and return `root`.
 
     Films lie in `videos/`. `questions/` are read by `data=duet_movies`, `searches/` by
-    `data=grounding`, and `captions/`, which tell all events of a film, by `data=dense_captions`;
-    each has a file for every split. `set.json` says what the set is made of.
+    `data=duet_searches`, and `captions/`, which tell all events of a film, by
+    `data=dense_captions`; each has a file for every split. `set.json` says what the set is made of.
 
     Raises:
         ConfigError: if `root` holds a set of other settings.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mmavlm.metrics.duet.words import HEADLINE
 from mmavlm.metrics.headline import OF_RETRIEVAL, Score
 
 MOST_SENTENCES = 5  # of so many tasks each has a sentence; of more they are counted
@@ -47,7 +48,8 @@ def _sentence(score: Score) -> str:
     if score.kind in COUNTED:
         said = f"{score.shown}{items} right"
     else:
-        over = items if score.shown.endswith("%") else items.replace(" of ", " over ")
+        share = score.shown.endswith("%") and score.kind not in HEADLINE
+        over = items if share else items.replace(" of ", " over ")
         said = f"{score.meaning.short}, {score.shown}{over}"
     if score.interval:
         said += f", 95 % interval {score.interval}"
@@ -67,13 +69,14 @@ def _guess(score: Score) -> str:
     guess = f"{100 * score.guess:.1f} %"
     if score.kind in OF_RETRIEVAL:
         return f"; a random order would give {guess}"
+    alone = "the best rhythm" if score.kind in HEADLINE else "the most common answer"
     verdict = {
         "above": "",
         "within": "; this is no better than guessing, as far as these items can tell",
         "below": "; this is worse than guessing",
         "": "",
     }[against_guess(score)]
-    return f"{verdict}; the most common answer alone would give {guess}"
+    return f"{verdict}; {alone} alone would give {guess}"
 
 
 def _counted(scores: Sequence[Score]) -> list[str]:

@@ -18,7 +18,7 @@ from mmavlm.data.mix import MixedDataModule
 from mmavlm.model.backbone import VideoLanguageModel
 from mmavlm.model.blip2 import take_pretrained
 from mmavlm.run.features import build_encoder, encoder_parts, take_features
-from mmavlm.stages.base import Stage
+from mmavlm.stages.base import EVALUATED, Stage
 from mmavlm.weights.allocation import allocation_limit
 from mmavlm.weights.checkpoint import load_trainable, read_checkpoint
 from mmavlm.weights.pretrained import PretrainedFolder
@@ -69,6 +69,7 @@ def settings_of_data(
         "tasks_with_options": lambda: data.tasks_with_options(splits),
         "classes": lambda: data.classes,
         "sets": lambda: data.sets,
+        "truths": lambda: {split: data.truths(split) for split in splits if split in EVALUATED},
     }
     taken = signature(stage_class).parameters
     return {name: read() for name, read in offered.items() if name in taken}

@@ -21,9 +21,11 @@ GIT_TIMEOUT_S = 5
 
 def facts(run: Outcome, earlier: Sequence[Outcome] = ()) -> dict[str, str]:
     """What a report says of a run and of those before it; the command is without secrets."""
+    notes = {name: text for r in (*earlier, run) for name, text in r.notes.items()}
     since = " since it was resumed" if run.resumed else ""
     known = {
         "written": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
+        **notes,
         "took": shown_duration(max(r.duration_s for r in (run, *earlier))) + since,
         "command": shlex.join(map(redacted_argument, run.command)),
         "seed": str(run.config.seed),

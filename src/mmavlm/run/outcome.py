@@ -20,6 +20,7 @@ class Outcome:
     `stage` is its title, `command` the line that made it, `overrides` the settings in that line.
     `duration_s` counts from the start of this process's run; `resumed`: earlier ones trained too.
     `classes` are the class names of each task. `predictions` is None if the stage answers nothing.
+    `notes` are what the stage says of its test in words.
     """
 
     stage: str
@@ -32,5 +33,6 @@ class Outcome:
     metrics: Mapping[str, float] = field(default_factory=dict)
     classes: Mapping[str, Sequence[str]] = field(default_factory=dict)
     predictions: PredictionLog | None = None
+    notes: Mapping[str, str] = field(default_factory=dict)
     explanations: Sequence[Explanation] = ()
     sheets: Sequence[ContactSheet] = ()

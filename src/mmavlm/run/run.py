@@ -151,13 +151,17 @@ class Run:
         write_text(self.folder / "config.yaml", OmegaConf.to_yaml(self.config, resolve=True))
 
     def tell(self) -> None:
-        """Print the test's scores and, last, where the report lies (first process only)."""
+        """Print the test's scores, what the stage says of them, and where the report lies.
+
+        The first process does it alone.
+        """
         if not self.trainer.is_global_zero:
             return
         predictions = self.stage.predictions
         rows = [] if predictions is None else list(predictions.rows.values())
         if scores := headline(self.metrics, rows):
-            Console().print(score_table(f"{self.folder}, test", scores))
+            notes = (f"{name}: {text}" for name, text in self.stage.notes.items())
+            Console().print(score_table("\n".join((f"{self.folder}, test", *notes)), scores))
         log.info("report: %s", self.folder / "report.html")
 
     @property
@@ -178,6 +182,7 @@ class Run:
             metrics=self.metrics,
             classes=self.stage.classes,
             predictions=predictions,
+            notes=self.stage.notes,
             explanations=[explained for c in callbacks for explained in c.explained],
             sheets=contact_sheets(self.data.items("test"), answered) if answered else (),
         )

@@ -81,6 +81,11 @@ class Stage(L.LightningModule):
             self.predictions.write(folder / "predictions.jsonl")
 
     @property
+    def notes(self) -> dict[str, str]:
+        """What a report says of a test in words, by what it is about."""
+        return {}
+
+    @property
     def title(self) -> str:
         """What a page calls the stage."""
         return type(self).__name__ if self.number is None else f"stage {self.number}"

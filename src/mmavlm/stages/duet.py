@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import isnan
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,13 +14,15 @@ from torchmetrics.classification import BinaryAveragePrecision
 from mmavlm.core.batch import Batch
 from mmavlm.core.settings import at_least
 from mmavlm.core.streams import IGNORED, frames_of, labels_of, silent
-from mmavlm.metrics.duet.files import write_values
+from mmavlm.metrics.duet.files import watched_file, write_values
+from mmavlm.metrics.duet.tasks import Result
 from mmavlm.metrics.duet.watched import Said, Watched
 from mmavlm.model.backbone import VideoLanguageModel
 from mmavlm.model.heads import FrameHeads, label_tensor
 from mmavlm.model.llm.stream_rows import StreamRead
 from mmavlm.stages.base import EVALUATED, Stage, distributed
 from mmavlm.stages.optim import OptimizerRecipe
+from mmavlm.stages.scored_films import Truths, score_films, write_films
 
 
 class Duet(Stage):
@@ -27,8 +30,9 @@ class Duet(Stage):
 
     `balanced` gives both labels of a head the same weight. Evaluated is the mean average precision
     (`<split>/ap`) of the heads over all frames, as the model scores them that has said nothing: the
-    true answers would give away where they stand. What was scored of a split is kept in `watched`,
-    since the rule when to speak is to be chosen on the validation split.
+    true answers would give away where they stand. What was scored of a split is kept in `watched`.
+    Where `truths` say what is true of both splits, a test is scored by its task, with the rule when
+    to speak, or what else there is to choose, chosen on the validation split.
 
     Raises:
         ConfigError: if the backbone has no LLM or no heads, or a weight is below 0.
@@ -47,6 +51,7 @@ class Duet(Stage):
         monitor: str = "val/ap",
         run: dict[str, Any] | None = None,
         sets: tuple[str, ...] = (),
+        truths: Truths | None = None,
     ) -> None:
         super().__init__(backbone, optimizer, run, sets)
         at_least("stage", 0, text_weight=text_weight, head_weight=head_weight)
@@ -62,6 +67,9 @@ class Duet(Stage):
             }
         )
         self.watched: dict[str, dict[str, Watched]] = {split: {} for split in EVALUATED}
+        self.truths: Truths = truths or {}
+        self.results: dict[str, Result] = {}  # of a test, by the sets of a mix
+        self._gathered: set[str] = set()  # splits of which every process holds all
 
     @property
     def heads(self) -> FrameHeads:
@@ -83,19 +91,35 @@ class Duet(Stage):
     def gather(self) -> None:
         """Bring what all processes have watched together; every process then holds all of it."""
         super().gather()
-        if not distributed():
-            return
-        for split, own in self.watched.items():
+        self._gather_watched()
+
+    def _gather_watched(self) -> None:
+        for split, own in self.watched.items() if distributed() else ():
+            if split in self._gathered:
+                continue
+            self._gathered.add(split)
             parts: list[dict[str, Watched]] = [{}] * torch.distributed.get_world_size()
             torch.distributed.all_gather_object(parts, own)
             self.watched[split] = {key: film for part in parts for key, film in part.items()}
 
     def write(self, folder: Path) -> None:
-        """Write what was scored of each split, one row a question (see `metrics.duet.files`)."""
+        """Write what was scored of each split, what is true of it, and how the test was scored.
+
+        See `metrics.duet.files` for the rows.
+        """
         super().write(folder)
         for split, watched in self.watched.items():
             if watched:
-                write_values(folder / f"watched_{split}.jsonl", watched.values())
+                write_values(folder / watched_file(split), watched.values())
+        write_films(folder, self.truths, self.results, self.set_of)
+
+    @property
+    def notes(self) -> dict[str, str]:
+        """By which setting the test was scored, and how it was chosen."""
+        return {
+            " ".join(filter(None, (name, result.task))): result.how_chosen
+            for name, result in self.results.items()
+        }
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Score the frames of the validation split."""
@@ -107,19 +131,31 @@ class Duet(Stage):
 
     def on_validation_epoch_start(self) -> None:
         """Forget what an earlier validation scored."""
-        self.watched["val"] = {}
+        self._forget("val")
 
     def on_test_epoch_start(self) -> None:
         """Forget what an earlier test scored."""
-        self.watched["test"] = {}
+        self._forget("test")
+
+    def _forget(self, split: str) -> None:
+        self.watched[split] = {}
+        self._gathered.discard(split)
 
     def on_validation_epoch_end(self) -> None:
         """Log precisions over the validation split."""
         self._log_precision("val")
 
     def on_test_epoch_end(self) -> None:
-        """Log precisions over the test split."""
+        """Log precisions over the test split, and its scores by what validation chooses."""
         self._log_precision("test")
+        self._score_test()
+
+    def _score_test(self) -> None:
+        self._gather_watched()
+        self.results = score_films(self.watched, self.truths, self.set_of)
+        for name, result in self.results.items():
+            scores = {f"test/{name}{name and '/'}{n}": v for n, v in result.scores.items()}
+            self._log_metrics({n: v for n, v in scores.items() if not isnan(v)})
 
     def _evaluate(self, batch: Batch, split: str) -> None:
         if self._skip(batch):

@@ -82,6 +82,7 @@ def test_the_numbers_of_a_talk_are_those_worked_out_by_hand():
     assert (values["duplicates"], values["replies_per_minute"]) == (0.25, pytest.approx(20))
     # every 3 s: 3, 6, 9 and 12, of which three match; every 4 s: 4 and 8 of three
     assert (values["constant_every_s"], values["constant_f1"]) == (3, pytest.approx(6 / 7))
+    assert values["above_constant"] == pytest.approx(values["speaking_f1"] - 6 / 7)
     assert (values["count"], values["missing"]) == (1, 0)
 
 

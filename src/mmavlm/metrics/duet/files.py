@@ -32,6 +32,16 @@ _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 80
 
 
+def watched_file(split: str) -> str:
+    """The name by which a run leaves the films of a split as they were watched."""
+    return f"watched_{split}.jsonl"
+
+
+def truth_file(split: str, of_set: str = "") -> str:
+    """The name by which a run leaves what is true of a split, or of one set of a mix."""
+    return f"truth_{split}{of_set and '_'}{of_set}.jsonl"
+
+
 def write_values(path: Path, values: Iterable[Watched | Truth]) -> None:
     """Write one JSON row a value, so that the file is there whole or not at all."""
     with written_whole(path) as partial, partial.open("w", encoding="utf-8") as file:
@@ -68,6 +78,15 @@ def read_highlights(path: Path) -> list[HighlightTruth]:
         DataError: see `read_watched`.
     """
     return _read(path, _highlights)
+
+
+def truth_of(row: Mapping[str, Any]) -> Truth:
+    """Truth from a row in our format, as readers give it.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    return _of(HighlightTruth, row) if "clips" in row else _of(EventTruth, row)
 
 
 class _RowError(ValueError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -17,6 +17,7 @@ from mmavlm.metrics.resampling import Score, group_sums, mean, with_count
 from mmavlm.metrics.rows import first_of_each
 
 AnyTruth = TypeVar("AnyTruth", EventTruth, HighlightTruth)
+NAMED = 10  # so many questions are named, the others counted
 ITEM, VIDEO, MISSING, STATISTICS = range(4)  # columns of a row; statistics are the last ones
 
 
@@ -38,6 +39,17 @@ class Paired(Generic[AnyTruth]):
         """The questions of which nothing was watched; they count as wrong."""
         both = zip(self.watched, self.truths, strict=True)
         return [truth.question_id for film, truth in both if film is None]
+
+    def remarks(self) -> Iterator[str]:
+        """Sentences that name the questions which do not count as the others do."""
+        for questions, said in (
+            (self.missing, "questions that were not watched, and count as wrong"),
+            (self.unasked, "questions that the truth does not have, and are left out"),
+            (self.eventless, "questions to which nothing is to be found, and are left out"),
+        ):
+            if questions:
+                more = " …" if len(questions) > NAMED else ""
+                yield f"{said} ({len(questions)}): {', '.join(questions[:NAMED])}{more}"
 
     def taken(self, statistics: Tensor) -> Taken:
         """What all questions bring, (n,S), to scores over films."""

@@ -60,6 +60,11 @@ def precision(sums: Tensor) -> Tensor:
     return matched / said.clamp(min=1)
 
 
+def above(sums: Tensor) -> Tensor:
+    """F1 less that of a rhythm, of sums (…,5): matched, said, events; matched, said by rhythm."""
+    return f1(sums[..., :3]) - f1(sums[..., [3, 4, 2]])
+
+
 def speaking_statistics(
     watched: Sequence[Watched | None],
     truths: Sequence[EventTruth],
@@ -116,7 +121,7 @@ def speaking_scores(taken: Taken, every_s: Sequence[float] = EVERY_S) -> dict[st
     `duplicates` the share of replies whose text was there before, `replies_per_minute`. All have
     95 % bootstrap intervals over films (`_low`, `_high`). `constant_f1` is the F1 of speaking every
     `constant_every_s` seconds, the best of `every_s` for these very events, which no rule could
-    know: a number is worth something above it only.
+    know: a number is worth something above it only, by `above_constant`.
     """
     sums = taken.statistics.sum(dim=0)
     matched, said = sums[OWN:].unflatten(0, (-1, 2)).unbind(dim=1)
@@ -133,6 +138,7 @@ def speaking_scores(taken: Taken, every_s: Sequence[float] = EVERY_S) -> dict[st
         **taken.score("replies_per_minute", mean, (SAID, MINUTES)),
         **worded,
         **taken.score("constant_f1", f1, (first, first + 1, EVENTS)),
+        **taken.score("above_constant", above, (MATCHED, SAID, EVENTS, first, first + 1)),
         "constant_every_s": every_s[best],
         **taken.counts,
     }

@@ -9,6 +9,11 @@ MEASURES = {
     "distinct_replies",
 }  # fmt: skip
 
+# What is told first of a task, in this order.
+HEADLINE = (
+    "speaking_f1", "above_constant", "miou", "span_miou", "very_good_map", "very_good_hit1",
+)  # fmt: skip
+
 _OF_FRAMES = "Intersection by union of frames found and true ones; a mask may lie in pieces."
 _OF_SPANS = "Intersection by union of seconds: the best run of frames beside the true spans."
 _AVERAGE = "Interpolated average precision of clips of 2 s, over questions and annotators."
@@ -62,5 +67,6 @@ WATCHED = {
         "F1 of the best rhythm", "Speaking every n seconds, with the n that is best for the truth."
     ),
     "constant_every_s": ("seconds of that rhythm", "The n of the best rhythm."),
+    "above_constant": ("F1 above the best rhythm", "What looking brings: F1 less that of rhythm."),
     "missing": ("questions not watched", "They count as wrong."),
 }  # fmt: skip
