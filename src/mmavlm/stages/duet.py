@@ -8,12 +8,13 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torchmetrics.classification import BinaryAveragePrecision
+from torchmetrics.functional.classification import binary_average_precision
 
 from mmavlm.core.batch import Batch
 from mmavlm.core.settings import at_least
 from mmavlm.core.streams import IGNORED, frames_of, labels_of, silent
 from mmavlm.metrics.duet.files import write_values
+from mmavlm.metrics.duet.labelled_frames import LabelledFrames
 from mmavlm.metrics.duet.watched import Said, Watched
 from mmavlm.model.backbone import VideoLanguageModel
 from mmavlm.model.heads import FrameHeads, label_tensor
@@ -57,7 +58,7 @@ class Duet(Stage):
         self.monitor = monitor
         self.precision_of = torch.nn.ModuleDict(
             {
-                split: torch.nn.ModuleDict({name: BinaryAveragePrecision() for name in names})
+                split: torch.nn.ModuleDict({name: LabelledFrames() for name in names})
                 for split in EVALUATED
             }
         )
@@ -74,11 +75,11 @@ class Duet(Stage):
         labels = labels_of_frames(batch, read, self.heads.names)
         heads = self.heads.loss(read.hidden, labels, balanced=self.balanced)
         terms = {"heads": heads}
-        total = self.head_weight * heads
+        # 0 where nothing is said, but of all that says something: ranks wait for its gradient
+        text = -read.log_probs.sum() / max(1, len(read.log_probs))
         if len(read.log_probs):
-            terms["text"] = -read.log_probs.mean()
-            total = total + self.text_weight * terms["text"]
-        return {**terms, "loss": total}
+            terms["text"] = text
+        return {**terms, "loss": self.head_weight * heads + self.text_weight * text}
 
     def gather(self) -> None:
         """Bring what all processes have watched together; every process then holds all of it."""
@@ -130,10 +131,11 @@ class Duet(Stage):
         loss = self.heads.loss(read.hidden, labels, balanced=self.balanced)
         self._log_losses(split, {"heads": loss}, batch)
         scores = self.heads.scores(read.hidden)
+        frames = [f"{batch.item_id[at.talk]}/{at.frame}" for at in read.frames]
         for n, name in enumerate(self.heads.names):
-            known = labels[:, n] != IGNORED
-            if known.any():
-                self._precision(split)[name].update(scores[known, n], labels[known, n])
+            if known := (labels[:, n] != IGNORED).nonzero()[:, 0].tolist():
+                seen = [frames[row] for row in known]
+                self._precision(split)[name].update(seen, scores[known, n], labels[known, n])
         found = watched_films(batch, read, scores, self.heads.names)
         self.watched[split] |= {film.question_id: film for film in found}
 
@@ -141,7 +143,7 @@ class Duet(Stage):
         metrics = self._precision(split)
         # all ranks compute what any of them saw labels of
         seen = {n: m for n, m in metrics.items() if self._ranks.highest(int(m.update_called))}
-        found = {name: metric.compute() for name, metric in seen.items()}
+        found = {name: binary_average_precision(*m.compute()) for name, m in seen.items()}
         for metric in metrics.values():
             metric.reset()
         found = {name: value for name, value in found.items() if not bool(value.isnan())}
@@ -150,7 +152,7 @@ class Duet(Stage):
             mean = torch.stack([*found.values()]).mean()
             self._log_metrics({f"{split}/ap": mean}, prog_bar=True)
 
-    def _precision(self, split: str) -> dict[str, BinaryAveragePrecision]:
+    def _precision(self, split: str) -> dict[str, LabelledFrames]:
         return dict(cast(Any, self.precision_of[split]).items())
 
 
