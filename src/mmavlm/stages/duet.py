@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -11,28 +12,35 @@ from torch import Tensor
 from torchmetrics.functional.classification import binary_average_precision
 
 from mmavlm.core.batch import Batch
-from mmavlm.core.settings import at_least
+from mmavlm.core.errors import ConfigError
+from mmavlm.core.settings import at_least, whole_at_least
 from mmavlm.core.streams import IGNORED, frames_of, labels_of, silent
 from mmavlm.metrics.duet.files import write_values
 from mmavlm.metrics.duet.labelled_frames import LabelledFrames
 from mmavlm.metrics.duet.watched import Said, Watched
 from mmavlm.model.backbone import VideoLanguageModel
-from mmavlm.model.heads import FrameHeads, label_tensor
-from mmavlm.model.llm.stream_rows import StreamRead
+from mmavlm.model.heads import FrameHeads, label_tensor, label_weights
+from mmavlm.model.llm.stream_rows import FrameAt, StreamRead, frames_shown
 from mmavlm.stages.base import EVALUATED, Stage, distributed
+from mmavlm.stages.drawn_frames import factors_of
 from mmavlm.stages.optim import OptimizerRecipe
 
 
 class Duet(Stage):
     """Train on what is said and on frames: L = text_weight·L_text + head_weight·L_heads.
 
-    `balanced` gives both labels of a head the same weight. Evaluated is the mean average precision
-    (`<split>/ap`) of the heads over all frames, as the model scores them that has said nothing: the
-    true answers would give away where they stand. What was scored of a split is kept in `watched`,
-    since the rule when to speak is to be chosen on the validation split.
+    `balanced` gives both labels of a head the same weight. With looks of a memory each frame that
+    ends no stream is a row for the LLM; a step of training draws `frames_a_film` of them of each
+    film, None for all, and its loss is expected to be that of all (see `drawn_frames`).
+
+    Evaluated is the mean average precision (`<split>/ap`) of the heads over all frames, as the
+    model scores them that has said nothing: the true answers would give away where they stand. What
+    was scored of a split is kept in `watched`, since the rule when to speak is to be chosen on the
+    validation split.
 
     Raises:
-        ConfigError: if the backbone has no LLM or no heads, or a weight is below 0.
+        ConfigError: if the backbone has no LLM or no heads, a number is out of range, or frames are
+            to be drawn where all are read at once.
     """
 
     validates_before_test = True  # by the scores of both splits a rule is chosen
@@ -45,16 +53,25 @@ class Duet(Stage):
         text_weight: float = 1.0,
         head_weight: float = 1.0,
         balanced: bool = True,
+        frames_a_film: int | None = None,
         monitor: str = "val/ap",
         run: dict[str, Any] | None = None,
         sets: tuple[str, ...] = (),
     ) -> None:
         super().__init__(backbone, optimizer, run, sets)
         at_least("stage", 0, text_weight=text_weight, head_weight=head_weight)
+        whole_at_least("stage", 1, frames_a_film=frames_a_film)
         names = backbone.require_heads().names
+        temporal = backbone.vision.temporal
+        if frames_a_film is not None and temporal.looks_at(2) > 1:
+            raise ConfigError(
+                f"stage.frames_a_film is {frames_a_film}, but with {type(temporal).__name__} one "
+                "row holds all frames of a film, and leaving some out saves nothing; set it to null"
+            )
         self.text_weight = text_weight
         self.head_weight = head_weight
         self.balanced = balanced
+        self.frames_a_film = frames_a_film
         self.monitor = monitor
         self.precision_of = torch.nn.ModuleDict(
             {
@@ -71,15 +88,23 @@ class Duet(Stage):
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The cross-entropy of what is said, that of the heads, their weighted sum."""
-        read = self.backbone.read_streams(batch)
-        labels = labels_of_frames(batch, read, self.heads.names)
-        heads = self.heads.loss(read.hidden, labels, balanced=self.balanced)
-        terms = {"heads": heads}
+        frames = frames_shown(batch.conversations)
+        labels = labels_of_frames(batch, frames, self.heads.names)
+        weights, drawn = label_weights(labels, balanced=self.balanced), None
+        if self.frames_a_film is not None:
+            factors = factors_of(frames, weights.sum(dim=1).cpu(), self.frames_a_film)
+            drawn = {at for at, factor in zip(frames, factors.tolist(), strict=True) if factor}
+            weights = weights * factors.to(weights)[:, None]
+        read = self.backbone.read_streams(batch, drawn)
+        row_of = {at: row for row, at in enumerate(frames)}
+        rows = torch.tensor([row_of[at] for at in read.frames]).to(labels.device)
+        terms = {"heads": self.heads.weighted_loss(read.hidden, labels[rows], weights[rows])}
         # 0 where nothing is said, but of all that says something: ranks wait for its gradient
         text = -read.log_probs.sum() / max(1, len(read.log_probs))
         if len(read.log_probs):
             terms["text"] = text
-        return {**terms, "loss": self.head_weight * heads + self.text_weight * text}
+        loss = self.head_weight * terms["heads"] + self.text_weight * text
+        return {**terms, "loss": loss}
 
     def gather(self) -> None:
         """Bring what all processes have watched together; every process then holds all of it."""
@@ -127,7 +152,7 @@ class Duet(Stage):
             return
         batch = as_watched(batch)
         read = self.backbone.read_streams(batch)
-        labels = labels_of_frames(batch, read, self.heads.names)
+        labels = labels_of_frames(batch, read.frames, self.heads.names)
         loss = self.heads.loss(read.hidden, labels, balanced=self.balanced)
         self._log_losses(split, {"heads": loss}, batch)
         scores = self.heads.scores(read.hidden)
@@ -161,18 +186,18 @@ def as_watched(batch: Batch) -> Batch:
     return replace(batch, conversations=[silent(talk) for talk in batch.conversations])
 
 
-def labels_of_frames(batch: Batch, read: StreamRead, names: tuple[str, ...]) -> Tensor:
-    """Labels (N,S) of the frames whose states were read, by head; `IGNORED` where there is none."""
+def labels_of_frames(batch: Batch, frames: Sequence[FrameAt], names: tuple[str, ...]) -> Tensor:
+    """Labels (N,S) of frames, by head; `IGNORED` where there is none."""
     known: dict[tuple[int, int], dict[str, list[int]]] = {}
     labels = []
     times = _times_s(batch)
-    for talk, turn, frame in read.frames:
+    for talk, turn, frame in frames:
         stream = batch.conversations[talk].turns[turn]
         if (talk, turn) not in known:
             known[talk, turn] = labels_of(stream, times[talk])
         place = frame - frames_of(stream)[0]
         labels.append({head: values[place] for head, values in known[talk, turn].items()})
-    return label_tensor(names, labels, read.hidden.device)
+    return label_tensor(names, labels, batch.timestamps_s.device)
 
 
 def watched_films(
