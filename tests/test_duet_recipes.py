@@ -218,9 +218,13 @@ def test_a_recipe_trains_from_a_saved_model_and_every_test_watches_with_it(
         assert [weight for key, weight in state.items() if part in key and weight.any()]
     learned = [key for key in state if any(part in key for part in parts)]
     assert name == "ours_memory" or len(learned) == len(state)
-    for test in TESTS:
-        evaluated = [f"checkpoint={checkpoint}", f"experiment=duet_{test}", "data.num_frames=6",
+    ways = {test: [f"experiment=duet_{test}"] for test in TESTS}
+    ways["by_data"] = ["data=qvhighlights"]
+    ways["test_alone"] = [*ways["charades_sta"], "trainer.limit_val_batches=0"]
+    for folder, way in ways.items():
+        evaluated = [f"checkpoint={checkpoint}", *way, "data.num_frames=6",
                      f"data.root={sets}", "data.reader.held_out=0.2"]  # fmt: skip
-        assert run(evaluate, *evaluated, f"hydra.run.dir={test}") == 0
-        for split in ("val", "test"):
-            assert read_watched(tmp_path / f"{test}/watched_{split}.jsonl")
+        assert run(evaluate, *evaluated, f"hydra.run.dir={folder}") == 0
+        assert read_watched(tmp_path / f"{folder}/watched_test.jsonl")
+        validated = (tmp_path / f"{folder}/watched_val.jsonl").is_file()
+        assert validated == (folder != "test_alone")
