@@ -220,7 +220,7 @@ def test_a_recipe_trains_from_a_saved_model_and_every_test_watches_with_it(
     assert name == "ours_memory" or len(learned) == len(state)
     ways = {test: [f"experiment=duet_{test}"] for test in TESTS}
     ways["by_data"] = ["data=qvhighlights"]
-    ways["test_alone"] = [*ways["charades_sta"], "trainer.limit_val_batches=0"]
+    ways["test_alone"] = [*ways["charades_sta"], "+trainer.limit_val_batches=0"]
     for folder, way in ways.items():
         evaluated = [f"checkpoint={checkpoint}", *way, "data.num_frames=6",
                      f"data.root={sets}", "data.reader.held_out=0.2"]  # fmt: skip
