@@ -34,7 +34,7 @@ def same(one, other):
 
 def test_only_splits_that_are_used_are_read(root):
     (root / "test.jsonl").unlink()
-    with pytest.raises(DataError, match="test.jsonl does not exist"):
+    with pytest.raises(DataError, match=r"test\.jsonl does not exist"):
         module(root).setup("fit")
     data = module(root)
     data.splits = ("train", "val")
