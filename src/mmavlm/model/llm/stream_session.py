@@ -10,7 +10,7 @@ Shapes: K tokens of a look, Dl LLM width, H width of the hidden states.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -130,8 +130,10 @@ class StreamSession:
         return self._run(tokens)[0][-1]
 
     @torch.no_grad()
-    def reply(self, generation: Generation = ONE_ANSWER, *, keep: bool = True) -> Answer:
-        """What the model says behind the last frame, and remembers if it is to `keep` it.
+    def reply(
+        self, generation: Generation = ONE_ANSWER, *, keep: bool | Callable[[str], bool] = True
+    ) -> Answer:
+        """What the model says behind the last frame, and remembers if it is to `keep` that text.
 
         An answer without a text is never kept.
 
@@ -148,7 +150,7 @@ class StreamSession:
             read = self._all_tokens()
             ids = self._generated(read, generation)
             answer = Answer(self._llm.answers.decode(ids), self._scored(read[-1:], ids))
-            if keep and answer.text:
+            if answer.text and (keep(answer.text) if callable(keep) else keep):
                 said.text = answer.text
                 said.front += (ids := self._write.answer(answer.text))
                 self._run_ids(ids)
