@@ -42,13 +42,13 @@ def evaluate(config: DictConfig) -> None:
     check_config(config)
     announce(config, "loading the model")
     # Imported here, since scores of what was answered before need no model.
-    from mmavlm.run import Run
+    from mmavlm.run import Run, tested_splits
 
     check_format(config.format)
     as_json = config.format == "json"
     # what else is printed would stand between a reader and the one line
     with redirect_stdout(sys.stderr) if as_json else nullcontext():
-        run = Run(config, list(HydraConfig.get().overrides.task), splits=["test"])
+        run = Run(config, list(HydraConfig.get().overrides.task), splits=tested_splits(config))
         if config.checkpoint is None:
             run.take_untrained()
         else:

@@ -22,7 +22,7 @@ EXPERIMENTS = sorted(
     for path in (Path(__file__).parents[2] / "conf/experiment").glob("*.yaml")
     # those train nothing: test_benchmark_commands.py, test_zero_shot.py; those need sets of their
     # own: test_video_llama_recipes.py, test_llama_vid_recipes.py, test_sound_recipes.py,
-    # test_long_stories.py, test_duet.py
+    # test_long_stories.py, test_duet.py, test_duet_recipes.py
     if not path.stem.startswith(
         ("eval_", "zero_shot_", "video_llama_", "llama_vid_", "demo_sound", "long_stories", "duet_")
     )

@@ -32,6 +32,16 @@ def same(one, other):
     )
 
 
+def test_only_splits_that_are_used_are_read(root):
+    (root / "test.jsonl").unlink()
+    with pytest.raises(DataError, match=r"test\.jsonl does not exist"):
+        module(root).setup("fit")
+    data = module(root)
+    data.splits = ("train", "val")
+    data.setup("fit")
+    assert len(data.items("val")) == 3
+
+
 def test_every_split_is_read_whole(root):
     data = module(root)
     data.setup()

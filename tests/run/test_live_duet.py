@@ -15,7 +15,7 @@ from mmavlm.metrics.duet.watched import Said
 from mmavlm.movies.duet_set import DuetSettings, make_duet_set
 from mmavlm.run.build import build_backbone
 from mmavlm.run.live_duet import Asked, Habits, LiveDuet, Missed, Removed, Replied, Scored
-from mmavlm.stages.duet import as_watched
+from mmavlm.stages.watched_frames import as_watched
 from support import composed
 from waits import Waits
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from mmavlm import train
+from mmavlm.movies.duet_set import DuetSettings, make_duet_set
 from support import SMALL, StopAtBatch
 
 # Eight batches an epoch or so, gathered by three: the last step of an epoch is of fewer.
@@ -20,7 +21,9 @@ SETS = {
     "one set, cropped and mirrored": ["experiment=lvu_genre", "data.crop=true", "data.flip=true"],
     "a mix": ["experiment=mix"],
     "stage 1": ["experiment=webvid_alignment"],
-}
+    "the duet": ["experiment=duet_movies", "data.reader.folder=watched/questions",
+                 "data.reader.videos=watched/videos"],
+}  # fmt: skip
 ONE_SET, *OTHERS = SETS
 BY_STOPPING = "+callbacks.stop._target_=support.StopAtBatch"
 
@@ -39,6 +42,13 @@ def assert_equal_runs(one, two):
         assert torch.equal(value, resumed["state_dict"][name]), name
     assert torch.equal(whole["rng"], resumed["rng"])
     assert metrics == metrics_resumed
+
+
+@pytest.fixture(scope="module")
+def films(films):
+    """The films of all sets, and beside them those that are watched as they run."""
+    make_duet_set(films / "watched", DuetSettings(films=10, size=32))
+    return films
 
 
 @pytest.fixture(scope="module")

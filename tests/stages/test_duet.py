@@ -16,7 +16,7 @@ from mmavlm.core.turns import Shown, Turn
 from mmavlm.metrics.duet.files import read_events, read_watched
 from mmavlm.movies.duet_set import DuetSettings, make_duet_set
 from mmavlm.run.build import build_backbone
-from mmavlm.stages.duet import as_watched
+from mmavlm.stages.watched_frames import as_watched
 from support import composed
 
 WAYS = ["experiment=duet_movies", "experiment=duet_movies_memory"]
@@ -82,14 +82,17 @@ def test_states_are_those_of_a_film_that_is_watched_as_it_runs(films, way):
     torch.testing.assert_close(torch.stack(states), read.hidden[order], atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("way", WAYS, ids=["frames", "memory"])
+@pytest.mark.parametrize(
+    "way", [WAYS[:1], [WAYS[1], "stage.frames_a_film=2"]], ids=["frames", "memory"]
+)
 def test_a_run_scores_each_frame_of_the_films_it_is_judged_by(run, films, tmp_path, way):
-    assert run(train, way, *SMALL, f"data.root={films}", "hydra.run.dir=run") == 0
+    assert run(train, *way, *SMALL, f"data.root={films}", "hydra.run.dir=run") == 0
     for split in ("val", "test"):
         watched = read_watched(tmp_path / f"run/watched_{split}.jsonl")
         truth = read_events(films / f"questions/{split}.json")
         assert {film.question_id for film in watched} == {one.question_id for one in truth}
         assert all(set(film.scores) == {"informative", "relevance"} for film in watched)
+        assert all(len(film.times_s) == 8 for film in watched)
     kept = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)["state_dict"]
     heads = [name for name in kept if "heads." in name]
     assert heads == [f"backbone.heads.layers.{n}.weight" for n in ("informative", "relevance")]

@@ -33,6 +33,7 @@ class SplitLoaders(L.LightningDataModule, ABC):
     """
 
     sets: tuple[str, ...] = ()  # names of the sets that are mixed
+    splits: Sequence[str] = SPLITS  # those that a run reads
 
     def __init__(
         self,
@@ -95,9 +96,9 @@ class SplitLoaders(L.LightningDataModule, ABC):
         return found
 
     def setup(self, stage: str | None = None) -> None:
-        """Read all annotations, so that mistakes in any of them show before training."""
+        """Read the annotations of all `splits`, so that mistakes show before training."""
         one = {"validate": "val", "test": "test", "predict": "test"}
-        for split in (one[stage],) if stage in one else SPLITS:
+        for split in (one[stage],) if stage in one else self.splits:
             self.items(split)
 
     def train_dataloader(self) -> DataLoader[Any]:

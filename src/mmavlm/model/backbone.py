@@ -7,7 +7,7 @@ Dl LLM width, F aligned frames.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,13 @@ from mmavlm.model.alignment.levels import Aligned, MultiLevelAlignment, of_films
 from mmavlm.model.branches import Branch, Watched
 from mmavlm.model.heads import FrameHeads
 from mmavlm.model.llm.prompted import PromptedLanguageModel
-from mmavlm.model.llm.stream_rows import StreamRead, read_streams
+from mmavlm.model.llm.stream_rows import (
+    FrameAt,
+    StreamRead,
+    frames_shown,
+    last_of_streams,
+    read_streams,
+)
 from mmavlm.model.media import interleaved
 from mmavlm.model.temporal import Wanted
 from mmavlm.model.token_tables import rows_named
@@ -125,8 +131,10 @@ class VideoLanguageModel(nn.Module):
             losses |= {f"align_{level}": loss for level, loss in aligned.items()}
         return losses
 
-    def read_streams(self, batch: Batch) -> StreamRead:
+    def read_streams(self, batch: Batch, only: Collection[FrameAt] | None = None) -> StreamRead:
         """What is learned, and the LLM's state at each frame, of films that run.
+
+        `only` as in `stream_rows.read_streams`.
 
         Raises:
             ConfigError: if the LLM cannot watch, or there are sounds (see `stream_rows`).
@@ -138,11 +146,14 @@ class VideoLanguageModel(nn.Module):
                 f"{type(llm).__name__} cannot watch these films as they run; choose a language "
                 "model of transformers, and leave sounds out"
             )
-        watched = self.watch(batch)
-        tokens, mask, looks = self.vision.newest_looks(watched)
+        learned = None
+        if only is not None:
+            last = last_of_streams(frames_shown(batch.conversations))
+            learned = frozenset(at.frame for at in (*only, *last))
+        tokens, mask, looks = self.vision.newest_looks(self.watch(batch), learned)
         media = MediaTokens(tokens, num_views(batch.conversations), mask, looks)
         with rows_named(batch.item_id):
-            return read_streams(llm, batch.conversations, media)
+            return read_streams(llm, batch.conversations, media, only)
 
     def require_heads(self) -> FrameHeads:
         """The heads that score frames; ConfigError where there are none."""

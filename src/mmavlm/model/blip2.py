@@ -1,6 +1,7 @@
 """What a pretrained folder has between its vision model and its LLM, taken by its kind.
 
-InstructBLIP's goes to a Q-Former that reads a guide, BLIP-2's to an image Q-Former.
+InstructBLIP's goes to a Q-Former that reads a guide, BLIP-2's to an image Q-Former,
+LLaVA-OneVision's is a projector of patches.
 """
 
 from __future__ import annotations
@@ -11,24 +12,27 @@ import torch
 
 from mmavlm.core.errors import CheckpointError, ConfigError
 from mmavlm.model.instructblip import take_instructblip
+from mmavlm.model.llava_onevision import take_llava_onevision
 from mmavlm.model.temporal import VideoQFormer
 from mmavlm.weights.pretrained import PretrainedFolder, instructblip_parts, load_strict
 
 if TYPE_CHECKING:
     from mmavlm.model.backbone import VideoLanguageModel
 
-BLIP2 = "blip-2"  # transformers' `model_type`
+BLIP2, LLAVA_ONEVISION = "blip-2", "llava_onevision"  # transformers' `model_type`
 
 
 def take_pretrained(model: VideoLanguageModel, folder: PretrainedFolder) -> None:
-    """Take the parts of an InstructBLIP or a BLIP-2 into a model built for them.
+    """Take the parts of an InstructBLIP, a BLIP-2 or a LLaVA-OneVision into a model built for them.
 
     Raises:
-        CheckpointError: if the folder holds neither, or naming the keys that do not fit.
-        ConfigError: if the model has no Q-Former of this kind.
+        CheckpointError: if the folder holds none of these, or naming the keys that do not fit.
+        ConfigError: if the model has no Q-Former or projector of this kind.
     """
     if folder.config.model_type == BLIP2:
         take_blip2(model, folder)
+    elif folder.config.model_type == LLAVA_ONEVISION:
+        take_llava_onevision(model, folder)
     else:
         take_instructblip(model, instructblip_parts(folder))
 

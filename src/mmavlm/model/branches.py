@@ -227,8 +227,12 @@ class Branch(nn.Module):
         frames = self.temporal.frames_of(state)
         return None if frames is None else FramesOfLooks(tokens // max(map(len, frames)), frames)
 
-    def newest_looks(self, watched: Watched) -> tuple[Tensor, Tensor | None, FramesOfLooks]:
+    def newest_looks(
+        self, watched: Watched, learned: frozenset[int] | None = None
+    ) -> tuple[Tensor, Tensor | None, FramesOfLooks]:
         """What the LLM sees of views while they run: tokens (V,T·K,Dl), their mask, their frames.
+
+        Frames in `learned` are to carry gradient, None for all.
 
         Looks of single frames stand one behind the other. Those of a memory are of all frames so
         far, and the newest stands for those before it (`FramesOfLooks.latest`).
@@ -248,7 +252,7 @@ class Branch(nn.Module):
                 "while it runs; choose fusion=none"
             )
         frames = watched.frame_mask.shape[1]
-        outputs = self.look(watched, Wanted(frames))[1].outputs  # (V,T,K,D)
+        outputs = self.look(watched, Wanted(frames, learned=learned))[1].outputs  # (V,T,K,D)
         mask = watched.frame_mask[watched.films]
         seen = [range(count) for count in mask.sum(dim=1).tolist()]
         looks = FramesOfLooks(outputs.shape[2], seen, latest=True)

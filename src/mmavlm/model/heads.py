@@ -46,15 +46,24 @@ class FrameHeads(nn.Module):
         As published all heads have one mean; `balanced` gives both classes of each head the same
         weight. Without any label it is 0, with a gradient of 0.
         """
+        return self.weighted_loss(hidden, labels, label_weights(labels, balanced=balanced))
+
+    def weighted_loss(self, hidden: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+        """The cross-entropies of labels (N,S), summed with these weights (N,S)."""
         logits = self(hidden).float()
-        known = labels != IGNORED
         loss = F.cross_entropy(
             logits.flatten(0, 1), labels.flatten(), reduction="none", ignore_index=IGNORED
-        ).view_as(labels)
-        weight = known.to(loss.dtype)
-        if balanced:
-            weight = weight * _class_weights(labels, known)
-        return (loss * weight).sum() / weight.sum().clamp(min=1e-6)
+        )
+        return (loss.view_as(labels) * weights).sum()
+
+
+def label_weights(labels: Tensor, *, balanced: bool) -> Tensor:
+    """How much each label (N,S) weighs in the loss: they add up to 1, `IGNORED` ones have 0."""
+    known = labels != IGNORED
+    weights = known.float()
+    if balanced:
+        weights = weights * _class_weights(labels, known)
+    return weights / weights.sum().clamp(min=1e-6)
 
 
 def label_tensor(

@@ -11,7 +11,7 @@ from typing import Any
 
 import lightning as L
 from hydra.core.hydra_config import HydraConfig
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
@@ -40,10 +40,18 @@ from mmavlm.run.report import describe
 from mmavlm.run.resume import checkpoint_to_resume, go_on_logging
 from mmavlm.run.secrets import refuse_secrets
 from mmavlm.run.sheets import contact_sheets
+from mmavlm.stages.base import Stage
 from mmavlm.weights.checkpoint import load_trainable, read_checkpoint
 from mmavlm.weights.untrained import allow_untrained
 
 log = logging.getLogger(__name__)
+
+
+def tested_splits(config: DictConfig) -> tuple[str, ...]:
+    """The splits that a test of a config's stage reads."""
+    stage: type[Stage] = get_class(config.stage._target_)
+    validates = stage.validates_before_test and config.trainer.get("limit_val_batches") != 0
+    return SPLITS[1:] if validates else SPLITS[2:]
 
 
 class Run:
@@ -69,8 +77,10 @@ class Run:
         self.data = instantiate(config.data)
         # behind the data, which say what is not set
         refuse_secrets(OmegaConf.to_container(config, resolve=True))
-        used = SPLITS if config.test else SPLITS[:2]
-        self.stage = build_stage(config, self.data, overrides, used if splits is None else splits)
+        if splits is None:
+            splits = SPLITS if config.test else SPLITS[:2]
+        self.data.splits = splits
+        self.stage = build_stage(config, self.data, overrides, splits)
         self.trainer = self._build_trainer()
         self.metrics: dict[str, float] = {}
 
@@ -100,9 +110,6 @@ class Run:
         if config.test and not self.trainer.interrupted:
             if (best := self.best_checkpoint) is not None:
                 self.load(best)
-            if self.stage.validates_before_test:
-                self.trainer.validate(self.stage, datamodule=self.data, verbose=False)
-                self._collect()
             self.test()
 
     def load(self, path: str | Path) -> None:
@@ -126,8 +133,14 @@ class Run:
         allow_untrained(self.config, self.stage.backbone, answers=answers)
 
     def test(self) -> None:
-        """Run the test split through the weights as they are."""
+        """Run the test split through the weights as they are, behind validation if it needs that.
+
+        With trainer.limit_val_batches=0 it does without.
+        """
         with ended_as_asked(), memory_told(self.trainer, self.stage):
+            if self.stage.validates_before_test and self.trainer.limit_val_batches:
+                self.trainer.validate(self.stage, datamodule=self.data, verbose=False)
+                self._collect()
             self.trainer.test(self.stage, datamodule=self.data, verbose=False)
         self._collect()
 

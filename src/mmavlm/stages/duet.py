@@ -2,40 +2,48 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from math import isnan
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torchmetrics.classification import BinaryAveragePrecision
+from torchmetrics.functional.classification import binary_average_precision
 
 from mmavlm.core.batch import Batch
-from mmavlm.core.settings import at_least
-from mmavlm.core.streams import IGNORED, frames_of, labels_of, silent
+from mmavlm.core.errors import ConfigError
+from mmavlm.core.settings import at_least, whole_at_least
+from mmavlm.core.streams import IGNORED
 from mmavlm.metrics.duet.files import watched_file, write_values
+from mmavlm.metrics.duet.labelled_frames import LabelledFrames
 from mmavlm.metrics.duet.tasks import Result
-from mmavlm.metrics.duet.watched import Said, Watched
+from mmavlm.metrics.duet.watched import Watched
 from mmavlm.model.backbone import VideoLanguageModel
-from mmavlm.model.heads import FrameHeads, label_tensor
-from mmavlm.model.llm.stream_rows import StreamRead
+from mmavlm.model.heads import FrameHeads, label_weights
+from mmavlm.model.llm.stream_rows import frames_shown
 from mmavlm.stages.base import EVALUATED, Stage, distributed
+from mmavlm.stages.drawn_frames import factors_of
 from mmavlm.stages.optim import OptimizerRecipe
 from mmavlm.stages.scored_films import Truths, score_films, write_films
+from mmavlm.stages.watched_frames import as_watched, labels_of_frames, watched_films
 
 
 class Duet(Stage):
     """Train on what is said and on frames: L = text_weight·L_text + head_weight·L_heads.
 
-    `balanced` gives both labels of a head the same weight. Evaluated is the mean average precision
-    (`<split>/ap`) of the heads over all frames, as the model scores them that has said nothing: the
-    true answers would give away where they stand. What was scored of a split is kept in `watched`.
-    Where `truths` say what is true of both splits, a test is scored by its task, with the rule when
-    to speak, or what else there is to choose, chosen on the validation split.
+    `balanced` gives both labels of a head the same weight. With looks of a memory each frame that
+    ends no stream is a row for the LLM; a step of training draws `frames_a_film` of them of each
+    film, None for all, and its loss is expected to be that of all (see `drawn_frames`).
+
+    Evaluated is the mean average precision (`<split>/ap`) of the heads over all frames, as the
+    model scores them that has said nothing: the true answers would give away where they stand. What
+    was scored of a split is kept in `watched`. Where `truths` say what is true of both splits, a
+    test is scored by its task, with the rule when to speak, or what else there is to choose, chosen
+    on the validation split.
 
     Raises:
-        ConfigError: if the backbone has no LLM or no heads, or a weight is below 0.
+        ConfigError: if the backbone has no LLM or no heads, a number is out of range, or frames are
+            to be drawn where all are read at once.
     """
 
     validates_before_test = True  # by the scores of both splits a rule is chosen
@@ -48,6 +56,7 @@ class Duet(Stage):
         text_weight: float = 1.0,
         head_weight: float = 1.0,
         balanced: bool = True,
+        frames_a_film: int | None = None,
         monitor: str = "val/ap",
         run: dict[str, Any] | None = None,
         sets: tuple[str, ...] = (),
@@ -55,14 +64,22 @@ class Duet(Stage):
     ) -> None:
         super().__init__(backbone, optimizer, run, sets)
         at_least("stage", 0, text_weight=text_weight, head_weight=head_weight)
+        whole_at_least("stage", 1, frames_a_film=frames_a_film)
         names = backbone.require_heads().names
+        temporal = backbone.vision.temporal
+        if frames_a_film is not None and temporal.looks_at(2) > 1:
+            raise ConfigError(
+                f"stage.frames_a_film is {frames_a_film}, but with {type(temporal).__name__} one "
+                "row holds all frames of a film, and leaving some out saves nothing; set it to null"
+            )
         self.text_weight = text_weight
         self.head_weight = head_weight
         self.balanced = balanced
+        self.frames_a_film = frames_a_film
         self.monitor = monitor
         self.precision_of = torch.nn.ModuleDict(
             {
-                split: torch.nn.ModuleDict({name: BinaryAveragePrecision() for name in names})
+                split: torch.nn.ModuleDict({name: LabelledFrames() for name in names})
                 for split in EVALUATED
             }
         )
@@ -78,15 +95,23 @@ class Duet(Stage):
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The cross-entropy of what is said, that of the heads, their weighted sum."""
-        read = self.backbone.read_streams(batch)
-        labels = labels_of_frames(batch, read, self.heads.names)
-        heads = self.heads.loss(read.hidden, labels, balanced=self.balanced)
-        terms = {"heads": heads}
-        total = self.head_weight * heads
+        frames = frames_shown(batch.conversations)
+        labels = labels_of_frames(batch, frames, self.heads.names)
+        weights, drawn = label_weights(labels, balanced=self.balanced), None
+        if self.frames_a_film is not None:
+            factors = factors_of(frames, weights.sum(dim=1).cpu(), self.frames_a_film)
+            drawn = {at for at, factor in zip(frames, factors.tolist(), strict=True) if factor}
+            weights = weights * factors.to(weights)[:, None]
+        read = self.backbone.read_streams(batch, drawn)
+        row_of = {at: row for row, at in enumerate(frames)}
+        rows = torch.tensor([row_of[at] for at in read.frames]).to(labels.device)
+        terms = {"heads": self.heads.weighted_loss(read.hidden, labels[rows], weights[rows])}
+        # 0 where nothing is said, but of all that says something: ranks wait for its gradient
+        text = -read.log_probs.sum() / max(1, len(read.log_probs))
         if len(read.log_probs):
-            terms["text"] = -read.log_probs.mean()
-            total = total + self.text_weight * terms["text"]
-        return {**terms, "loss": total}
+            terms["text"] = text
+        loss = self.head_weight * terms["heads"] + self.text_weight * text
+        return {**terms, "loss": loss}
 
     def gather(self) -> None:
         """Bring what all processes have watched together; every process then holds all of it."""
@@ -162,14 +187,15 @@ class Duet(Stage):
             return
         batch = as_watched(batch)
         read = self.backbone.read_streams(batch)
-        labels = labels_of_frames(batch, read, self.heads.names)
+        labels = labels_of_frames(batch, read.frames, self.heads.names)
         loss = self.heads.loss(read.hidden, labels, balanced=self.balanced)
         self._log_losses(split, {"heads": loss}, batch)
         scores = self.heads.scores(read.hidden)
+        frames = [f"{batch.item_id[at.talk]}/{at.frame}" for at in read.frames]
         for n, name in enumerate(self.heads.names):
-            known = labels[:, n] != IGNORED
-            if known.any():
-                self._precision(split)[name].update(scores[known, n], labels[known, n])
+            if known := (labels[:, n] != IGNORED).nonzero()[:, 0].tolist():
+                seen = [frames[row] for row in known]
+                self._precision(split)[name].update(seen, scores[known, n], labels[known, n])
         found = watched_films(batch, read, scores, self.heads.names)
         self.watched[split] |= {film.question_id: film for film in found}
 
@@ -177,7 +203,7 @@ class Duet(Stage):
         metrics = self._precision(split)
         # all ranks compute what any of them saw labels of
         seen = {n: m for n, m in metrics.items() if self._ranks.highest(int(m.update_called))}
-        found = {name: metric.compute() for name, metric in seen.items()}
+        found = {name: binary_average_precision(*m.compute()) for name, m in seen.items()}
         for metric in metrics.values():
             metric.reset()
         found = {name: value for name, value in found.items() if not bool(value.isnan())}
@@ -186,67 +212,5 @@ class Duet(Stage):
             mean = torch.stack([*found.values()]).mean()
             self._log_metrics({f"{split}/ap": mean}, prog_bar=True)
 
-    def _precision(self, split: str) -> dict[str, BinaryAveragePrecision]:
+    def _precision(self, split: str) -> dict[str, LabelledFrames]:
         return dict(cast(Any, self.precision_of[split]).items())
-
-
-def as_watched(batch: Batch) -> Batch:
-    """The batch with conversations in which nothing was answered."""
-    return replace(batch, conversations=[silent(talk) for talk in batch.conversations])
-
-
-def labels_of_frames(batch: Batch, read: StreamRead, names: tuple[str, ...]) -> Tensor:
-    """Labels (N,S) of the frames whose states were read, by head; `IGNORED` where there is none."""
-    known: dict[tuple[int, int], dict[str, list[int]]] = {}
-    labels = []
-    times = _times_s(batch)
-    for talk, turn, frame in read.frames:
-        stream = batch.conversations[talk].turns[turn]
-        if (talk, turn) not in known:
-            known[talk, turn] = labels_of(stream, times[talk])
-        place = frame - frames_of(stream)[0]
-        labels.append({head: values[place] for head, values in known[talk, turn].items()})
-    return label_tensor(names, labels, read.hidden.device)
-
-
-def watched_films(
-    batch: Batch, read: StreamRead, scores: Tensor, names: tuple[str, ...]
-) -> list[Watched]:
-    """What was scored (N,S) of each conversation, frame by frame."""
-    values = scores.tolist()
-    times = _times_s(batch)
-    by_talk: dict[int, dict[int, list[float]]] = {}
-    for at, row in zip(read.frames, values, strict=True):
-        by_talk.setdefault(at.talk, {})[at.frame] = row
-    found = []
-    for talk, frames in by_talk.items():
-        times_s, order = times[talk], sorted(frames)
-        found.append(
-            Watched(
-                batch.item_id[talk],
-                max(times_s),
-                tuple(times_s[frame] for frame in order),
-                {name: tuple(frames[f][n] for f in order) for n, name in enumerate(names)},
-                queries=tuple(_queries(batch, talk, times_s)),
-            )
-        )
-    return found
-
-
-def _queries(batch: Batch, talk: int, times_s: list[float]) -> list[Said]:
-    """What users ask, each at the first frame behind it."""
-    found, shown = [], 0
-    for turn in batch.conversations[talk].turns:
-        if turn.role == "stream":
-            shown = frames_of(turn)[1]
-        elif turn.role == "user":
-            found.append(Said(times_s[min(shown, len(times_s) - 1)], turn.text))
-    return found
-
-
-def _times_s(batch: Batch) -> list[list[float]]:
-    """When the frames of each conversation's film are."""
-    # once for all rows: each question to a GPU would wait for it
-    times, counts = batch.timestamps_s.tolist(), batch.frame_mask.sum(dim=1).tolist()
-    films = [batch.films_of(row)[0] for row in range(len(batch))]
-    return [times[film][: counts[film]] for film in films]

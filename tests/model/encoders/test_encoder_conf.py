@@ -6,9 +6,11 @@ import timm
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+import small_llava_onevision
 from mmavlm.model.encoders import (
     HFTextEncoder,
     InstructBlipEncoder,
+    SiglipEncoder,
     TimmEncoder,
     TinyEncoder,
     TinyTextEncoder,
@@ -18,6 +20,7 @@ CONF = Path(__file__).parents[3] / "conf"
 TARGETS = {
     "encoder/tiny": TinyEncoder,
     "encoder/instructblip_vit": InstructBlipEncoder,
+    "encoder/siglip": SiglipEncoder,
     "encoder/timm": TimmEncoder,
     "text_encoder/tiny": TinyTextEncoder,
     "text_encoder/bert": HFTextEncoder,
@@ -55,6 +58,13 @@ def test_the_instructblip_config_reads_the_folder_named_at_the_top(tmp_path):
     config = OmegaConf.create({"encoder": load("encoder/instructblip_vit", dtype="float32")})
     config.pretrained = str(tmp_path)
     assert instantiate(config.encoder).width == blip.WIDTH
+
+
+def test_the_siglip_config_reads_the_folder_named_at_the_top(tmp_path):
+    small_llava_onevision.save(tmp_path)
+    config = OmegaConf.create({"encoder": load("encoder/siglip", dtype="float32")})
+    config.pretrained = str(tmp_path)
+    assert type(instantiate(config.encoder)) is SiglipEncoder
 
 
 @pytest.mark.parametrize("name", ["text_encoder/bert", "text_encoder/minilm"])

@@ -7,6 +7,7 @@ from small_films import QUERIES, VISUAL, VOCAB, WIDTH, build
 from mmavlm.core.interfaces import TextTokens
 from mmavlm.model.memory import Average, EpisodicCompressor, Fifo, KeepAll, MergeAdjacent
 from mmavlm.model.temporal import Wanted
+from support import peak_bytes
 
 MEMORIES = [
     MergeAdjacent(2),
@@ -63,6 +64,36 @@ def test_the_middle_frame_carries_gradient_and_its_past_does_not(cache_keys):
     moved = (frames.grad.abs().sum((2, 3)) > 0).tolist()
     assert moved == [[False, False, False, True, False, False], [False, False, True, *[False] * 3]]
     assert model.query_tokens.grad.any()
+
+
+@pytest.mark.parametrize("memory", MEMORIES, ids=lambda memory: type(memory).__name__)
+@pytest.mark.parametrize("settings", [{}, {"cache_keys": False}, {"backprop_frames": 2}])
+def test_frames_that_are_not_learned_from_change_nothing_for_those_that_are(memory, settings):
+    model, prompt = build(memory, **settings), prompt_of([5, 3])
+    frames, mask = films([6, 4])
+    learned = [0, 3, 5]
+    outputs, gradients = [], []
+    for chosen in (None, frozenset(learned)):
+        looks = model.look(frames, prompt, mask, Wanted(6, learned=chosen))[1]
+        outputs.append(looks.outputs.detach())
+        of = [p for p in model.parameters() if p.requires_grad]
+        loss = looks.outputs[:, learned][looks.mask[:, learned]].square().sum()
+        gradients.append(torch.autograd.grad(loss, of, allow_unused=True))
+    torch.testing.assert_close(*outputs, atol=2e-5, rtol=1e-4)
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-3, rtol=1e-3)
+
+
+def test_frames_that_are_not_learned_from_hold_nothing_for_a_gradient():
+    model, prompt = build(MergeAdjacent(3)), prompt_of([5, 3])
+    frames, mask = films([24, 24])
+
+    def step(learned):
+        looks = model.look(frames, prompt, mask, Wanted(24, learned=learned))[1]
+        looks.outputs[:, 7].sum().backward()
+
+    held = peak_bytes(lambda: step(frozenset({7})))
+    assert held < peak_bytes(lambda: step(None)) / 4
 
 
 def test_looking_on_the_way_changes_nothing_at_the_end():

@@ -5,6 +5,7 @@ from mmavlm.core.lazy import lazy_names
 if TYPE_CHECKING:
     from mmavlm.model.encoders.imagebind import ImageBindSoundEncoder
     from mmavlm.model.encoders.instructblip import InstructBlipEncoder
+    from mmavlm.model.encoders.siglip import SiglipEncoder
     from mmavlm.model.encoders.sound import TinySoundEncoder
     from mmavlm.model.encoders.sound_pretrained import (
         AstSoundEncoder,
@@ -23,6 +24,7 @@ __all__ = [
     "HFTextEncoder",
     "ImageBindSoundEncoder",
     "InstructBlipEncoder",
+    "SiglipEncoder",
     "StandInEncoder",
     "TimmEncoder",
     "TinyEncoder",

@@ -34,12 +34,12 @@ class HFLanguageModel(PromptedLanguageModel):
     """A causal or sequence-to-sequence model, frozen unless told otherwise.
 
     `pretrained` is its folder or hub name, or with `part="language_model"` that of an InstructBLIP
-    whose language model is read alone. The tokenizer lies there too, unless `tokenizer` names
-    another place. `trainable` trains everything, `lora` adapters alone; `quantization` holds the
-    weights in 8 or 4 bit. `resize_embeddings` gives tokens beyond the embedding rows of their own,
-    which learn. `rope_scaling` stretches rotary positions over longer rows, and `attention` says
-    how it is computed (see `llm.long`). What remains of the settings is described at
-    `PromptSettings`.
+    or a LLaVA-OneVision whose language model is read alone. The tokenizer lies there too, unless
+    `tokenizer` names another place. `trainable` trains everything, `lora` adapters alone;
+    `quantization` holds the weights in 8 or 4 bit. `resize_embeddings` gives tokens beyond the
+    embedding rows of their own, which learn. `rope_scaling` stretches rotary positions over longer
+    rows, and `attention` says how it is computed (see `llm.long`). What remains of the settings is
+    described at `PromptSettings`.
 
     Raises:
         ConfigError: on settings that exclude each other or need a package that is missing, or a
@@ -95,7 +95,7 @@ def _config(folder: PretrainedFolder, part: str | None) -> Any:
         raise ConfigError(
             f"llm.part is {part!r} of {folder.name}, a model of type "
             f"{folder.config.model_type!r}; the one part known is {LANGUAGE_MODEL!r}, of an "
-            "InstructBLIP"
+            "InstructBLIP or a LLaVA-OneVision"
         )
     return config
 

@@ -9,7 +9,7 @@ Shapes: N frames, H width of the hidden states.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, zip_longest
 from typing import TYPE_CHECKING, NamedTuple
@@ -47,6 +47,26 @@ class StreamRead:
     frames: list[FrameAt]
 
 
+def frames_shown(talks: Sequence[Conversation]) -> list[FrameAt]:
+    """The frames of all streams of conversations, in order."""
+    return [
+        FrameAt(number, n, frame)
+        for number, talk in enumerate(talks)
+        for n, turn in enumerate(talk.turns)
+        if turn.role == "stream"
+        for frame in range(*frames_of(turn))
+    ]
+
+
+def last_of_streams(frames: Sequence[FrameAt]) -> set[FrameAt]:
+    """Those of frames in order that are the last of their stream."""
+    return {
+        at
+        for at, then in zip_longest(frames, frames[1:])
+        if then is None or (then.talk, then.turn) != (at.talk, at.turn)
+    }
+
+
 class _Row(NamedTuple):
     talk: int
     rendered: Rendered
@@ -54,11 +74,15 @@ class _Row(NamedTuple):
 
 
 def read_streams(
-    llm: PromptedLanguageModel, talks: Sequence[Conversation], media: MediaTokens
+    llm: PromptedLanguageModel,
+    talks: Sequence[Conversation],
+    media: MediaTokens,
+    only: Collection[FrameAt] | None = None,
 ) -> StreamRead:
     """Read conversations with all frames of their streams.
 
-    The state of a frame is the hidden state at its last token (MMDuet, section 2).
+    The state of a frame is the hidden state at its last token (MMDuet, section 2). Of the frames
+    that take a row of their own those in `only` are read, None for all.
 
     Raises:
         ConfigError: if the model is no causal one, or tokens of media are not of single frames.
@@ -71,7 +95,7 @@ def read_streams(
             "a film that runs while others speak needs a causal language model, and tokens that "
             "are of single frames or of a memory; choose another llm, or temporal=every_frame"
         )
-    rows = [*_rows(llm, talks, looks)]
+    rows = [*_rows(llm, talks, looks, only)]
     begins = [*accumulate(media.views, initial=0)]
     rendered = [row.rendered for row in rows]
     pieces = pieces_of(rendered, media, [begins[row.talk] for row in rows])
@@ -100,28 +124,21 @@ def read_streams(
 
 
 def _rows(
-    llm: PromptedLanguageModel, talks: Sequence[Conversation], looks: FramesOfLooks
+    llm: PromptedLanguageModel,
+    talks: Sequence[Conversation],
+    looks: FramesOfLooks,
+    only: Collection[FrameAt] | None,
 ) -> Iterator[_Row]:
+    frames = frames_shown(talks)
+    last = last_of_streams(frames)
     for number, talk in enumerate(talks):
-        shown = [
-            FrameAt(number, n, frame)
-            for n, turn in enumerate(talk.turns)
-            if turn.role == "stream"
-            for frame in range(*frames_of(turn))
-        ]
+        shown = [at for at in frames if at.talk == number]
         if looks.latest:
-            ends = [at for at, then in zip_longest(shown, shown[1:]) if not _goes_on(at, then)]
-            last = {*ends}
             for at in shown:
-                if at not in last:
+                if at not in last and (only is None or at in only):
                     yield _Row(number, llm.rendering.turns(_until(talk, at)), [at])
-            shown = ends
+            shown = [at for at in shown if at in last]
         yield _Row(number, llm.rendering.turns(talk.turns), shown)
-
-
-def _goes_on(at: FrameAt, then: FrameAt | None) -> bool:
-    """Whether the next frame is of the same stream."""
-    return then is not None and then.turn == at.turn
 
 
 def _until(talk: Conversation, at: FrameAt) -> list[Turn]:

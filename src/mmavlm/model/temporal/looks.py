@@ -2,7 +2,7 @@
 
 The leading frames are seen from an empty memory. The middle one and the last are met on one way
 through the film: before the middle frame the state is set aside, and one step with gradient from
-there is all that the frame costs.
+there is all that the frame costs. So it is with leading frames of which only some are learned from.
 
 Shapes: B films, T frames, F frames looked at, C layers, K query tokens, D Q-Former width.
 """
@@ -36,13 +36,15 @@ def of_views(
 class Wanted:
     """The `first` so many frames, the middle one (T//2) and the last, and what of them.
 
-    `layers` are those behind whose cross-attention the query tokens are wanted, too.
+    `layers` are those behind whose cross-attention the query tokens are wanted, too. Of the first
+    frames those in `learned` need a gradient, None for all; others may carry one.
     """
 
     first: int
     middle: bool = False
     last: bool = False
     layers: tuple[int, ...] = ()
+    learned: frozenset[int] | None = None
 
     def numbers(self, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """The numbers (B,F) of the frames of films of `lengths` (B,), and their mask.
@@ -85,8 +87,7 @@ def look(
     """As `MemoryQFormer.look`, for films (B,T,P,Dv) with masks (B,T)."""
     first = wanted.first
     leading = Film.from_the_start(frame_tokens[:, :first], frame_mask[:, :first], wanted.layers)
-    # What was seen is kept, not the states: each holds a bank.
-    seen = [_seen(s) for taken, s in temporal.run(leading, prompt, 0, range(1, first + 1)) if taken]
+    seen = _leading(temporal, leading, prompt, wanted.learned)
     end: State | None = None
     lengths = frame_mask.sum(dim=1)
     if wanted.middle or wanted.last:
@@ -104,6 +105,26 @@ def look(
         outputs=torch.stack([outputs for outputs, _ in seen], dim=1),
         crossed=torch.stack(crossed, dim=1) if crossed else None,
     )
+
+
+def _leading(
+    temporal: MemoryQFormer, film: Film, prompt: TextTokens, learned: frozenset[int] | None
+) -> list[tuple[Tensor, Tensor | None]]:
+    """What is seen of each frame, with gradient of all or of those that are `learned`."""
+    stops = range(1, film.length + 1)
+    if learned is None or film.layers or temporal.backprop_frames > 1:
+        # What was seen is kept, not the states: each holds a bank.
+        return [_seen(state) for taken, state in temporal.run(film, prompt, 0, stops) if taken]
+    seen: list[tuple[Tensor, Tensor | None]] = []
+    before: dict[int, MemoryQFormerState] = {}
+    for taken, state in temporal.run(film, prompt, film.length, stops):
+        if taken:
+            seen.append((state.video_tokens.clone(), None))
+        if taken in learned and taken < film.length:
+            before[taken] = state.settled() if isinstance(state, LiveState) else state
+    for number, earlier in before.items():
+        seen[number] = _seen(temporal.step(earlier, *film.frame(number)))
+    return seen
 
 
 def _seen(state: State) -> tuple[Tensor, Tensor | None]:
