@@ -2,21 +2,26 @@
 
 import json
 
+import lightning as L
 import pytest
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
+from torch.utils.data import DataLoader
 
-from mmavlm import train
+from mmavlm import evaluate, export, train
 from mmavlm.core.conversation import Conversation
 from mmavlm.core.errors import ConfigError
 from mmavlm.core.medium import Medium
 from mmavlm.core.streams import silent
 from mmavlm.core.turns import Shown, Turn
+from mmavlm.hub import from_pretrained
 from mmavlm.metrics.duet.files import read_events, read_watched
 from mmavlm.movies.duet_set import DuetSettings, make_duet_set
 from mmavlm.run.build import build_backbone
-from mmavlm.stages.duet import as_watched
+from mmavlm.stages import Duet, OptimizerRecipe
+from mmavlm.stages.duet import as_watched, watched_films
+from ranks import be_rank, spawn_ranks
 from support import composed
 
 WAYS = ["experiment=duet_movies", "experiment=duet_movies_memory"]
@@ -32,14 +37,20 @@ def films(tmp_path_factory):
     return root
 
 
-def batch_of(films, way, *settings):
-    """The model of an experiment, and its first batch of validation."""
+def batches_of(films, way, *settings):
+    """The model of an experiment, and its batches of validation."""
     config = composed(way, *SMALL, f"data.root={films}", *settings)
     data = instantiate(config.data)
     model = build_backbone(config).eval()
     data.image_size = model.vision.encoder.image_size
     data.setup("fit")
-    return model, next(iter(data.val_dataloader()))
+    return model, [*data.val_dataloader()]
+
+
+def batch_of(films, way, *settings):
+    """The same with the first of them."""
+    model, batches = batches_of(films, way, *settings)
+    return model, batches[0]
 
 
 @pytest.mark.parametrize("way", WAYS, ids=["frames", "memory"])
@@ -91,10 +102,77 @@ def test_a_run_scores_each_frame_of_the_films_it_is_judged_by(run, films, tmp_pa
         assert {film.question_id for film in watched} == {one.question_id for one in truth}
         assert all(set(film.scores) == {"informative", "relevance"} for film in watched)
     kept = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)["state_dict"]
-    heads = [name for name in kept if "heads." in name]
-    assert heads == [f"backbone.heads.layers.{n}.weight" for n in ("informative", "relevance")]
+    heads = {name.removeprefix("backbone.heads.") for name in kept if "heads." in name}
+    weights = {f"layers.{n}.weight" for n in ("informative", "relevance")}
+    assert heads == {*weights, "temperature", "shift"}
     metrics = json.loads((tmp_path / "run/metrics.json").read_text())
     assert 0 <= metrics["test/ap"] <= 1
+    assert 0 <= metrics["test/informative_ece"] <= 1
+
+
+def test_what_a_run_scores_is_what_its_checkpoint_scores(run, films, tmp_path):
+    given = [WAYS[0], *SMALL, f"data.root={films}"]
+    assert run(train, *given, "hydra.run.dir=run") == 0
+    best = tmp_path / "run/checkpoints/best.ckpt"
+    assert run(evaluate, f"checkpoint={best}", f"data.root={films}", "hydra.run.dir=again") == 0
+    one, again = (tmp_path / folder / "watched_test.jsonl" for folder in ("run", "again"))
+    assert one.read_text() == again.read_text()
+    assert run(export, f"checkpoint={best}", "to=exported") == 0
+    model, (batch, *_) = batches_of(films, WAYS[0])
+    model.load_state_dict(from_pretrained(tmp_path / "exported").state_dict())
+    assert model.heads.temperature[0] != 1
+    assert model.heads.shift[0] != 0
+    kept = {film.question_id: film for film in read_watched(tmp_path / "run/watched_val.jsonl")}
+    with torch.no_grad():
+        read = model.read_streams(as_watched(batch))
+        scores = model.heads.scores(read.hidden)
+    for film in watched_films(as_watched(batch), read, scores, model.heads.names):
+        assert kept[film.question_id].scores["informative"] == pytest.approx(
+            film.scores["informative"], abs=1e-5
+        )
+
+
+def test_a_run_that_does_not_calibrate_leaves_scores_as_they_were_trained(run, films, tmp_path):
+    given = [WAYS[0], *SMALL, f"data.root={films}", "stage.calibrate=false"]
+    assert run(train, *given, "hydra.run.dir=run") == 0
+    kept = torch.load(tmp_path / "run/checkpoints/best.ckpt", weights_only=True)["state_dict"]
+    assert kept["backbone.heads.temperature"].tolist() == [1, 1]
+    assert kept["backbone.heads.shift"].tolist() == [0, 0]
+
+
+def validated(films, rank=0, processes=1, **trainer):
+    """A stage after one validation of the batches that a process has of all."""
+    one_by_one = "data.eval_batch_size=1"
+    backbone, batches = batches_of(films, WAYS[0], one_by_one)
+    stage = Duet(backbone, OptimizerRecipe())
+    loader = DataLoader(batches[rank::processes], batch_size=None)
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = L.Trainer(
+        accelerator="cpu", use_distributed_sampler=False, enable_checkpointing=False,
+        **quiet, **trainer,
+    )  # fmt: skip
+    trainer.validate(stage, loader, verbose=False)
+    return stage
+
+
+def validate_a_share(rank, port, films, path):
+    be_rank(rank, port)
+    strategy = L.pytorch.strategies.DDPStrategy(process_group_backend="gloo")
+    heads = validated(films, rank, 2, strategy=strategy, devices=2).heads
+    torch.save([heads.temperature, heads.shift], f"{path}/{rank}.pt")
+
+
+@pytest.mark.slow
+@pytest.mark.distributed
+def test_several_processes_agree_on_the_calibration_that_one_would_find(films, tmp_path):
+    spawn_ranks(validate_a_share, films, tmp_path)
+    one = validated(films).heads
+    for rank in range(2):
+        for own, expected in zip(
+            torch.load(tmp_path / f"{rank}.pt"), (one.temperature, one.shift), strict=True
+        ):
+            torch.testing.assert_close(own, expected, atol=1e-4, rtol=1e-4)
+    assert one.temperature[0] != 1
 
 
 @pytest.mark.parametrize(

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torchmetrics.classification import BinaryAveragePrecision
+from torchmetrics.functional.classification import (
+    binary_average_precision,
+    binary_calibration_error,
+)
 
 from mmavlm.core.batch import Batch
 from mmavlm.core.settings import at_least
 from mmavlm.core.streams import IGNORED, frames_of, labels_of, silent
+from mmavlm.metrics.duet.calibration import LabelledMargins, calibration_of
 from mmavlm.metrics.duet.files import write_values
 from mmavlm.metrics.duet.watched import Said, Watched
 from mmavlm.model.backbone import VideoLanguageModel
@@ -20,6 +26,8 @@ from mmavlm.model.heads import FrameHeads, label_tensor
 from mmavlm.model.llm.stream_rows import StreamRead
 from mmavlm.stages.base import EVALUATED, Stage, distributed
 from mmavlm.stages.optim import OptimizerRecipe
+
+log = logging.getLogger(__name__)
 
 
 class Duet(Stage):
@@ -29,6 +37,10 @@ class Duet(Stage):
     (`<split>/ap`) of the heads over all frames, as the model scores them that has said nothing: the
     true answers would give away where they stand. What was scored of a split is kept in `watched`,
     since the rule when to speak is to be chosen on the validation split.
+
+    With `calibrate` each validation fits temperature and shift of the heads to its frames, and the
+    checkpoint that follows it holds them: balanced or not, scores are then probabilities. How far
+    off they are is the expected calibration error (`<split>/<head>_ece`).
 
     Raises:
         ConfigError: if the backbone has no LLM or no heads, or a weight is below 0.
@@ -44,6 +56,7 @@ class Duet(Stage):
         text_weight: float = 1.0,
         head_weight: float = 1.0,
         balanced: bool = True,
+        calibrate: bool = True,
         monitor: str = "val/ap",
         run: dict[str, Any] | None = None,
         sets: tuple[str, ...] = (),
@@ -54,14 +67,17 @@ class Duet(Stage):
         self.text_weight = text_weight
         self.head_weight = head_weight
         self.balanced = balanced
+        self.calibrate = calibrate
         self.monitor = monitor
-        self.precision_of = torch.nn.ModuleDict(
+        self.margins_of = torch.nn.ModuleDict(
             {
-                split: torch.nn.ModuleDict({name: BinaryAveragePrecision() for name in names})
+                split: torch.nn.ModuleDict({name: LabelledMargins() for name in names})
                 for split in EVALUATED
             }
         )
         self.watched: dict[str, dict[str, Watched]] = {split: {} for split in EVALUATED}
+        self._seen: dict[str, Watched] = {}  # of the split that runs, with margins for scores
+        self._told: dict[str, str] = {}  # what the log says of the calibration of heads
 
     @property
     def heads(self) -> FrameHeads:
@@ -107,19 +123,22 @@ class Duet(Stage):
 
     def on_validation_epoch_start(self) -> None:
         """Forget what an earlier validation scored."""
-        self.watched["val"] = {}
+        self._forget("val")
 
     def on_test_epoch_start(self) -> None:
         """Forget what an earlier test scored."""
-        self.watched["test"] = {}
+        self._forget("test")
 
     def on_validation_epoch_end(self) -> None:
-        """Log precisions over the validation split."""
-        self._log_precision("val")
+        """Calibrate the heads, score the validation split by them, log how good the scores are."""
+        frames = self._labelled("val")
+        if self.calibrate and not self.trainer.sanity_checking:
+            self._calibrate(frames)
+        self._finish("val", frames)
 
     def on_test_epoch_end(self) -> None:
-        """Log precisions over the test split."""
-        self._log_precision("test")
+        """Score the test split, and log how good the scores are."""
+        self._finish("test", self._labelled("test"))
 
     def _evaluate(self, batch: Batch, split: str) -> None:
         if self._skip(batch):
@@ -129,29 +148,72 @@ class Duet(Stage):
         labels = labels_of_frames(batch, read, self.heads.names)
         loss = self.heads.loss(read.hidden, labels, balanced=self.balanced)
         self._log_losses(split, {"heads": loss}, batch)
-        scores = self.heads.scores(read.hidden)
+        margins = self.heads.margins(read.hidden)
         for n, name in enumerate(self.heads.names):
             known = labels[:, n] != IGNORED
             if known.any():
-                self._precision(split)[name].update(scores[known, n], labels[known, n])
-        found = watched_films(batch, read, scores, self.heads.names)
-        self.watched[split] |= {film.question_id: film for film in found}
+                self._margins(split)[name].update(margins[known, n], labels[known, n])
+        found = watched_films(batch, read, margins, self.heads.names)
+        self._seen |= {film.question_id: film for film in found}
 
-    def _log_precision(self, split: str) -> None:
-        metrics = self._precision(split)
+    def _forget(self, split: str) -> None:
+        self.watched[split], self._seen = {}, {}
+
+    def _labelled(self, split: str) -> dict[str, Tensor]:
+        """Margins and labels (N,2) of each head that any process saw labels of."""
+        metrics = self._margins(split)
         # all ranks compute what any of them saw labels of
         seen = {n: m for n, m in metrics.items() if self._ranks.highest(int(m.update_called))}
         found = {name: metric.compute() for name, metric in seen.items()}
         for metric in metrics.values():
             metric.reset()
-        found = {name: value for name, value in found.items() if not bool(value.isnan())}
-        self._log_metrics({f"{split}/{name}_ap": value for name, value in found.items()})
-        if found:
-            mean = torch.stack([*found.values()]).mean()
+        return found
+
+    def _calibrate(self, frames: Mapping[str, Tensor]) -> None:
+        """Fit the heads to frames; every process has the same ones, and finds the same."""
+        for name, found in frames.items():
+            fit = calibration_of(*found.unbind(dim=1))
+            if fit is not None:
+                self.heads.calibrate(name, fit.temperature, fit.shift)
+            note = _UNFIT if fit is None else _AT_ITS_BOUND if fit.at_its_bound else ""
+            if note and note != self._told.get(name):
+                log.warning("the head %s %s", name, note)
+            self._told[name] = note
+
+    def _finish(self, split: str, frames: Mapping[str, Tensor]) -> None:
+        """Keep the scores of a split, and log how good they are by margins and labels (N,2)."""
+        names = self.heads.names
+        for key, film in self._seen.items():
+            margins = torch.tensor([film.scores[name] for name in names], device=self.device)
+            rows = self.heads.probabilities(margins.T).T.tolist()
+            by_head = {name: tuple(row) for name, row in zip(names, rows, strict=True)}
+            self.watched[split][key] = replace(film, scores=by_head)
+        self._seen = {}
+        precisions = {}
+        for name, found in frames.items():
+            margins, labels = found[:, 0], found[:, 1].long()
+            scores = self.heads.probabilities(margins[:, None])[:, names.index(name)].contiguous()
+            self._log_metrics({f"{split}/{name}_ece": binary_calibration_error(scores, labels)})
+            precision = binary_average_precision(margins.sigmoid(), labels)
+            if not bool(precision.isnan()):
+                precisions[f"{split}/{name}_ap"] = precision
+        self._log_metrics(precisions)
+        if precisions:
+            mean = torch.stack([*precisions.values()]).mean()
             self._log_metrics({f"{split}/ap": mean}, prog_bar=True)
 
-    def _precision(self, split: str) -> dict[str, BinaryAveragePrecision]:
-        return dict(cast(Any, self.precision_of[split]).items())
+    def _margins(self, split: str) -> dict[str, LabelledMargins]:
+        return dict(cast(Any, self.margins_of[split]).items())
+
+
+_UNFIT = (
+    "is not calibrated: its frames of validation are all of one class, which says nothing of how "
+    "sure it should be; validate on films with both"
+)
+_AT_ITS_BOUND = (
+    "is calibrated at the bound of temperatures: it tells the classes of validation apart "
+    "perfectly, or not at all"
+)
 
 
 def as_watched(batch: Batch) -> Batch:
