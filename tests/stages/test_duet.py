@@ -1,6 +1,7 @@
 """The duet: a model that learns when to speak while a film runs."""
 
 import json
+import sys
 
 import lightning as L
 import pytest
@@ -36,6 +37,17 @@ def films(tmp_path_factory):
     root = tmp_path_factory.mktemp("duet")
     make_duet_set(root, DuetSettings(films=10, size=32))
     return root
+
+
+@pytest.fixture(scope="module", params=WAYS, ids=["frames", "memory"])
+def trained(request, films, tmp_path_factory):
+    """An experiment, and the folder of its run."""
+    folder = tmp_path_factory.mktemp("trained")
+    given = [request.param, *SMALL, f"data.root={films}", f"hydra.run.dir={folder}"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["train", *given])
+        train.main()
+    return request.param, folder
 
 
 def batches_of(films, way, *settings):
@@ -96,36 +108,34 @@ def test_states_are_those_of_a_film_that_is_watched_as_it_runs(films, way, times
     torch.testing.assert_close(torch.stack(states), read.hidden[order], atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("way", WAYS, ids=["frames", "memory"])
-def test_a_run_scores_each_frame_of_the_films_it_is_judged_by(run, films, tmp_path, way):
-    assert run(train, way, *SMALL, f"data.root={films}", "hydra.run.dir=run") == 0
+def test_a_run_scores_each_frame_of_the_films_it_is_judged_by(trained, films):
+    _, folder = trained
     for split in ("val", "test"):
-        watched = read_watched(tmp_path / f"run/watched_{split}.jsonl")
+        watched = read_watched(folder / f"watched_{split}.jsonl")
         truth = read_events(films / f"questions/{split}.json")
         assert {film.question_id for film in watched} == {one.question_id for one in truth}
         assert all(set(film.scores) == {"informative", "relevance"} for film in watched)
-    kept = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    kept = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
     heads = {name.removeprefix("backbone.heads.") for name in kept if "heads." in name}
     weights = {f"layers.{n}.weight" for n in ("informative", "relevance")}
     assert heads == {*weights, "temperature", "shift"}
-    metrics = json.loads((tmp_path / "run/metrics.json").read_text())
+    metrics = json.loads((folder / "metrics.json").read_text())
     assert 0 <= metrics["test/ap"] <= 1
     assert 0 <= metrics["test/informative_ece"] <= 1
 
 
-def test_what_a_run_scores_is_what_its_checkpoint_scores(run, films, tmp_path):
-    given = [WAYS[0], *SMALL, f"data.root={films}"]
-    assert run(train, *given, "hydra.run.dir=run") == 0
-    best = tmp_path / "run/checkpoints/best.ckpt"
+def test_what_a_run_scores_is_what_its_checkpoint_scores(run, trained, films, tmp_path):
+    way, folder = trained
+    best = folder / "checkpoints/best.ckpt"
     assert run(evaluate, f"checkpoint={best}", f"data.root={films}", "hydra.run.dir=again") == 0
-    one, again = (tmp_path / folder / "watched_test.jsonl" for folder in ("run", "again"))
-    assert one.read_text() == again.read_text()
+    again = tmp_path / "again/watched_test.jsonl"
+    assert again.read_text() == (folder / "watched_test.jsonl").read_text()
     assert run(export, f"checkpoint={best}", "to=exported") == 0
-    model, (batch, *_) = batches_of(films, WAYS[0])
+    model, batch = batch_of(films, way)
     model.load_state_dict(from_pretrained(tmp_path / "exported").state_dict())
     assert model.heads.temperature[0] != 1
     assert model.heads.shift[0] != 0
-    kept = {film.question_id: film for film in read_watched(tmp_path / "run/watched_val.jsonl")}
+    kept = {film.question_id: film for film in read_watched(folder / "watched_val.jsonl")}
     with torch.no_grad():
         read = model.read_streams(as_watched(batch))
         scores = model.heads.scores(read.hidden)
