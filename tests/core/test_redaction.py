@@ -1,6 +1,6 @@
 import pytest
 
-from mmavlm.core.redaction import is_secret, redacted, redacted_argument
+from mmavlm.core.redaction import is_secret, redacted, redacted_address, redacted_argument
 
 
 @pytest.mark.parametrize(
@@ -39,3 +39,24 @@ def test_a_command_line_keeps_its_settings_and_loses_its_secrets():
     assert redacted_argument("+logger.wandb.api_key=abc") == "+logger.wandb.api_key=***"
     assert redacted_argument("data.root=/data/films") == "data.root=/data/films"
     assert redacted_argument("-m") == "-m"
+
+
+@pytest.mark.parametrize("password", ["hunter2", "hun@ter2", "a:b@c", "@"])
+def test_a_password_in_an_address_may_hold_an_at_sign(password):
+    assert redacted(f"see rtsp://me:{password}@host/1") == "see rtsp://***@host/1"
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("rtsp://me:p/w?x@d@host:554/1", "rtsp://***@host:554/1"),
+        ("http://token@host/live", "http://***@host/live"),
+        ("http://host/video.cgi?usr=me&pwd=secret", "http://host/video.cgi?***"),
+        ("http://me:secret@host/v?pwd=secret", "http://***@host/v?***"),
+        ("http://host:8080/live.ts", "http://host:8080/live.ts"),
+        ("udp://@:1234", "udp://@:1234"),
+        ("/dev/video0", "/dev/video0"),
+    ],
+)
+def test_an_address_is_shown_without_user_password_and_query(address, shown):
+    assert redacted_address(address) == shown

@@ -15,6 +15,8 @@ from mmavlm.commands.judge import how_judged, single_aspect
 from mmavlm.core.errors import ConfigError
 from mmavlm.core.files import write_whole
 from mmavlm.core.settings import names
+from mmavlm.core.speaking import BYS as WAYS
+from mmavlm.core.speaking import HEADS, SpeakingRule
 from mmavlm.metrics.duet.answers_in_span import (
     ToJudge,
     in_span_scores,
@@ -43,8 +45,6 @@ from mmavlm.metrics.duet.highlights import (
     highlight_statistics,
 )
 from mmavlm.metrics.duet.speaking import (
-    HEADS,
-    SpeakingRule,
     choose_rule,
     speaking_scores,
     speaking_statistics,
@@ -158,18 +158,20 @@ def _verdicts(
 def _speaking(
     config: DictConfig, path: Path, folder: Path, judge: TextGenerator | None
 ) -> tuple[Result, Paired[EventTruth]]:
-    heads = tuple(names(config.head)) or HEADS
+    heads, by = tuple(names(config.head)) or HEADS, config.speak_by or WAYS[0]
+    if by not in WAYS:
+        raise ConfigError(f"speak_by={by} is unknown; choose one of {', '.join(WAYS)}")
     both = _both(config, path, read_events)
     chosen = None
     if (val := _validation(config, read_events, both)) is not None:
         thresholds = None if config.threshold is None else [config.threshold]
         pauses = {} if config.pause_s is None else {"pauses_s": [config.pause_s]}
         chosen = choose_rule(
-            *val, split="val", heads=heads, thresholds=thresholds,
+            *val, split="val", heads=heads, by=by, thresholds=thresholds,
             tolerance_s=config.tolerance_s, **pauses,
         )  # fmt: skip
     elif config.threshold is not None:
-        chosen = Chosen(SpeakingRule(config.threshold, config.pause_s or 0.0, heads))
+        chosen = Chosen(SpeakingRule(config.threshold, config.pause_s or 0.0, heads, by))
     rule = None if chosen is None else chosen.setting
     statistics = speaking_statistics(both.watched, both.truths, rule, config.tolerance_s)
     return Result(speaking_scores(both.taken(statistics)), chosen), both
@@ -242,5 +244,5 @@ READS = {
     "highlights": {"val_predictions", "val_truth", "window", "by", "head"},
     "dense_captions": set(),
     "magqa": {"judge"},
-    "speaking": {"val_predictions", "val_truth", "threshold", "pause_s", "head"},
+    "speaking": {"val_predictions", "val_truth", "threshold", "pause_s", "head", "speak_by"},
 }

@@ -65,6 +65,17 @@ COMMANDS: Mapping[str, Command] = {
         ),
         ("chat",),
     ),
+    "watch": Command(
+        "Watch a film or a camera as it runs: score each frame, and speak when there is reason to.",
+        (
+            f'{CHECKPOINT} video=film.mp4 query="tell me when it rains"',
+            f'{CHECKPOINT} video=film.mp4 query="when?" speak.threshold=0.75 speak.pause_s=2',
+            f'{CHECKPOINT} video=film.mp4 query="when?" speak_as=outputs/<scores>/duet.json',
+            f'{CHECKPOINT} video=film.mp4 query="when?" realtime=true format=json',
+            f'{CHECKPOINT} camera=/dev/video0 query="when?"',
+        ),
+        ("watch",),
+    ),
     "check": Command(
         "Look at a data set before training on it: items, classes, missing and broken films.",
         (

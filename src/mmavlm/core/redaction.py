@@ -16,7 +16,9 @@ SECRET_WORDS = {
 }  # fmt: skip
 SECRET_PAIRS = {("api", "key"), ("access", "key"), ("private", "key"), ("secret", "key")}
 SHORTEST = 8  # a variable's value below this is too common a text to be hidden wherever it stands
-IN_ADDRESS = re.compile(r"(?<=://)[^\s/@:]*:[^\s/@]+(?=@)")
+IN_ADDRESS = re.compile(r"(?<=://)[^\s/@:]*:[^\s/]+(?=@)")
+# Who asks, and what: a password may hold any sign, so all up to the last @ is hidden.
+USER, QUERY = re.compile(r"(?<=://).+(?=@)", re.DOTALL), re.compile(r"\?.*", re.DOTALL)
 KNOWN = re.compile(r"\b(?:hf_|sk-|ghp_|gho_|github_pat_|glpat-|xox[bp]-|AKIA)[A-Za-z0-9_-]{12,}")
 
 
@@ -44,6 +46,11 @@ def redacted(value: Any, name: str = "") -> Any:
     for secret in sorted(secrets_of_environment().values(), key=len, reverse=True):
         text = text.replace(secret, HIDDEN)
     return text
+
+
+def redacted_address(address: str) -> str:
+    """An address without user, password and query, whatever they are called."""
+    return str(redacted(QUERY.sub(f"?{HIDDEN}", USER.sub(HIDDEN, address))))
 
 
 def redacted_argument(argument: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -105,7 +105,7 @@ def _rank(stream: Any) -> tuple[bool, int]:
     return bool(stream.disposition & Disposition.default), area
 
 
-def demuxed(path: Path, container: Any, *streams: Any) -> Iterator[Any]:
+def demuxed(path: Path | str, container: Any, *streams: Any) -> Generator[Any, None, None]:
     """The packets of some streams, or of all; PyAV has no place for a stream that turns up late."""
     try:
         yield from container.demux(*streams)

@@ -35,7 +35,7 @@ class Orientation(NamedTuple):
 UPRIGHT = Orientation(False, 0, 0.0)
 
 
-def orientation(frame: Any, path: Path) -> Orientation:
+def orientation(frame: Any, name: Path | str) -> Orientation:
     """How a frame is to be shown: by the nearest quarter turn, which is said once of each file."""
     try:
         # frame.side_data would keep the frame, which keeps it, until the garbage collector comes
@@ -45,7 +45,7 @@ def orientation(frame: Any, path: Path) -> Orientation:
     else:
         found = UPRIGHT if matrix is None else from_matrix(MATRIX.unpack_from(matrix))
     if abs(found.slant_deg) > SLANT_DEG:
-        _say_once(path, round(found.slant_deg))
+        _say_once(name, round(found.slant_deg))
     return found
 
 
@@ -77,7 +77,7 @@ def from_angle(degrees: int) -> Orientation:
 
 
 @lru_cache
-def _say_once(path: Path, slant_deg: int) -> None:
+def _say_once(name: Path | str, slant_deg: int) -> None:
     log.warning(
-        "%s is to be shown %d° off a quarter turn; it is turned to the nearest one", path, slant_deg
+        "%s is to be shown %d° off a quarter turn; it is turned to the nearest one", name, slant_deg
     )

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -121,10 +122,14 @@ def _pictures(
             for pts in wanted:
                 if pts != before:
                     at, frame = cursor.move_to(pts)
-                    rgb = reformatter.reformat(frame, format="rgb24", **ONE_THREAD)
-                    picture = rgb.to_ndarray().view(np.uint8)
-                    picture = orientation(frame, info.path).shown(picture)
+                    picture = as_shown(frame, reformatter, info.path)
                     before = pts
                 yield info.seconds(at), picture
             if whole:
                 cursor.see_the_rest()
+
+
+def as_shown(frame: Any, reformatter: VideoReformatter, name: Path | str) -> Picture:
+    """The picture (H,W,3) of a frame of PyAV, turned as it says; `name` is of what it is from."""
+    rgb = reformatter.reformat(frame, format="rgb24", **ONE_THREAD)
+    return orientation(frame, name).shown(rgb.to_ndarray().view(np.uint8))

@@ -162,7 +162,7 @@ class Branch(nn.Module):
             rows = torch.tensor(film_of, device=tokens.device)
             if self.fusion.reads_guide:
                 tokens, frame_mask, rows = tokens[rows], frame_mask[rows], None
-        guide = self._encoded(guides)
+        guide = self.encoded_guides(guides)
         return Watched(self._fused(tokens, guide), frame_mask, guide, rows)
 
     def stream(self, frames: Iterable[Tensor], guides: Sequence[str]) -> Iterator[TemporalState]:
@@ -172,16 +172,15 @@ class Branch(nn.Module):
         aggregators that read each frame alone keep its tokens. A state is good until the next frame
         is asked for. Frames beyond the table of positions all take its last row.
         """
-        guide = self._encoded(guides)
+        guide = self.encoded_guides(guides)
+        seen = (self.see(frame, t, guide) for t, frame in enumerate(frames))
+        return self.temporal.stream(guide, seen)
 
-        def frame_tokens() -> Iterator[Tensor]:
-            for t, frame in enumerate(frames):
-                with torch.no_grad():
-                    encoded = self.encoder(frame.to(self.device))[:, None]
-                    placed = self._placed(encoded, self.frame_positions.at(t))
-                    yield self._fused(placed, guide)[:, 0]
-
-        return self.temporal.stream(guide, frame_tokens())
+    @torch.no_grad()
+    def see(self, frame: Tensor, number: int, guide: TextTokens) -> Tensor:
+        """What the temporal aggregator sees (V,P,Dv) of V films' frame uint8 (V,3,H,W)."""
+        encoded = self.encoder(frame.to(self.device))[:, None]
+        return self._fused(self._placed(encoded, self.frame_positions.at(number)), guide)[:, 0]
 
     def remember(self, watched: Watched) -> TemporalState:
         """Run the frame loop over what was watched."""
@@ -300,8 +299,8 @@ class Branch(nn.Module):
             )
         return self.temporal.guide_positions
 
-    def _encoded(self, guides: Sequence[str]) -> TextTokens:
-        """Guides as the temporal aggregator reads them; without a token where it reads none."""
+    def encoded_guides(self, guides: Sequence[str]) -> TextTokens:
+        """V guides as the temporal aggregator reads them; without a token where it reads none."""
         if self.temporal.guide_positions is None:
             nothing = torch.zeros(len(guides), 0, dtype=torch.int64, device=self.device)
             return TextTokens(nothing, nothing.bool())

@@ -7,24 +7,37 @@ from mmavlm.core.lazy import lazy_names
 if TYPE_CHECKING:
     from mmavlm.report.arms import draw_arms
     from mmavlm.report.contact_sheet import ContactSheet, SheetFrame, SheetQuestion
-    from mmavlm.report.contents import Confusion, Curve, Report, SampleAnswer, Table
+    from mmavlm.report.contents import (
+        Confusion,
+        Curve,
+        Moment,
+        Report,
+        SampleAnswer,
+        Table,
+        Timeline,
+    )
     from mmavlm.report.curves import read_csv_curves
     from mmavlm.report.explanation import draw_explanation, save_explanation
+    from mmavlm.report.timeline import draw_timeline, save_timeline
     from mmavlm.report.write import write_report
 
 __all__ = [
     "Confusion",
     "ContactSheet",
     "Curve",
+    "Moment",
     "Report",
     "SampleAnswer",
     "SheetFrame",
     "SheetQuestion",
     "Table",
+    "Timeline",
     "draw_arms",
     "draw_explanation",
+    "draw_timeline",
     "read_csv_curves",
     "save_explanation",
+    "save_timeline",
     "write_report",
 ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -125,14 +126,58 @@ class Table:
                 )
 
 
+MomentKind = Literal["asked", "said", "taken back", "true"]
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What was said or is true from `start_s` to `end_s` of a film; `kind` says which it is."""
+
+    kind: MomentKind
+    start_s: float
+    end_s: float
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """A film as it was watched: head → a score at each of `times_s`, and what was said meanwhile.
+
+    `frames` are some of it, uint8 (N,H,W,3), at `frames_s`, or none. `rule` says in words when the
+    model speaks; `threshold` is that of scores, None where it is of something else.
+
+    Raises:
+        ValueError: if a head has not one score a frame.
+    """
+
+    title: str
+    times_s: Sequence[float]
+    scores: Mapping[str, Sequence[float]]
+    moments: Sequence[Moment] = ()
+    rule: str = ""
+    threshold: float | None = None
+    frames: NDArray[np.uint8] | None = None
+    frames_s: Sequence[float] = ()
+
+    def __post_init__(self) -> None:
+        for head, scores in self.scores.items():
+            if len(scores) != len(self.times_s):
+                raise ValueError(
+                    f"Timeline {self.title!r}: {len(self.times_s)} frames, but {head} has "
+                    f"{len(scores)} scores"
+                )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Report:
     """A whole report: what a test gave (`scores`, the first of each task first), and all the rest.
 
-    `facts` are what there is to know of the run (when, which command), name → text.
+    `facts` are what there is to know of the run (when, which command), name → text. `lead` are the
+    first sentences, where those are not about `scores`.
     """
 
     title: str
+    lead: Sequence[str] = ()
     scores: Sequence[Score] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
     curves: Sequence[Curve] = ()
@@ -140,5 +185,6 @@ class Report:
     sheets: Sequence[ContactSheet] = ()
     samples: Sequence[SampleAnswer] = ()
     explanations: Sequence[Explanation] = ()
+    timelines: Sequence[Timeline] = ()
     tables: Sequence[Table] = ()
     config_yaml: str = ""

@@ -101,7 +101,8 @@ def picture(explanation: Explanation, title: str = "") -> Figure:
         axes.tick_params(labelbottom=number == len(rows) - 1)
     axes.set_xlabel("time in the film (s)")
     if explanation.frames is not None:
-        _frames(over_time["frames"], explanation.frames, explanation.times_s.double().numpy())
+        times_s = explanation.times_s.double().numpy()
+        frames_over_time(over_time["frames"], explanation.frames, times_s)
     beside = figure.add_subplot(grid[list(rows).index("slots"), 1], sharey=over_time["slots"])
     _slots(over_time["slots"], beside, explanation, edges)
     scale = figure.add_subplot(grid[list(rows).index("attention"), 1])
@@ -136,8 +137,8 @@ def _heading(axes: Axes, text: str) -> None:
     axes.set_title(text, loc="left", fontsize=9)
 
 
-def _frames(axes: Axes, frames: NDArray[np.uint8], times_s: Numbers) -> None:
-    """Some frames at their times, as many as fit side by side."""
+def frames_over_time(axes: Axes, frames: NDArray[np.uint8], times_s: Numbers) -> None:
+    """Some of frames (T,H,W,3) at their times (T,), as many as fit side by side."""
     height, width = frames.shape[1:3]
     side_in = HEIGHTS_IN["frames"] * max(1.0, width / height)
     count = min(len(frames), MOST_FRAMES, int(FRAMES_IN / side_in))

@@ -19,6 +19,7 @@ from mmavlm.report.drawing import data_uri
 from mmavlm.report.explanation import draw_explanation
 from mmavlm.report.findings import findings
 from mmavlm.report.lead import against_guess, label, lead
+from mmavlm.report.timeline import draw_timeline, listed
 
 ASIDE = {"wait"}  # of how the machine fares, not of what is learnt
 
@@ -35,7 +36,7 @@ def write_report(path: Path, report: Report) -> None:
     plots, more_plots = _plots(report.curves)
     page = environment.get_template("report.html.j2").render(
         report=report,
-        lead=lead(report.scores),
+        lead=report.lead or lead(report.scores),
         tiles=[(score, label(score), against_guess(score)) for score in report.scores],
         glossary={score.kind: score.meaning for score in report.scores},
         plots=plots,
@@ -46,6 +47,7 @@ def write_report(path: Path, report: Report) -> None:
         explanations=[
             (e, draw_explanation(e), math.exp(e.log_prob), findings(e)) for e in report.explanations
         ],
+        timelines=[(line, draw_timeline(line), listed(line)) for line in report.timelines],
     )
     partial = path.with_name(path.name + ".partial")
     partial.write_text(page, encoding="utf-8")

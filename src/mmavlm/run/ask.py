@@ -70,24 +70,43 @@ def load_model(config: DictConfig) -> Ready:
     """The model of a checkpoint, or what is pretrained of an experiment, on its device.
 
     Raises:
-        ConfigError: if the model has no LLM, or parts of it at random values.
+        ConfigError: if the model has no LLM, parts of it at random values, or watches films and
+            answers no questions.
         CheckpointError: if the weights do not fit.
     """
-    backbone = build_backbone(config).eval()
+    if config.stage.get("max_new_tokens") is None:
+        raise ConfigError(
+            f"{_named(config)} is of the duet, which watches a film as it runs; use python -m "
+            "mmavlm.watch"
+        )
+    backbone, run = load_backbone(config)
     if backbone.llm is None:
-        of_stage_1 = f"checkpoint {config.checkpoint}" if config.checkpoint else "this experiment"
-        raise ConfigError(f"{of_stage_1} is of stage 1, which has no LLM; give one of stage 2")
-    if config.checkpoint is None:
-        allow_untrained(config, backbone)
-        longest = int(config.stage.max_new_tokens)
-    else:
+        raise ConfigError(f"{_named(config)} is of stage 1, which has no LLM; give one of stage 2")
+    longest = int(config.stage.max_new_tokens) if run is None else max_new_tokens(config, run)
+    return Ready(backbone, backbone.llm, backbone.vision.device, longest)
+
+
+def load_backbone(config: DictConfig) -> tuple[VideoLanguageModel, Mapping[str, Any] | None]:
+    """A model on its device, in eval mode, and of a checkpoint the run that it is of.
+
+    Raises:
+        ConfigError: if parts of the model are at random values.
+        CheckpointError: if the weights do not fit.
+    """
+    backbone, run = build_backbone(config).eval(), None
+    if config.checkpoint is not None:
         checkpoint = read_checkpoint(config.checkpoint)
         weights = checkpoint["state_dict"].items()
         state = {name.removeprefix("backbone."): value for name, value in weights}
         load_trainable(backbone, state, f"checkpoint {config.checkpoint}")
-        longest = max_new_tokens(config, checkpoint[RUN_KEY])
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return Ready(backbone.to(device), backbone.llm, device, longest)
+        run = checkpoint[RUN_KEY]
+    elif backbone.llm is not None:
+        allow_untrained(config, backbone)
+    return backbone.to("cuda" if torch.cuda.is_available() else "cpu"), run
+
+
+def _named(config: DictConfig) -> str:
+    return f"checkpoint {config.checkpoint}" if config.checkpoint else "this experiment"
 
 
 def moments(config: DictConfig, backbone: VideoLanguageModel) -> Iterator[tuple[float, Tensor]]:

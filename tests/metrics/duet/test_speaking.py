@@ -9,12 +9,13 @@ from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from mmavlm.core.errors import ConfigError, DataError
+from mmavlm.core.speaking import SpeakingRule
 from mmavlm.metrics.duet.answers_in_span import ToJudge, to_judge
 from mmavlm.metrics.duet.choosing import Chosen
 from mmavlm.metrics.duet.film_metrics import InSpanScore, Speaking
 from mmavlm.metrics.duet.films import paired
 from mmavlm.metrics.duet.matching import delays_s, matches, repeats
-from mmavlm.metrics.duet.speaking import SpeakingRule, choose_rule
+from mmavlm.metrics.duet.speaking import choose_rule, times_spoken
 from mmavlm.metrics.duet.watched import Event
 
 halves = st.integers(0, 40).map(lambda n: n / 2)
@@ -112,10 +113,10 @@ def test_a_model_that_never_speaks_has_an_f1_of_0():
 
 def test_a_rule_speaks_where_its_heads_sum_to_more_and_pauses_after():
     film = watched("q", [0.1, 0.9, 0.8, 0.2, 0.9], informative=(0.5, 0.0, 0.0, 0.0, 0.2))
-    assert SpeakingRule(0.5, heads=("relevance",)).times_s(film) == [1, 2, 4]
-    assert SpeakingRule(0.5, 2, ("relevance",)).times_s(film) == [1, 4]
-    assert SpeakingRule(0.55, 0, ("relevance", "informative")).times_s(film) == [0, 1, 2, 4]
-    assert SpeakingRule(0.5).times_s(film) == []
+    assert times_spoken(SpeakingRule(0.5, heads=("relevance",)), film) == [1, 2, 4]
+    assert times_spoken(SpeakingRule(0.5, 2, ("relevance",)), film) == [1, 4]
+    assert times_spoken(SpeakingRule(0.55, 0, ("relevance", "informative")), film) == [0, 1, 2, 4]
+    assert times_spoken(SpeakingRule(0.5), film) == []
 
 
 def test_the_rule_with_the_largest_f1_on_validation_is_chosen_and_carried_to_the_test():
@@ -129,6 +130,8 @@ def test_the_rule_with_the_largest_f1_on_validation_is_chosen_and_carried_to_the
     assert "duplicates" not in values  # a rule says no words
     by_default = choose_rule([film], [of_film], split="val")
     assert by_default.value == 1
+    summed = choose_rule([film], [of_film], split="val", by="sum")
+    assert (summed.setting.by, summed.value) == ("sum", 1)
     with pytest.raises(ConfigError, match="never on those of the test"):
         choose_rule([film], [of_film], split="test")
 

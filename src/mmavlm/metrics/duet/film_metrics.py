@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from mmavlm.core.speaking import SpeakingRule
 from mmavlm.metrics.duet.answers_in_span import (
     UNJUDGED,
     ToJudge,
@@ -28,7 +29,6 @@ from mmavlm.metrics.duet.speaking import (
     EVERY_S,
     OWN,
     TOLERANCE_S,
-    SpeakingRule,
     speaking_scores,
     speaking_statistics,
 )

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from itertools import product
 
 import torch
 from torch import Tensor
 
-from mmavlm.core.streams import INFORMATIVE
+from mmavlm.core.speaking import HEADS, By, SpeakingRule
 from mmavlm.metrics.duet.choosing import Chosen, best_of
 from mmavlm.metrics.duet.films import Taken, paired, scores_of
 from mmavlm.metrics.duet.matching import delays_s, matches, repeats
@@ -19,42 +18,25 @@ from mmavlm.metrics.resampling import mean
 
 TOLERANCE_S = 1.0
 EVERY_S = tuple(0.5 * step for step in range(1, 121))  # rhythms to compare with, up to a minute
-SHARES = tuple(round(0.05 * step, 2) for step in range(1, 20))  # thresholds, a head
+GRIDS: Mapping[By, tuple[float, ...]] = {  # thresholds a rule is chosen among, a head
+    "probability": tuple(round(0.05 * step, 2) for step in range(1, 20)),
+    "sum": tuple(0.25 * step for step in range(1, 41)),
+    "zscore": tuple(0.25 * step for step in range(1, 17)),
+}
 PAUSES_S = (0.0, 1.0, 2.0, 5.0, 10.0)
-HEADS = (INFORMATIVE,)
 
 # Columns: matched, said, events; repeated replies, minutes; sum of delays, answered starts, starts.
 MATCHED, SAID, EVENTS, REPEATED, MINUTES, DELAYS_S, ANSWERED, STARTS = range(8)
 OWN = 8  # then matched and said of each rhythm
 
 
-@dataclass(frozen=True)
-class SpeakingRule:
-    """Speak at a frame where the heads' scores sum to more than `threshold`.
+def times_spoken(rule: SpeakingRule, film: Watched) -> list[float]:
+    """When a rule speaks in a film.
 
-    But for `pause_s` after each reply, stay silent.
+    Raises:
+        DataError: if a head has no scores.
     """
-
-    threshold: float
-    pause_s: float = 0.0
-    heads: tuple[str, ...] = HEADS
-
-    def times_s(self, film: Watched) -> list[float]:
-        """When it speaks.
-
-        Raises:
-            DataError: if a head has no scores.
-        """
-        return self.times_of(total_score(film, self.heads), film)
-
-    def times_of(self, total: Tensor, film: Watched) -> list[float]:
-        """When it speaks, given the sum (T) of the heads' scores."""
-        times: list[float] = []
-        for frame in (total > self.threshold).nonzero().flatten().tolist():
-            time_s = film.times_s[frame]
-            if not times or time_s - times[-1] >= self.pause_s:
-                times.append(time_s)
-        return times
+    return rule.times_s(film.times_s, total_score(film, rule.heads).tolist())
 
 
 def total_score(film: Watched, heads: Sequence[str]) -> Tensor:
@@ -113,7 +95,7 @@ def _talk(
     film: Watched, truth: EventTruth, rule: SpeakingRule | None, tolerance_s: float
 ) -> list[float]:
     """The first 8 columns of a film that was watched."""
-    times = [reply.time_s for reply in film.replies] if rule is None else rule.times_s(film)
+    times = [reply.time_s for reply in film.replies] if rule is None else times_spoken(rule, film)
     # a rule says no words
     repeated = repeats([reply.text for reply in film.replies]) if rule is None else math.nan
     delays = delays_s(truth.events, times)
@@ -162,27 +144,29 @@ def choose_rule(
     *,
     split: str,
     heads: tuple[str, ...] = HEADS,
+    by: By = "probability",
     thresholds: Sequence[float] | None = None,
     pauses_s: Sequence[float] = PAUSES_S,
     tolerance_s: float = TOLERANCE_S,
 ) -> Chosen[SpeakingRule]:
     """The rule with the largest F1 of speaking over the questions of a split.
 
-    Without `thresholds` they are .05 to .95 times the number of heads.
+    Without `thresholds` they are those of `GRIDS`, times the number of heads but for z-scores.
 
     Raises:
         ConfigError: if it is the test split.
         DataError: if there is no question in common, or a head has no scores.
     """
     both = paired(watched, truths)
-    grid = thresholds or [share * len(heads) for share in SHARES]
-    rules = [SpeakingRule(*setting, heads) for setting in product(grid, pauses_s)]
+    heads_counted = 1 if by == "zscore" else len(heads)
+    grid = thresholds or [threshold * heads_counted for threshold in GRIDS[by]]
+    rules = [SpeakingRule(*setting, heads, by) for setting in product(grid, pauses_s)]
     sums = torch.zeros(len(rules), 3, dtype=torch.float64)
     for film, truth in zip(both.watched, both.truths, strict=True):
         sums[:, 2] += len(truth.events)
         if film is not None:
-            total = total_score(film, heads)
-            spoken = [rule.times_of(total, film) for rule in rules]
+            totals = total_score(film, heads).tolist()
+            spoken = [rule.times_s(film.times_s, totals) for rule in rules]
             matched = [len(matches(truth.events, times, tolerance_s)) for times in spoken]
             sums[:, 0] += torch.tensor(matched)
             sums[:, 1] += torch.tensor([len(times) for times in spoken])

@@ -10,7 +10,7 @@ Shapes: K tokens of a look, Dl LLM width, H width of the hidden states.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -126,8 +126,10 @@ class StreamSession:
         return self._run(self._embedded_look(held.looks[-1]))[0][-1]
 
     @torch.no_grad()
-    def reply(self, generation: Generation = ONE_ANSWER, *, keep: bool = True) -> Answer:
-        """What the model says behind the last frame, and remembers if it is to `keep` it.
+    def reply(
+        self, generation: Generation = ONE_ANSWER, *, keep: bool | Callable[[str], bool] = True
+    ) -> Answer:
+        """What the model says behind the last frame, and remembers if it is to `keep` that text.
 
         An answer without a text is never kept.
 
@@ -149,7 +151,7 @@ class StreamSession:
             raise
         self._held = held
         self._crop(before)
-        if keep and answer.text:
+        if answer.text and (keep(answer.text) if callable(keep) else keep):
             self._remember(answer.text)
         return answer
 
