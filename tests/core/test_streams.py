@@ -8,7 +8,7 @@ import torch
 from mmavlm.core.conversation import Conversation
 from mmavlm.core.errors import DataError
 from mmavlm.core.medium import Medium
-from mmavlm.core.streams import labels_of, streamed
+from mmavlm.core.streams import labels_of, silent, streamed, times_of
 from mmavlm.core.turns import FrameLabels, Shown, Turn
 
 FILM = Medium(medium_id="film", source=Path("film.mp4"))
@@ -136,3 +136,21 @@ def test_turns_out_of_order_are_refused(turns, message):
 def test_what_is_no_stream_is_refused(make, message):
     with pytest.raises(DataError, match=message):
         make()
+
+
+def test_frames_keep_their_times_through_all_that_is_left_out():
+    told = talk(QUERY, stream(1.2), says("A"), stream(2.0), QUERY, stream())
+    found = streamed(told, [AT_2_FPS])
+    assert [times_of(turn) for turn in found.turns if turn.role == "stream"] == [
+        (0.0, 0.5, 1.0, 1.5),
+        (2.0, 2.5, 3.0),
+    ]
+    assert times_of(silent(streamed(talk(QUERY, stream(1.2), says("A"), stream()), [AT_2_FPS]))
+                    .turns[1]) == tuple(AT_2_FPS)  # fmt: skip
+    assert Conversation.from_json(found.as_json()) == found
+
+
+@pytest.mark.parametrize("frames", [None, (0, 3)])
+def test_times_of_other_frames_are_refused(frames):
+    with pytest.raises(DataError, match="expected one a frame, or none"):
+        Shown(0, frames, (0.0, 0.5))

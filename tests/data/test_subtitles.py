@@ -148,8 +148,11 @@ def test_streams_have_what_is_said_between_their_frames_or_behind_them():
     times_s = [[0.5, 1.0, 2.0, 3.0]]
     told = with_lines(streamed(talk, times_s), [said], times_s)
     assert [turn.parts for turn in told.turns if turn.role == "stream"] == [
-        (Line("early"), Shown(0, (0, 1)), Line("one"), Shown(0, (1, 2)), Line("two")),
-        (Shown(0, (2, 4)), Line("late")),
+        (
+            *(Line("early"), Shown(0, (0, 1), (0.5,))),
+            *(Line("one"), Shown(0, (1, 2), (1.0,)), Line("two")),
+        ),
+        (Shown(0, (2, 4), (2.0, 3.0)), Line("late")),
     ]
 
 

@@ -63,6 +63,24 @@ def test_a_score_is_the_probability_of_1():
     torch.testing.assert_close(heads.scores(hidden), expected.T)
 
 
+def test_calibrated_scores_are_others_in_the_same_order():
+    heads, hidden, labels = made(frames=200)
+    before, loss = heads.scores(hidden), heads.loss(hidden, labels)
+    heads.calibrate("relevance", 3.0, -2.0)
+    after = heads.scores(hidden)
+    expected = (heads.margins(hidden)[:, 1] / 3 - 2).sigmoid()
+    torch.testing.assert_close(after[:, 1], expected)
+    assert torch.equal(after[:, 0], before[:, 0])
+    assert torch.equal(after[:, 1].argsort(), before[:, 1].argsort())
+    assert torch.equal(heads.loss(hidden, labels), loss)
+
+
+def test_calibration_is_nothing_that_an_optimizer_trains():
+    heads, *_ = made()
+    assert {name for name, _ in heads.named_parameters()} == {f"layers.{n}.weight" for n in NAMES}
+    assert {*heads.fitted} <= {*dict(heads.named_buffers())}
+
+
 def test_a_frame_without_a_label_of_a_head_is_ignored():
     labels = label_tensor(NAMES, [{"relevance": 1}, {}, {"informative": 0}], torch.device("cpu"))
     assert labels.tolist() == [[IGNORED, 1], [IGNORED, IGNORED], [0, IGNORED]]

@@ -61,10 +61,12 @@ def test_every_frame_is_scored_by_every_head(model):
         assert event.total == event.scores["informative"]
 
 
+@pytest.mark.parametrize("times", ["null", "turn", "frame"])
 @pytest.mark.parametrize("way", WAYS)
-def test_scores_are_those_of_the_film_in_one_go(tmp_path, way):
+def test_scores_are_those_of_the_film_in_one_go(tmp_path, way, times):
     make_duet_set(tmp_path, DuetSettings(films=10, size=32))
-    config = composed(WAYS[way], *SMALL, f"data.root={tmp_path}", "data.batch_size=1")
+    given = [f"data.root={tmp_path}", "data.batch_size=1", f"llm.stream_times={times}"]
+    config = composed(WAYS[way], *SMALL, *given)
     data, net = instantiate(config.data), build_backbone(config).eval()
     data.image_size = net.vision.encoder.image_size
     data.setup("fit")

@@ -35,6 +35,37 @@ def test_trainable_weights_go_there_and_back():
     assert set(trainable_state(one)) == {"1.weight", "1.bias"}
 
 
+class Fitted(nn.Module):
+    fitted = ("scale",)
+
+    def __init__(self, scale):
+        super().__init__()
+        self.layer = nn.Linear(2, 3)
+        self.register_buffer("scale", torch.tensor([scale]))
+        self.register_buffer("other", torch.tensor([scale]))
+
+
+@pytest.mark.parametrize("wrapped", [False, True], ids=["itself", "a part"])
+def test_buffers_that_are_fitted_go_with_the_weights(wrapped):
+    one, other = Fitted(2.0), Fitted(1.0)
+    modules = (nn.Sequential(one), nn.Sequential(other)) if wrapped else (one, other)
+    state = trainable_state(modules[0])
+    assert {name.removeprefix("0.") for name in state} == {"layer.weight", "layer.bias", "scale"}
+    load_trainable(modules[1], state, "x")
+    assert (other.scale.item(), other.other.item()) == (2, 1)
+
+
+def test_a_checkpoint_of_before_a_buffer_was_fitted_leaves_it_and_one_of_another_size_is_refused():
+    module = Fitted(1.0)
+    state = trainable_state(Fitted(2.0))
+    with pytest.raises(CheckpointError, match="shape of scale"):
+        load_trainable(module, state | {"scale": torch.ones(2)}, "x")
+    del state["scale"]
+    assert load_trainable(module, state, "x") == []
+    assert module.scale.item() == 1
+    assert torch.equal(module.layer.bias, state["layer.bias"])
+
+
 def test_every_key_that_differs_is_named_and_nothing_is_copied():
     module = model()
     before = module[1].bias.clone()

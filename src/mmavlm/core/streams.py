@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 
 from mmavlm.core.conversation import Conversation
 from mmavlm.core.errors import DataError
@@ -45,7 +46,7 @@ def streamed(talk: Conversation, times_s: Sequence[Sequence[float]]) -> Conversa
         cut = turn.until_s is not None and turn.until_s > times[-1] + _step(times)
         if stop > start:
             shown[medium] = stop
-            _append(turns, _with_frames(turn, start, stop, times[stop - 1], cut))
+            _append(turns, _with_frames(turn, start, times[start:stop], cut))
         if cut:
             break
     return replace(talk, turns=tuple(turns))
@@ -84,9 +85,9 @@ def _step(times: Sequence[float]) -> float:
     return times[-1] - times[-2] if len(times) > 1 else float("inf")
 
 
-def _with_frames(turn: Turn, start: int, stop: int, last_s: float, cut: bool) -> Turn:
-    """The stream with these frames, the last of them at `last_s`."""
-    labels = []
+def _with_frames(turn: Turn, start: int, times_s: Sequence[float], cut: bool) -> Turn:
+    """The stream with the frames at these times, the first of them number `start`."""
+    labels, last_s = [], times_s[-1]
     for label in turn.labels:
         spans = label.spans_s
         if cut and label.head == INFORMATIVE:
@@ -97,7 +98,7 @@ def _with_frames(turn: Turn, start: int, stop: int, last_s: float, cut: bool) ->
                 (min(a, last_s), max(b, last_s)) if b >= until_s else (a, b) for a, b in spans
             )
         labels.append(replace(label, spans_s=spans))
-    part = Shown(medium_of(turn), (start, stop))
+    part = Shown(medium_of(turn), (start, start + len(times_s)), tuple(times_s))
     return replace(turn, parts=(part,), labels=tuple(labels))
 
 
@@ -110,7 +111,8 @@ def _append(turns: list[Turn], turn: Turn) -> None:
     spans = {label.head: label.spans_s for label in before.labels}
     labels = [FrameLabels(x.head, (*spans.pop(x.head, ()), *x.spans_s)) for x in turn.labels]
     labels += [FrameLabels(head, rest) for head, rest in spans.items()]
-    part = Shown(medium_of(turn), (frames_of(before)[0], frames_of(turn)[1]))
+    span = frames_of(before)[0], frames_of(turn)[1]
+    part = Shown(medium_of(turn), span, (*times_of(before), *times_of(turn)))
     turns[-1] = replace(turn, parts=(part,), labels=tuple(labels), guide=before.guide)
 
 
@@ -124,6 +126,12 @@ def frames_of(turn: Turn) -> tuple[int, int]:
     if not frames:
         raise DataError("the frames of a stream are not known; see core.streams.streamed")
     return frames[0][0], frames[-1][1]
+
+
+def times_of(turn: Turn) -> tuple[float, ...]:
+    """When the frames are that a stream shows, in seconds; nothing where that is not known."""
+    shown = [part.times_s for part in turn.parts if isinstance(part, Shown)]
+    return tuple(chain.from_iterable(shown))
 
 
 def medium_of(turn: Turn) -> int:

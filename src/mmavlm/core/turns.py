@@ -18,11 +18,31 @@ class Shown:
     """The part of a turn that shows a medium, by its number in the conversation.
 
     With `frames` (start, stop) it shows these of the frames that are taken of a film, and the parts
-    behind it show the next ones.
+    behind it show the next ones. `times_s` are their seconds in the film, where these are known.
+
+    Raises:
+        DataError: if there are times, and not one a frame.
     """
 
     medium: int = 0
     frames: tuple[int, int] | None = None
+    times_s: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.times_s and (self.frames is None or len(self.times_s) != self._count):
+            raise DataError(
+                f"a turn shows the frames {self.frames} of medium {self.medium} with "
+                f"{len(self.times_s)} times_s; expected one a frame, or none"
+            )
+
+    def only(self, start: int, stop: int) -> Shown:
+        """The same with no frames but these of its own."""
+        since = 0 if self.frames is None else self.frames[0]
+        return Shown(self.medium, (start, stop), self.times_s[start - since : stop - since])
+
+    @property
+    def _count(self) -> int:
+        return 0 if self.frames is None else self.frames[1] - self.frames[0]
 
     @property
     def begins(self) -> bool:
@@ -203,7 +223,8 @@ def _plain_part(part: Part) -> str | dict[str, Any]:
     if isinstance(part, Line):
         return {"line": part.text}
     frames = {} if part.frames is None else {"frames": list(part.frames)}
-    return {"medium": part.medium, **frames}
+    times = {"times_s": list(part.times_s)} if part.times_s else {}
+    return {"medium": part.medium, **frames, **times}
 
 
 def _part(values: str | Mapping[str, Any]) -> Part:
@@ -214,7 +235,8 @@ def _part(values: str | Mapping[str, Any]) -> Part:
     if (frames := values.get("frames")) is None:
         return Shown(int(values["medium"]))
     start, stop = map(int, frames)
-    return Shown(int(values["medium"]), (start, stop))
+    times_s = tuple(map(float, values.get("times_s", ())))
+    return Shown(int(values["medium"]), (start, stop), times_s)
 
 
 def turn_of(values: Mapping[str, Any]) -> Turn:

@@ -107,8 +107,8 @@ def with_lines(
     def opened(turn: Turn) -> Iterator[Part]:
         for part in turn.parts:
             if isinstance(part, Shown) and behind[part.medium]:
-                frames = part.frames or (0, len(times_s[part.medium]))
-                yield from _pieces(part.medium, frames, behind[part.medium])
+                entire = Shown(part.medium, (0, len(times_s[part.medium])))
+                yield from _pieces(part if part.frames else entire, behind[part.medium])
             else:
                 yield part
 
@@ -126,15 +126,13 @@ def _behind(
     return behind
 
 
-def _pieces(
-    number: int, frames: tuple[int, int], behind: Mapping[int, Sequence[str]]
-) -> Iterator[Part]:
+def _pieces(part: Shown, behind: Mapping[int, Sequence[str]]) -> Iterator[Part]:
     """Some frames of a film, and the texts that stand in front of its first, and behind others."""
-    shown, last = frames
+    shown, last = part.frames or (0, 0)
     here = {at for at in behind if shown < at <= last or at == shown == 0}
     for at in sorted({*here, last}):
         if at > shown:
-            yield Shown(number, (shown, at))
+            yield part.only(shown, at)
             shown = at
         if at in here:
             yield Line("\n".join(behind[at]))

@@ -18,11 +18,17 @@ from mmavlm.core.streams import IGNORED
 class FrameHeads(nn.Module):
     """For each name a linear layer of two classes on a frame's last hidden state.
 
-    A score is the probability of class 1.
+    A score is the probability of class 1, from a layer's margin at the head's `temperature` (S)
+    and with its `shift` (S). These are no weights: they are 1 and 0 until they are fitted to frames
+    that nothing was learned from (see `metrics.duet.calibration`), and the loss knows none of them.
 
     Raises:
         ConfigError: if there is no name, or one twice.
     """
+
+    fitted = ("temperature", "shift")  # buffers that checkpoints keep beside what is trained
+    temperature: Tensor
+    shift: Tensor
 
     def __init__(self, names: Sequence[str], width: int) -> None:
         super().__init__()
@@ -30,15 +36,36 @@ class FrameHeads(nn.Module):
             raise ConfigError(f"heads.names is {list(names)}; give each head a name of its own")
         self.names = tuple(names)
         self.layers = nn.ModuleDict({name: nn.Linear(width, 2, bias=False) for name in names})
+        self.register_buffer("temperature", torch.ones(len(names)))
+        self.register_buffer("shift", torch.zeros(len(names)))
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Hidden states (N,H) → logits (N,S,2)."""
         weight = torch.stack([*self.layers.parameters()])  # (S,2,H)
         return torch.einsum("nh,sch->nsc", hidden.to(weight.dtype), weight)
 
+    def margins(self, hidden: Tensor) -> Tensor:
+        """Hidden states (N,H) → the logit of class 1 less that of class 0, (N,S)."""
+        zero, one = self(hidden).float().unbind(dim=-1)
+        return one - zero
+
+    def probabilities(self, margins: Tensor) -> Tensor:
+        """Margins (…,S) → probabilities (…,S) of class 1; the order of frames stays."""
+        return (margins / self.temperature.float() + self.shift.float()).sigmoid()
+
+    def probabilities_of(self, name: str, margins: Tensor) -> Tensor:
+        """The same of one head, (…)."""
+        head = self.names.index(name)
+        return (margins / self.temperature[head].float() + self.shift[head].float()).sigmoid()
+
     def scores(self, hidden: Tensor) -> Tensor:
         """Hidden states (N,H) → the probability (N,S) that a head says 1 of a frame."""
-        return self(hidden).float().softmax(dim=-1)[..., 1]
+        return self.probabilities(self.margins(hidden))
+
+    def calibrate(self, name: str, temperature: float, shift: float) -> None:
+        """Let the scores of a head be those at this temperature and with this shift."""
+        head = self.names.index(name)
+        self.temperature[head], self.shift[head] = temperature, shift
 
     def loss(self, hidden: Tensor, labels: Tensor, *, balanced: bool = False) -> Tensor:
         """Mean cross-entropy over all labels (N,S) of frames and heads that are not `IGNORED`.

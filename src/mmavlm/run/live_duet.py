@@ -225,7 +225,7 @@ class LiveDuet:
         # As in training, the film is seen under what was asked before its first frame.
         if self._film is None:
             self._film = LiveFilm(self._model.vision, self._guide)
-        state = self._session.see(self._film.see(given.frame))
+        state = self._session.see(self._film.see(given.frame), given.time_s)
         self._time_s = given.time_s
         scores = self._scores(state)
         total = sum(scores[name] for name in self._habits.speak.heads)

@@ -8,7 +8,10 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torchmetrics.functional.classification import binary_average_precision
+from torchmetrics.functional.classification import (
+    binary_average_precision,
+    binary_calibration_error,
+)
 
 from mmavlm.core.batch import Batch
 from mmavlm.core.errors import ConfigError
@@ -22,10 +25,16 @@ from mmavlm.model.backbone import VideoLanguageModel
 from mmavlm.model.heads import FrameHeads, label_weights
 from mmavlm.model.llm.stream_rows import frames_shown
 from mmavlm.stages.base import EVALUATED, Stage, distributed
+from mmavlm.stages.calibrating import Labelled, calibrate
 from mmavlm.stages.drawn_frames import factors_of
 from mmavlm.stages.optim import OptimizerRecipe
 from mmavlm.stages.scored_films import Truths, score_films, write_films
-from mmavlm.stages.watched_frames import as_watched, labels_of_frames, watched_films
+from mmavlm.stages.watched_frames import (
+    as_watched,
+    labels_of_frames,
+    scored_film,
+    watched_films,
+)
 
 
 class Duet(Stage):
@@ -40,6 +49,10 @@ class Duet(Stage):
     was scored of a split is kept in `watched`. Where `truths` say what is true of both splits, a
     test is scored by its task, with the rule when to speak, or what else there is to choose, chosen
     on the validation split.
+
+    With `calibrate` each validation fits temperature and shift of the heads to its frames, and the
+    checkpoint that follows it holds them: balanced or not, scores are then probabilities. How far
+    off they are is the expected calibration error (`<split>/<head>_ece`).
 
     Raises:
         ConfigError: if the backbone has no LLM or no heads, a number is out of range, or frames are
@@ -57,6 +70,7 @@ class Duet(Stage):
         head_weight: float = 1.0,
         balanced: bool = True,
         frames_a_film: int | None = None,
+        calibrate: bool = True,
         monitor: str = "val/ap",
         run: dict[str, Any] | None = None,
         sets: tuple[str, ...] = (),
@@ -76,8 +90,9 @@ class Duet(Stage):
         self.head_weight = head_weight
         self.balanced = balanced
         self.frames_a_film = frames_a_film
+        self.calibrate = calibrate
         self.monitor = monitor
-        self.precision_of = torch.nn.ModuleDict(
+        self.margins_of = torch.nn.ModuleDict(
             {
                 split: torch.nn.ModuleDict({name: LabelledFrames() for name in names})
                 for split in EVALUATED
@@ -87,6 +102,8 @@ class Duet(Stage):
         self.truths: Truths = truths or {}
         self.results: dict[str, Result] = {}  # of a test, by the sets of a mix
         self._gathered: set[str] = set()  # splits of which every process holds all
+        self._seen: dict[str, Watched] = {}  # of the split that runs, with margins for scores
+        self._told: dict[str, str] = {}  # what the log says of the calibration of heads
 
     @property
     def heads(self) -> FrameHeads:
@@ -163,16 +180,19 @@ class Duet(Stage):
         self._forget("test")
 
     def _forget(self, split: str) -> None:
-        self.watched[split] = {}
+        self.watched[split], self._seen = {}, {}
         self._gathered.discard(split)
 
     def on_validation_epoch_end(self) -> None:
-        """Log precisions over the validation split."""
-        self._log_precision("val")
+        """Calibrate the heads, score the validation split by them, log how good the scores are."""
+        frames = self._labelled("val")
+        if self.calibrate and not self.trainer.sanity_checking:
+            calibrate(self.heads, frames, self._told)
+        self._finish("val", frames)
 
     def on_test_epoch_end(self) -> None:
-        """Log precisions over the test split, and its scores by what validation chooses."""
-        self._log_precision("test")
+        """Score the test split, log how good scores are, and what they come to by its task."""
+        self._finish("test", self._labelled("test"))
         self._score_test()
 
     def _score_test(self) -> None:
@@ -190,27 +210,40 @@ class Duet(Stage):
         labels = labels_of_frames(batch, read.frames, self.heads.names)
         loss = self.heads.loss(read.hidden, labels, balanced=self.balanced)
         self._log_losses(split, {"heads": loss}, batch)
-        scores = self.heads.scores(read.hidden)
+        margins = self.heads.margins(read.hidden)
         frames = [f"{batch.item_id[at.talk]}/{at.frame}" for at in read.frames]
         for n, name in enumerate(self.heads.names):
             if known := (labels[:, n] != IGNORED).nonzero()[:, 0].tolist():
                 seen = [frames[row] for row in known]
-                self._precision(split)[name].update(seen, scores[known, n], labels[known, n])
-        found = watched_films(batch, read, scores, self.heads.names)
-        self.watched[split] |= {film.question_id: film for film in found}
+                self._margins(split)[name].update(seen, margins[known, n], labels[known, n])
+        found = watched_films(batch, read, margins, self.heads.names)
+        self._seen |= {film.question_id: film for film in found}
 
-    def _log_precision(self, split: str) -> None:
-        metrics = self._precision(split)
+    def _labelled(self, split: str) -> Labelled:
+        """Margins and labels of each head that any process saw labels of."""
+        metrics = self._margins(split)
         # all ranks compute what any of them saw labels of
         seen = {n: m for n, m in metrics.items() if self._ranks.highest(int(m.update_called))}
-        found = {name: binary_average_precision(*m.compute()) for name, m in seen.items()}
+        found = {name: metric.compute() for name, metric in seen.items()}
         for metric in metrics.values():
             metric.reset()
-        found = {name: value for name, value in found.items() if not bool(value.isnan())}
-        self._log_metrics({f"{split}/{name}_ap": value for name, value in found.items()})
-        if found:
-            mean = torch.stack([*found.values()]).mean()
+        return found
+
+    def _finish(self, split: str, frames: Labelled) -> None:
+        """Keep the scores of a split, and log how good they are."""
+        scored = {key: scored_film(film, self.heads) for key, film in self._seen.items()}
+        self.watched[split], self._seen = self.watched[split] | scored, {}
+        precisions = {}
+        for name, (margins, labels) in frames.items():
+            scores = self.heads.probabilities_of(name, margins)
+            self._log_metrics({f"{split}/{name}_ece": binary_calibration_error(scores, labels)})
+            precision = binary_average_precision(margins.sigmoid(), labels)
+            if not bool(precision.isnan()):
+                precisions[f"{split}/{name}_ap"] = precision
+        self._log_metrics(precisions)
+        if precisions:
+            mean = torch.stack([*precisions.values()]).mean()
             self._log_metrics({f"{split}/ap": mean}, prog_bar=True)
 
-    def _precision(self, split: str) -> dict[str, LabelledFrames]:
-        return dict(cast(Any, self.precision_of[split]).items())
+    def _margins(self, split: str) -> dict[str, LabelledFrames]:
+        return dict(cast(Any, self.margins_of[split]).items())

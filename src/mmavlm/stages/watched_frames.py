@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
 from mmavlm.core.batch import Batch
 from mmavlm.core.streams import frames_of, labels_of, silent
 from mmavlm.metrics.duet.watched import Said, Watched
-from mmavlm.model.heads import label_tensor
+from mmavlm.model.heads import FrameHeads, label_tensor
 from mmavlm.model.llm.stream_rows import FrameAt, StreamRead
 
 
@@ -55,6 +56,16 @@ def watched_films(
             )
         )
     return found
+
+
+def scored_film(film: Watched, heads: FrameHeads) -> Watched:
+    """A film with the probabilities that heads give to the margins it holds for scores."""
+    device = heads.temperature.device
+    scores = {
+        name: tuple(heads.probabilities_of(name, torch.tensor(margins, device=device)).tolist())
+        for name, margins in film.scores.items()
+    }
+    return replace(film, scores=scores)
 
 
 def _queries(batch: Batch, talk: int, times_s: list[float]) -> list[Said]:

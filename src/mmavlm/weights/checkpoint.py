@@ -28,8 +28,18 @@ GATHERING_KEY = "gathering"  # and whether gradients were being gathered, which 
 
 
 def trainable_state(module: nn.Module) -> dict[str, Tensor]:
-    """The trainable parameters of a module by name."""
-    return {name: p.detach() for name, p in module.named_parameters() if p.requires_grad}
+    """The trainable parameters of a module by name, and the buffers that are fitted to data."""
+    learned = {name: p.detach() for name, p in module.named_parameters() if p.requires_grad}
+    return learned | _fitted(module)
+
+
+def _fitted(module: nn.Module) -> dict[str, Tensor]:
+    """The buffers that parts of a module name as `fitted`, by name."""
+    return {
+        f"{part_name}.{name}".lstrip("."): getattr(part, name)
+        for part_name, part in module.named_modules()
+        for name in getattr(part, "fitted", ())
+    }
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -91,16 +101,17 @@ def newest_checkpoint(folders: Iterable[Path]) -> tuple[Path, dict[str, Any]] | 
 def load_trainable(
     module: nn.Module, state: Mapping[str, Tensor], where: str, *, may_differ: tuple[str, ...] = ()
 ) -> list[str]:
-    """Copy `state` into the trainable parameters of `module` by name, strictly.
+    """Copy `state` into the trainable parameters and fitted buffers of `module`, strictly.
 
     Names that start with one of `may_differ` may be on one side alone; those absent from
-    `state` are returned. Nothing is copied unless everything fits.
+    `state` are returned. Buffers that a state lacks, of before they were fitted, stay as they are.
+    Nothing is copied unless everything fits.
 
     Raises:
         CheckpointError: listing the keys that are missing, unexpected or of another shape.
     """
-    wanted = {name: p for name, p in module.named_parameters() if p.requires_grad}
-    missing = [name for name in wanted if name not in state]
+    wanted, fitted = trainable_state(module), _fitted(module)
+    missing = [name for name in wanted if name not in state and name not in fitted]
     absent = [name for name in missing if name.startswith(may_differ)]
     problems = [f"missing: {name}" for name in missing if not name.startswith(may_differ)]
     problems += [
@@ -123,7 +134,7 @@ def load_trainable(
     import torch
 
     with torch.no_grad():
-        for name, parameter in wanted.items():
+        for name, tensor in wanted.items():
             if name in state:
-                parameter.copy_(state[name])
+                tensor.copy_(state[name])
     return absent

@@ -46,6 +46,7 @@ PARTS = (
     "sound.temporal",
     "sound.projector",
     "llm",
+    "heads",
 )
 
 

@@ -23,6 +23,7 @@ from mmavlm.model.llm.room import Room
 from mmavlm.model.llm.seq2seq import Seq2SeqLayout
 from mmavlm.model.llm.session import Session, best_answers, ranking
 from mmavlm.model.llm.stream_session import StreamSession
+from mmavlm.model.llm.turn_by_turn import StreamTimes
 from mmavlm.model.token_tables import check_rows, positions
 
 
@@ -33,6 +34,7 @@ class PromptSettings(TypedDict, total=False):
     max_answer_tokens: int  # 256; longer answers lose their end
     prompt_template: str  # "{prompt}"; {video} says where the media go, if not in front
     chat_template: str | None  # None; auto (the tokenizer's own), Jinja, or the path of a file
+    stream_times: StreamTimes | None  # None; times of frames as text, in front of each or the first
     rank_chunk: int  # 64 sequences scored at a time
     gradient_checkpointing: bool  # False; True trades a second forward pass for memory
 
@@ -67,6 +69,7 @@ class PromptedLanguageModel(nn.Module):
             max_answer_tokens=settings.get("max_answer_tokens", 256),
             continues=not seq2seq,
             chat=settings.get("chat_template"),
+            stream_times=settings.get("stream_times"),
         )
         self.answers = self.rendering.answers
         self.rank_chunk = settings.get("rank_chunk", 64)
@@ -114,7 +117,8 @@ class PromptedLanguageModel(nn.Module):
         chosen = [n for n, said in enumerate(turns) if said]
         if not chosen:
             raise DataError("no turn of the batch is learned; give an answer to learn from")
-        rows = [self.rendering.turns(turns[n]) for n in chosen]
+        latest = media.looks is not None and media.looks.latest
+        rows = [self.rendering.turns(turns[n], latest=latest) for n in chosen]
         seen = [row.num_views for row in rows]
         if seen != list(media.views):
             media = first_views(media, chosen, seen)
@@ -253,7 +257,8 @@ class PromptedLanguageModel(nn.Module):
     def _questions(
         self, conversations: Sequence[Conversation], media: MediaTokens, longest: int
     ) -> Asked:
-        rows = [self.rendering.asked(talk.asked.turns) for talk in conversations]
+        latest = media.looks is not None and media.looks.latest
+        rows = [self.rendering.asked(talk.asked.turns, latest=latest) for talk in conversations]
         return self.asked(rows, media, [longest] * len(rows))
 
 

@@ -23,7 +23,7 @@ from mmavlm.model.llm.chat import (
     plain_template,
 )
 from mmavlm.model.llm.said import END, Said, has_lines, parts_of
-from mmavlm.model.llm.turn_by_turn import TurnByTurn, joined_turns
+from mmavlm.model.llm.turn_by_turn import StreamTimes, TurnByTurn, joined_turns
 from mmavlm.model.plain_text import PlainTokenizer
 from mmavlm.model.text import cut
 
@@ -65,6 +65,8 @@ class Rendering:
     of them warns of; media are never cut, nor are the lines between their frames. What a template
     with a place for media writes around it does not count. All that is said is plain text, whatever
     control tokens it spells (`PlainTokenizer`); those of a template are control tokens.
+    `stream_times` writes when frames are in front of the first of each stream ("turn"), or of each
+    ("frame").
 
     Raises:
         ConfigError: if a template cannot be used, a length is below 1, or the tokenizer has
@@ -80,10 +82,12 @@ class Rendering:
         max_answer_tokens: int,
         continues: bool,
         chat: str | None = None,
+        stream_times: StreamTimes | None = None,
     ) -> None:
         _refuse_what_cannot_be(template, min(max_prompt_tokens, max_answer_tokens))
         self.tokenizer = tokenizer
         self.max_prompt_tokens = max_prompt_tokens
+        self._stream_times = stream_times
         self._plain = PlainTokenizer(tokenizer, [VIDEO, END])
         self.num_rows = self._plain.num_rows  # that a table of token embeddings needs
         self._film, self._end = map(self._plain.named, (VIDEO, END))
@@ -129,7 +133,9 @@ class Rendering:
                     for texts in (found.opening, found.closing, found.front)
                 )
             )
-        return TurnByTurn(self._plain, self.said, self.answers, self._asked, around)
+        return TurnByTurn(
+            self._plain, self.said, self.answers, self._asked, around, self._stream_times
+        )
 
     @property
     def longest_prompt(self) -> int:
@@ -137,27 +143,29 @@ class Rendering:
         around = len(self.turns([Turn("user", (Shown(),))])) if self._takes_films else 0
         return self.max_prompt_tokens + around
 
-    def turns(self, turns: Sequence[Turn]) -> Rendered:
+    def turns(self, turns: Sequence[Turn], *, latest: bool = False) -> Rendered:
         """Ids of turns that stand in order (see `Conversation`).
 
+        `latest`: of the looks of a stream the newest stands for those before it.
+
         Raises:
-            ConfigError: if the chat template cannot write such turns, or a text holds a character
-                that stands for something else here.
+            ConfigError: if the chat template cannot write such turns, a text holds a character
+                that stands for something else here, or the time of a frame is not known.
         """
         if any(turn.role == "stream" for turn in turns):
-            found = Rendered(*joined_turns(self.turn_by_turn, turns))
-        else:
-            found = self._as_one_text(turns) if self.chats else self._one_by_one(turns)
+            found = Rendered(*joined_turns(self.turn_by_turn, turns, latest=latest))
+            return found if any(found.frames) else replace(found, frames=())
+        found = self._as_one_text(turns) if self.chats else self._one_by_one(turns)
         frames = [part.frames for turn in turns for part in turn.parts if isinstance(part, Shown)]
         return replace(found, frames=frames) if any(frames) else found
 
-    def asked(self, turns: Sequence[Turn]) -> Rendered:
+    def asked(self, turns: Sequence[Turn], *, latest: bool = False) -> Rendered:
         """Ids of turns behind which the assistant is to answer.
 
         Raises:
             ConfigError: as `turns`.
         """
-        found = self.turns(turns)
+        found = self.turns(turns, latest=latest)
         if any(turn.role == "stream" for turn in turns):
             found = replace(found, ids=[*found.ids, *self.turn_by_turn.opening("assistant")])
         return found

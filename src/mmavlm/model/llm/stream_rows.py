@@ -20,8 +20,8 @@ from torch import Tensor
 from mmavlm.core.conversation import Conversation
 from mmavlm.core.errors import ConfigError, DataError
 from mmavlm.core.interfaces import FramesOfLooks, MediaTokens
-from mmavlm.core.streams import frames_of, medium_of
-from mmavlm.core.turns import Shown, Turn
+from mmavlm.core.streams import frames_of
+from mmavlm.core.turns import Part, Shown, Turn
 from mmavlm.model.llm.causal import CausalLayout
 from mmavlm.model.llm.layout import Asked, Piece, pieces_of
 from mmavlm.model.llm.rendering import Rendered
@@ -136,17 +136,21 @@ def _rows(
         if looks.latest:
             for at in shown:
                 if at not in last and (only is None or at in only):
-                    yield _Row(number, llm.rendering.turns(_until(talk, at)), [at])
+                    yield _Row(number, llm.rendering.turns(_until(talk, at), latest=True), [at])
             shown = [at for at in shown if at in last]
-        yield _Row(number, llm.rendering.turns(talk.turns), shown)
+        yield _Row(number, llm.rendering.turns(talk.turns, latest=looks.latest), shown)
 
 
 def _until(talk: Conversation, at: FrameAt) -> list[Turn]:
     """What was said and shown up to a frame, of which nothing is learned again."""
     before = [replace(turn, learned=False) for turn in talk.turns[: at.turn]]
-    turn = talk.turns[at.turn]
-    shown = Shown(medium_of(turn), (frames_of(turn)[0], at.frame + 1))
-    return [*before, replace(turn, parts=(shown,))]
+    parts: list[Part] = []
+    for part in talk.turns[at.turn].parts:
+        if isinstance(part, Shown) and part.frames is not None and at.frame < part.frames[1]:
+            parts.append(part.only(part.frames[0], at.frame + 1))
+            break
+        parts.append(part)
+    return [*before, replace(talk.turns[at.turn], parts=tuple(parts))]
 
 
 def _columns(pieces: Sequence[Piece], looks: FramesOfLooks) -> dict[int, int]:

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import chain
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,6 +23,7 @@ from mmavlm.core.generation import Generation
 from mmavlm.core.interfaces import Answer
 from mmavlm.core.turns import Role, Shown, Turn
 from mmavlm.model.llm.causal import CausalLayout
+from mmavlm.model.llm.held_turns import Held, Look, without_oldest
 from mmavlm.model.llm.layout import embed, token_log_probs
 from mmavlm.model.llm.session import search_for
 
@@ -31,25 +31,6 @@ if TYPE_CHECKING:
     from mmavlm.model.llm.prompted import PromptedLanguageModel
 
 ONE_ANSWER = Generation(num_beams=1, num_answers=1)
-
-
-@dataclass
-class _Held:
-    """A turn that is remembered: ids in front, tokens (K,Dl) of each look, ids behind.
-
-    What is said is among the ids in front. A turn without ids behind may still be `open`.
-    """
-
-    role: Role
-    text: str
-    front: list[int]
-    looks: list[Tensor] = field(default_factory=list)
-    behind: list[int] = field(default_factory=list)
-    open: bool = False
-
-    @property
-    def length(self) -> int:
-        return len(self.front) + sum(map(len, self.looks)) + len(self.behind)
 
 
 class StreamSession:
@@ -74,26 +55,32 @@ class StreamSession:
         self._write = llm.rendering.turn_by_turn
         self._latest = latest
         self._window = window
-        self._held: list[_Held] = []
+        self._held: list[Held] = []
         self._cache: Any = None  # derived from what is held; None where it has to be read again
         self._read = 0  # tokens in the cache
 
     @property
     def turns(self) -> tuple[Turn, ...]:
-        """What is remembered; its frames are counted from the first one that is."""
+        """What is remembered; its frames are counted from the first one that is.
+
+        They have times where all of a turn's were given.
+        """
         seen, found = 0, []
         for held in self._held:
             if held.role != "stream":
                 found.append(Turn(held.role, (held.text,)))
             elif held.looks:
-                found.append(Turn("stream", (Shown(0, (seen, seen + len(held.looks))),)))
+                span = seen, seen + len(held.looks)
+                times = tuple(look.time_s for look in held.looks if look.time_s is not None)
+                known = times if len(times) == len(held.looks) else ()
+                found.append(Turn("stream", (Shown(0, span, known),)))
                 seen += len(held.looks)
         return tuple(found)
 
     @property
     def looks(self) -> list[Tensor]:
         """The tokens (K,Dl) of each look that is remembered."""
-        return [*chain.from_iterable(held.looks for held in self._held)]
+        return [look.tokens for held in self._held for look in held.looks]
 
     @property
     def num_tokens(self) -> int:
@@ -116,18 +103,27 @@ class StreamSession:
         ids = self._write.said(turn, first=not self._held)[0]
         self._make_room(len(ids) + len(self._write.closing("stream")))
         self._close()
-        self._held.append(_Held(turn.role, turn.text, ids))
+        self._held.append(Held(turn.role, turn.text, ids))
         self._run_ids(ids)
 
     @torch.no_grad()
-    def see(self, tokens: Tensor) -> Tensor:
-        """The state (H,) of the model at the next frame, of which it sees these tokens (K,Dl)."""
-        self._make_room(len(tokens) + len(self._write.opening("stream", first=True)))
+    def see(self, tokens: Tensor, time_s: float | None = None) -> Tensor:
+        """The state (H,) of the model at the next frame, of which it sees these tokens (K,Dl).
+
+        `time_s` is when the frame is, which a model that reads times has to know.
+
+        Raises:
+            ConfigError: if it has to and does not, or if what is kept exceeds the window.
+            TooLongError: if the model has too few positions.
+        """
+        longest = len(self._write.time(time_s, first=True)) + len(tokens)
+        self._make_room(longest + len(self._write.opening("stream", first=True)))
         held = self._open("stream")
         if self._latest and held.looks:
-            self._crop(self._read - len(held.looks.pop()))
-        held.looks.append(tokens)
-        return self._run(tokens)[0][-1]
+            self._crop(self._read - held.looks.pop().length)
+        front = self._write.time(time_s, first=not held.looks)
+        held.looks.append(Look(tokens, time_s, front))
+        return self._run(self._embedded_look(held.looks[-1]))[0][-1]
 
     @torch.no_grad()
     def reply(
@@ -146,30 +142,36 @@ class StreamSession:
         )
         before, held = self._read, [replace(one) for one in self._held]
         try:
-            said = self._open("assistant")
+            self._open("assistant")
             read = self._all_tokens()
             ids = self._generated(read, generation)
             answer = Answer(self._llm.answers.decode(ids), self._scored(read[-1:], ids))
-            if answer.text and (keep(answer.text) if callable(keep) else keep):
-                said.text = answer.text
-                said.front += (ids := self._write.answer(answer.text))
-                self._run_ids(ids)
-                self._close()
-                return answer
         except BaseException:
             self._held, self._cache = held, None
             raise
         self._held = held
         self._crop(before)
+        if answer.text and (keep(answer.text) if callable(keep) else keep):
+            self._remember(answer.text)
         return answer
 
-    def _open(self, role: Role) -> _Held:
+    def _remember(self, text: str) -> None:
+        """Go on with an answer, whose text may have more tokens than were generated."""
+        write = self._write
+        opening = write.opening("assistant", first=not self._held)
+        ids = [*opening, *write.answer(text), *write.closing("assistant")]
+        self._make_room(len(write.closing("stream")) + len(ids))
+        self._close()
+        self._held.append(Held("assistant", text, ids))
+        self._run_ids(ids)
+
+    def _open(self, role: Role) -> Held:
         """The open turn of this role, which begins here if there is none."""
         if self._held and self._held[-1].open and self._held[-1].role == role:
             return self._held[-1]
         self._close()
         ids = self._write.opening(role, first=not self._held)
-        self._held.append(_Held(role, "", ids, open=True))
+        self._held.append(Held(role, "", ids, open=True))
         self._run_ids(ids)
         return self._held[-1]
 
@@ -188,7 +190,7 @@ class StreamSession:
             TooLongError: if the model has too few positions.
         """
         if self._window is not None and self.num_tokens + tokens > self._window:
-            self._forget(max(0, self._window // 2 - tokens))
+            self._held = without_oldest(self._held, max(0, self._window // 2 - tokens), self._write)
             self._cache = None
             if self.num_tokens + tokens > self._window:
                 raise ConfigError(
@@ -198,33 +200,6 @@ class StreamSession:
         self._llm.room.check_rows([self.num_tokens], [tokens], [0])
         if self._cache is None and self._held:
             self._read_again()
-
-    def _forget(self, most: int) -> None:
-        """Forget the oldest frames, and the answers that followed them, beyond so many tokens.
-
-        The newest frame stays, since an answer may follow.
-        """
-        excess, kept = self.num_tokens - most, []
-        answered = False  # whether the frames before an answer are gone
-        for n, held in enumerate(self._held):
-            gone = held.role == "assistant" and answered
-            answered = False
-            if held.role == "stream" and excess > 0:
-                last = n + 1 == len(self._held)
-                while len(held.looks) > last and excess > 0:
-                    excess -= len(held.looks.pop(0))
-                gone = answered = not held.looks and not last
-            excess -= len(held.front) + len(held.behind) if gone else 0
-            if not gone:
-                kept.append(held)
-        self._held = kept
-        if kept:  # the start of a conversation stands in front of whichever turn is the first
-            first = kept[0]
-            if first.role == "stream":
-                first.front = self._write.opening("stream", first=True)
-            else:
-                turn = Turn(first.role, (first.text,))
-                first.front = self._write.said(turn, first=True)[0]
 
     def _read_again(self) -> None:
         self._cache, self._read = DynamicCache(), 0
@@ -236,9 +211,18 @@ class StreamSession:
             [
                 part
                 for held in self._held
-                for part in (self._embedded(held.front), *held.looks, self._embedded(held.behind))
+                for part in (
+                    self._embedded(held.front),
+                    *map(self._embedded_look, held.looks),
+                    self._embedded(held.behind),
+                )
             ]
         )
+
+    def _embedded_look(self, look: Look) -> Tensor:
+        if not look.front:
+            return look.tokens
+        return torch.cat([self._embedded(look.front), look.tokens])
 
     def _embedded(self, ids: Sequence[int]) -> Tensor:
         model = self._llm.model
