@@ -207,8 +207,8 @@ class Duet(Stage):
 
 
 _UNFIT = (
-    "is not calibrated: its frames of validation are all of one class, which says nothing of how "
-    "sure it should be; validate on films with both"
+    "is not calibrated: its frames of validation are all of one class, or its scores no numbers, "
+    "which says nothing of how sure it should be; validate on films with both classes"
 )
 _AT_ITS_BOUND = (
     "is calibrated at the bound of temperatures: it tells the classes of validation apart "

@@ -78,6 +78,11 @@ def test_frames_of_one_class_say_nothing(label):
     assert calibration_of(torch.randn(9), torch.full((9,), label)) is None
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_margins_that_are_no_numbers_say_nothing(value):
+    assert calibration_of(torch.tensor([0.0, 1.0, value]), torch.tensor([0, 1, 1])) is None
+
+
 def test_margins_are_kept_beside_their_labels():
     metric = LabelledMargins()
     metric.update(torch.tensor([0.5, -1.0]), torch.tensor([1, 0]))
