@@ -76,3 +76,8 @@ def test_a_head_that_is_never_or_always_right_is_calibrated_within_bounds(scale,
 @pytest.mark.parametrize("label", [0, 1])
 def test_frames_of_one_class_say_nothing(label):
     assert calibration_of(torch.randn(9), torch.full((9,), label)) is None
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_margins_that_are_no_numbers_say_nothing(value):
+    assert calibration_of(torch.tensor([0.0, 1.0, value]), torch.tensor([0, 1, 1])) is None

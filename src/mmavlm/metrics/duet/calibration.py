@@ -33,12 +33,12 @@ def calibration_of(margins: Tensor, labels: Tensor) -> Calibration | None:
     Both classes are taken to be there once more than they are, in parts that are spread over all
     frames, so that a head without a mistake does not become infinitely sure (Platt 1999; Lin, Lin
     and Weng 2007). The loss is convex in 1/temperature and shift; the temperature is kept in
-    `TEMPERATURES`, so that the order of frames stays. None where only one class is there, which
-    says nothing of a temperature.
+    `TEMPERATURES`, so that the order of frames stays. None where only one class is there, or a
+    margin is no finite number, which says nothing of a temperature.
     """
     x, y = (value.detach().cpu().double().numpy() for value in (margins, labels))
     ones = int(y.sum())
-    if not 0 < ones < len(y):
+    if not 0 < ones < len(y) or not np.isfinite(x).all():
         return None
     targets = np.where(y > 0, (ones + 1) / (ones + 2), 1 / (len(y) - ones + 2))
 

@@ -116,14 +116,15 @@ class StreamSession:
             ConfigError: if it has to and does not, or if what is kept exceeds the window.
             TooLongError: if the model has too few positions.
         """
-        longest = len(self._write.time(time_s, first=True)) + len(tokens)
-        self._make_room(longest + len(self._write.opening("stream", first=True)))
+        goes_on = bool(self._held) and self._held[-1].open and bool(self._held[-1].looks)
+        front = self._write.time(time_s, first=self._latest or not goes_on)
+        look = Look(tokens, time_s, front)
+        self._make_room(look.length + len(self._write.opening("stream", first=True)))
         held = self._open("stream")
         if self._latest and held.looks:
             self._crop(self._read - held.looks.pop().length)
-        front = self._write.time(time_s, first=not held.looks)
-        held.looks.append(Look(tokens, time_s, front))
-        return self._run(self._embedded_look(held.looks[-1]))[0][-1]
+        held.looks.append(look)
+        return self._run(self._embedded_look(look))[0][-1]
 
     @torch.no_grad()
     def reply(
