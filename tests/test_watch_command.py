@@ -206,8 +206,20 @@ def test_a_camera_is_watched_until_it_ends_and_one_that_is_lost_leaves_what_was_
     assert len(watched.times_s) >= 2
     capsys.readouterr()
     with served(CameraServer(pieces, 50, TRANSPORT_STREAM, falls_silent=True)) as server:
-        lost = [f"camera={server.address}", "fps=10", "timeout_s=0.7"]
+        lost = [f"camera={server.address}", "fps=10", "timeout_s=0.7", "speak.threshold=1"]
         assert run(watch, *ASK, *lost) == 1
     assert "error: " in capsys.readouterr().err
     assert lines(folder / "events.jsonl")[-1]["event"] == "scored"
     assert (folder / "report.html").is_file()
+
+
+def test_what_is_secret_in_the_address_of_a_camera_is_nowhere(run, folder, capsys):
+    with served(CameraServer(transport_stream(10, 25), 50, TRANSPORT_STREAM)) as server:
+        address = server.address.replace("://", "://me:hunter2@") + "?pwd=hunter3"
+        assert run(watch, *ASK, f"camera='{address}'", "query=what?", "fps=10") == 0
+    gone = "camera='rtsp://me:hunter2@127.0.0.1:1/live?pwd=hunter3'"
+    assert run(watch, *ASK, gone, "timeout_s=1", "to=gone") == 1
+    printed = "".join(capsys.readouterr())
+    files = [path.read_text() for path in folder.parent.glob("*/*") if path.is_file()]
+    assert len(files) >= 3
+    assert not any("hunter" in text for text in (printed, *files))

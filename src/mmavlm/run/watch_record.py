@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 
-from mmavlm.core.redaction import redacted
+from mmavlm.core.redaction import redacted, redacted_address
 from mmavlm.core.speaking import SpeakingRule
 from mmavlm.data.live import LiveFrame
 from mmavlm.metrics.duet.files import write_values
@@ -46,7 +46,8 @@ class WatchRecord:
         self, folder: Path, config: DictConfig, rule: SpeakingRule, truth: EventTruth | None
     ) -> None:
         self._folder, self._config, self._rule, self._truth = folder, config, rule, truth
-        self._source = str(redacted(str(config.video or config.camera)))
+        camera = None if config.camera is None else redacted_address(str(config.camera))
+        self._source = camera or str(config.video)
         self._times_s: list[float] = []
         self._scores: dict[str, list[float]] = {}
         self._moments: list[Moment] = []
@@ -136,6 +137,7 @@ class WatchRecord:
             [time_s for time_s, _ in self._shown],
         )
         config: Any = OmegaConf.to_container(self._config, resolve=True)
+        config["camera"] = config["camera"] and self._source
         return Report(
             title=f"watched: {Path(self._source).name}",
             lead=self._lead(),

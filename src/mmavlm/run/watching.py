@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,7 @@ def watch_live(config: DictConfig) -> None:
     screen = Screen(as_json=config.format == "json")
     with (
         WatchRecord(Path(config.to), config, rule, truth) as record,
-        _frames(config, fps, duet.image_size) as frames,
+        _frames(config, fps, duet.image_size, screen.note) as frames,
     ):
         typed = Typed(duet.ask, screen.note) if sys.stdin.isatty() else None
         coming = record.seen(frames if typed is None else typed.gated(frames))
@@ -75,7 +75,9 @@ def watch_live(config: DictConfig) -> None:
 
 
 @contextmanager
-def _frames(config: DictConfig, fps: float, size: int) -> Iterator[Iterable[LiveFrame]]:
+def _frames(
+    config: DictConfig, fps: float, size: int, note: Callable[[str], None]
+) -> Iterator[Iterable[LiveFrame]]:
     """The frames of the film or the camera, which is closed afterwards."""
     if config.camera is None:
         yield film_frames(
@@ -83,10 +85,18 @@ def _frames(config: DictConfig, fps: float, size: int) -> Iterator[Iterable[Live
             start_s=config.start_s, end_s=config.end_s, realtime=config.realtime,
         )  # fmt: skip
         return
+    options = None if config.camera_options is None else dict(config.camera_options)
     with Camera(
-        config.camera, fps, size, format=config.camera_format, timeout_s=config.timeout_s
+        config.camera,
+        fps,
+        size,
+        format=config.camera_format,
+        options=options,
+        timeout_s=config.timeout_s,
     ) as camera:
         yield camera
+        if camera.damaged:
+            note(f"{camera.damaged} pictures of the camera were damaged, and left out")
 
 
 def rule_of(config: DictConfig) -> SpeakingRule:
