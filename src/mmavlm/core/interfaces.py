@@ -13,6 +13,7 @@ from itertools import accumulate
 from math import isqrt
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from mmavlm.core.contrast import Against
 from mmavlm.core.conversation import Conversation
 from mmavlm.core.footprint import FilmSizes, Phase, QFormerSizes
 from mmavlm.core.generation import Generation
@@ -299,8 +300,12 @@ class LanguageModel(Protocol):
         conversations: Sequence[Conversation],
         media: MediaTokens,
         generation: Generation | None = None,
+        against: Against | None = None,
     ) -> list[list[Answer]]:
-        """The best answers to the last turn of the user, for each conversation, best first."""
+        """The best answers to the last turn of the user, for each conversation, best first.
+
+        What is said of another view is taken off, if they are decoded `against` one.
+        """
 
     def rank(
         self,
@@ -309,8 +314,12 @@ class LanguageModel(Protocol):
         candidates: Sequence[str],
         *,
         with_eos: bool = True,
+        against: Against | None = None,
     ) -> Tensor:
-        """Log-probability (C,N) of every candidate as the answer, with its eos or without."""
+        """Log-probability (C,N) of every candidate as the answer, with its eos or without.
+
+        `against` as in `generate`.
+        """
 
     def answer_length(self, text: str) -> int:
         """How many tokens `text` takes as an answer, eos included."""

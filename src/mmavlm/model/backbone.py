@@ -8,11 +8,13 @@ Dl LLM width, F aligned frames.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from mmavlm.core.batch import Batch, Views
+from mmavlm.core.contrast import Against, Contrast
 from mmavlm.core.conversation import num_views
 from mmavlm.core.errors import ConfigError
 from mmavlm.core.generation import Generation
@@ -233,17 +235,37 @@ class VideoLanguageModel(nn.Module):
         tokens = watched.frame_tokens[watched.films[:, None], looks.frames]
         return state, Aligned(tokens, looks.outputs, looks.mask, looks.crossed)
 
-    def generate(self, batch: Batch, generation: Generation | None = None) -> list[list[Answer]]:
-        """The best answers to each conversation, best first."""
-        media = self.media_tokens(batch)
+    def generate(
+        self,
+        batch: Batch,
+        generation: Generation | None = None,
+        contrast: Contrast | None = None,
+    ) -> list[list[Answer]]:
+        """The best answers to each conversation, best first, decoded by `contrast` if given."""
+        media, against = self.seen(batch, contrast)
         with rows_named(batch.item_id):
-            return self._require_llm().generate(batch.conversations, media, generation)
+            return self._require_llm().generate(batch.conversations, media, generation, against)
 
-    def rank(self, batch: Batch, candidates: Sequence[str]) -> Tensor:
+    def rank(
+        self, batch: Batch, candidates: Sequence[str], contrast: Contrast | None = None
+    ) -> Tensor:
         """Log-probability of every candidate answer to every conversation, (C,N)."""
-        media = self.media_tokens(batch)
+        media, against = self.seen(batch, contrast)
         with rows_named(batch.item_id):
-            return self._require_llm().rank(batch.conversations, media, candidates)
+            return self._require_llm().rank(batch.conversations, media, candidates, against=against)
+
+    def seen(self, batch: Batch, contrast: Contrast | None) -> tuple[MediaTokens, Against | None]:
+        """What the LLM sees of a batch, and what it is decoded against.
+
+        Frames that both views have in common are encoded once.
+        """
+        if contrast is None:
+            return self.media_tokens(batch), None
+        if batch.frames is not None and contrast.view.reads_features:
+            batch = replace(batch, frames=None, features=self._encode(batch, None))
+        other = contrast.view(batch)
+        against = Against(other.conversations, self.media_tokens(other), contrast)
+        return self.media_tokens(batch), against
 
     def activation_bytes(
         self,

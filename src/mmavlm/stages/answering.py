@@ -10,6 +10,7 @@ from typing import Literal, get_args
 from torch import Tensor
 
 from mmavlm.core.batch import Batch
+from mmavlm.core.contrast import Against
 from mmavlm.core.conversation import Conversation
 from mmavlm.core.errors import ConfigError
 from mmavlm.core.generation import Generation
@@ -58,12 +59,13 @@ def answer_batch(
     generation: Generation,
     *,
     rank_with_eos: bool = True,
+    against: Against | None = None,
 ) -> list[Answered]:
     """The answers to the conversations of a batch, given the tokens of what they show.
 
     One chooses among the options its question brings, else among the classes of its task. Those
-    with nothing to choose from are generated whatever `by` says; `rank_with_eos` is of
-    `LanguageModel.rank`. A generated answer becomes the option it names, or nothing.
+    with nothing to choose from are generated whatever `by` says; `rank_with_eos` and `against` are
+    those of `LanguageModel.rank`. A generated answer becomes the option it names, or nothing.
 
     Raises:
         TooLongError: naming an item for which the LLM has too few positions.
@@ -75,14 +77,22 @@ def answer_batch(
     free = [row for c, rows in together.items() if by != "rank" or not c for row in rows]
     if free:
         with rows_named([batch.item_id[row] for row in free]):
-            found = llm.generate(asked(batch, free), media.rows(free), generation)
+            other = None if against is None else against.rows(free)
+            found = llm.generate(asked(batch, free), media.rows(free), generation, other)
         for row, answers in zip(free, found, strict=True):
             answered[row] = _chosen(batch, row, answers)
     for texts, rows in together.items():
         if by == "generate" or not texts:
             continue
         with rows_named([batch.item_id[row] for row in rows]):
-            scores = llm.rank(asked(batch, rows), media.rows(rows), texts, with_eos=rank_with_eos)
+            other = None if against is None else against.rows(rows)
+            scores = llm.rank(
+                asked(batch, rows),
+                media.rows(rows),
+                texts,
+                with_eos=rank_with_eos,
+                against=other,
+            )
         for row, best_first in zip(rows, _sorted(texts, scores), strict=True):
             answered[row].ranked = best_first
     return answered

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mmavlm.core.batch import Batch
+from mmavlm.core.contrast import Contrast
 from mmavlm.core.errors import ConfigError
 from mmavlm.core.generation import Generation
 from mmavlm.core.settings import at_least, whole_at_least
@@ -35,7 +36,8 @@ class FineTune(Stage):
     a generated answer is scored: the whole of it must be right, or its first word, or as a caption
     beside all references (`<task>/cider`); one rule for all, or by task or set, the whole where
     none is named. A generated answer to a question with options counts as the option it names;
-    `<task>/unparsed` is the share that names none.
+    `<task>/unparsed` is the share that names none. With `contrast` answers are decoded against
+    another view, in validation and test; the loss is that of what is shown.
 
     Raises:
         ConfigError: if the backbone has no LLM, a number is none or too small, more answers are
@@ -64,6 +66,7 @@ class FineTune(Stage):
         repetition_penalty: float = 1.0,
         penalize_bos: bool = False,
         length_penalty: float = 1.0,
+        contrast: Contrast | None = None,
         compare: Rule | Mapping[str, Rule] = "whole",
         answer_by: AnswerBy = "both",
         rank_with_eos: bool = True,
@@ -91,6 +94,7 @@ class FineTune(Stage):
         self.text_weight = text_weight
         self.align_weights = level_weights(align_weight, backbone.alignment)
         self.rank_with_eos = rank_with_eos
+        self.contrast = contrast
         self.rules = self._rules(compare, tasks)
         if "caption" in self.rules.values() and (problem := left_out()):
             log.warning("%s", problem)
@@ -163,7 +167,7 @@ class FineTune(Stage):
         """Answers to a batch: the loss of the true ones, and a prediction for each row."""
         llm = self.backbone.llm
         assert llm is not None  # checked at construction
-        media = self.backbone.media_tokens(batch)
+        media, against = self.backbone.seen(batch, self.contrast)
         loss = self.backbone.answer_loss(batch, media)
         answered = answer_batch(
             llm,
@@ -173,6 +177,7 @@ class FineTune(Stage):
             by,
             self.generation,
             rank_with_eos=self.rank_with_eos,
+            against=against,
         )
         return loss, [
             Prediction.of(

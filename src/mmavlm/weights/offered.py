@@ -9,8 +9,8 @@ from mmavlm.core.config_files import config_dir
 
 # The groups whose parts make a model and read its data; what surrounds a run is not chosen by data.
 ROOMS = (
-    "aligned_frames", "alignment", "backbone", "data", "encoder", "fusion", "heads", "llm",
-    "memory", "optimizer", "prompt_tokenizer", "qformer", "sound", "sound_encoder", "stage",
+    "aligned_frames", "alignment", "backbone", "contrast", "data", "encoder", "fusion", "heads",
+    "llm", "memory", "optimizer", "prompt_tokenizer", "qformer", "sound", "sound_encoder", "stage",
     "temporal", "text_encoder", "vision",
 )  # fmt: skip
 _TARGET = re.compile(r"_target_: *(mmavlm(?:\.\w+)+)")

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import takewhile
-from typing import Any
+from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from transformers import DynamicCache
 
@@ -19,10 +20,10 @@ from mmavlm.model.llm.layout import (
     Candidates,
     Model,
     Search,
+    Stretch,
     accepted,
     embed,
     picked,
-    token_log_probs,
 )
 
 
@@ -102,16 +103,16 @@ class CausalLayout:
         begin = prefix.logits[:, -1].float().log_softmax(dim=-1)
         return Prefix(seen, prefix.past_key_values, begin)
 
-    def rank(self, asked: Asked, read: Prefix, candidates: Candidates) -> Tensor:
-        """Summed log-probability (B,C) of the candidates.
+    def stretches(self, asked: Asked, read: Prefix, candidates: Candidates) -> Iterator[Stretch]:
+        """The logits of the candidates: their first tokens together, then the others.
 
         The keys and values of what was read serve all candidates.
         """
         model, seen = asked.model, read.seen
         start = seen.sum(dim=1, keepdim=True)
-        scores = read.begin.gather(1, candidates.ids[:, :, 0])
+        yield Stretch(slice(None), slice(1), read.begin[:, None, None])
         if candidates.ids.shape[2] == 1:
-            return scores
+            return
         for part, ids, real in candidates.chunks():
             count = ids.shape[1]
             cache = copy.deepcopy(read.cache)
@@ -127,9 +128,11 @@ class CausalLayout:
                     model, position_ids=behind + torch.arange(tokens.shape[1], device=seen.device)
                 ),
             ).logits
-            rest = token_log_probs(logits.unflatten(0, ids.shape[:2]), ids[:, :, 1:])
-            scores[:, part] += rest.masked_fill(~real[:, :, 1:], 0).sum(dim=2)
-        return scores
+            yield Stretch(part, slice(1, None), logits.unflatten(0, ids.shape[:2]))
+
+    def steps(self, asked: Asked) -> CausalSteps:
+        """Answers to all that is asked, read token by token."""
+        return CausalSteps(asked, self.read(asked))
 
     def generate(
         self,
@@ -156,6 +159,36 @@ class CausalLayout:
             **search.arguments(),
             **begun,
         )
+
+
+class CausalSteps:
+    """Answers that go on from rows which were `read`, with a cache of their own."""
+
+    def __init__(self, asked: Asked, read: Prefix) -> None:
+        self._model = asked.model
+        self._cache = read.cache
+        self._seen = read.seen
+        self._begin = read.begin
+
+    def begin(self, copies: int) -> Tensor:
+        """Logits (N,V) of the first token, for so many answers to each row: N = B·copies."""
+        self._cache.batch_repeat_interleave(copies)
+        self._seen = self._seen.repeat_interleave(copies, dim=0)
+        return self._begin.repeat_interleave(copies, dim=0)
+
+    def go_on(self, parents: Tensor, ids: Tensor) -> Tensor:
+        """Logits (N,V) behind `ids` (N,1), each of which goes on with the answer `parents` (N,)."""
+        self._cache.reorder_cache(parents)
+        self._seen = F.pad(self._seen, (0, 1), value=True)  # answers of one row are equally long
+        read = self._model(
+            inputs_embeds=embed(self._model, ids),
+            attention_mask=self._seen,
+            past_key_values=self._cache,
+            use_cache=True,
+            **accepted(self._model, position_ids=_positions(self._seen)[:, -1:]),
+        )
+        self._cache = read.past_key_values
+        return cast(Tensor, read.logits[:, -1])
 
 
 def _left_padded(asked: Asked) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
@@ -41,6 +41,24 @@ class Candidates:
         for start in range(0, candidates, size):
             part = slice(start, start + size)
             yield part, self.ids[:, part], self.mask[:, part]
+
+
+class Stretch(NamedTuple):
+    """Logits (B,c,a,V) of the candidates `part` in `columns`; (B,1,1,V) where all share them."""
+
+    part: slice
+    columns: slice
+    logits: Tensor
+
+
+class Steps(Protocol):
+    """Answers that are read token by token, N of them at a time."""
+
+    def begin(self, copies: int) -> Tensor:
+        """Logits (N,V) of the first token, for so many answers to each row: N = B·copies."""
+
+    def go_on(self, parents: Tensor, ids: Tensor) -> Tensor:
+        """Logits (N,V) behind `ids` (N,1), each of which goes on with the answer `parents` (N,)."""
 
 
 class Piece(NamedTuple):
@@ -174,8 +192,8 @@ def pieces_of(
 class Layout(Protocol):
     """Where media, texts and answers stand in a model.
 
-    What is `read` of the rows that are asked goes on in `rank`, and if it is kept in `past`, in the
-    next questions of one row.
+    What is `read` of the rows that are asked goes on in `stretches`, and if it is kept in `past`,
+    in the next questions of one row.
     """
 
     def learned_log_probs(self, asked: Asked) -> Tensor:
@@ -187,8 +205,11 @@ class Layout(Protocol):
     def read(self, asked: Asked, past: Any = None) -> Any:
         """What the model makes of the rows before it answers."""
 
-    def rank(self, asked: Asked, read: Any, candidates: Candidates) -> Tensor:
-        """Summed log-probability (B,C) of the candidates."""
+    def stretches(self, asked: Asked, read: Any, candidates: Candidates) -> Iterator[Stretch]:
+        """The logits of the candidates, so many at a time."""
+
+    def steps(self, asked: Asked) -> Steps:
+        """Answers to all that is asked, read token by token."""
 
     def generate(
         self,
@@ -274,13 +295,25 @@ def picked(logits: Tensor, columns: Sequence[Sequence[int]], ids: Rows) -> Tenso
     return token_log_probs(logits[place[0], place[1]], place[2])
 
 
+def summed(candidates: Candidates, stretches: Iterable[Stretch]) -> Tensor:
+    """Summed log-probability (B,C) of the candidates, by their logits."""
+    scores = torch.zeros(candidates.ids.shape[:2], device=candidates.ids.device)
+    for part, columns, logits in stretches:
+        found = token_log_probs(logits, candidates.ids[:, part, columns])
+        scores[:, part] += found.masked_fill(~candidates.mask[:, part, columns], 0).sum(dim=2)
+    return scores
+
+
 def embed(model: Model, ids: Tensor) -> Tensor:
     """Token embeddings (…,Dl) of ids (…)."""
     return model.get_input_embeddings()(ids)
 
 
 def token_log_probs(logits: Tensor, ids: Tensor) -> Tensor:
-    """Log-probability of ids (…) under logits (…,V), in single precision."""
+    """Log-probability of ids (…) under logits (…,V), in single precision; sizes of 1 are shared."""
+    if logits.shape[:-1] != ids.shape:
+        log_probs = logits.float().log_softmax(dim=-1).expand(*ids.shape, -1)
+        return log_probs.gather(-1, ids[..., None])[..., 0]
     flat = F.cross_entropy(logits.flatten(0, -2).float(), ids.flatten(), reduction="none")
     return -flat.view(ids.shape)
 

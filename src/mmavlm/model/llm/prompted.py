@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 from typing_extensions import Self, TypedDict, Unpack
 
+from mmavlm.core.contrast import Against
 from mmavlm.core.conversation import Conversation, num_views
 from mmavlm.core.errors import ConfigError, DataError
 from mmavlm.core.footprint import Phase, layers_phase, logits_phase, recomputed, scores_bytes
@@ -17,6 +18,7 @@ from mmavlm.core.interfaces import Answer, MediaTokens
 from mmavlm.core.turns import Turn
 from mmavlm.model.llm.causal import CausalLayout
 from mmavlm.model.llm.chat import PROMPT_FIELD
+from mmavlm.model.llm.contrasted import Other
 from mmavlm.model.llm.layout import Asked, Layout, Model, check_views, first_views
 from mmavlm.model.llm.rendering import Rendered, Rendering
 from mmavlm.model.llm.room import Room
@@ -131,19 +133,22 @@ class PromptedLanguageModel(nn.Module):
         conversations: Sequence[Conversation],
         media: MediaTokens,
         generation: Generation | None = None,
+        against: Against | None = None,
     ) -> list[list[Answer]]:
         """The best answers to the last turn of the user, for each conversation, best first.
 
         `Answer.log_prob` knows of no penalty: it sums over the tokens as they were generated,
-        end-of-text included where it was reached.
+        end-of-text included where it was reached. `against` another view both search and
+        log-probabilities are those of `core.contrast`; there penalties come behind it.
 
         Raises:
             TooLongError: if a row needs more positions than the model has.
             ValueError: if the conversations show more or fewer media than there are views.
         """
         generation = generation or Generation()
-        asked = self._questions(conversations, media, generation.max_new_tokens)
-        return best_answers(self, asked, generation)
+        longest = generation.max_new_tokens
+        asked = self._questions(conversations, media, longest)
+        return best_answers(self, asked, generation, other=self._other(against, longest))
 
     def rank(
         self,
@@ -152,8 +157,12 @@ class PromptedLanguageModel(nn.Module):
         candidates: Sequence[str],
         *,
         with_eos: bool = True,
+        against: Against | None = None,
     ) -> Tensor:
         """Log-probability (C,N) of every candidate as the answer, end-of-text included `with_eos`.
+
+        `against` another view it is that of `core.contrast`; a candidate with a token that is not
+        plausible stands below all others (see `contrasted`).
 
         Raises:
             ConfigError: if there are no candidates, or one has neither text nor end.
@@ -161,7 +170,9 @@ class PromptedLanguageModel(nn.Module):
             ValueError: if the conversations show more or fewer media than there are views.
         """
         ids = self.answers.candidates(candidates, with_eos)
-        return ranking(self, self._questions(conversations, media, max(map(len, ids))), ids)
+        longest = max(map(len, ids))
+        asked = self._questions(conversations, media, longest)
+        return ranking(self, asked, ids, other=self._other(against, longest))
 
     @contextmanager
     def in_eval_mode(self) -> Iterator[None]:
@@ -260,6 +271,12 @@ class PromptedLanguageModel(nn.Module):
         latest = media.looks is not None and media.looks.latest
         rows = [self.rendering.asked(talk.asked.turns, latest=latest) for talk in conversations]
         return self.asked(rows, media, [longest] * len(rows))
+
+    def _other(self, against: Against | None, longest: int) -> Other | None:
+        if against is None:
+            return None
+        asked = self._questions(against.conversations, against.media, longest)
+        return Other(asked, against.contrast)
 
 
 def _up_to_learned(talk: Conversation) -> Sequence[Turn]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -10,7 +12,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from mmavlm.core.errors import ConfigError
 from mmavlm.model.llm.heard import Heard
-from mmavlm.model.llm.layout import Asked, Candidates, Model, Search, picked, token_log_probs
+from mmavlm.model.llm.layout import Asked, Candidates, Model, Search, Stretch, picked
 from mmavlm.model.text import padded
 
 
@@ -62,13 +64,10 @@ class Seq2SeqLayout:
         encoder = asked.model.get_encoder()
         return Encoded(encoder(inputs_embeds=inputs, attention_mask=seen).last_hidden_state, seen)
 
-    def rank(self, asked: Asked, read: Encoded, candidates: Candidates) -> Tensor:
-        """Summed log-probability (B,C) of the candidates.
-
-        What was encoded serves all candidates of a row.
-        """
-        model, scores = asked.model, []
-        for _, ids, real in candidates.chunks():
+    def stretches(self, asked: Asked, read: Encoded, candidates: Candidates) -> Iterator[Stretch]:
+        """The logits of the candidates; what was encoded serves all candidates of a row."""
+        model = asked.model
+        for part, ids, real in candidates.chunks():
             count = ids.shape[1]
             logits = model(
                 encoder_outputs=BaseModelOutput(read.hidden.repeat_interleave(count, dim=0)),
@@ -77,9 +76,11 @@ class Seq2SeqLayout:
                 decoder_attention_mask=real.flatten(0, 1),
                 use_cache=False,
             ).logits
-            log_probs = token_log_probs(logits.unflatten(0, ids.shape[:2]), ids)
-            scores.append(log_probs.masked_fill(~real, 0).sum(dim=2))
-        return torch.cat(scores, dim=1)
+            yield Stretch(part, slice(None), logits.unflatten(0, ids.shape[:2]))
+
+    def steps(self, asked: Asked) -> Seq2SeqSteps:
+        """Answers to all that is asked, read token by token."""
+        return Seq2SeqSteps(asked, self.read(asked))
 
     def generate(
         self,
@@ -97,6 +98,40 @@ class Seq2SeqLayout:
             **search.arguments(),
         )
         return generated[:, 1:]  # without the decoder's start token
+
+
+class Seq2SeqSteps:
+    """Answers to rows which were `read`, with a decoder's cache of their own."""
+
+    def __init__(self, asked: Asked, read: Encoded) -> None:
+        self._model = asked.model
+        self._read = read
+        self._cache: Any = None
+
+    def begin(self, copies: int) -> Tensor:
+        """Logits (N,V) of the first token, for so many answers to each row: N = B·copies."""
+        hidden, seen = (
+            t.repeat_interleave(copies, 0) for t in (self._read.hidden, self._read.seen)
+        )
+        self._read = Encoded(hidden, seen)
+        start = self._model.config.decoder_start_token_id
+        return self._logits(seen.new_full((len(seen), 1), start, dtype=torch.int64))
+
+    def go_on(self, parents: Tensor, ids: Tensor) -> Tensor:
+        """Logits (N,V) behind `ids` (N,1), each of which goes on with the answer `parents` (N,)."""
+        self._cache.reorder_cache(parents)
+        return self._logits(ids)
+
+    def _logits(self, ids: Tensor) -> Tensor:
+        decoded = self._model(
+            encoder_outputs=BaseModelOutput(self._read.hidden),
+            attention_mask=self._read.seen,
+            decoder_input_ids=ids,
+            past_key_values=self._cache,
+            use_cache=True,
+        )
+        self._cache = decoded.past_key_values
+        return cast(Tensor, decoded.logits[:, -1])
 
 
 def _shifted(model: Model, ids: Tensor) -> Tensor:

@@ -16,8 +16,9 @@ from mmavlm.core.errors import ConfigError, DataError
 from mmavlm.core.generation import Generation
 from mmavlm.core.interfaces import Answer, MediaTokens
 from mmavlm.core.turns import Turn, check_order
+from mmavlm.model.llm.contrasted import Other, contrasted, search_against
 from mmavlm.model.llm.heard import Heard
-from mmavlm.model.llm.layout import Asked, Candidates, Search, joined, real_counts
+from mmavlm.model.llm.layout import Asked, Candidates, Search, joined, real_counts, summed
 from mmavlm.model.llm.repetition import RepetitionPenalty
 from mmavlm.model.text import padded
 
@@ -32,16 +33,20 @@ def best_answers(
     generation: Generation,
     past: Any = None,
     streamer: Heard | None = None,
+    other: Other | None = None,
 ) -> list[list[Answer]]:
-    """The best answers to each row that is asked, best first."""
+    """The best answers to each row that is asked, best first, with the `other` view taken off."""
     search = search_for(llm, generation)
     with llm.in_eval_mode():
+        if other is not None:
+            steps = llm.layout.steps(other.asked)
+            search = search_against(search, other.contrast, steps, len(asked.rows))
         read = None if past is None else llm.layout.read(asked, past)
         with _drawing(generation, asked.device):
             generated = llm.layout.generate(asked, search, past, streamer)
         found = [llm.answers.until_end(ids) for ids in generated.tolist()]
         each = generation.num_answers
-        scores = _scores(llm, asked, read or llm.layout.read(asked), found, per_row=each)
+        scores = _scores(llm, asked, read or llm.layout.read(asked), found, each, other)
     pairs = zip(found, scores.flatten().tolist(), strict=True)
     told = [Answer(llm.answers.decode(ids), log_prob) for ids, log_prob in pairs]
     return [told[i : i + each] for i in range(0, len(told), each)]
@@ -80,11 +85,18 @@ def search_for(llm: PromptedLanguageModel, generation: Generation) -> Search:
 
 @torch.no_grad()
 def ranking(
-    llm: PromptedLanguageModel, asked: Asked, candidates: list[list[int]], past: Any = None
+    llm: PromptedLanguageModel,
+    asked: Asked,
+    candidates: list[list[int]],
+    past: Any = None,
+    other: Other | None = None,
 ) -> Tensor:
-    """Log-probability (B,N) of each candidate as the answer to each row that is asked."""
+    """Log-probability (B,N) of each candidate as the answer to each row that is asked.
+
+    The `other` view is taken off (see `contrasted`).
+    """
     with llm.in_eval_mode():
-        return _scores(llm, asked, llm.layout.read(asked, past), candidates, per_row=None)
+        return _scores(llm, asked, llm.layout.read(asked, past), candidates, None, other)
 
 
 @dataclass(frozen=True)
@@ -257,9 +269,16 @@ def _scores(
     read: Any,
     found: list[list[int]],
     per_row: int | None,
+    other: Other | None,
 ) -> Tensor:
     """Scores (B,C) of answers: `per_row` own ones of each row, or the same for all rows."""
     ids, mask = padded(found, asked.device)
     shape = (len(asked.rows), per_row or len(found), ids.shape[1])
     ids, mask = (t.view(shape) if per_row else t.expand(shape) for t in (ids, mask))
-    return llm.layout.rank(asked, read, Candidates(ids, mask, llm.rank_chunk))
+    candidates = Candidates(ids, mask, llm.rank_chunk)
+    seen = llm.layout.stretches(asked, read, candidates)
+    if other is None:
+        return summed(candidates, seen)
+    read = llm.layout.read(other.asked)
+    less = llm.layout.stretches(other.asked, read, candidates)
+    return contrasted(candidates, seen, less, other.contrast)
