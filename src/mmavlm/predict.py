@@ -81,8 +81,8 @@ def check_request(config: DictConfig) -> None:
 
     Raises:
         ConfigError: if `stream_fps` or `every_s` is not above 0 or `every_s` stands alone, a stream
-            is to be explained or read with subtitles, prompt or video are missing, candidates are
-            no list, or the format is unknown.
+            is to be explained, decoded by contrast or read with subtitles, prompt or video are
+            missing, candidates are no list, or the format is unknown.
         VideoError: if the video is missing.
     """
     check_format(config.format)
@@ -106,6 +106,11 @@ def _check_stream(config: DictConfig) -> None:
         raise ConfigError("every_s asks along a stream; give stream_fps too, such as 1")
     if config.explain and config.stream_fps is not None:
         raise ConfigError("explain=true looks at a film as a whole; leave out stream_fps")
+    if config.get("contrast") is not None and config.stream_fps is not None:
+        raise ConfigError(
+            "a stream is not decoded against another view; set contrast=none, or leave out "
+            "stream_fps"
+        )
     if OmegaConf.select(config, "data.subtitles") and config.stream_fps is not None:
         raise ConfigError(
             "a stream is watched without its subtitles; set data.subtitles=false, or leave out "

@@ -16,6 +16,7 @@ from rich.table import Table
 from torch import Tensor
 
 from mmavlm.core.batch import Batch
+from mmavlm.core.contrast import Against
 from mmavlm.core.conversation import Conversation
 from mmavlm.core.errors import ConfigError, VideoError
 from mmavlm.core.files import write_whole
@@ -30,7 +31,7 @@ from mmavlm.data.transforms import ClipTransform
 from mmavlm.model.backbone import VideoLanguageModel
 from mmavlm.model.explain import explain, stretches_of
 from mmavlm.report import save_explanation
-from mmavlm.run.build import build_backbone
+from mmavlm.run.build import build_backbone, build_contrast
 from mmavlm.weights.checkpoint import RUN_KEY, load_trainable, read_checkpoint
 from mmavlm.weights.untrained import allow_untrained
 
@@ -61,7 +62,8 @@ def ask_about_film(config: DictConfig) -> None:
             show(ask(config, llm, MediaTokens(tokens, [1]), longest), config, at_s)
         return
     batch = read_video(config, backbone.vision.encoder.image_size).to(device)
-    answers = ask(config, llm, backbone.media_tokens(batch), longest, batch.conversations)
+    media, against = backbone.seen(batch, build_contrast(config))
+    answers = ask(config, llm, media, longest, batch.conversations, against)
     files = explain_answer(config, backbone, batch, answers) if config.explain else None
     show(answers, config, files=files)
 
@@ -136,19 +138,21 @@ def ask(
     media: MediaTokens,
     longest: int,
     asked: Sequence[Conversation] | None = None,
+    against: Against | None = None,
 ) -> list[dict[str, object]]:
     """The answers to the prompt about the film behind `media`, most probable first.
 
-    `asked` is the conversation that asks it, where that is more than the prompt.
+    `asked` is the conversation that asks it, where that is more than the prompt, and `against`
+    another view of it.
     """
     asked = asked or [asked_about(config).conversation]
     if config.candidates:
         candidates = [str(candidate) for candidate in config.candidates]
         with_eos = config.stage.rank_with_eos
-        scores = llm.rank(asked, media, candidates, with_eos=with_eos)[0]
+        scores = llm.rank(asked, media, candidates, with_eos=with_eos, against=against)[0]
         answers = [Answer(c, s) for c, s in zip(candidates, scores.tolist(), strict=True)]
     else:
-        answers = llm.generate(asked, media, several_answers(config, longest))[0]
+        answers = llm.generate(asked, media, several_answers(config, longest), against)[0]
     return with_probabilities(answers, among=bool(config.candidates))
 
 

@@ -6,12 +6,13 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import nn
 
+from mmavlm.core.contrast import Contrast
 from mmavlm.core.errors import CheckpointError, ConfigError
 from mmavlm.data.datamodule import VideoDataModule
 from mmavlm.data.mix import MixedDataModule
@@ -44,6 +45,11 @@ def build_stage(
     """
     stage_class = get_class(config.stage._target_)
     require_settings_of(stage_class, config.stage)
+    if config.get("contrast") is not None and "contrast" not in config.stage:
+        raise ConfigError(
+            f"stage {stage_class.__name__} generates and ranks no answers that contrast=… could "
+            "change; leave it out, or choose stage=finetune"
+        )
     stand_ins = None if data.cache is None else take_features(config, data, splits)
     backbone = build_backbone(config, stand_ins)
     if data.image_size is None:
@@ -58,6 +64,12 @@ def build_stage(
     # called, not handed to Hydra, which would turn dataclasses and dicts into configs
     stage: Stage = instantiate(config.stage, _partial_=True)(**settings)
     return stage
+
+
+def build_contrast(config: DictConfig) -> Contrast | None:
+    """What answers are decoded against; None where they are of what is shown alone."""
+    contrast = config.stage.get("contrast")
+    return None if contrast is None else cast(Contrast, instantiate(contrast))
 
 
 def settings_of_data(

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from omegaconf import DictConfig
 
-from mmavlm.core.errors import DataError, MmavlmError
+from mmavlm.core.errors import ConfigError, DataError, MmavlmError
 from mmavlm.core.interfaces import Answer
 from mmavlm.core.medium import Kind
 from mmavlm.core.nearest import nearest
@@ -38,11 +38,17 @@ def chat_about_media(config: DictConfig) -> None:
     """Answer the lines of standard input, one by one; see `mmavlm.chat`, which checked the request.
 
     Raises:
-        ConfigError: if the model answers nothing.
+        ConfigError: if the model answers nothing, or answers are to be decoded against another
+            view.
         CheckpointError: if the weights do not fit.
         DataError: if what is to be shown first cannot be used, or questions that nobody typed
             were not all answered.
     """
+    if config.stage.get("contrast") is not None:
+        raise ConfigError(
+            "a conversation that goes on is not decoded against another view; set contrast=none, "
+            "or ask with predict"
+        )
     model = load_model(config)
     generation = generation_of(
         config,

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import track
 
 from mmavlm.core.batch import Batch
+from mmavlm.core.contrast import Contrast
 from mmavlm.core.conversation import Conversation
 from mmavlm.core.errors import ConfigError, DataError
 from mmavlm.core.files import write_whole
@@ -27,6 +28,7 @@ from mmavlm.data.dataset import BrokenItem, Sample, VideoDataset
 from mmavlm.data.subtitles import check_choice, subtitles_of
 from mmavlm.model.token_tables import TooLongError
 from mmavlm.run.ask import Ready, load_model, several_answers, with_probabilities
+from mmavlm.run.build import build_contrast
 from mmavlm.stages.answering import Answered, answer_batch
 
 Row = dict[str, Any]
@@ -102,34 +104,45 @@ def answered(config: DictConfig, model: Ready, items: Sequence[Item]) -> Iterato
 
 
 def answers_of(config: DictConfig, model: Ready, batch: Batch, size: int) -> Iterator[Row]:
-    """The answers to each question of a batch, so many at a time; its films are encoded once."""
+    """The answers to each question of a batch, so many at a time; its films are encoded once.
+
+    Where the view to decode against needs frames, they are encoded with each question.
+    """
     if not len(batch):
         return
     batch = batch.to(model.device)
-    assert batch.frames is not None  # each question shows a film
-    encoded = replace(batch, frames=None, features=model.backbone.vision.encode(batch.frames))
+    contrast = build_contrast(config)
+    if contrast is None or contrast.view.reads_features:
+        assert batch.frames is not None  # each question shows a film
+        features = model.backbone.vision.encode(batch.frames)
+        batch = replace(batch, frames=None, features=features)
     for start in range(0, len(batch), size):
-        yield from answers_to(config, model, encoded.rows(slice(start, start + size)))
+        yield from answers_to(config, model, batch.rows(slice(start, start + size)), contrast)
 
 
-def answers_to(config: DictConfig, model: Ready, batch: Batch) -> list[Row]:
+def answers_to(
+    config: DictConfig, model: Ready, batch: Batch, contrast: Contrast | None
+) -> list[Row]:
     """The answers to each question of a batch, or that it is too long for the LLM."""
     candidates = tuple(str(candidate) for candidate in config.candidates or ())
     classes = dict.fromkeys(batch.task, candidates)
+    media, against = model.backbone.seen(batch, contrast)
     try:
         answers = answer_batch(
             model.llm,
-            model.backbone.media_tokens(batch),
+            media,
             batch,
             classes,
             "rank",  # where there is something to choose from; the others are generated
             several_answers(config, model.max_new_tokens),
             rank_with_eos=config.stage.rank_with_eos,
+            against=against,
         )
     except TooLongError as error:
         if len(batch) == 1:
             return [{"error": str(error)}]
-        rows = (answers_to(config, model, batch.rows([row])) for row in range(len(batch)))
+        alone = (batch.rows([row]) for row in range(len(batch)))
+        rows = (answers_to(config, model, one, contrast) for one in alone)
         return [row for one in rows for row in one]
     return [{"answers": _as_values(one)} for one in answers]
 
