@@ -16,7 +16,7 @@ def checkpoint(trained):
 
 def scores(folder):
     rows = [json.loads(line) for line in (folder / "predictions.jsonl").open()]
-    return [row["ranked"] for row in rows]
+    return [row["ranking"] for row in rows]
 
 
 def test_an_evaluation_chooses_what_answers_are_decoded_against(run, checkpoint, films, tmp_path):

@@ -133,8 +133,9 @@ def test_beams_follow_the_equation(llm, video, blurred, alpha, beta):
         assert [answer.log_prob for answer in found] == pytest.approx(scores, abs=5e-3)
 
 
-@pytest.mark.parametrize("rank_chunk", [1, 64])
-@pytest.mark.parametrize(("alpha", "beta"), STRONG)
+@pytest.mark.parametrize(
+    ("alpha", "beta", "rank_chunk"), [(1.0, 0.1, 64), (0.5, 0.0, 1), (2.0, 0.6, 7)]
+)
 def test_ranking_follows_the_equation(llm, video, blurred, alpha, beta, rank_chunk):
     llm.rank_chunk = rank_chunk
     other = against(seen(blurred), alpha, beta)
@@ -187,6 +188,9 @@ def test_with_beta_1_only_the_greedy_answer_of_the_film_is_said(llm, video, blur
     held = llm.generate(asking(PROMPTS), seen(video), settings, other)
     assert [row[0].text for row in held] == [row[0].text for row in plain]
     assert [row[0].log_prob for row in held] == pytest.approx([0.0] * 3, abs=1e-4)
+    beams = Generation(num_beams=3, num_answers=3, max_new_tokens=5)
+    searched = llm.generate(asking(PROMPTS), seen(video), beams, other)
+    assert [row[0].text for row in searched] == [row[0].text for row in plain]
     scores = llm.rank(asking(PROMPTS), seen(video), CANDIDATES, against=other)
     never = llm.rank(asking(PROMPTS), seen(video), CANDIDATES) + NEVER
     torch.testing.assert_close(scores, never, rtol=0, atol=5e-3)
