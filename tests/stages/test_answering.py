@@ -88,7 +88,7 @@ def test_penalties_of_the_stage_reach_the_language_model(monkeypatch):
     asked = []
     generate = stage.backbone.llm.generate
     monkeypatch.setattr(
-        stage.backbone.llm, "generate", lambda *a: asked.append(a[-1]) or generate(*a)
+        stage.backbone.llm, "generate", lambda *a, **k: asked.append(a[-1]) or generate(*a, **k)
     )
     stage.answer(random_batch(), "generate")
     assert (asked[0].repetition_penalty, asked[0].length_penalty) == (1.5, 0.0)

@@ -300,6 +300,7 @@ class LanguageModel(Protocol):
         conversations: Sequence[Conversation],
         media: MediaTokens,
         generation: Generation | None = None,
+        *,
         against: Against | None = None,
     ) -> list[list[Answer]]:
         """The best answers to the last turn of the user, for each conversation, best first.

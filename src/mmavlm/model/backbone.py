@@ -244,7 +244,9 @@ class VideoLanguageModel(nn.Module):
         """The best answers to each conversation, best first, decoded by `contrast` if given."""
         media, against = self.seen(batch, contrast)
         with rows_named(batch.item_id):
-            return self._require_llm().generate(batch.conversations, media, generation, against)
+            return self._require_llm().generate(
+                batch.conversations, media, generation, against=against
+            )
 
     def rank(
         self, batch: Batch, candidates: Sequence[str], contrast: Contrast | None = None

@@ -152,7 +152,7 @@ def ask(
         scores = llm.rank(asked, media, candidates, with_eos=with_eos, against=against)[0]
         answers = [Answer(c, s) for c, s in zip(candidates, scores.tolist(), strict=True)]
     else:
-        answers = llm.generate(asked, media, several_answers(config, longest), against)[0]
+        answers = llm.generate(asked, media, several_answers(config, longest), against=against)[0]
     return with_probabilities(answers, among=bool(config.candidates))
 
 

@@ -78,7 +78,7 @@ def answer_batch(
     if free:
         with rows_named([batch.item_id[row] for row in free]):
             other = None if against is None else against.rows(free)
-            found = llm.generate(asked(batch, free), media.rows(free), generation, other)
+            found = llm.generate(asked(batch, free), media.rows(free), generation, against=other)
         for row, answers in zip(free, found, strict=True):
             answered[row] = _chosen(batch, row, answers)
     for texts, rows in together.items():

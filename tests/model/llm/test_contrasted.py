@@ -113,7 +113,7 @@ def rows(video, blurred, answers):
 def test_greedy_answers_follow_the_equation(llm, video, blurred, alpha, beta):
     settings = Generation(num_beams=1, max_new_tokens=5)
     other = against(seen(blurred), alpha, beta)
-    answers = llm.generate(asking(PROMPTS), seen(video), settings, other)
+    answers = llm.generate(asking(PROMPTS), seen(video), settings, against=other)
     for films, prompt, [answer] in rows(video, blurred, answers):
         said = slow_greedy(llm, films, prompt, alpha, beta, 5)
         assert answer.text == llm.answers.decode(said)
@@ -125,7 +125,7 @@ def test_greedy_answers_follow_the_equation(llm, video, blurred, alpha, beta):
 def test_beams_follow_the_equation(llm, video, blurred, alpha, beta):
     settings = Generation(num_beams=3, num_answers=3, min_new_tokens=4, max_new_tokens=4)
     other = against(seen(blurred), alpha, beta)
-    answers = llm.generate(asking(PROMPTS), seen(video), settings, other)
+    answers = llm.generate(asking(PROMPTS), seen(video), settings, against=other)
     for films, prompt, found in rows(video, blurred, answers):
         expected = slow_beams(llm, films, prompt, alpha, beta, 4, 3)
         assert [answer.text for answer in found] == [llm.answers.decode(ids) for ids in expected]
@@ -170,7 +170,7 @@ def test_nothing_is_taken_off_where_alpha_is_0_or_the_views_are_equal(llm, video
         Generation(num_beams=1, max_new_tokens=5, temperature=0.8, top_p=0.9),
     ):
         plain = llm.generate(asking(PROMPTS), seen(video), settings)
-        held = llm.generate(asking(PROMPTS), seen(video), settings, other)
+        held = llm.generate(asking(PROMPTS), seen(video), settings, against=other)
         for expected, found in zip(plain, held, strict=True):
             assert [answer.text for answer in found] == [answer.text for answer in expected]
             log_probs = [answer.log_prob for answer in expected]
@@ -185,11 +185,11 @@ def test_nothing_is_taken_off_where_alpha_is_0_or_the_views_are_equal(llm, video
 def test_with_beta_1_only_the_greedy_answer_of_the_film_is_said(llm, video, blurred):
     settings, other = Generation(num_beams=1, max_new_tokens=5), against(seen(blurred), 1.0, 1.0)
     plain = llm.generate(asking(PROMPTS), seen(video), settings)
-    held = llm.generate(asking(PROMPTS), seen(video), settings, other)
+    held = llm.generate(asking(PROMPTS), seen(video), settings, against=other)
     assert [row[0].text for row in held] == [row[0].text for row in plain]
     assert [row[0].log_prob for row in held] == pytest.approx([0.0] * 3, abs=1e-4)
     beams = Generation(num_beams=3, num_answers=3, max_new_tokens=5)
-    searched = llm.generate(asking(PROMPTS), seen(video), beams, other)
+    searched = llm.generate(asking(PROMPTS), seen(video), beams, against=other)
     assert [row[0].text for row in searched] == [row[0].text for row in plain]
     scores = llm.rank(asking(PROMPTS), seen(video), CANDIDATES, against=other)
     never = llm.rank(asking(PROMPTS), seen(video), CANDIDATES) + NEVER
@@ -198,10 +198,12 @@ def test_with_beta_1_only_the_greedy_answer_of_the_film_is_said(llm, video, blur
 
 def test_beams_are_answered_in_a_batch_as_one_by_one(llm, video, blurred):
     settings = Generation(num_beams=3, num_answers=2, max_new_tokens=5)
-    together = llm.generate(asking(PROMPTS), seen(video), settings, against(seen(blurred)))
+    together = llm.generate(asking(PROMPTS), seen(video), settings, against=against(seen(blurred)))
     for row, prompt in enumerate(PROMPTS):
         other = against(seen(blurred[row : row + 1]), talks=asking([prompt]))
-        [found] = llm.generate(asking([prompt]), seen(video[row : row + 1]), settings, other)
+        [found] = llm.generate(
+            asking([prompt]), seen(video[row : row + 1]), settings, against=other
+        )
         assert [answer.text for answer in found] == [answer.text for answer in together[row]]
 
 
@@ -213,13 +215,13 @@ def test_the_other_view_costs_what_the_film_costs_and_no_more(llm, video):
         read = next(given[name] for name in names if given.get(name) is not None)
         lengths.append(read.shape[0] * read.shape[1])
 
-    def read(*other):
+    def read(**other):
         lengths.clear()
         settings = Generation(num_beams=3, min_new_tokens=5, max_new_tokens=5)
-        llm.generate(asking(PROMPTS), seen(video), settings, *other)
+        llm.generate(asking(PROMPTS), seen(video), settings, **other)
         return sum(lengths)
 
     hook = llm.model.register_forward_pre_hook(count, with_kwargs=True)
-    plain, held = read(), read(against(seen(video), 0.0, 0.0))
+    plain, held = read(), read(against=against(seen(video), 0.0, 0.0))
     hook.remove()
     assert held <= 2 * plain

@@ -133,6 +133,7 @@ class PromptedLanguageModel(nn.Module):
         conversations: Sequence[Conversation],
         media: MediaTokens,
         generation: Generation | None = None,
+        *,
         against: Against | None = None,
     ) -> list[list[Answer]]:
         """The best answers to the last turn of the user, for each conversation, best first.
