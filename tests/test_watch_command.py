@@ -114,6 +114,13 @@ def test_a_trained_model_watches_with_the_rule_that_validation_chose(
     (["queries=when"], "queries='when' is no list"),
     (["query=' '"], "which asks nothing"),
     (["window=10"], "raise it"),
+    (["speak=null"], "speak=None is no rule"),
+    (["camera=", "video="], "give one of video=film.mp4 and camera"),
+    (["to="], "to is not set"),
+    (["to=null"], "to is not set"),
+    (["realtime=soon"], "realtime must be true or false, got 'soon'"),
+    (["repeat=3"], "repeat must be true or false, got 3"),
+    (["keep_replies=null"], "keep_replies must be true or false, got None"),
 ])  # fmt: skip
 def test_mistakes_are_told(run, film, settings, message, capsys):
     assert run(watch, *ASK, film, "query=what is there to be seen in this film?", *settings) == 1
@@ -123,6 +130,13 @@ def test_mistakes_are_told(run, film, settings, message, capsys):
 def test_a_film_that_is_missing_is_told(run, capsys):
     assert run(watch, *ASK, "video=gone.mp4") == 1
     assert "video gone.mp4 does not exist" in capsys.readouterr().err
+
+
+def test_a_password_in_the_address_of_a_film_is_not_printed(run, capsys):
+    assert run(watch, *ASK, "video=rtsp://me:s3cret@porch/1?key=s3cret") == 1
+    printed = capsys.readouterr().err
+    assert "does not exist; give the path of a film, or camera=…" in printed
+    assert "s3cret" not in printed
 
 
 def test_queries_behind_the_end_of_the_film_are_told(run, film, capsys):
