@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -27,6 +30,8 @@ from mmavlm.run.watch_record import WatchRecord, as_row
 
 DEFAULT_FPS = 2.0
 EXAMPLE = "{time_s: 12.5, text: and now?}"
+# Of a service that is stopped, and of a terminal that is closed, which Windows does not have.
+ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 CHOSEN = "duet.json"  # what `evaluate` leaves of a rule chosen on validation
 
 
@@ -56,8 +61,9 @@ def watch_live(config: DictConfig) -> None:
     fps = config.fps or config.data.get("sample_fps") or DEFAULT_FPS
     screen = Screen(as_json=config.format == "json")
     with (
+        signals_end_it(),
+        _frames(config, fps, duet.image_size) as frames,  # first: a folder is left for nothing else
         WatchRecord(Path(config.to), config, rule, truth) as record,
-        _frames(config, fps, duet.image_size) as frames,
     ):
         typed = Typed(duet.ask, screen.note) if sys.stdin.isatty() else None
         coming = record.seen(frames if typed is None else typed.gated(frames))
@@ -68,10 +74,28 @@ def watch_live(config: DictConfig) -> None:
         except KeyboardInterrupt:
             screen.note("stopped")
         for said in duet.waiting:
-            screen.note(
-                f"never asked, since the film was over before {said.time_s:g} s: {said.text}"
-            )
+            screen.note(f"never asked, since it ended before {said.time_s:g} s: {said.text}")
     screen.note(f"report: {record.report}")
+
+
+@contextmanager
+def signals_end_it() -> Iterator[None]:
+    """Let SIGTERM, and SIGHUP of a terminal that is closed, end what is inside as an exit does.
+
+    Raises:
+        SystemExit: with the status of a process ended by that signal.
+    """
+    here = threading.current_thread() is threading.main_thread()  # which alone may say so
+    before = {number: signal.signal(number, _exit) for number in ENDING} if here else {}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _exit(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
 
 
 @contextmanager
