@@ -164,6 +164,20 @@ def test_nothing_of_an_earlier_film_stands_beside_one_that_gave_no_frame(run, fi
     assert "No frame came" in (folder / "report.html").read_text()
 
 
+def test_a_reader_that_leaves_ends_the_watching_which_leaves_its_files(
+    run, film, folder, monkeypatch, capsys
+):
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "w") as printed:
+        monkeypatch.setattr(sys, "stdout", printed)
+        assert run(watch, *ASK, film, "query=what?", "format=json") == 141
+    assert capsys.readouterr().err.count("\n") <= 3
+    assert "Traceback" not in capsys.readouterr().err
+    assert lines(folder / "events.jsonl")
+    assert (folder / "report.html").is_file()
+
+
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
 def test_a_signal_ends_a_film_and_its_files_are_there(run, film, folder, monkeypatch, name):
     number, show = getattr(signal, name), Screen.show
