@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import signal
 import sys
 import threading
 import time
@@ -16,6 +18,7 @@ from mmavlm.data.live import LiveFrame
 from mmavlm.metrics.duet.files import read_watched
 from mmavlm.movies.duet_set import DuetSettings, make_duet_set
 from mmavlm.run.typed import Typed
+from mmavlm.run.watching import Screen
 
 ASK = ["experiment=duet_movies", "init.allow_random=true", "llm.width=32", "max_new_tokens=3",
        "to=out"]  # fmt: skip
@@ -114,6 +117,13 @@ def test_a_trained_model_watches_with_the_rule_that_validation_chose(
     (["queries=when"], "queries='when' is no list"),
     (["query=' '"], "which asks nothing"),
     (["window=10"], "raise it"),
+    (["speak=null"], "speak=None is no rule"),
+    (["camera=", "video="], "give one of video=film.mp4 and camera"),
+    (["to="], "to is not set"),
+    (["to=null"], "to is not set"),
+    (["realtime=soon"], "realtime must be true or false, got 'soon'"),
+    (["repeat=3"], "repeat must be true or false, got 3"),
+    (["keep_replies=null"], "keep_replies must be true or false, got None"),
 ])  # fmt: skip
 def test_mistakes_are_told(run, film, settings, message, capsys):
     assert run(watch, *ASK, film, "query=what is there to be seen in this film?", *settings) == 1
@@ -125,9 +135,65 @@ def test_a_film_that_is_missing_is_told(run, capsys):
     assert "video gone.mp4 does not exist" in capsys.readouterr().err
 
 
+def test_a_password_in_the_address_of_a_film_is_not_printed(run, capsys):
+    assert run(watch, *ASK, "video=rtsp://me:s3cret@porch/1?key=s3cret") == 1
+    printed = capsys.readouterr().err
+    assert "does not exist; give the path of a film, or camera=…" in printed
+    assert "s3cret" not in printed
+
+
 def test_queries_behind_the_end_of_the_film_are_told(run, film, capsys):
     assert run(watch, *ASK, film, "queries=[{time_s: 60, text: who?}]") == 0
-    assert "never asked, since the film was over before 60 s: who?" in capsys.readouterr().err
+    assert "never asked, since it ended before 60 s: who?" in capsys.readouterr().err
+
+
+def test_what_cannot_be_watched_leaves_an_earlier_film_as_it_is(run, film, folder, tmp_path):
+    assert run(watch, *ASK, film, "fps=2") == 0
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    (tmp_path / "broken.mp4").write_bytes(b"no film")
+    assert run(watch, *ASK, "video=broken.mp4") == 1
+    assert run(watch, *ASK, film, "start_s=60") == 1
+    assert run(watch, *ASK, "camera=no-device") == 1
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_nothing_of_an_earlier_film_stands_beside_one_that_gave_no_frame(run, film, folder):
+    assert run(watch, *ASK, film, "fps=2") == 0
+    assert run(watch, *ASK, film, "query=a long question that fills it", "window=4") == 1
+    assert {path.name for path in folder.iterdir()} == {"events.jsonl", "report.html"}
+    assert "No frame came" in (folder / "report.html").read_text()
+
+
+def test_a_reader_that_leaves_ends_the_watching_which_leaves_its_files(
+    run, film, folder, monkeypatch, capsys
+):
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "w") as printed:
+        monkeypatch.setattr(sys, "stdout", printed)
+        assert run(watch, *ASK, film, "query=what?", "format=json") == 141
+    assert capsys.readouterr().err.count("\n") <= 3
+    assert "Traceback" not in capsys.readouterr().err
+    assert lines(folder / "events.jsonl")
+    assert (folder / "report.html").is_file()
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_signal_ends_a_film_and_its_files_are_there(run, film, folder, monkeypatch, name):
+    number, show = getattr(signal, name), Screen.show
+
+    def shown(screen, event):
+        show(screen, event)
+        if event.time_s >= 1:
+            os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(Screen, "show", shown)
+    before = signal.getsignal(number)
+    assert run(watch, *ASK, film, "fps=2") == 128 + number
+    assert signal.getsignal(number) == before
+    (watched,) = read_watched(folder / "watched.jsonl")
+    assert watched.times_s == (0.0, 0.5, 1.0)
+    assert (folder / "report.html").is_file()
 
 
 class Slowly:
@@ -179,6 +245,22 @@ def test_a_film_is_held_while_it_is_stopped_and_goes_on_where_it_was():
     typed_lines.next.release()
     typed.thread.join(10)
     assert [*coming] == []
+
+
+def test_a_held_film_goes_on_when_nobody_is_left_who_types():
+    frames = [LiveFrame(float(n), torch.zeros(3, 1, 1, dtype=torch.uint8)) for n in range(3)]
+    notes = []
+    typed = Typed(lambda text: None, notes.append, io.StringIO("/stop\n"))
+    typed.thread.join(10)
+    assert typed._runs.is_set()
+    assert len([*typed.gated(frames)]) == 3
+
+
+def test_what_is_typed_in_another_encoding_is_read_and_so_is_what_follows(monkeypatch):
+    asked = []
+    given = io.TextIOWrapper(io.BytesIO("é?\nand now?\n".encode("latin-1")), encoding="utf-8")
+    Typed(asked.append, lambda text: None, given).thread.join(10)
+    assert asked == ["\ufffd?", "and now?"]
 
 
 class Terminal(io.StringIO):

@@ -12,7 +12,8 @@ from omegaconf import DictConfig
 from mmavlm.commands.checks import check_sources
 from mmavlm.commands.cli import announce, check_format, run_on_checkpoint
 from mmavlm.core.errors import ConfigError, DataError, VideoError
-from mmavlm.core.settings import above_zero, at_least, whole_at_least
+from mmavlm.core.redaction import redacted_address
+from mmavlm.core.settings import above_zero, at_least, true_or_false, whole_at_least
 from mmavlm.core.speaking import SpeakingRule
 
 TEXTS = ("video", "camera", "query", "system")  # settings that are taken as they stand
@@ -38,18 +39,23 @@ def check_request(config: DictConfig) -> None:
     """
     check_format(config.format)
     check_sources(config)
-    if (config.video is None) == (config.camera is None):
+    if bool(config.video) == bool(config.camera):
         raise ConfigError("give one of video=film.mp4 and camera=/dev/video0")
-    if config.video is not None and not Path(config.video).exists():
+    if config.video and not Path(config.video).exists():
         raise VideoError(
-            f"video {config.video} does not exist; give the path of a film, or camera=… for a "
-            "device or an address"
+            f"video {redacted_address(config.video)} does not exist; give the path of a film, or "
+            "camera=… for a device or an address"
         )
     if config.camera is not None and (config.start_s or config.end_s is not None):
         raise ConfigError("a camera is watched from now on; leave out start_s and end_s")
     above_zero("", fps=config.fps, timeout_s=config.timeout_s)
     at_least("", 0, start_s=config.start_s, end_s=config.end_s)
     whole_at_least("", 1, window=config.window, max_new_tokens=config.max_new_tokens)
+    true_or_false(
+        "", realtime=config.realtime, keep_replies=config.keep_replies, repeat=config.repeat
+    )
+    if not config.to:
+        raise ConfigError("to is not set; give the folder of what is left of the film")
     SpeakingRule.of(config.speak)
     for name in ("truth", "speak_as"):
         if config[name] is not None and not Path(config[name]).exists():

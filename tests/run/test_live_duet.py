@@ -168,6 +168,12 @@ def test_a_window_bounds_what_is_remembered(model):
     assert max(held) <= 60
 
 
+def test_a_window_that_one_reply_fills_is_refused_before_a_film_is_seen():
+    with pytest.raises(ConfigError, match="window=4 has no room for a reply of max_new_tokens=4"):
+        Habits(NEVER, SHORT, window=4)
+    assert Habits(NEVER, SHORT, window=5).window == 5
+
+
 def test_missed_frames_are_told(model):
     events = [*duet(model).watch(film(model, 2, missed=3))]
     assert events[1] == Missed(0.5, 3)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -30,6 +30,7 @@ from mmavlm.core.errors import ConfigError, MmavlmError
 from mmavlm.core.given_files import require_checkpoint
 
 FORMATS = ("table", "json")
+READER_LEFT = 128 + 13  # what a shell reports of a process that SIGPIPE ended
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # What gloo and NCCL say of a process that is gone.
 LOST = re.compile(
@@ -118,15 +119,33 @@ def announce(config: DictConfig, doing: str) -> None:
 
 @contextmanager
 def exit_on_mistake() -> Iterator[None]:
-    """Turn a user's mistake into its message on stderr and exit code 1."""
+    """Turn a user's mistake into its message on stderr and exit code 1.
+
+    Who reads what is printed may leave, as `head` does: that is no mistake, and ends a command in
+    silence with the exit code of the shell's own.
+    """
     try:
         yield
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _is_broken(sys.stdout):
+            raise SystemExit(READER_LEFT) from None
         message = user_message(error)
         if message is None:
             raise
         print(f"error: {message}", file=sys.stderr)
         raise SystemExit(1) from None
+
+
+def _is_broken(stream: TextIO) -> bool:
+    """Whether nobody reads a stream any more, which is then led to nowhere."""
+    try:
+        stream.flush()
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())  # else Python fails once more when it ends
+        os.close(nowhere)
+        return True
+    return False
 
 
 class MistakeError(CompactHydraException):

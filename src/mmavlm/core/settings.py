@@ -34,6 +34,17 @@ def whole_at_least(group: str, least: int, **settings: Any) -> None:
     at_least(group, least, **settings)
 
 
+def true_or_false(group: str, **settings: Any) -> None:
+    """Refuse settings that are neither true nor false; any other text would count as true.
+
+    Raises:
+        ConfigError: naming the setting.
+    """
+    for name, value in settings.items():
+        if not isinstance(value, bool):
+            raise ConfigError(f"{_full(group, name)} must be true or false, got {value!r}")
+
+
 def seed_given(group: str, seed: Any) -> None:
     """Refuse a seed that draws cannot be repeated with: none, no whole number, too large.
 

@@ -66,12 +66,14 @@ class SpeakingRule:
             raise ConfigError(f"speak.heads={self.heads!r}; give a list of heads, [{INFORMATIVE}]")
 
     @classmethod
-    def of(cls, settings: Mapping[str, Any]) -> SpeakingRule:
+    def of(cls, settings: Any) -> SpeakingRule:
         """The rule of settings by name, as a config or a file of scores has them.
 
         Raises:
             ConfigError: if a setting is unknown or missing, or see above.
         """
+        if not isinstance(settings, Mapping):
+            raise ConfigError(f"speak={settings!r} is no rule; give speak.threshold=0.5 and others")
         known = {one.name for one in fields(cls)}
         if unknown := sorted(set(settings) - known):
             raise ConfigError(f"speak.{unknown[0]} is unknown; choose {', '.join(sorted(known))}")

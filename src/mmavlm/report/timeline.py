@@ -26,6 +26,7 @@ SIGNS: Mapping[str, tuple[str, str]] = {  # kind → marker and colour of what w
     "taken back": ("x", "#b3372f"),
 }
 ROWS = ("asked", "said", "taken back")
+LEAST_S = 0.5  # that a picture is wide, be there one frame alone
 LINE_IN = 0.2
 MOST_NUMBERED = 40  # more numbers than that would lie on each other
 MOST_POINTS = 1500  # a line of an hour has no more, so that the page stays small
@@ -76,9 +77,11 @@ def picture(line: Timeline) -> Figure:
     figure = Figure(figsize=(WIDTH_IN, sum(heights.values()) + 0.9), layout="constrained")
     grid = figure.add_gridspec(len(heights), 1, height_ratios=[*heights.values()])
     over_time = {name: figure.add_subplot(grid[n]) for n, name in enumerate(heights)}
-    end_s = max([*line.times_s, *(moment.end_s for _, moment in moments), 1e-3])
+    start_s = min(line.times_s, default=0.0)  # of the stretch of a film that was watched
+    ends_s = (*line.times_s, *line.frames_s, *(moment.end_s for _, moment in moments))
+    end_s = max(*ends_s, start_s + LEAST_S)
     for number, axes in enumerate(over_time.values()):
-        axes.set_xlim(0, end_s)
+        axes.set_xlim(start_s, end_s)
         axes.tick_params(labelbottom=number == len(heights) - 1)
     axes.set_xlabel("time in the film (s)")
     if line.frames is not None:
@@ -94,14 +97,14 @@ def _scores(axes: Axes, line: Timeline) -> None:
     for head, scores in line.scores.items():
         times, values = _thinned(line.times_s, scores)
         axes.plot(times, values, color=COLOURS.get(head) or next(others), label=head, linewidth=1.4)
-    if line.threshold is not None:
+    if line.threshold is not None and 0 <= line.threshold <= 1:  # else the scores were a flat line
         axes.axhline(line.threshold, color=INK, linewidth=0.8, linestyle=(0, (4, 3)), alpha=0.6,
                      label="threshold")  # fmt: skip
     true = [moment for moment in line.moments if moment.kind == "true"]
     for number, moment in enumerate(true):
         axes.axvspan(moment.start_s, moment.end_s, color=TRUE, alpha=0.18, linewidth=1,
                      label="_" * bool(number) + "true")  # fmt: skip
-    axes.set_ylim(-0.03, max(1.03, line.threshold or 0))
+    axes.set_ylim(-0.03, 1.03)
     axes.set_ylabel("score")
     axes.grid(axis="y", color=INK, alpha=0.15, linewidth=0.6)
     axes.legend(frameon=False, labelcolor=INK, loc="lower left", bbox_to_anchor=(0, 1),

@@ -76,14 +76,14 @@ def load_model(config: DictConfig) -> Ready:
             answers no questions.
         CheckpointError: if the weights do not fit.
     """
+    backbone, run = load_backbone(config)
+    if backbone.llm is None:
+        raise ConfigError(f"{_named(config)} is of stage 1, which has no LLM; give one of stage 2")
     if config.stage.get("max_new_tokens") is None:
         raise ConfigError(
             f"{_named(config)} is of the duet, which watches a film as it runs; use python -m "
             "mmavlm.watch"
         )
-    backbone, run = load_backbone(config)
-    if backbone.llm is None:
-        raise ConfigError(f"{_named(config)} is of stage 1, which has no LLM; give one of stage 2")
     longest = int(config.stage.max_new_tokens) if run is None else max_new_tokens(config, run)
     return Ready(backbone, backbone.llm, backbone.vision.device, longest)
 

@@ -86,7 +86,7 @@ class Habits:
     itself, a reply equal to the last one is not given. `system` is said first.
 
     Raises:
-        ConfigError: if a setting is no such number.
+        ConfigError: if a setting is no such number, or a reply fills the window.
     """
 
     speak: SpeakingRule
@@ -98,6 +98,12 @@ class Habits:
 
     def __post_init__(self) -> None:
         whole_at_least("", 1, window=self.window)
+        longest = self.generation.max_new_tokens
+        if self.window is not None and self.window <= longest:  # hours before the first reply
+            raise ConfigError(
+                f"window={self.window} has no room for a reply of max_new_tokens={longest} and for "
+                "what it is about; raise window, or lower max_new_tokens"
+            )
 
 
 class LiveDuet:

@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from io import TextIOWrapper
 from typing import TextIO
 
 from mmavlm.core.errors import MmavlmError
@@ -27,6 +28,8 @@ class Typed:
     ) -> None:
         self._ask, self._note = ask, note
         self._lines = sys.stdin if lines is None else lines
+        if isinstance(self._lines, TextIOWrapper):
+            self._lines.reconfigure(errors="replace")  # one bad byte would end what can be typed
         self._runs, self._ended = threading.Event(), False
         self._runs.set()
         note(HELP)
@@ -50,6 +53,7 @@ class Typed:
                     self._follow(line.strip())
                 except MmavlmError as error:
                     self._note(f"error: {error}")
+        self._runs.set()  # nobody is left who could let a film go on that is held
 
     def _follow(self, line: str) -> None:
         if not line:

@@ -61,8 +61,10 @@ class WatchRecord:
         return self._folder / REPORT
 
     def __enter__(self) -> WatchRecord:
-        """Open the folder; an earlier film's events in it are replaced."""
+        """Open the folder; what an earlier film left in it goes."""
         self._folder.mkdir(parents=True, exist_ok=True)
+        for name in (WATCHED, REPORT):  # else they would stand beside events of another film
+            (self._folder / name).unlink(missing_ok=True)
         self._file = (self._folder / EVENTS).open("w", encoding="utf-8")
         self._began_s = time.monotonic()
         return self

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -27,6 +30,8 @@ from mmavlm.run.watch_record import WatchRecord, as_row
 
 DEFAULT_FPS = 2.0
 EXAMPLE = "{time_s: 12.5, text: and now?}"
+# Of a service that is stopped, and of a terminal that is closed, which Windows does not have.
+ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 CHOSEN = "duet.json"  # what `evaluate` leaves of a rule chosen on validation
 
 
@@ -42,22 +47,14 @@ def watch_live(config: DictConfig) -> None:
     rule, queries = rule_of(config), queries_of(config.query, config.queries)
     source = Path(config.video or config.camera)
     truth = None if config.truth is None else truth_of(Path(config.truth), source)
-    backbone, _ = load_backbone(config)
-    generation = Generation(
-        num_beams=1,
-        num_answers=1,
-        max_new_tokens=config.max_new_tokens,
-        repetition_penalty=config.repetition_penalty,
-    )
-    habits = Habits(
-        rule, generation, config.window, config.keep_replies, config.repeat, config.system
-    )
-    duet = LiveDuet(backbone, habits)
+    duet = LiveDuet(load_backbone(config)[0], _habits(config, rule))
     fps = config.fps or config.data.get("sample_fps") or DEFAULT_FPS
     screen = Screen(as_json=config.format == "json")
     with (
-        WatchRecord(Path(config.to), config, rule, truth) as record,
+        signals_end_it(),
+        # in front of the record, so that what cannot be opened leaves no folder
         _frames(config, fps, duet.image_size, screen.note) as frames,
+        WatchRecord(Path(config.to), config, rule, truth) as record,
     ):
         typed = Typed(duet.ask, screen.note) if sys.stdin.isatty() else None
         coming = record.seen(frames if typed is None else typed.gated(frames))
@@ -68,10 +65,40 @@ def watch_live(config: DictConfig) -> None:
         except KeyboardInterrupt:
             screen.note("stopped")
         for said in duet.waiting:
-            screen.note(
-                f"never asked, since the film was over before {said.time_s:g} s: {said.text}"
-            )
+            screen.note(f"never asked, since it ended before {said.time_s:g} s: {said.text}")
     screen.note(f"report: {record.report}")
+
+
+def _habits(config: DictConfig, rule: SpeakingRule) -> Habits:
+    generation = Generation(
+        num_beams=1,
+        num_answers=1,
+        max_new_tokens=config.max_new_tokens,
+        repetition_penalty=config.repetition_penalty,
+    )
+    return Habits(
+        rule, generation, config.window, config.keep_replies, config.repeat, config.system
+    )
+
+
+@contextmanager
+def signals_end_it() -> Iterator[None]:
+    """Let SIGTERM, and SIGHUP of a terminal that is closed, end what is inside as an exit does.
+
+    Raises:
+        SystemExit: with the status of a process ended by that signal.
+    """
+    here = threading.current_thread() is threading.main_thread()  # which alone may say so
+    before = {number: signal.signal(number, _exit) for number in ENDING} if here else {}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _exit(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
 
 
 @contextmanager

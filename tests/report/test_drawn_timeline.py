@@ -30,6 +30,27 @@ def test_numbers_of_the_list_are_those_in_the_picture_in_order_of_time():
     assert "threshold" in svg
 
 
+def test_a_stretch_from_the_midst_of_a_film_is_as_wide_as_the_picture():
+    moments = [Moment("asked", 3600.0, 3600.0, "what?"), Moment("true", 2.0, 4.0, "before it")]
+    times = [3600 + time_s for time_s in TIMES]
+    figure = picture(Timeline("hour", times, {"informative": [0.5] * 8}, moments))
+    assert all(axes.get_xlim() == (3600.0, 3603.5) for axes in figure.axes)
+
+
+@pytest.mark.parametrize("frames_s", [[0.0], [0.0, 10.0]])
+def test_one_score_is_drawn_without_a_warning_also_if_the_next_frame_got_none(recwarn, frames_s):
+    frames = np.zeros((len(frames_s), 8, 8, 3), np.uint8)
+    draw_timeline(Timeline("photo", [0.0], {"own": [0.5]}, frames=frames, frames_s=frames_s))
+    assert [str(warning.message) for warning in recwarn] == []
+
+
+@pytest.mark.parametrize("threshold", [-1e9, 1.5, 1e300])
+def test_a_threshold_that_no_score_meets_leaves_the_scores_as_they_are(threshold):
+    (scores, _) = picture(line(threshold=threshold)).axes
+    assert scores.get_ylim() == (-0.03, 1.03)
+    assert "threshold" not in {one.get_label() for one in scores.lines}
+
+
 def test_many_moments_have_no_numbers_and_all_are_listed():
     many = [Moment("said", float(n), float(n), "a") for n in range(MOST_NUMBERED + 1)]
     assert [mark for mark, _ in listed(line(moments=many))] == [""] * len(many)
