@@ -5,7 +5,7 @@ from hydra.utils import get_class, instantiate
 from torch import nn
 
 from mmavlm.core.errors import ConfigError
-from mmavlm.run.build import require_settings_of, settings_of_data
+from mmavlm.run.build import build_stage, require_settings_of, settings_of_data
 from mmavlm.stages import FineTune, SemanticAlignment
 from mmavlm.stages.base import Stage
 from support import composed
@@ -21,6 +21,13 @@ def test_settings_of_an_experiment_for_another_stage_are_named():
 def test_experiments_give_their_stage_what_it_takes(experiment):
     stage = composed(f"experiment={experiment}").stage
     require_settings_of(get_class(stage._target_), stage)
+
+
+@pytest.mark.parametrize("experiment", ["webvid_alignment", "duet_movies"])
+def test_a_stage_that_answers_nothing_is_decoded_against_nothing(experiment):
+    config = composed(f"experiment={experiment}", "contrast=no_film")
+    with pytest.raises(ConfigError, match=r"generates and ranks no answers that contrast=… could"):
+        build_stage(config, None, [], ["train"])
 
 
 class Mine(Stage):

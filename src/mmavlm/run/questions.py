@@ -121,7 +121,7 @@ def answers_of(config: DictConfig, model: Ready, batch: Batch, size: int) -> Ite
 
 
 def answers_to(
-    config: DictConfig, model: Ready, batch: Batch, contrast: Contrast | None
+    config: DictConfig, model: Ready, batch: Batch, contrast: Contrast | None = None
 ) -> list[Row]:
     """The answers to each question of a batch, or that it is too long for the LLM."""
     candidates = tuple(str(candidate) for candidate in config.candidates or ())
