@@ -30,7 +30,7 @@ class ContrastView(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Contrast:
-    """Visual contrastive decoding (VCD, arXiv 2311.16922, equations 3 and 4).
+    """Visual contrastive decoding (VCD, arXiv 2311.16922).
 
     p(y) = softmax((1+`alpha`)·logit(y|v,x) − `alpha`·logit(y|v′,x)) over the plausible tokens
     {y: p(y|v,x) ≥ `beta`·max p(·|v,x)}, and 0 for all others. v is what is shown, and v′ what

@@ -50,7 +50,7 @@ class NoFilm:
 
 @dataclass(frozen=True)
 class Noise:
-    """Frames after `steps` of 1000 steps of diffusion (VCD, section 4.1).
+    """Frames after `steps` of 1000 steps of diffusion (VCD, arXiv 2311.16922).
 
     x_t = √ᾱ_t·x + √(1−ᾱ_t)·ε with the variances β of VCD's code, a sigmoid from 1e-5 to 0.005.
     There x is what the encoder reads; here the pixels from −1 to 1, which are clipped and rounded
