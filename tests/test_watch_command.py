@@ -117,6 +117,7 @@ def test_a_trained_model_watches_with_the_rule_that_validation_chose(
     (["queries=when"], "queries='when' is no list"),
     (["query=' '"], "which asks nothing"),
     (["window=10"], "raise it"),
+    (["query=\udcff"], "which is no sign of a text; write it in UTF-8"),
     (["speak=null"], "speak=None is no rule"),
     (["camera=", "video="], "give one of video=film.mp4 and camera"),
     (["to="], "to is not set"),
