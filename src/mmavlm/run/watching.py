@@ -160,7 +160,9 @@ def queries_of(query: str | None, later: Any) -> list[Said]:
     rows = OmegaConf.to_container(later) if OmegaConf.is_config(later) else later
     if not isinstance(rows, list | None):
         raise ConfigError(f"queries={later!r} is no list; give [{EXAMPLE}]")
-    found = [] if query is None else [_query({"time_s": 0, "text": query})]
+    if query is not None and not query.strip():
+        raise ConfigError('query is empty; ask something: query="what happens?"')
+    found = [] if query is None else [Said(0.0, query)]
     return sorted([*found, *map(_query, rows or ())], key=lambda said: said.time_s)
 
 
@@ -230,7 +232,7 @@ def in_words(event: Asked | Replied | Removed | Missed) -> str:
     """What was said, and by whom."""
     if isinstance(event, Missed):
         return f"missed {event.frames} frames: the model is slower than the film"
-    text = printable(event.text)
+    text = printable(" ".join(event.text.splitlines()))
     if isinstance(event, Asked):
         return f"you    {text}"
     if isinstance(event, Replied):
