@@ -18,6 +18,8 @@ from mmavlm.core.speaking import SpeakingRule
 
 TEXTS = ("video", "camera", "query", "system")  # settings that are taken as they stand
 
+MOST_FPS = 1000
+
 
 def watch(config: DictConfig) -> None:
     """Watch until the film ends or Ctrl-C, and leave what was scored and said in a folder."""
@@ -49,6 +51,8 @@ def check_request(config: DictConfig) -> None:
     if config.camera is not None and (config.start_s or config.end_s is not None):
         raise ConfigError("a camera is watched from now on; leave out start_s and end_s")
     above_zero("", fps=config.fps, timeout_s=config.timeout_s)
+    if config.fps is not None and config.fps > MOST_FPS:
+        raise ConfigError(f"fps must be at most {MOST_FPS}, got {config.fps}; no film shows more")
     at_least("", 0, start_s=config.start_s, end_s=config.end_s)
     whole_at_least("", 1, window=config.window, max_new_tokens=config.max_new_tokens)
     true_or_false(

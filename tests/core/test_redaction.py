@@ -55,6 +55,7 @@ def test_a_password_in_an_address_may_hold_an_at_sign(password):
         ("http://me:secret@host/v?pwd=secret", "http://***@host/v?***"),
         ("http://host:8080/live.ts", "http://host:8080/live.ts"),
         ("udp://@:1234", "udp://@:1234"),
+        ("http:/me:secret@host/1", "http:/***@host/1"),
         ("/dev/video0", "/dev/video0"),
     ],
 )

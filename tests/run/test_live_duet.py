@@ -174,6 +174,20 @@ def test_a_window_that_one_reply_fills_is_refused_before_a_film_is_seen():
     assert Habits(NEVER, SHORT, window=5).window == 5
 
 
+def test_what_is_no_frame_of_its_size_is_refused_and_the_film_goes_on(model):
+    one = duet(model)
+    small = LiveFrame(0.0, torch.zeros(3, 2, 2, dtype=torch.uint8))
+    for wrong in (small, (0.0, small.frame), None):
+        with pytest.raises(DataError, match=r"expected a LiveFrame of \(3, .*given_frames"):
+            [*one.watch([wrong])]
+    assert kinds(one.watch(film(model, 2))) == ["Scored", "Scored"]
+
+
+def test_what_is_no_text_is_refused_where_it_is_asked(model):
+    with pytest.raises(DataError, match=r"holds '\\udcff', which is no sign of a text"):
+        duet(model).ask("what is \udcff?")
+
+
 def test_missed_frames_are_told(model):
     events = [*duet(model).watch(film(model, 2, missed=3))]
     assert events[1] == Missed(0.5, 3)

@@ -139,7 +139,7 @@ def exit_on_mistake() -> Iterator[None]:
 def _is_broken(stream: TextIO) -> bool:
     """Whether nobody reads a stream any more, which is then led to nowhere."""
     try:
-        stream.flush()
+        print(file=stream, flush=True)  # what failed before may have left nothing to be flushed
     except BrokenPipeError:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())  # else Python fails once more when it ends

@@ -18,7 +18,10 @@ SECRET_PAIRS = {("api", "key"), ("access", "key"), ("private", "key"), ("secret"
 SHORTEST = 8  # a variable's value below this is too common a text to be hidden wherever it stands
 IN_ADDRESS = re.compile(r"(?<=://)[^\s/@:]*:[^\s/]+(?=@)")
 # Who asks, and what: a password may hold any sign, so all up to the last @ is hidden.
-USER, QUERY = re.compile(r"(?<=://).+(?=@)", re.DOTALL), re.compile(r"\?.*", re.DOTALL)
+USER, QUERY = (
+    re.compile(r"(?<=:/)[^/].*(?=@)|(?<=://).+(?=@)", re.DOTALL),
+    re.compile(r"\?.*", re.DOTALL),
+)
 KNOWN = re.compile(r"\b(?:hf_|sk-|ghp_|gho_|github_pat_|glpat-|xox[bp]-|AKIA)[A-Za-z0-9_-]{12,}")
 
 

@@ -64,6 +64,8 @@ class SpeakingRule:
             raise ConfigError(f"speak.by={self.by!r} is unknown; choose {', '.join(BYS)}")
         if not self.heads or isinstance(self.heads, str):
             raise ConfigError(f"speak.heads={self.heads!r}; give a list of heads, [{INFORMATIVE}]")
+        if len(set(self.heads)) < len(self.heads):
+            raise ConfigError(f"speak.heads={[*self.heads]} names a head twice; name each once")
 
     @classmethod
     def of(cls, settings: Any) -> SpeakingRule:

@@ -95,8 +95,8 @@ class Turn:
     and leave its frames out: which of them a stream has is known when they are read (`streamed`).
 
     Raises:
-        DataError: if the role is unknown, there is nothing in the turn, or what it holds is not
-            for its role.
+        DataError: if the role is unknown, there is nothing in the turn, what it holds is not for
+            its role, or a text is none.
     """
 
     role: Role
@@ -115,6 +115,8 @@ class Turn:
         for part in self.parts:
             if isinstance(part, str):
                 empty = empty and not part.strip()
+                if not part.isascii():
+                    _check_text(part, self.role)
                 continue
             empty = False
             if self.role == "assistant":
@@ -148,6 +150,17 @@ class Turn:
     def shows(self) -> tuple[int, ...]:
         """The numbers of the media it shows, in order; one that is shown in parts once."""
         return tuple(part.medium for part in self.parts if isinstance(part, Shown) and part.begins)
+
+
+def _check_text(text: str, role: Role) -> None:
+    """Refuse halves of signs, which no tokenizer reads; a byte that is no UTF-8 becomes one."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"the turn of the {role} holds {text[error.start]!r}, which is no sign of a text; "
+            "write it in UTF-8"
+        ) from None
 
 
 def _check_stream(turn: Turn) -> None:

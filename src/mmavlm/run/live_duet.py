@@ -174,7 +174,8 @@ class LiveDuet:
         any event and watched on by another call: nothing is lost or done twice.
 
         Raises:
-            DataError: if a frame is not later than the one before, or queries are out of order.
+            DataError: if a frame is none of its size, or not later than the one before, or queries
+                are out of order.
             TooLongError: if the model has too few positions; set a `window`.
         """
         self._take_queries(queries)
@@ -182,6 +183,7 @@ class LiveDuet:
         if self._frame is not None:
             yield from self._at(self._frame)
         for given in frames:
+            self._check(given)
             if self._time_s is not None and given.time_s <= self._time_s:
                 raise DataError(
                     f"a frame at {given.time_s:g} s follows one at {self._time_s:g} s; frames of "
@@ -195,6 +197,15 @@ class LiveDuet:
             self._to_speak = self._film is not None
             yield asked
         yield from self._speak()
+
+    def _check(self, given: LiveFrame) -> None:
+        size = (3, self.image_size, self.image_size)
+        if not isinstance(given, LiveFrame) or given.frame.shape != size:
+            what = f"of {(*given.frame.shape,)}" if isinstance(given, LiveFrame) else "none"
+            raise DataError(
+                f"a frame is {what}; expected a LiveFrame of {size}, which data.live.given_frames "
+                "makes of any picture"
+            )
 
     def _take_queries(self, queries: Iterable[Said]) -> None:
         self._queries.extend(queries)

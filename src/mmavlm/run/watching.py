@@ -18,6 +18,7 @@ from mmavlm.core.errors import ConfigError, DataError
 from mmavlm.core.generation import Generation
 from mmavlm.core.settings import at_least
 from mmavlm.core.speaking import SpeakingRule
+from mmavlm.core.turns import Turn
 from mmavlm.data.camera import Camera
 from mmavlm.data.live import LiveFrame, film_frames
 from mmavlm.metrics.duet.files import read_events
@@ -154,11 +155,14 @@ def queries_of(query: str | None, later: Any) -> list[Said]:
 
     Raises:
         ConfigError: naming one that is none.
+        DataError: if a text is none.
     """
     rows = OmegaConf.to_container(later) if OmegaConf.is_config(later) else later
     if not isinstance(rows, list | None):
         raise ConfigError(f"queries={later!r} is no list; give [{EXAMPLE}]")
-    found = [] if query is None else [_query({"time_s": 0, "text": query})]
+    if query is not None and not query.strip():
+        raise ConfigError('query is empty; ask something: query="what happens?"')
+    found = [] if query is None else [Said(0.0, query)]
     return sorted([*found, *map(_query, rows or ())], key=lambda said: said.time_s)
 
 
@@ -168,7 +172,9 @@ def _query(row: Any) -> Said:
     at_least("queries", 0, time_s=row["time_s"])
     if row["time_s"] is None or not str(row["text"] or "").strip():
         raise ConfigError(f"queries holds {row!r}, which asks nothing; give {EXAMPLE}")
-    return Said(float(row["time_s"]), str(row["text"]))
+    text = str(row["text"])
+    Turn("user", (text,))  # which refuses what is no text here, and not where its time has come
+    return Said(float(row["time_s"]), text)
 
 
 def truth_of(path: Path, source: Path) -> EventTruth:
@@ -226,7 +232,7 @@ def in_words(event: Asked | Replied | Removed | Missed) -> str:
     """What was said, and by whom."""
     if isinstance(event, Missed):
         return f"missed {event.frames} frames: the model is slower than the film"
-    text = printable(event.text)
+    text = printable(" ".join(event.text.splitlines()))
     if isinstance(event, Asked):
         return f"you    {text}"
     if isinstance(event, Replied):

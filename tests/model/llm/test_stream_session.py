@@ -201,7 +201,30 @@ def test_a_window_forgets_the_oldest_frames_and_answers_and_keeps_questions(llm,
 def test_what_has_to_be_kept_and_exceeds_the_window_is_refused(llm):
     session = llm.watching(window=20)
     with pytest.raises(ConfigError, match="more than window=20 holds"):
-        watched(session, [QUERIES[0]] * 9, looks(0))
+        watched(session, [QUERIES[0] * 9], looks(0))
+
+
+@pytest.mark.parametrize("latest", [False, True], ids=["frames", "memory"])
+def test_of_questions_that_fill_the_window_the_oldest_goes_and_the_log_says_so(llm, latest, caplog):
+    window = 120
+    session = llm.watching(window=window, latest=latest)
+    session.say(Turn("system", ("you see a movie",)))
+    asked = [f"{QUERIES[n % 3]} {n}" for n in range(30)]
+    for n, look in enumerate(looks(30)):
+        session.say(Turn("user", (asked[n],)))
+        if n % 4 == 3:
+            session.reply(SHORT)
+        state = session.see(look, at_s(n))
+        assert session.num_tokens <= window
+        talk = Conversation(session.turns, (FILM,))  # which checks their order
+    with torch.no_grad():
+        whole = read_streams(llm, [talk], as_media(torch.stack(session.looks), latest))
+    last = max(range(len(whole.frames)), key=lambda i: whole.frames[i].frame)
+    torch.testing.assert_close(state, whole.hidden[last], atol=1e-4, rtol=1e-4)
+    said = [turn.text for turn in session.turns if turn.role == "user"]
+    assert said == asked[-len(said) :]
+    assert session.turns[0].role == "system"
+    assert f"forgotten is: {asked[0]}" in caplog.text
 
 
 def test_a_model_with_few_positions_says_so():

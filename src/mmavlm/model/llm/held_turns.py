@@ -5,6 +5,7 @@ Shapes: K tokens of a look, Dl LLM width.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -12,6 +13,8 @@ from torch import Tensor
 
 from mmavlm.core.turns import Role, Turn
 from mmavlm.model.llm.turn_by_turn import TurnByTurn
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -69,13 +72,39 @@ def without_oldest(turns: Sequence[Held], most: int, write: TurnByTurn) -> list[
         excess -= len(held.front) + len(held.behind) if gone else 0
         if not gone:
             kept.append(held)
-    if kept:  # the start of a conversation stands in front of whichever turn is the first
-        first = kept[0]
+    _begin(kept, write)
+    return kept
+
+
+def without_first_questions(turns: Sequence[Held], most: int, write: TurnByTurn) -> list[Held]:
+    """The turns without the oldest questions and the answers right behind them, of `most` tokens.
+
+    The newest question and what the system says stay. Each question that goes is named in the log.
+    """
+    excess = sum(turn.length for turn in turns) - most
+    kept: list[Held] = []
+    newest = max((n for n, turn in enumerate(turns) if turn.role == "user"), default=-1)
+    for n, held in enumerate(turns):
+        unasked = not kept or kept[-1].role == "system"
+        if (held.role == "user" and n < newest and excess > 0) or (
+            held.role == "assistant" and unasked
+        ):
+            excess -= held.length
+            if held.role == "user":
+                log.warning("the window is full of questions; forgotten is: %s", held.text)
+            continue
+        kept.append(held)
+    _begin(kept, write)
+    return kept
+
+
+def _begin(turns: Sequence[Held], write: TurnByTurn) -> None:
+    """Let the start of a conversation stand in front of whichever turn is the first."""
+    for first in turns[:1]:
         if first.role == "stream":
             first.front = write.opening("stream", first=True)
         else:
             first.front = write.said(Turn(first.role, (first.text,)), first=True)[0]
-    return kept
 
 
 def _as_first(look: Look, write: TurnByTurn) -> Look:

@@ -23,7 +23,7 @@ from mmavlm.core.generation import Generation
 from mmavlm.core.interfaces import Answer
 from mmavlm.core.turns import Role, Shown, Turn
 from mmavlm.model.llm.causal import CausalLayout
-from mmavlm.model.llm.held_turns import Held, Look, without_oldest
+from mmavlm.model.llm.held_turns import Held, Look, without_first_questions, without_oldest
 from mmavlm.model.llm.layout import embed, token_log_probs
 from mmavlm.model.llm.session import search_for
 
@@ -191,7 +191,8 @@ class StreamSession:
             TooLongError: if the model has too few positions.
         """
         if self._window is not None and self.num_tokens + tokens > self._window:
-            self._held = without_oldest(self._held, max(0, self._window // 2 - tokens), self._write)
+            held = without_oldest(self._held, max(0, self._window // 2 - tokens), self._write)
+            self._held = without_first_questions(held, self._window - tokens, self._write)
             self._cache = None
             if self.num_tokens + tokens > self._window:
                 raise ConfigError(
