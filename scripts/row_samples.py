@@ -119,6 +119,7 @@ def samples() -> list[Sample]:
     }
     question, youcook = ("{question}", "what happens?")
     answers = frozenset({"answer", "references", "options"})
+    heard = _rows(video_id="{}", task="AV Matching", text="do they match?", label="Yes")
     return [
         Sample("own jsonl", _own, "train.jsonl", own, "train", lists=answers),
         Sample("own references", _own, "train.jsonl", many, "train", lists=answers),
@@ -146,6 +147,7 @@ def samples() -> list[Sample]:
                "youcook2/annotation/coco_gt/cap_test.json", {"annotations": shown},
                beside={"youcook2/annotation/cap_test.json": segment}, unread=frozenset({"id"})),
         Sample("pope", readers.PopeReader, "pope/pope_random.jsonl", pope, task="random"),
+        Sample("avhbench", readers.AVHBenchReader, "json/00006.json", heard),
         Sample("elv_halluc", readers.ELVHallucReader, "ELV_Halluc.jsonl", elv),
         Sample("eventhallusion", readers.EventHallusionReader, "questions/entire_questions.json",
                events, task="entire"),

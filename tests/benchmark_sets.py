@@ -113,6 +113,23 @@ def write_pope(root, films):
     return root
 
 
+def write_avhbench(root, films):
+    (root / "json").mkdir(parents=True, exist_ok=True)
+    for film, name in zip(films[:2], ("00006", "00006_swap"), strict=True):
+        place(film, root / "video" / f"{name}.mp4")
+        asked = [
+            ("Video-driven Audio Hallucination", "Is the man making sound in the audio?", "Yes"),
+            ("Video-driven Audio Hallucination", "Is the sofa making sound in the audio?", "No"),
+            ("Audio-driven Video Hallucination", "Is the dog visible in the video?", "No"),
+            ("AV Matching", "Do sound and picture match?", "No" if "swap" in name else "Yes"),
+            ("AV Captioning", "Describe what you see and hear.", f"A man snores on {name}."),
+        ]
+        rows = [{"video_id": name, "task": task, "text": text, "label": label}
+                for task, text, label in asked]  # fmt: skip
+        write_json(root / "json" / f"{name}.json", rows)
+    return root
+
+
 def place(film, path):
     path.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(film, path)
@@ -125,4 +142,5 @@ WRITERS = {
     "elv_halluc": write_elv_halluc,
     "hallusionbench": write_hallusionbench,
     "pope": write_pope,
+    "avhbench": write_avhbench,
 }

@@ -15,10 +15,11 @@ from torch import nn
 from torchmetrics import Metric
 
 from mmavlm.core.items import Item
+from mmavlm.metrics.caption_scores import CaptionScores
 from mmavlm.metrics.groups import GroupAccuracy
 from mmavlm.metrics.order import OrderAccuracy
 from mmavlm.metrics.paired import PairedAccuracy
-from mmavlm.metrics.parsing import parse_letters, parse_yes_no
+from mmavlm.metrics.parsing import CAPTIONING, parse_letters, parse_yes_no
 from mmavlm.metrics.rows import first_of_each
 from mmavlm.metrics.sah import SAHRatio
 from mmavlm.metrics.unparsed import UnparsedRate
@@ -117,6 +118,15 @@ def pope(tasks: Sequence[str], parsing: str = "strict") -> Benchmark:
     return Benchmark("pope", yes_no_parts(tasks, parsing), f"{ALL}/accuracy")
 
 
+def avhbench(tasks: Sequence[str], parsing: str = "strict") -> Benchmark:
+    """Yes/no statistics by task and over all, and captions (AVHBench, arXiv 2410.18325)."""
+    asked = [task for task in tasks if task != CAPTIONING]
+    parts = yes_no_parts(asked, parsing, lambda item: item.task != CAPTIONING)
+    if CAPTIONING in tasks:
+        parts.append(Part(CAPTIONING, CaptionScores(), feed_captions, of_task(CAPTIONING)))
+    return Benchmark("avhbench", parts, f"{ALL}/accuracy")
+
+
 def cut_films(tasks: Sequence[str], task: str, answers: Sequence[str]) -> Benchmark:
     """How often a part of a film is answered with something that it does not show.
 
@@ -172,10 +182,10 @@ def vidhalluc(tasks: Sequence[str], parsing: str = "strict") -> Benchmark:
     return Benchmark("vidhalluc", parts, f"{tasks[0]}/accuracy")
 
 
-def yes_no_parts(tasks: Sequence[str], parsing: str) -> list[Part]:
-    """Yes/no statistics of each task and over all."""
+def yes_no_parts(tasks: Sequence[str], parsing: str, takes: Choose | None = None) -> list[Part]:
+    """Yes/no statistics of each task and over all items, or those that `takes` takes."""
     parts = [Part(task, YesNoStats(parsing), feed_truths, of_task(task)) for task in tasks]
-    return [*parts, Part(ALL, YesNoStats(parsing), feed_truths, every)]
+    return [*parts, Part(ALL, YesNoStats(parsing), feed_truths, takes or every)]
 
 
 def every(item: Item) -> bool:
@@ -191,6 +201,12 @@ def of_task(task: str) -> Choose:
 def feed_truths(metric: Any, items: Sequence[Item], answers: Sequence[str]) -> None:
     """Ids, answers and truths."""
     metric.update(_ids(items), answers, _truths(items))
+
+
+def feed_captions(metric: Any, items: Sequence[Item], answers: Sequence[str]) -> None:
+    """Ids, those of the films, the captions given, and the true one of each."""
+    videos = [item.video_id for item in items]
+    metric.update(_ids(items), videos, answers, [[truth] for truth in _truths(items)])
 
 
 def feed_pairs(metric: Any, items: Sequence[Item], answers: Sequence[str]) -> None:

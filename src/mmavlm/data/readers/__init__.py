@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from mmavlm.core.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from mmavlm.data.readers.avhbench import AVHBenchReader
     from mmavlm.data.readers.captions import CaptionReader, WebVidReader
     from mmavlm.data.readers.charades_sta import CharadesSTAReader
     from mmavlm.data.readers.conversations import ConversationReader
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from mmavlm.data.readers.youcook2 import YouCook2Reader
 
 __all__ = [
+    "AVHBenchReader",
     "CaptionReader",
     "CharadesSTAReader",
     "ConversationReader",
