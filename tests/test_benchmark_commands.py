@@ -20,6 +20,8 @@ PRINTED = {
     "elv_halluc": ("object/in_accuracy", "all/sah_ratio"),
     "hallusionbench": ("figure/accuracy", "pair/accuracy", "hard/accuracy"),
     "pope": ("adversarial/f1", "all/yes_ratio"),
+    "omnivchall": ("c_mc/accuracy", "type_8/accuracy", "letters/unparsed"),
+    "haven": ("group/accuracy", "prior/accuracy", "yes_no/yes_ratio"),
     "avhbench": ("video/yes_ratio", "captioning/cider_plain"),
 }
 
@@ -48,7 +50,7 @@ def test_a_benchmark_is_asked_of_a_checkpoint_of_another_experiment(
     assert all(part in printed for part in PRINTED[name])
     rows = [json.loads(line) for line in (tmp_path / "asked/predictions.jsonl").open()]
     truths = {row["truth"] for row in rows if row["task"] != "captioning"}
-    assert truths <= {"yes", "no", "AB", "BA", "A", "BD"}
+    assert truths <= {"yes", "no", "AB", "BA", "A", "BD", "C"}
     (told,) = headline(metrics)
     assert (told.name, told.items) == (name, metrics[f"test/{name}_count"])
     _, _, scores = "".join(printed.split()).rpartition("asked,test")  # a path may be folded

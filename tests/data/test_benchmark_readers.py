@@ -26,6 +26,8 @@ COUNTS = {
     "hallusionbench": {"video": 4},
     "pope": {"random": 4, "popular": 4, "adversarial": 4},
     "avhbench": {"audio": 4, "video": 2, "matching": 2, "captioning": 2},
+    "omnivchall": {"s_yn": 2, "c_yn": 2, "s_mc": 2, "c_mc": 2},
+    "haven": {"binary": 2, "choice": 2},
 }  # fmt: skip
 
 
@@ -70,7 +72,7 @@ def test_true_answers_score_1_and_wrong_ones_0(roots, name):
     reader = reader_of(name)
     items = reader(roots[name], "test", None)
     scores = reader.scores(sorted({*COUNTS[name]} - {"captioning"}))  # no one scores 1 there
-    turned = {"yes": "no", "no": "yes", "AB": "BA", "BA": "AB", "A": "C", "BD": "B"}
+    turned = {"yes": "no", "no": "yes", "AB": "BA", "BA": "AB", "A": "C", "BD": "B", "C": "A"}
     for answers, expected in (
         ([item.target for item in items], 1),
         ([turned.get(item.target, "") for item in items], 0),
@@ -166,6 +168,30 @@ BROKEN = {  # benchmark, file, what happens to it, what is told
     "a label that is neither": (
         "avhbench", "json/00006_swap.json", lambda c: c[0].update(label="Both"),
         ["00006_swap.json, entry 0", "'label' must be yes or no, got 'Both'"]),
+    "a type that is unknown": (
+        "omnivchall", "test/test_m_ynqa.json", lambda c: c[1].update(type_id=[3, 9]),
+        ["test_m_ynqa.json, entry 1", "'type_id' must be a number from 1 to 8, or a list"]),
+    "an answer in Chinese": (
+        "omnivchall", "test/test_s_ynqa.json", lambda c: c[0].update(yn_answer="是"),
+        ["test_s_ynqa.json, entry 0", "'yn_answer' must be yes or no, got '是'"]),
+    "options without letters": (
+        "omnivchall", "test/test_s_mcqa.json", lambda c: c[0].update(mc_option=["红色", "蓝色"]),
+        ["test_s_mcqa.json, entry 0", "'mc_option' must be a list of two or more texts"]),
+    "an answer beyond the options": (
+        "omnivchall", "test/test_m_mcqa.json", lambda c: c[0].update(mc_answer="D"),
+        ["test_m_mcqa.json, entry 0", "'mc_answer' must be one letter of ['A', 'B', 'C']"]),
+    "an unknown form": (
+        "haven", "test_data.json", lambda c: c[0].update(Form="Ordering"),
+        ["test_data.json, entry 0", "'Form' must be one of Binary-choice, Multiple-choice, "]),
+    "an unknown cause": (
+        "haven", "test_data.json", lambda c: c[0].update(Causes="Habit"),
+        ["test_data.json, entry 0", "'Causes' must be one of Conflict with prior, ", "'Habit'"]),
+    "options out of order": (
+        "haven", "test_data.json", lambda c: c[2].update(Question="What? A. Sewing. C. Hair."),
+        ["test_data.json, entry 2", "'Question' must hold two or more options"]),
+    "no group": (
+        "haven", "test_data.json", lambda c: c[3].pop("Group_id"),
+        ["test_data.json, entry 3", "key 'Group_id' is missing or empty"]),
     "no picture": (
         "hallusionbench", "HallusionBench.json", lambda c: c[1].update(visual_input="0"),
         ["HallusionBench.json, entry 1", "a question without a picture"]),
@@ -324,7 +350,11 @@ def test_a_figure_and_a_pair_count_if_all_their_questions_are_right(roots):
 
 @pytest.mark.parametrize(
     ("name", "part", "task"),
-    [("vidhalluc", "ach_binaryqa", "ach_binaryqa"), ("hallusionbench", "pair", None)],
+    [
+        ("vidhalluc", "ach_binaryqa", "ach_binaryqa"),
+        ("hallusionbench", "pair", None),
+        ("haven", "group", "choice"),
+    ],
 )
 def test_groups_of_which_a_clip_is_missing_are_incomplete(roots, name, part, task):
     reader = reader_of(name)
@@ -384,3 +414,31 @@ def test_captions_of_avhbench_are_scored_as_captions_and_never_as_yes_or_no(root
     assert heard == {"accuracy": 0.5, "precision": 0.5, "recall": 1, "f1": 2 / 3, "yes_ratio": 1}
     assert values["avhbench/captioning/rouge_l_plain"] > 0
     assert "avhbench/captioning/yes_ratio" not in values
+
+
+def test_options_of_haven_are_taken_out_of_the_question_and_a_group_counts_if_all_is_right(roots):
+    reader = reader_of("haven")
+    items = reader(roots["haven"], "test", None)
+    assert items[2].meta["choices"] == {"A": "Cut -> tie", "B": "Sewing", "C": "Hair"}
+    assert items[2].prompt.startswith("What is it? A. Cut -> tie. B.")
+    scores = reader.scores(["binary", "choice"])
+    # both of the choice are right, of the yes/no one
+    scores.update(items, ["no", "no", "A", "(C)"])
+    values = scores.compute()
+    assert values["haven"] == values["haven/all/accuracy"] == 3 / 4
+    assert (values["haven/group/accuracy"], values["haven/group/count"]) == (1 / 2, 2)
+    assert (values["haven/event/accuracy"], values["haven/object/accuracy"]) == (1, 1 / 2)
+    assert "haven/context/accuracy" not in values
+
+
+def test_a_question_of_omnivchall_counts_for_each_type_it_is_about(roots):
+    reader = reader_of("omnivchall")
+    items = reader(roots["omnivchall"], "test", None)
+    assert items[-1].prompt.splitlines()[1:4] == ["A. 红色", "B. 蓝色", "C. 其余内容均不正确"]
+    scores = reader.scores(["s_yn", "c_yn", "s_mc", "c_mc"])
+    scores.update(items, ["A" if item.task == "c_mc" else "hm" for item in items])
+    values = scores.compute()
+    counts = {number: values.get(f"omnivchall/type_{number}/count") for number in (1, 3, 7, 8, 2)}
+    assert counts == {1: 2, 3: 4, 7: 2, 8: 4, 2: None}
+    assert [values[f"omnivchall/type_{number}/accuracy"] for number in (1, 3, 8)] == [1, 0, 0.5]
+    assert values["omnivchall/letters/unparsed"] == 0.5

@@ -104,6 +104,8 @@ MEANINGS = {
     "avhbench": Meaning(
         "right answers", "The share of yes/no questions that is right; captions have their scores."
     ),
+    "omnivchall": Meaning("right answers", "The share of questions that is right."),
+    "haven": Meaning("right answers", "The share of yes/no and choice questions that is right."),
     "pope": Meaning("right answers", "The share of questions about objects that is right."),
 }  # fmt: skip
 

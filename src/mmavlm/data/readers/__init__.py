@@ -14,12 +14,14 @@ if TYPE_CHECKING:
     from mmavlm.data.readers.eventhallusion import EventHallusionReader
     from mmavlm.data.readers.grounding import GroundingReader
     from mmavlm.data.readers.hallusionbench import HallusionBenchReader
+    from mmavlm.data.readers.haven import HavenReader
     from mmavlm.data.readers.heard import HeardReader
     from mmavlm.data.readers.instructions import LlavaReader, VideoChatReader
     from mmavlm.data.readers.lvu import LVUReader
     from mmavlm.data.readers.magqa import MAGQAReader
     from mmavlm.data.readers.malmm import LabelReader, QuestionReader, ReferenceReader
     from mmavlm.data.readers.movies import MovieReader
+    from mmavlm.data.readers.omnivchall import OmniVCHallReader
     from mmavlm.data.readers.own import OwnReader
     from mmavlm.data.readers.paired import MiniGPT4Reader, SoundReader
     from mmavlm.data.readers.pope import PopeReader
@@ -38,6 +40,7 @@ __all__ = [
     "EventHallusionReader",
     "GroundingReader",
     "HallusionBenchReader",
+    "HavenReader",
     "HeardReader",
     "LVUReader",
     "LabelReader",
@@ -45,6 +48,7 @@ __all__ = [
     "MAGQAReader",
     "MiniGPT4Reader",
     "MovieReader",
+    "OmniVCHallReader",
     "OwnReader",
     "PopeReader",
     "QVHighlightsReader",
