@@ -119,6 +119,12 @@ def samples() -> list[Sample]:
     }
     question, youcook = ("{question}", "what happens?")
     answers = frozenset({"answer", "references", "options"})
+    heard = _rows(video_id="{}", task="AV Matching", text="do they match?", label="Yes")
+    typed = _rows(s_mcqa_id="{}", video_id="{}", type_id=3, mc_question="what?", mc_answer="A")
+    typed = [{**row, "mc_option": ["A. one", "B. two"]} for row in typed]
+    grouped = _rows(Index="{}", Question="is it so, {}?", Answer="Yes", Form="Binary-choice",
+                    Causes="Conflict with prior", Aspects="Event", Group_id="{}",
+                    **{"Video Path": "film{}"})  # fmt: skip
     return [
         Sample("own jsonl", _own, "train.jsonl", own, "train", lists=answers),
         Sample("own references", _own, "train.jsonl", many, "train", lists=answers),
@@ -146,6 +152,10 @@ def samples() -> list[Sample]:
                "youcook2/annotation/coco_gt/cap_test.json", {"annotations": shown},
                beside={"youcook2/annotation/cap_test.json": segment}, unread=frozenset({"id"})),
         Sample("pope", readers.PopeReader, "pope/pope_random.jsonl", pope, task="random"),
+        Sample("avhbench", readers.AVHBenchReader, "json/00006.json", heard),
+        Sample("omnivchall", readers.OmniVCHallReader, "test/test_s_mcqa.json", typed, task="s_mc",
+               lists=frozenset({"mc_option"})),
+        Sample("haven", readers.HavenReader, "test_data.json", grouped),
         Sample("elv_halluc", readers.ELVHallucReader, "ELV_Halluc.jsonl", elv),
         Sample("eventhallusion", readers.EventHallusionReader, "questions/entire_questions.json",
                events, task="entire"),

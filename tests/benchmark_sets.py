@@ -113,6 +113,58 @@ def write_pope(root, films):
     return root
 
 
+def write_avhbench(root, films):
+    (root / "json").mkdir(parents=True, exist_ok=True)
+    for film, name in zip(films[:2], ("00006", "00006_swap"), strict=True):
+        place(film, root / "video" / f"{name}.mp4")
+        asked = [
+            ("Video-driven Audio Hallucination", "Is the man making sound in the audio?", "Yes"),
+            ("Video-driven Audio Hallucination", "Is the sofa making sound in the audio?", "No"),
+            ("Audio-driven Video Hallucination", "Is the dog visible in the video?", "No"),
+            ("AV Matching", "Do sound and picture match?", "No" if "swap" in name else "Yes"),
+            ("AV Captioning", "Describe what you see and hear.", f"A man snores on {name}."),
+        ]
+        rows = [{"video_id": name, "task": task, "text": text, "label": label}
+                for task, text, label in asked]  # fmt: skip
+        write_json(root / "json" / f"{name}.json", rows)
+    return root
+
+
+def write_omnivchall(root, films):
+    for film, name in zip(films[:2], ("11004", "v9"), strict=True):
+        place(film, root / "videos" / f"{name}.mp4")
+    asked = {"yn_question": "熊猫正在划船吗?", "yn_answer": "no", "yn_reasoning": "没有划桨。"}
+    options = ["A. 红色", "B. 蓝色", "C. 其余内容均不正确"]
+    chosen = {"mc_question": "围巾的颜色是什么?", "mc_option": options, "mc_answer": "A",
+              "mc_reasoning": "红色。"}  # fmt: skip
+    for file, types, row in (("s_ynqa", 3, asked), ("m_ynqa", [3, 7], asked),
+                             ("s_mcqa", 8, chosen), ("m_mcqa", [1, 8], chosen)):  # fmt: skip
+        rows = [{f"{file}_id": number, "video_id": name, "type_id": types, **row}
+                for number, name in enumerate(("11004", "v9"), 1)]  # fmt: skip
+        write_json(root / "test" / f"test_{file}.json", rows)
+    return root
+
+
+def write_haven(root, films):
+    for film, name in zip(films[:2], ("Coin0001", "Coin0002"), strict=True):
+        place(film, root / "videos" / f"{name}.mp4")
+    asked = [
+        ("Coin0001", "Binary-choice", "Do they sew?", "No"),
+        ("Coin0001", "Binary-choice", "Do they cut?", "yes"),
+        ("Coin0002", "Multiple-choice", "What is it? A. Cut -> tie. B. Sewing. C. Hair.", "A"),
+        ("Coin0002", "Multiple-choice", "What is done? A. Sewing. B. Hair. C. Binding.", "C"),
+        ("Coin0002", "Short-answer", "What is done?", "They bind it"),
+    ]  # fmt: skip
+    rows = [
+        {"Index": number, "Question": question, "Answer": answer, "Causes": "Conflict with prior",
+         "Aspects": ("Object", "Event")[number % 2], "Form": form, "Source Link": "https://x.org/a",
+         "Begin": "0:29", "End": "0:40", "Video Path": video, "Group_id": f"group {video}"}
+        for number, (video, form, question, answer) in enumerate(asked, 1)
+    ]  # fmt: skip
+    write_json(root / "test_data.json", rows)
+    return root
+
+
 def place(film, path):
     path.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(film, path)
@@ -125,4 +177,7 @@ WRITERS = {
     "elv_halluc": write_elv_halluc,
     "hallusionbench": write_hallusionbench,
     "pope": write_pope,
+    "avhbench": write_avhbench,
+    "omnivchall": write_omnivchall,
+    "haven": write_haven,
 }

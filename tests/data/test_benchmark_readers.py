@@ -5,8 +5,8 @@ import logging
 from pathlib import Path
 
 import pytest
-import yaml
 from hydra.utils import get_class
+from omegaconf import OmegaConf
 
 from benchmark_sets import WRITERS, write_benchmarks
 from mmavlm.core.config_files import config_dir
@@ -25,11 +25,15 @@ COUNTS = {
     "elv_halluc": {"visual_details": 3, "object": 3},
     "hallusionbench": {"video": 4},
     "pope": {"random": 4, "popular": 4, "adversarial": 4},
+    "avhbench": {"audio": 4, "video": 2, "matching": 2, "captioning": 2},
+    "omnivchall": {"s_yn": 2, "c_yn": 2, "s_mc": 2, "c_mc": 2},
+    "haven": {"binary": 2, "choice": 2},
 }  # fmt: skip
 
 
 def reader_of(name, **settings):
-    config = yaml.safe_load((Path(config_dir()) / f"data/{name}.yaml").read_text())["reader"]
+    described = OmegaConf.load(Path(config_dir()) / f"data/{name}.yaml").reader
+    config = OmegaConf.to_container(described, resolve=True)
     reader = get_class(config.pop("_target_"))
     return reader(**{**config, **settings})
 
@@ -67,11 +71,11 @@ def test_every_benchmark_is_read_in_its_format(roots, name):
 def test_true_answers_score_1_and_wrong_ones_0(roots, name):
     reader = reader_of(name)
     items = reader(roots[name], "test", None)
-    scores = reader.scores(sorted(COUNTS[name]))
-    turned = {"yes": "no", "no": "yes", "AB": "BA", "BA": "AB", "A": "C", "BD": "B"}
+    scores = reader.scores(sorted({*COUNTS[name]} - {"captioning"}))  # no one scores 1 there
+    turned = {"yes": "no", "no": "yes", "AB": "BA", "BA": "AB", "A": "C", "BD": "B", "C": "A"}
     for answers, expected in (
         ([item.target for item in items], 1),
-        ([turned[item.target] for item in items], 0),
+        ([turned.get(item.target, "") for item in items], 0),
         (["hm"] * len(items), 0),
     ):
         scores.reset()
@@ -152,6 +156,42 @@ BROKEN = {  # benchmark, file, what happens to it, what is told
     "a third answer": (
         "hallusionbench", "HallusionBench.json", lambda c: c[1].update(gt_answer="2"),
         ["HallusionBench.json, entry 1", "'gt_answer' must be 0 or 1, got '2'"]),
+    "an unknown task": (
+        "avhbench", "json/00006.json", lambda c: c[3].update(task="AV Hallucination"),
+        ["00006.json, entry 3", "'task' must be one of Video-driven Audio Hallucination, "]),
+    "no task": (
+        "avhbench", "json/00006.json", lambda c: c[3].pop("task"),
+        ["00006.json, entry 3", "key 'task' is missing or empty; the row has"]),
+    "a label that is no caption": (
+        "avhbench", "json/00006.json", lambda c: c[4].update(label=["a", "b"]),
+        ["00006.json, entry 4", "'label' must be a text, got ['a', 'b']"]),
+    "a label that is neither": (
+        "avhbench", "json/00006_swap.json", lambda c: c[0].update(label="Both"),
+        ["00006_swap.json, entry 0", "'label' must be yes or no, got 'Both'"]),
+    "a type that is unknown": (
+        "omnivchall", "test/test_m_ynqa.json", lambda c: c[1].update(type_id=[3, 9]),
+        ["test_m_ynqa.json, entry 1", "'type_id' must be a number from 1 to 8, or a list"]),
+    "an answer in Chinese": (
+        "omnivchall", "test/test_s_ynqa.json", lambda c: c[0].update(yn_answer="是"),
+        ["test_s_ynqa.json, entry 0", "'yn_answer' must be yes or no, got '是'"]),
+    "options without letters": (
+        "omnivchall", "test/test_s_mcqa.json", lambda c: c[0].update(mc_option=["红色", "蓝色"]),
+        ["test_s_mcqa.json, entry 0", "'mc_option' must be a list of two or more texts"]),
+    "an answer beyond the options": (
+        "omnivchall", "test/test_m_mcqa.json", lambda c: c[0].update(mc_answer="D"),
+        ["test_m_mcqa.json, entry 0", "'mc_answer' must be one letter of ['A', 'B', 'C']"]),
+    "an unknown form": (
+        "haven", "test_data.json", lambda c: c[0].update(Form="Ordering"),
+        ["test_data.json, entry 0", "'Form' must be one of Binary-choice, Multiple-choice, "]),
+    "an unknown cause": (
+        "haven", "test_data.json", lambda c: c[0].update(Causes="Habit"),
+        ["test_data.json, entry 0", "'Causes' must be one of Conflict with prior, ", "'Habit'"]),
+    "options out of order": (
+        "haven", "test_data.json", lambda c: c[2].update(Question="What? A. Sewing. C. Hair."),
+        ["test_data.json, entry 2", "'Question' must hold two or more options"]),
+    "no group": (
+        "haven", "test_data.json", lambda c: c[3].pop("Group_id"),
+        ["test_data.json, entry 3", "key 'Group_id' is missing or empty"]),
     "no picture": (
         "hallusionbench", "HallusionBench.json", lambda c: c[1].update(visual_input="0"),
         ["HallusionBench.json, entry 1", "a question without a picture"]),
@@ -310,7 +350,11 @@ def test_a_figure_and_a_pair_count_if_all_their_questions_are_right(roots):
 
 @pytest.mark.parametrize(
     ("name", "part", "task"),
-    [("vidhalluc", "ach_binaryqa", "ach_binaryqa"), ("hallusionbench", "pair", None)],
+    [
+        ("vidhalluc", "ach_binaryqa", "ach_binaryqa"),
+        ("hallusionbench", "pair", None),
+        ("haven", "group", "choice"),
+    ],
 )
 def test_groups_of_which_a_clip_is_missing_are_incomplete(roots, name, part, task):
     reader = reader_of(name)
@@ -332,3 +376,69 @@ def test_triplets_of_elv_halluc_are_about_one_film(root_of):
     message = r"line 1: three rows .* are a triplet, but are about 'film_a.*film_b.*' by 'video'"
     with pytest.raises(DataError, match=message):
         reader_of("elv_halluc")(root, "test", None)
+
+
+def test_a_model_that_hears_gets_the_sound_of_avhbench_in_front_and_another_the_film_alone(roots):
+    deaf = reader_of("avhbench")(roots["avhbench"], "test", None)
+    assert {tuple(m.kind for m in i.conversation.media) for i in deaf} == {("film",)}
+    hearing = reader_of("avhbench", clips={"clips": 8})(roots["avhbench"], "test", None)
+    for item, alone in zip(hearing, deaf, strict=True):
+        sound, film = item.conversation.media
+        assert (sound.kind, sound.source, film) == ("sound", film.source, alone.film)
+        assert (item.item_id, item.prompt, item.target) == (
+            alone.item_id, alone.prompt, alone.target,
+        )  # fmt: skip
+    swapped = {i.film.source.name for i in deaf if i.target == "no" and i.task == "matching"}
+    assert swapped == {"00006_swap.mp4"}
+
+
+def test_sound_alone_cannot_be_asked_of_a_model_that_hears_nothing():
+    with pytest.raises(ConfigError, match="this model hears nothing"):
+        reader_of("avhbench", show=["sound"])
+    assert reader_of("avhbench", show=[]).show == ()
+
+
+def test_captions_of_avhbench_are_scored_as_captions_and_never_as_yes_or_no(roots, monkeypatch):
+    monkeypatch.setattr("mmavlm.metrics.captions.java", lambda: None)  # it takes seconds to start
+    reader = reader_of("avhbench")
+    items = reader(roots["avhbench"], "test", None)
+    scores = reader.scores(sorted(COUNTS["avhbench"]))
+    captioned = [item for item in items if item.task == "captioning"]
+    assert [item.prompt for item in captioned] == ["Describe what you see and hear."] * 2
+    # of the eight, always yes hits the two truths of what is heard and the one match
+    scores.update(items, ["A man snores." if i in captioned else "yes" for i in items])
+    values = scores.compute()
+    assert (values["avhbench/all/count"], values["avhbench/all/accuracy"]) == (8, 3 / 8)
+    heard = {name: values[f"avhbench/audio/{name}"]
+             for name in ("accuracy", "precision", "recall", "f1", "yes_ratio")}  # fmt: skip
+    assert heard == {"accuracy": 0.5, "precision": 0.5, "recall": 1, "f1": 2 / 3, "yes_ratio": 1}
+    assert values["avhbench/captioning/rouge_l_plain"] > 0
+    assert "avhbench/captioning/yes_ratio" not in values
+
+
+def test_options_of_haven_are_taken_out_of_the_question_and_a_group_counts_if_all_is_right(roots):
+    reader = reader_of("haven")
+    items = reader(roots["haven"], "test", None)
+    assert items[2].meta["choices"] == {"A": "Cut -> tie", "B": "Sewing", "C": "Hair"}
+    assert items[2].prompt.startswith("What is it? A. Cut -> tie. B.")
+    scores = reader.scores(["binary", "choice"])
+    # both of the choice are right, of the yes/no one
+    scores.update(items, ["no", "no", "A", "(C)"])
+    values = scores.compute()
+    assert values["haven"] == values["haven/all/accuracy"] == 3 / 4
+    assert (values["haven/group/accuracy"], values["haven/group/count"]) == (1 / 2, 2)
+    assert (values["haven/event/accuracy"], values["haven/object/accuracy"]) == (1, 1 / 2)
+    assert "haven/context/accuracy" not in values
+
+
+def test_a_question_of_omnivchall_counts_for_each_type_it_is_about(roots):
+    reader = reader_of("omnivchall")
+    items = reader(roots["omnivchall"], "test", None)
+    assert items[-1].prompt.splitlines()[1:4] == ["A. 红色", "B. 蓝色", "C. 其余内容均不正确"]
+    scores = reader.scores(["s_yn", "c_yn", "s_mc", "c_mc"])
+    scores.update(items, ["A" if item.task == "c_mc" else "hm" for item in items])
+    values = scores.compute()
+    counts = {number: values.get(f"omnivchall/type_{number}/count") for number in (1, 3, 7, 8, 2)}
+    assert counts == {1: 2, 3: 4, 7: 2, 8: 4, 2: None}
+    assert [values[f"omnivchall/type_{number}/accuracy"] for number in (1, 3, 8)] == [1, 0, 0.5]
+    assert values["omnivchall/letters/unparsed"] == 0.5

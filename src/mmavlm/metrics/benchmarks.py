@@ -15,10 +15,11 @@ from torch import nn
 from torchmetrics import Metric
 
 from mmavlm.core.items import Item
+from mmavlm.metrics.caption_scores import CaptionScores
 from mmavlm.metrics.groups import GroupAccuracy
 from mmavlm.metrics.order import OrderAccuracy
 from mmavlm.metrics.paired import PairedAccuracy
-from mmavlm.metrics.parsing import parse_letters, parse_yes_no
+from mmavlm.metrics.parsing import CAPTIONING, parse_letters, parse_yes_no
 from mmavlm.metrics.rows import first_of_each
 from mmavlm.metrics.sah import SAHRatio
 from mmavlm.metrics.unparsed import UnparsedRate
@@ -117,6 +118,15 @@ def pope(tasks: Sequence[str], parsing: str = "strict") -> Benchmark:
     return Benchmark("pope", yes_no_parts(tasks, parsing), f"{ALL}/accuracy")
 
 
+def avhbench(tasks: Sequence[str], parsing: str = "strict") -> Benchmark:
+    """Yes/no statistics by task and over all, and captions (AVHBench, arXiv 2410.18325)."""
+    asked = [task for task in tasks if task != CAPTIONING]
+    parts = yes_no_parts(asked, parsing, lambda item: item.task != CAPTIONING)
+    if CAPTIONING in tasks:
+        parts.append(Part(CAPTIONING, CaptionScores(), feed_captions, of_task(CAPTIONING)))
+    return Benchmark("avhbench", parts, f"{ALL}/accuracy")
+
+
 def cut_films(tasks: Sequence[str], task: str, answers: Sequence[str]) -> Benchmark:
     """How often a part of a film is answered with something that it does not show.
 
@@ -140,7 +150,7 @@ def hallusionbench(tasks: Sequence[str], parsing: str = "strict") -> Benchmark:
     A figure is right if all questions about it are, a pair if one question is on all figures of
     its set; hard figures are the edited ones.
     """
-    by_figure, by_pair = (partial(feed_yes_no_groups, key=k, parsing=parsing)
+    by_figure, by_pair = (partial(feed_right, key=k, parsing=parsing)
                           for k in ("figure", "pair"))  # fmt: skip
     parts = [
         Part(ALL, YesNoStats(parsing), feed_truths, every),
@@ -152,17 +162,37 @@ def hallusionbench(tasks: Sequence[str], parsing: str = "strict") -> Benchmark:
     return Benchmark("hallusionbench", parts, f"{ALL}/accuracy")
 
 
+def omnivchall(tasks: Sequence[str], parsing: str = "strict") -> Benchmark:
+    """Accuracy by kind of question, over all, and by type of evidence (OmniVCHall, ICML 2026).
+
+    A question about several types counts for each of them.
+    """
+    types = [f"type_{number}" for number in range(1, 9)]
+    return Benchmark("omnivchall", right_parts(tasks, types, parsing), f"{ALL}/accuracy")
+
+
+def haven(tasks: Sequence[str], parsing: str = "strict") -> Benchmark:
+    """Accuracy by form, over all, by cause and aspect, and of groups (HAVEN, arXiv 2503.19622).
+
+    A group is right if every way of putting its question is answered right.
+    """
+    kinds = ("prior", "context", "capability", "object", "scene", "event")
+    by_group = partial(feed_right, key="group", parsing=parsing)
+    parts = [*right_parts(tasks, kinds, parsing), Part("group", GroupAccuracy(), by_group, every)]
+    return Benchmark("haven", parts, f"{ALL}/accuracy")
+
+
 def vidhalluc(tasks: Sequence[str], parsing: str = "strict") -> Benchmark:
     """Each of the four kinds of questions by its own metric (VidHalluc, arXiv 2412.03735).
 
     A yes/no question counts if it is right on every clip of its pair; of the options of a multiple
     choice exactly the right ones must be named, and the share of answers that name none is told.
     """
-    by_question = partial(feed_yes_no_groups, key="group", parsing=parsing)
+    by_question = partial(feed_right, key="group", parsing=parsing)
     metrics: dict[str, list[tuple[Metric, Feed]]] = {
         "ach_binaryqa": [(GroupAccuracy(), by_question)],
         "ach_mcq": [
-            (GroupAccuracy(), partial(feed_letter_groups, parsing=parsing)),
+            (GroupAccuracy(), by_question),
             (UnparsedRate(), partial(feed_letters, parsing=parsing)),
         ],
         "sth": [(SceneChange(parsing), feed_truths)],
@@ -172,10 +202,26 @@ def vidhalluc(tasks: Sequence[str], parsing: str = "strict") -> Benchmark:
     return Benchmark("vidhalluc", parts, f"{tasks[0]}/accuracy")
 
 
-def yes_no_parts(tasks: Sequence[str], parsing: str) -> list[Part]:
-    """Yes/no statistics of each task and over all."""
+def yes_no_parts(tasks: Sequence[str], parsing: str, takes: Choose | None = None) -> list[Part]:
+    """Yes/no statistics of each task and over all items, or those that `takes` takes."""
     parts = [Part(task, YesNoStats(parsing), feed_truths, of_task(task)) for task in tasks]
-    return [*parts, Part(ALL, YesNoStats(parsing), feed_truths, every)]
+    return [*parts, Part(ALL, YesNoStats(parsing), feed_truths, takes or every)]
+
+
+def right_parts(tasks: Sequence[str], kinds: Sequence[str], parsing: str) -> list[Part]:
+    """Right answers by task, over all and by kind; yes/no statistics, and what names no option.
+
+    Of which kinds an item is stands in its meta under `kinds`.
+    """
+    takers = {task: of_task(task) for task in tasks} | {ALL: every}
+    takers |= {kind: of_kind(kind) for kind in kinds}
+    right = partial(feed_right, key=None, parsing=parsing)
+    letters = partial(feed_letters, parsing=parsing)
+    return [
+        *(Part(name, GroupAccuracy(), right, takes) for name, takes in takers.items()),
+        Part("yes_no", YesNoStats(parsing), feed_truths, lambda item: "choices" not in item.meta),
+        Part("letters", UnparsedRate(), letters, lambda item: "choices" in item.meta),
+    ]
 
 
 def every(item: Item) -> bool:
@@ -188,9 +234,20 @@ def of_task(task: str) -> Choose:
     return lambda item: item.task == task
 
 
+def of_kind(kind: str) -> Choose:
+    """Takes the items of one kind, of which an item may have several."""
+    return lambda item: kind in item.meta["kinds"]
+
+
 def feed_truths(metric: Any, items: Sequence[Item], answers: Sequence[str]) -> None:
     """Ids, answers and truths."""
     metric.update(_ids(items), answers, _truths(items))
+
+
+def feed_captions(metric: Any, items: Sequence[Item], answers: Sequence[str]) -> None:
+    """Ids, those of the films, the captions given, and the true one of each."""
+    videos = [item.video_id for item in items]
+    metric.update(_ids(items), videos, answers, [[truth] for truth in _truths(items)])
 
 
 def feed_pairs(metric: Any, items: Sequence[Item], answers: Sequence[str]) -> None:
@@ -207,42 +264,36 @@ def feed_triplets(metric: Any, items: Sequence[Item], answers: Sequence[str]) ->
     metric.update(_ids(items), triplets, kinds, answers, _truths(items))
 
 
-def feed_yes_no_groups(
-    metric: Any, items: Sequence[Item], answers: Sequence[str], *, key: str, parsing: str
+def feed_right(
+    metric: Any, items: Sequence[Item], answers: Sequence[str], *, key: str | None, parsing: str
 ) -> None:
-    """The group of each item under a key of its meta, right where the yes or no is the truth.
+    """The group of each item under a key of its meta, or each by itself, and whether it is right.
 
-    How many questions the group has stands in the meta under `<key>_size`.
+    Right is to name exactly the true options where there are some, else to say the true yes or no.
+    How many questions the group has stands in the meta under `<key>_size`, if those seen are not
+    all.
     """
     right = [
-        parse_yes_no(answer, parsing) == parse_yes_no(item.target)
+        parse_letters(answer, item.meta["choices"], parsing) == frozenset(item.target)
+        if "choices" in item.meta
+        else parse_yes_no(answer, parsing) == parse_yes_no(item.target)
         for item, answer in zip(items, answers, strict=True)
     ]
-    sizes = [int(item.meta[f"{key}_size"]) for item in items]
-    metric.update(_ids(items), [str(item.meta[key]) for item in items], right, sizes)
-
-
-def feed_letter_groups(
-    metric: Any, items: Sequence[Item], answers: Sequence[str], *, parsing: str
-) -> None:
-    """The group of each item, right where exactly the true options are named."""
-    named = _letters(items, answers, parsing)
-    right = [letters == frozenset(item.target) for item, letters in zip(items, named, strict=True)]
-    metric.update(_ids(items), [str(item.meta["group"]) for item in items], right)
+    ids = _ids(items)
+    groups = ids if key is None else [str(item.meta[key]) for item in items]
+    sizes = [int(item.meta.get(f"{key}_size", 1)) for item in items]
+    metric.update(ids, groups, right, sizes)
 
 
 def feed_letters(
     metric: Any, items: Sequence[Item], answers: Sequence[str], *, parsing: str
 ) -> None:
     """The letters of the options that each answer names."""
-    metric.update(_ids(items), ["".join(named) for named in _letters(items, answers, parsing)])
-
-
-def _letters(items: Sequence[Item], answers: Sequence[str], parsing: str) -> list[frozenset[str]]:
-    return [
+    named = [
         parse_letters(answer, item.meta["choices"], parsing)
         for item, answer in zip(items, answers, strict=True)
     ]
+    metric.update(_ids(items), ["".join(letters) for letters in named])
 
 
 def _ids(items: Sequence[Item]) -> list[str]:

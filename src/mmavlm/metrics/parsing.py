@@ -18,6 +18,7 @@ Parsing = Literal["strict", "pope", "eventhallusion", "elv", "videohallucer", "v
 NO, YES, UNPARSED = 0, 1, -1  # what an answer is read as
 ORDERS = ("AB", "BA")  # of two actions (VidHalluc)
 KINDS = ("ground_truth", "in_video", "out_video")  # the captions of a triplet (ELV-Halluc)
+CAPTIONING = "captioning"  # the task whose answers are captions (AVHBench)
 
 # A hyphen belongs to the word: no-one is not no.
 _YES_OR_NO = re.compile(r"(?<![\w-])(yes|no)(?![\w-])", re.IGNORECASE)

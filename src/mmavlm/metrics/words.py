@@ -101,6 +101,11 @@ MEANINGS = {
         "right, lure from this film", "Triplets with the true and the in-video caption both right."
     ),
     "hallusionbench": Meaning("right answers", "The share of yes/no questions that is right."),
+    "avhbench": Meaning(
+        "right answers", "The share of yes/no questions that is right; captions have their scores."
+    ),
+    "omnivchall": Meaning("right answers", "The share of questions that is right."),
+    "haven": Meaning("right answers", "The share of yes/no and choice questions that is right."),
     "pope": Meaning("right answers", "The share of questions about objects that is right."),
 }  # fmt: skip
 

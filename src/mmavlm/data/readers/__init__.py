@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from mmavlm.core.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from mmavlm.data.readers.avhbench import AVHBenchReader
     from mmavlm.data.readers.captions import CaptionReader, WebVidReader
     from mmavlm.data.readers.charades_sta import CharadesSTAReader
     from mmavlm.data.readers.conversations import ConversationReader
@@ -13,12 +14,14 @@ if TYPE_CHECKING:
     from mmavlm.data.readers.eventhallusion import EventHallusionReader
     from mmavlm.data.readers.grounding import GroundingReader
     from mmavlm.data.readers.hallusionbench import HallusionBenchReader
+    from mmavlm.data.readers.haven import HavenReader
     from mmavlm.data.readers.heard import HeardReader
     from mmavlm.data.readers.instructions import LlavaReader, VideoChatReader
     from mmavlm.data.readers.lvu import LVUReader
     from mmavlm.data.readers.magqa import MAGQAReader
     from mmavlm.data.readers.malmm import LabelReader, QuestionReader, ReferenceReader
     from mmavlm.data.readers.movies import MovieReader
+    from mmavlm.data.readers.omnivchall import OmniVCHallReader
     from mmavlm.data.readers.own import OwnReader
     from mmavlm.data.readers.paired import MiniGPT4Reader, SoundReader
     from mmavlm.data.readers.pope import PopeReader
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from mmavlm.data.readers.youcook2 import YouCook2Reader
 
 __all__ = [
+    "AVHBenchReader",
     "CaptionReader",
     "CharadesSTAReader",
     "ConversationReader",
@@ -36,6 +40,7 @@ __all__ = [
     "EventHallusionReader",
     "GroundingReader",
     "HallusionBenchReader",
+    "HavenReader",
     "HeardReader",
     "LVUReader",
     "LabelReader",
@@ -43,6 +48,7 @@ __all__ = [
     "MAGQAReader",
     "MiniGPT4Reader",
     "MovieReader",
+    "OmniVCHallReader",
     "OwnReader",
     "PopeReader",
     "QVHighlightsReader",

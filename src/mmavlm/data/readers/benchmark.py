@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -92,3 +92,15 @@ def yes_or_no(row: Row, key: str) -> str:
     if len(text.split()) != 1 or (said := parse_yes_no(text)) == UNPARSED:
         raise row.error(f"{key!r} must be yes or no, got {text!r}")
     return "yes" if said == YES else "no"
+
+
+def right_letter(row: Row, key: str, choices: Mapping[str, str]) -> str:
+    """The truth under a key: one letter of `choices` (letter → text).
+
+    Raises:
+        DataError: naming file, row, key and what came.
+    """
+    letter = row.text(key).strip().rstrip(".")
+    if letter not in choices:
+        raise row.error(f"{key!r} must be one letter of {list(choices)}, got {letter!r}")
+    return letter

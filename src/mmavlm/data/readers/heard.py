@@ -28,34 +28,44 @@ class HeardReader:
     """
 
     def __init__(self, reader: Reader, show: Sequence[Sense] = ("sound", "film")) -> None:
-        known = get_args(Sense)
-        if len({*show}) < len(show) or not {*show} <= {*known}:
-            raise ConfigError(
-                f"data.reader.show is {list(show)}; give one or both of {', '.join(known)}, or []"
-            )
         self.reader = reader
-        self.show = tuple(show)
+        self.show = check_senses(show)
 
     def __call__(self, root: Path, split: str, task: str | Sequence[str] | None) -> list[Item]:
         """The items of one split."""
         found = self.reader(root, split, task)
-        return [replace(item, conversation=self._heard(item.conversation)) for item in found]
+        return [replace(item, conversation=heard(item.conversation, self.show)) for item in found]
 
     def classes(self, root: Path, task: str | Sequence[str] | None) -> dict[str, list[str]]:
         """Task → class names, as the reader has them."""
         return self.reader.classes(root, task)
 
-    def _heard(self, talk: Conversation) -> Conversation:
-        """The conversation with each of its films by what `show` names."""
-        media: list[Medium] = []
-        places: dict[int, tuple[Part, ...]] = {}
-        for number, medium in enumerate(talk.media):
-            senses = self.show if medium.kind == "film" else (None,)
-            first = len(media)
-            media += [replace(medium, kind=sense) if sense else medium for sense in senses]
-            places[number] = tuple(Shown(n) for n in range(first, len(media)))
-        turns = tuple(replace(turn, parts=_placed(turn, places)) for turn in talk.turns)
-        return replace(talk, turns=turns, media=tuple(media))
+
+def check_senses(show: Sequence[Sense]) -> tuple[Sense, ...]:
+    """What is shown of films, if it is all known and named once.
+
+    Raises:
+        ConfigError: naming what there is.
+    """
+    known = get_args(Sense)
+    if len({*show}) < len(show) or not {*show} <= {*known}:
+        raise ConfigError(
+            f"data.reader.show is {list(show)}; give one or both of {', '.join(known)}, or []"
+        )
+    return tuple(show)
+
+
+def heard(talk: Conversation, show: Sequence[Sense]) -> Conversation:
+    """The conversation with each of its films by what `show` names."""
+    media: list[Medium] = []
+    places: dict[int, tuple[Part, ...]] = {}
+    for number, medium in enumerate(talk.media):
+        senses = show if medium.kind == "film" else (None,)
+        first = len(media)
+        media += [replace(medium, kind=sense) if sense else medium for sense in senses]
+        places[number] = tuple(Shown(n) for n in range(first, len(media)))
+    turns = tuple(replace(turn, parts=_placed(turn, places)) for turn in talk.turns)
+    return replace(talk, turns=turns, media=tuple(media))
 
 
 def _placed(turn: Turn, places: dict[int, tuple[Part, ...]]) -> tuple[Part, ...]:
