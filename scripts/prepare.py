@@ -88,7 +88,7 @@ def reader_of(name: str) -> CountedReader:
     sets = config_dir() / "data"
     common = OmegaConf.load(sets / "videos.yaml")
     for path in sorted(sets.glob("*.yaml")):
-        config = OmegaConf.merge(common, OmegaConf.load(path), {"seed": 0})
+        config = OmegaConf.merge(common, OmegaConf.load(path), {"seed": 0, "clips": None})
         reader = instantiate(config.get("reader"))  # a mix has none of its own
         if isinstance(reader, CountedReader):
             found[path.stem] = reader
