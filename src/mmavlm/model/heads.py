@@ -49,14 +49,10 @@ class FrameHeads(nn.Module):
         zero, one = self(hidden).float().unbind(dim=-1)
         return one - zero
 
-    def probabilities(self, margins: Tensor) -> Tensor:
-        """Margins (…,S) → probabilities (…,S) of class 1; the order of frames stays."""
-        return (margins / self.temperature.float() + self.shift.float()).sigmoid()
-
-    def probabilities_of(self, name: str, margins: Tensor) -> Tensor:
-        """The same of one head, (…)."""
-        head = self.names.index(name)
-        return (margins / self.temperature[head].float() + self.shift[head].float()).sigmoid()
+    def probabilities(self, margins: Tensor, name: str | None = None) -> Tensor:
+        """Margins (…,S), or (…) of one head, → probabilities of class 1; their order stays."""
+        heads = slice(None) if name is None else self.names.index(name)
+        return (margins / self.temperature[heads].float() + self.shift[heads].float()).sigmoid()
 
     def scores(self, hidden: Tensor) -> Tensor:
         """Hidden states (N,H) → the probability (N,S) that a head says 1 of a frame."""

@@ -23,6 +23,7 @@ from mmavlm.core.settings import whole_at_least
 from mmavlm.core.speaking import SILENT, SpeakingRule
 from mmavlm.core.turns import Turn
 from mmavlm.data.live import LiveFrame
+from mmavlm.metrics.duet.matching import plain
 from mmavlm.metrics.duet.watched import Said
 from mmavlm.model.backbone import VideoLanguageModel
 from mmavlm.model.live_film import LiveFilm
@@ -127,9 +128,9 @@ class LiveDuet:
                 f"{', '.join(self._heads.names)}"
             )
         self._model, self._habits = model.eval(), habits
-        LiveFilm(model.vision, "")  # which refuses what cannot be watched, before a film is opened
+        # which refuses what cannot be watched, before a film is opened
+        latest = LiveFilm(model.vision, "").latest
         self._film: LiveFilm | None = None
-        latest = model.vision.temporal.looks_at(2) == 1
         self._session = model.llm.watching(latest=latest, window=habits.window)
         self._guide = ""
         self._listening = SILENT
@@ -271,15 +272,10 @@ class LiveDuet:
         if self._repeats(answer.text):
             yield Removed(time_s, answer.text, REPEATED)
             return
-        self._last_reply = _plain(answer.text)
+        self._last_reply = plain(answer.text)
         yield Replied(time_s, answer.text, answer.log_prob)
         if not habits.keep_replies:
             yield Removed(time_s, answer.text, FORGOTTEN)
 
     def _repeats(self, text: str) -> bool:
-        return not self._habits.repeat and _plain(text) == self._last_reply
-
-
-def _plain(text: str) -> str:
-    """A text without what makes no difference: case and spaces."""
-    return " ".join(text.lower().split())
+        return not self._habits.repeat and plain(text) == self._last_reply

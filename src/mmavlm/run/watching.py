@@ -14,6 +14,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from mmavlm.callbacks.signals import exit_status
 from mmavlm.core.errors import ConfigError, DataError
 from mmavlm.core.generation import Generation
 from mmavlm.core.settings import at_least
@@ -99,7 +100,7 @@ def signals_end_it() -> Iterator[None]:
 
 
 def _exit(number: int, frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)
+    raise SystemExit(exit_status(number))
 
 
 @contextmanager

@@ -235,7 +235,7 @@ class Duet(Stage):
         self.watched[split], self._seen = self.watched[split] | scored, {}
         precisions = {}
         for name, (margins, labels) in frames.items():
-            scores = self.heads.probabilities_of(name, margins)
+            scores = self.heads.probabilities(margins, name)
             self._log_metrics({f"{split}/{name}_ece": binary_calibration_error(scores, labels)})
             precision = binary_average_precision(margins.sigmoid(), labels)
             if not bool(precision.isnan()):

@@ -62,7 +62,7 @@ def scored_film(film: Watched, heads: FrameHeads) -> Watched:
     """A film with the probabilities that heads give to the margins it holds for scores."""
     device = heads.temperature.device
     scores = {
-        name: tuple(heads.probabilities_of(name, torch.tensor(margins, device=device)).tolist())
+        name: tuple(heads.probabilities(torch.tensor(margins, device=device), name).tolist())
         for name, margins in film.scores.items()
     }
     return replace(film, scores=scores)

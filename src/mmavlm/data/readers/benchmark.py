@@ -82,6 +82,20 @@ class BenchmarkReader(SkippingReader):
         )
 
 
+class FilmsInFolder(BenchmarkReader):
+    """A benchmark whose films lie in a folder of any name, `videos`, below its own."""
+
+    def __init__(
+        self,
+        folder: str = ".",
+        prompt: str = QUESTION,
+        parsing: str = "strict",
+        videos: str = "videos",
+    ) -> None:
+        super().__init__(folder, prompt, parsing)
+        self.videos = videos
+
+
 def yes_or_no(row: Row, key: str) -> str:
     """The truth under a key: "yes" or "no", whatever its case, with or without a full stop.
 

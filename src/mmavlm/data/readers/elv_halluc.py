@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from mmavlm.core.errors import DataError
 from mmavlm.core.items import Item
 from mmavlm.data.readers.annotations import listed, read_rows
-from mmavlm.data.readers.benchmark import QUESTION, BenchmarkReader, yes_or_no
+from mmavlm.data.readers.benchmark import QUESTION, FilmsInFolder, yes_or_no
 from mmavlm.data.readers.json_files import require
 from mmavlm.data.readers.rows import Row
 from mmavlm.data.readers.values import absent, shown
@@ -25,7 +25,7 @@ CAPTION_QUESTION = "Is the following caption totally correct? Reply with 'Yes' o
 PLACES = ("ELV_Halluc.jsonl", "data/ELV_Halluc.jsonl")
 
 
-class ELVHallucReader(BenchmarkReader):
+class ELVHallucReader(FilmsInFolder):
     """`ELV_Halluc.jsonl`: three rows a triplet, `{aspect, caption_type, ref_answer, …}`.
 
     `caption_type` is ground_truth, in_video or out_video; three rows in a row, one of each kind and
@@ -46,8 +46,7 @@ class ELVHallucReader(BenchmarkReader):
         video_key: str | Sequence[str] = ("video", "video_path", "video_name", "video_id"),
         question_key: str | Sequence[str] = ("question", "prompt", "caption"),
     ) -> None:
-        super().__init__(folder, prompt, parsing)
-        self.videos = videos
+        super().__init__(folder, prompt, parsing, videos)
         self.video_key = tuple(listed(video_key))
         self.question_key = tuple(listed(question_key))
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmavlm.core.items import Item
 from mmavlm.data.readers.annotations import read_list
-from mmavlm.data.readers.benchmark import QUESTION, BenchmarkReader, right_letter, yes_or_no
+from mmavlm.data.readers.benchmark import FilmsInFolder, right_letter, yes_or_no
 from mmavlm.data.readers.rows import Row
 from mmavlm.data.readers.values import shown
 from mmavlm.data.sources import film_at
@@ -34,7 +34,7 @@ HINTS = {
 }
 
 
-class HavenReader(BenchmarkReader):
+class HavenReader(FilmsInFolder):
     """`test_data.json`: a list of `{Index, Question, Answer, Causes, Aspects, Form, Group_id, …}`.
 
     Of the forms, Binary-choice (an answer yes or no) and Multiple-choice (options within the
@@ -46,16 +46,6 @@ class HavenReader(BenchmarkReader):
 
     name = "HAVEN"
     parts = tuple(FORMS.values())
-
-    def __init__(
-        self,
-        folder: str = ".",
-        prompt: str = QUESTION,
-        parsing: str = "strict",
-        videos: str = "videos",
-    ) -> None:
-        super().__init__(folder, prompt, parsing)
-        self.videos = videos
 
     def scores(self, tasks: Sequence[str]) -> Benchmark:
         """Accuracy by form, cause and aspect, over all, and by group."""

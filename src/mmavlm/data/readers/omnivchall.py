@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmavlm.core.items import Item
 from mmavlm.data.readers.annotations import read_list
-from mmavlm.data.readers.benchmark import QUESTION, BenchmarkReader, right_letter, yes_or_no
+from mmavlm.data.readers.benchmark import FilmsInFolder, right_letter, yes_or_no
 from mmavlm.data.readers.rows import Row
 from mmavlm.data.readers.values import shown
 from mmavlm.data.sources import film_at
@@ -26,7 +26,7 @@ HINTS = {
 }
 
 
-class OmniVCHallReader(BenchmarkReader):
+class OmniVCHallReader(FilmsInFolder):
     """`test/test_{s,m}_{ynqa,mcqa}.json`: lists of rows about a single kind or several (`m`).
 
     - yes/no: `{video_id, type_id, yn_question, yn_answer: "yes" or "no"}`
@@ -39,16 +39,6 @@ class OmniVCHallReader(BenchmarkReader):
 
     name = "OmniVCHall"
     parts = tuple(FILES)
-
-    def __init__(
-        self,
-        folder: str = ".",
-        prompt: str = QUESTION,
-        parsing: str = "strict",
-        videos: str = "videos",
-    ) -> None:
-        super().__init__(folder, prompt, parsing)
-        self.videos = videos
 
     def scores(self, tasks: Sequence[str]) -> Benchmark:
         """Accuracy by file, over all, and by type of evidence."""

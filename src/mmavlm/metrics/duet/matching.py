@@ -54,4 +54,9 @@ def delays_s(events: Sequence[Event], times_s: Sequence[float]) -> list[float]:
 
 def repeats(texts: Sequence[str]) -> int:
     """How many texts were there before; case and spaces do not count."""
-    return len(texts) - len({" ".join(text.lower().split()) for text in texts})
+    return len(texts) - len({plain(text) for text in texts})
+
+
+def plain(text: str) -> str:
+    """A text without what makes no difference between replies: case and spaces."""
+    return " ".join(text.lower().split())
