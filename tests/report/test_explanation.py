@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 from xml.etree import ElementTree
 
@@ -9,6 +10,7 @@ from PIL import Image
 
 from mmavlm.core.errors import ConfigError
 from mmavlm.core.interfaces import PatchGrid
+from mmavlm.model.otherwise import SHUFFLED, WITHOUT_FILM, Otherwise
 from mmavlm.report import draw_explanation, save_explanation
 from mmavlm.report.explanation import frame_edges, picture
 from mmavlm.report.findings import findings
@@ -172,3 +174,26 @@ def test_a_picture_is_written_whole_in_the_kind_its_ending_says(tmp_path):
     with pytest.raises(ConfigError, match=r"why\.docx; end it with \.png, \.svg or \.pdf"):
         save_explanation(explanation(), tmp_path / "why.docx")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["why.png", "why.svg"]
+
+
+def test_findings_say_whether_the_film_was_needed():
+    others = (
+        Otherwise(WITHOUT_FILM, "Comedy", math.log(0.25)),
+        Otherwise(SHUFFLED, "a drama", math.log(0.1)),
+    )
+    explained = replace(explanation(), answer="comedy", log_prob=math.log(0.5), otherwise=others)
+    first, second = findings(explained)[:2]
+    assert first == (
+        "Without the film the model says the same (probability 0.25, of the film 0.5)."
+    )
+    assert second == (
+        "With the frames shuffled the model says “a drama”; this answer has probability 0.1, of "
+        "the film 0.5."
+    )
+
+
+def test_a_long_or_empty_other_answer_is_told_shortly():
+    others = (Otherwise(WITHOUT_FILM, "word " * 50, -1.0), Otherwise(SHUFFLED, " ", -1.0))
+    told = findings(replace(explanation(), otherwise=others))
+    assert len(told[0]) < 160
+    assert "says “nothing”" in told[1]

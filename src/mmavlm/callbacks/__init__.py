@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from mmavlm.callbacks.devices import check_trainer
     from mmavlm.callbacks.explanations import ExplainAnswers
     from mmavlm.callbacks.finite import FiniteGuard
+    from mmavlm.callbacks.habit import HabitScores
     from mmavlm.callbacks.loggers import check_loggers
     from mmavlm.callbacks.monitor import monitor_told
     from mmavlm.callbacks.out_of_memory import is_out_of_memory, memory_told
@@ -25,6 +26,7 @@ __all__ = [
     "ExplainAnswers",
     "FiniteGuard",
     "FrozenShardsStrategy",
+    "HabitScores",
     "HallucinationProbe",
     "LoaderWait",
     "MemoryEstimate",

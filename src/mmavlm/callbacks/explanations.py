@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from functools import partial
 from typing import Any
 
 import lightning as L
@@ -80,9 +81,19 @@ class ExplainAnswers(L.Callback):
             stretches = stretches_of(frames, self.stretches)
             with trainer.precision_plugin.test_step_context():
                 self.explained += explain(
-                    stage.backbone, batch.rows([row]), [said[0].text], stretches=stretches
+                    stage.backbone,
+                    batch.rows([row]),
+                    [said[0].text],
+                    stretches=stretches,
+                    say=partial(said_by, stage),
                 )
             done[task] += 1
+
+
+def said_by(stage: Any, batch: Batch) -> list[str]:
+    """The best answer of a stage to each conversation of a batch, as in its test."""
+    answered = (row.answers or row.ranking for row in stage.answer(batch, stage.answer_by)[1])
+    return [answers[0].text if answers else "" for answers in answered]
 
 
 def _spread(module: nn.Module) -> bool:

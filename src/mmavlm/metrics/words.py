@@ -85,6 +85,13 @@ MEANINGS = {
     "rouge_l_plain": Meaning(
         "ROUGE-L, words cut plainly", f"{CAPTIONS} Words are cut without Java."
     ),
+    "same": Meaning(
+        "answers that stay", "The share of answers that are the same for the other view."
+    ),
+    "habitual_mistakes": Meaning(
+        "wrong answers that it gives without the film, too",
+        "Such a mistake does not come from the film: it is what the model is used to say.",
+    ),
     # benchmarks: what their headline is
     "hallucination": Meaning(
         "answers with what is not shown",
@@ -110,8 +117,8 @@ MEANINGS = {
 }  # fmt: skip
 
 LOWER_IS_BETTER = {
-    "hallucination", "unshown", "unparsed", "sah_ratio", "false_positive_ratio",
-    "duplicates", "delay_s", "unjudged", "missing",
+    "habitual_mistakes", "hallucination", "unshown", "unparsed", "sah_ratio",
+    "false_positive_ratio", "duplicates", "delay_s", "unjudged", "missing",
 }  # fmt: skip
 COUNTS = {"incomplete", "mentions", "unjudged", "missing"}
 SIGNED = {"mcc", "yes_difference", "published_yes_difference", "sah_ratio"}  # no shares of a whole

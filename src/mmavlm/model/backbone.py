@@ -263,11 +263,17 @@ class VideoLanguageModel(nn.Module):
         """
         if contrast is None:
             return self.media_tokens(batch), None
-        if batch.frames is not None and contrast.view.reads_features:
-            batch = replace(batch, frames=None, features=self._encode(batch, None))
+        if contrast.view.reads_features:
+            batch = self.encoded(batch)
         other = contrast.view(batch)
         against = Against(other.conversations, self.media_tokens(other), contrast)
         return self.media_tokens(batch), against
+
+    def encoded(self, batch: Batch) -> Batch:
+        """The batch with what the encoder gives in place of frames, if it has any."""
+        if batch.frames is None:
+            return batch
+        return replace(batch, frames=None, features=self._encode(batch, None))
 
     def activation_bytes(
         self,

@@ -21,6 +21,7 @@ from mmavlm.core.interfaces import MediaTokens, PatchGrid
 from mmavlm.model.backbone import VideoLanguageModel
 from mmavlm.model.branches import Watched
 from mmavlm.model.memory import frame_shares
+from mmavlm.model.otherwise import Otherwise, Say, otherwise
 from mmavlm.model.temporal import MemoryQFormer, State, last_look
 
 STRETCHES = 8
@@ -48,6 +49,7 @@ class Explanation:
     is not shown them. A negative change says that the stretch speaks for the answer.
     `change_when_grey` is the same for a film as long whose every frame is plain grey, None where
     nothing was hidden or there is no encoder to see grey with, as for cached features.
+    `otherwise` is what the model says without the film and with its frames shuffled.
     """
 
     task: str
@@ -66,13 +68,15 @@ class Explanation:
     stretches: tuple[tuple[int, int], ...]
     changes: Tensor
     change_when_grey: float | None
+    otherwise: tuple[Otherwise, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Everything but the frames as plain values, ready for JSON."""
         told = {name: value for name, value in vars(self).items() if name != "frames"}
         grid = None if self.patch_grid is None else asdict(self.patch_grid)
         plain = {n: v.tolist() if isinstance(v, Tensor) else v for n, v in told.items()}
-        return {**plain, "patch_grid": grid}
+        others = [asdict(other) for other in self.otherwise]
+        return {**plain, "patch_grid": grid, "otherwise": others}
 
 
 @torch.no_grad()
@@ -82,12 +86,14 @@ def explain(
     answers: Sequence[str],
     *,
     stretches: int = STRETCHES,
+    say: Say | None = None,
 ) -> list[Explanation]:
     """Explain one answer to each row of `batch`, given by a model in eval mode.
 
     Each film is cut into so many stretches of about the same number of frames, which are left out
     one at a time, and then shown as grey throughout (occlusion: Zeiler and Fergus, 2014); with 0
-    nothing is left out. Takes a pass through memory and LLM for each.
+    nothing is left out. Takes a pass through memory and LLM for each. `say` is how the model
+    answers other views of the film (see `otherwise`).
 
     Raises:
         ConfigError: if an answer is empty, a film cannot be cut into so many stretches, or the
@@ -102,7 +108,8 @@ def explain(
             "an explanation shows what the memory holds, and this model has none; choose "
             "temporal=memory_qformer, or leave out explain"
         )
-    watched = backbone.watch(batch)
+    encoded = backbone.encoded(batch)
+    watched = backbone.watch(encoded)
     state = cast(State, backbone.vision.remember(watched))
     shares = frame_shares(
         temporal.visual_memory,
@@ -120,7 +127,8 @@ def explain(
         film = backbone.watch(_grey(backbone, batch))
         grey = log_probs_without(backbone, film, batch, answers, nothing_hidden)[0]
     grid = _grid_of(backbone, watched.frame_tokens.shape[2])
-    found = _Found(state.visual_bank.counts, shares, look, stretch, scores, grey, grid)
+    others = otherwise(backbone, encoded, answers, say)
+    found = _Found(state.visual_bank.counts, shares, look, stretch, scores, grey, grid, others)
     return [_explained(batch, row, answer, found) for row, answer in enumerate(answers)]
 
 
@@ -143,6 +151,7 @@ class _Found:
     scores: Tensor
     grey: Tensor | None
     grid: PatchGrid | None
+    otherwise: list[tuple[Otherwise, ...]]
 
 
 def _explained(batch: Batch, row: int, answer: str, found: _Found) -> Explanation:
@@ -173,6 +182,7 @@ def _explained(batch: Batch, row: int, answer: str, found: _Found) -> Explanatio
         change_when_grey=None
         if found.grey is None
         else float(found.grey[row] - found.scores[0, row]),
+        otherwise=found.otherwise[row],
     )
 
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import math
+import textwrap
 
+from mmavlm.metrics.rules import normalise_answer
 from mmavlm.model.explain import Explanation
+from mmavlm.model.otherwise import SHUFFLED, WITHOUT_FILM
 
 # A change in log-probability below this is told as none: it changes the probability by a tenth.
 SAME_NATS = 0.1
+VIEWS = {WITHOUT_FILM: "Without the film", SHUFFLED: "With the frames shuffled"}
+LONGEST = 60  # characters of another answer
 
 
 def findings(explanation: Explanation) -> list[str]:
@@ -15,7 +20,23 @@ def findings(explanation: Explanation) -> list[str]:
 
     "Nearly the same" is said of changes below `SAME_NATS` alone.
     """
-    return [*_of_film(explanation), *_of_places(explanation)]
+    return [*_of_habit(explanation), *_of_film(explanation), *_of_places(explanation)]
+
+
+def _of_habit(explanation: Explanation) -> list[str]:
+    """What the model says of other views, and how probable the answer is there."""
+    sentences = []
+    for other in explanation.otherwise:
+        there, here = math.exp(other.log_prob), math.exp(explanation.log_prob)
+        shares = f"probability {there:.3g}, of the film {here:.3g}"
+        if normalise_answer(other.answer) == normalise_answer(explanation.answer):
+            sentences.append(f"{VIEWS[other.view]} the model says the same ({shares}).")
+        else:
+            said = textwrap.shorten(other.answer, LONGEST, placeholder=" …") or "nothing"
+            sentences.append(
+                f"{VIEWS[other.view]} the model says “{said}”; this answer has {shares}."
+            )
+    return sentences
 
 
 def _of_film(explanation: Explanation) -> list[str]:

@@ -56,7 +56,8 @@ def ask_about_film(config: DictConfig) -> None:
         CheckpointError: if the weights do not fit.
         VideoError: if the film cannot be decoded.
     """
-    backbone, llm, device, longest = load_model(config)
+    ready = load_model(config)
+    backbone, llm, device, longest = ready
     if config.stream_fps is not None:
         for at_s, tokens in moments(config, backbone):
             show(ask(config, llm, MediaTokens(tokens, [1]), longest), config, at_s)
@@ -64,7 +65,7 @@ def ask_about_film(config: DictConfig) -> None:
     batch = read_video(config, backbone.vision.encoder.image_size).to(device)
     media, against = backbone.seen(batch, build_contrast(config))
     answers = ask(config, llm, media, longest, batch.conversations, against)
-    files = explain_answer(config, backbone, batch, answers) if config.explain else None
+    files = explain_answer(config, ready, batch, answers) if config.explain else None
     show(answers, config, files=files)
 
 
@@ -193,7 +194,7 @@ def with_probabilities(answers: Sequence[Answer], *, among: bool) -> list[dict[s
 
 def explain_answer(
     config: DictConfig,
-    backbone: VideoLanguageModel,
+    ready: Ready,
     batch: Batch,
     answers: list[dict[str, object]],
 ) -> tuple[Path, Path]:
@@ -203,11 +204,17 @@ def explain_answer(
         ConfigError: if the answer is empty, the film cannot be cut into so many stretches, or a
             picture cannot be written to a file of that name.
     """
+    backbone, llm, _, longest = ready
     answer = str(answers[0]["answer"] if config.explain_answer is None else config.explain_answer)
     stretches = config.explain_stretches
     if stretches is None:
         stretches = stretches_of(int(batch.frame_mask.sum()))
-    (explained,) = explain(backbone, batch, [answer], stretches=stretches)
+
+    def say(view: Batch) -> list[str]:
+        rows = ask(config, llm, backbone.media_tokens(view), longest, view.conversations)
+        return [str(rows[0]["answer"])]
+
+    (explained,) = explain(backbone, batch, [answer], stretches=stretches, say=say)
     name = config.explain_to or f"{Path(config.video).stem}_explained.png"
     image, numbers = Path(name), Path(name).with_suffix(".json")
     save_explanation(explained, image)
