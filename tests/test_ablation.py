@@ -53,13 +53,13 @@ def test_a_sweep_ends_in_means_differences_and_a_figure_and_is_not_run_again(run
     assert read_arms(sweep)[1] == ["two_stages with seed 1"]
 
 
-def left(folder, arm, seed, right, *, whole=True):
+def left(folder, arm, seed, right, *, whole=True, remedy=None):
     """What a run of the sweep leaves, to which every question was answered right or wrong."""
-    job = folder / f"{arm}-{seed}"
+    laid_over = [f"remedy={remedy}"] if remedy else []
+    job = folder / "-".join([arm, *filter(None, [remedy]), str(seed)])
     (job / ".hydra").mkdir(parents=True)
-    OmegaConf.save([f"arm={arm}", f"seed={seed}"], job / ".hydra/overrides.yaml")
-    rows = [asked(name, truth, task, right) for name, truth, task in QUESTIONS]
-    write_predictions(job / "predictions.jsonl", rows)
+    OmegaConf.save([f"arm={arm}", *laid_over, f"seed={seed}"], job / ".hydra/overrides.yaml")
+    write_predictions(job / "predictions.jsonl", answers(right))
     if whole:
         write_metrics(job / "metrics.json", {"test/text": 0.5})
 
@@ -69,6 +69,11 @@ QUESTIONS = (
     ("clock", "yes", "present_likely"), ("mirror", "yes", "present_likely"),
     ("lamp", "no", "absent_unlikely"), ("cat", "no", "absent_unlikely"),
 )  # fmt: skip
+
+
+def answers(right):
+    """A prediction for each question, all right or all wrong."""
+    return [asked(name, truth, task, right) for name, truth, task in QUESTIONS]
 
 
 def asked(name, truth, task, right):
@@ -108,3 +113,18 @@ def test_every_arm_is_run_and_compared():
     assert arms == ["baseline", *compared.baseline]
     assert set(compared.two_stages) < set(arms)
     assert len(config.sweeper.params.seed.split(",")) >= 5
+
+
+def test_what_is_laid_over_an_arm_is_compared_with_the_arm_alone(tmp_path):
+    left(tmp_path, "baseline", 1, right=False)
+    left(tmp_path, "baseline", 1, right=True, remedy="group_dro")
+    decodings = tmp_path / "baseline-1/decodings"
+    decodings.mkdir()
+    for name, right in (("plain", False), ("no_film", True)):
+        write_predictions(decodings / f"{name}.jsonl", answers(right))
+    write_arms(tmp_path, {})
+    told = json.loads((tmp_path / "arms.json").read_text())
+    names = ["baseline + no_film", "baseline + group_dro"]
+    assert sorted(told["against"]["baseline"]) == sorted(names)
+    assert sorted(told["means"]) == sorted(["baseline", *names])
+    assert told["against"]["baseline"]["baseline + no_film"]["both"]["difference"] == 1

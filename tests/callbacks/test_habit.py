@@ -6,10 +6,8 @@ import pytest
 from lightning.pytorch.plugins.precision import Precision
 
 from mmavlm.callbacks import HabitScores
-from mmavlm.callbacks.habit import best
 from mmavlm.core.conversation import Conversation
 from mmavlm.core.errors import ConfigError
-from mmavlm.core.interfaces import Answer
 from mmavlm.core.medium import Medium
 from mmavlm.model.otherwise import SHUFFLED, WITHOUT_FILM, other_views
 from mmavlm.stages import FineTune, OptimizerRecipe, SemanticAlignment
@@ -48,8 +46,8 @@ def test_every_question_is_asked_again_of_both_views(monkeypatch):
     batch = random_batch((4, 3, 4), targets=["a", "b", "c"])
     values, stage = logged(batch, monkeypatch)
     for name, view in other_views(batch).items():
-        again = [best(row) for row in stage.answer(view, "both")[1]]
-        of_film = [best(stage.predictions.rows[item]) for item in batch.item_id]
+        again = [row.best for row in stage.answer(view, "both")[1]]
+        of_film = [stage.predictions.rows[item].best for item in batch.item_id]
         same = sum(a == b for a, b in zip(of_film, again, strict=True)) / 3
         assert values[f"test/{name}/same"] == pytest.approx(same)
     assert {"test/habitual_mistakes", "test/habitual_mistakes_low"} <= set(values)
@@ -72,13 +70,6 @@ def test_a_stage_that_answers_nothing_is_refused():
     stage = SemanticAlignment(tiny_backbone("backbone.llm=null"), OptimizerRecipe())
     with pytest.raises(ConfigError, match="SemanticAlignment answers none"):
         HabitScores().on_test_start(TRAINER, stage)
-
-
-def test_the_best_answer_is_the_first_generated_one_or_the_first_ranked():
-    generated, ranked = [Answer("a", -1.0)], [Answer("b", -1.0)]
-    assert best(SimpleNamespace(answers=generated, ranking=ranked)) == "a"
-    assert best(SimpleNamespace(answers=[], ranking=ranked)) == "b"
-    assert best(SimpleNamespace(answers=[], ranking=[])) == ""
 
 
 def test_views_that_change_nothing_are_left_out():

@@ -7,6 +7,7 @@ from mmavlm.core.lazy import lazy_names
 if TYPE_CHECKING:
     from mmavlm.callbacks.benchmarks import BenchmarkScores, HallucinationProbe
     from mmavlm.callbacks.checkpoint_files import WholeCheckpoints
+    from mmavlm.callbacks.decodings import Decodings
     from mmavlm.callbacks.devices import check_trainer
     from mmavlm.callbacks.explanations import ExplainAnswers
     from mmavlm.callbacks.finite import FiniteGuard
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BenchmarkScores",
+    "Decodings",
     "ExplainAnswers",
     "FiniteGuard",
     "FrozenShardsStrategy",

@@ -92,8 +92,7 @@ class ExplainAnswers(L.Callback):
 
 def said_by(stage: Any, batch: Batch) -> list[str]:
     """The best answer of a stage to each conversation of a batch, as in its test."""
-    answered = (row.answers or row.ranking for row in stage.answer(batch, stage.answer_by)[1])
-    return [answers[0].text if answers else "" for answers in answered]
+    return [row.best for row in stage.answer(batch, stage.answer_by)[1]]
 
 
 def _spread(module: nn.Module) -> bool:

@@ -75,8 +75,8 @@ class HabitScores(L.Callback):
             return
         self.scores[view].update(
             [row.item_id for row, _ in kept],
-            [best(row) for row, _ in kept],
-            [best(other) for _, other in kept],
+            [row.best for row, _ in kept],
+            [other.best for _, other in kept],
             [bool(row.right) for row, _ in kept],
             [bool(other.right) for _, other in kept],
         )
@@ -93,9 +93,3 @@ class HabitScores(L.Callback):
             if view == WITHOUT_FILM and found["wrong_count"]:
                 values |= {f"test/{HABITUAL}{end}": found[f"habitual{end}"] for end in BOUNDS}
         pl_module.log_dict(values, sync_dist=True)
-
-
-def best(row: Prediction) -> str:
-    """The best answer to an item, "" where there is none."""
-    answers = row.answers or row.ranking
-    return answers[0].text if answers else ""

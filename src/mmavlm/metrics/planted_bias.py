@@ -44,6 +44,7 @@ SCORES: Mapping[str, str] = {
     "false_yes_unlikely": "yes to objects that are absent, as is their partner",
     "habit": "the former less the latter: what the partner's presence alone adds",
     "yes_ratio": "yes among all answers, half of which should be",
+    "calibration_error": "how far the probability of answers is from the share that is right",
 }
 
 
@@ -83,7 +84,27 @@ def bias_scores(
         "false_yes_unlikely": Scored(mean, false_yes[:, 2:]),
         "habit": Scored(difference_of_means, false_yes),
         "yes_ratio": Scored(mean, _among(yes, everything)),
+        "calibration_error": calibration_error(
+            torch.tensor([row.answers[0].log_prob for row in predictions]).exp(), right
+        ),
     }
+
+
+def calibration_error(confidence: Tensor, right: Tensor, bins: int = 10) -> Scored:
+    """Σ_b |right_b − confidence_b| / n over bins of confidence from 0 to 1 of equal width.
+
+    Expected calibration error (Guo et al., 2017, equation 3) of n answers: their `confidence` (n,)
+    and whether they are `right` (n,). In a bin both are summed.
+    """
+    place = (confidence.clamp(0, 1) * bins).long().clamp(max=bins - 1)
+    apart = torch.zeros(len(right), bins + 1, dtype=torch.float64)
+    apart[torch.arange(len(right)), place] = right.double() - confidence.clamp(0, 1).double()
+    apart[:, -1] = 1
+    return Scored(_mean_gap, apart)
+
+
+def _mean_gap(sums: Tensor) -> Tensor:
+    return sums[..., :-1].abs().sum(dim=-1) / sums[..., -1]
 
 
 def _among(values: Tensor, members: Tensor) -> Tensor:

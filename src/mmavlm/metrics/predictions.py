@@ -42,6 +42,12 @@ class Prediction:
     said: list[str] = field(default_factory=list)
 
     @property
+    def best(self) -> str:
+        """The best answer, a generated one before a ranked one; "" where there is none."""
+        answers = self.answers or self.ranking
+        return answers[0].text if answers else ""
+
+    @property
     def right(self) -> bool | None:
         """Whether the best answer is right, a generated one before a ranked one; see `is_right`."""
         answers = [answer.text for answer in self.answers or self.ranking]

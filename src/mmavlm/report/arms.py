@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from mmavlm.metrics.arms import Mean
 from mmavlm.report.drawing import NO_METADATA, style
 
-INK, FIRST, SECOND = "#24292f", "#3b82c4", "#e07b39"
+INK, FIRST, SECOND, THIRD = "#24292f", "#3b82c4", "#e07b39", "#4f9a5b"
 # A panel each: its title, and the scores drawn there with colour and name.
 PANELS: tuple[tuple[str, Mapping[str, tuple[str, str]]], ...] = (
     (
@@ -25,6 +25,7 @@ PANELS: tuple[tuple[str, Mapping[str, tuple[str, str]]], ...] = (
             "false_yes_likely": (SECOND, "partner there"),
         },
     ),
+    ("habit (points)", {"habit": (THIRD, "partner there less absent")}),
 )
 
 
@@ -33,7 +34,7 @@ def draw_arms(means: Mapping[str, Mapping[str, Mean]]) -> str:
 
     A dotted line carries the first arm's means through the others.
     """
-    size = 7.6, 1.2 + 0.42 * len(means)
+    size = 10.2, 1.2 + 0.42 * len(means)
     with style("arms"):
         figure = Figure(figsize=size, layout="constrained", facecolor="white")
         panels = figure.subplots(1, len(PANELS), sharey=True)

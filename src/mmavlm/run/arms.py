@@ -8,7 +8,7 @@ from __future__ import annotations
 import atexit
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import product
 from pathlib import Path
@@ -18,6 +18,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 from rich.console import Console
 
+from mmavlm.callbacks.decodings import FOLDER, PLAIN
 from mmavlm.callbacks.sweep import markdown, read_jobs
 from mmavlm.core.metrics_file import write_text
 from mmavlm.metrics import read_predictions
@@ -29,6 +30,8 @@ from mmavlm.report import draw_arms
 
 log = logging.getLogger(__name__)
 
+OVER = " + "  # between the name of an arm and what is laid over it
+NO_REMEDY = "none"
 NAME = "arms"  # of the files: arms.json, arms.md, arms.svg
 Means = dict[str, dict[str, Mean]]  # arm → score → mean
 Comparisons = dict[str, dict[str, dict[str, ArmDifference]]]  # reference → arm → score → difference
@@ -37,11 +40,13 @@ Comparisons = dict[str, dict[str, dict[str, ArmDifference]]]  # reference → ar
 class ArmsTable(Callback):
     """Collect a sweep over `arm` and `seed` into arms.json, arms.md and arms.svg in its folder.
 
-    `compare` says which arms are compared with which one: reference → arms.
+    `compare` says which arms are compared with which one: reference → arms. A sweep over remedies,
+    too, has an arm for each of both, `one_level + group_dro`, and for each decoding that a run was
+    tested with (see `callbacks.Decodings`); without `compare` they are compared with the arm alone.
     """
 
-    def __init__(self, compare: Mapping[str, Sequence[str]]) -> None:
-        self.compare = {reference: list(arms) for reference, arms in compare.items()}
+    def __init__(self, compare: Mapping[str, Sequence[str]] | None = None) -> None:
+        self.compare = {reference: list(arms) for reference, arms in (compare or {}).items()}
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Promise the tables: Hydra tells of a sweep's end only if no job failed."""
@@ -60,6 +65,7 @@ def write_arms(folder: Path, compare: Mapping[str, Sequence[str]]) -> None:
         log.warning("not in the tables, since not finished: %s", ", ".join(missing))
     if not arms:
         return
+    compare = compare or laid_over(arms)
     named = [name for reference, others in compare.items() for name in (reference, *others)]
     arms = {name: arms[name] for name in dict.fromkeys((*named, *arms)) if name in arms}
     means = {arm: {s: over_seeds(runs, s) for s in SCORES} for arm, runs in arms.items()}
@@ -87,15 +93,40 @@ def read_arms(folder: Path) -> tuple[dict[str, Runs], list[str]]:
     for job in read_jobs(folder):
         if not {"arm", "seed"} <= job.settings.keys():
             continue
-        arm, seed = job.settings["arm"], int(job.settings["seed"])
+        arm, seed = arm_of(job.settings), int(job.settings["seed"])
         runs = arms.setdefault(arm, {})
         seeds.add(seed)
         path = folder / job.number / FILE
-        if job.metrics and not job.error and path.is_file():
-            rows = read_predictions(path)
-            runs[seed] = ArmRun.of(rows, bias_scores(rows, pair_of))
+        if not (job.metrics and not job.error and path.is_file()):
+            continue
+        runs[seed] = _scored(path)
+        for other in sorted((folder / job.number / FOLDER).glob("*.jsonl")):
+            if other.stem != PLAIN:
+                arms.setdefault(f"{arm}{OVER}{other.stem}", {})[seed] = _scored(other)
     missing = [f"{a} with seed {s}" for a, s in product(arms, sorted(seeds)) if s not in arms[a]]
     return {arm: runs for arm, runs in arms.items() if runs}, missing
+
+
+def arm_of(settings: Mapping[str, str]) -> str:
+    """The name of a run's arm, with what is laid over it."""
+    remedy = settings.get("remedy", NO_REMEDY)
+    return settings["arm"] + ("" if remedy == NO_REMEDY else f"{OVER}{remedy}")
+
+
+def laid_over(arms: Iterable[str]) -> dict[str, list[str]]:
+    """Arm → the arms that something is laid over, for those of which there is both."""
+    found: dict[str, list[str]] = {}
+    names = list(arms)
+    for name in names:
+        below = name.partition(OVER)[0]
+        if below != name and below in names:
+            found.setdefault(below, []).append(name)
+    return found
+
+
+def _scored(path: Path) -> ArmRun:
+    rows = read_predictions(path)
+    return ArmRun.of(rows, bias_scores(rows, pair_of))
 
 
 def compare_all(arms: Mapping[str, Runs], compare: Mapping[str, Sequence[str]]) -> Comparisons:

@@ -1,0 +1,194 @@
+"""A test answered once more by each remedy of decoding, whose settings the validation chose."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from rich.console import Console
+from rich.table import Table
+
+from mmavlm.core.batch import Batch
+from mmavlm.core.contrast import Contrast, ContrastView
+from mmavlm.core.errors import ConfigError
+from mmavlm.core.metrics_file import write_text
+from mmavlm.metrics import Prediction, write_predictions
+
+FOLDER = "decodings"  # in that of a run: a file of predictions for each, and SETTINGS
+SETTINGS = "settings.json"
+PLAIN = "plain"  # the name of answers without a remedy
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How answers are decoded: against another view, with a sentence behind the question, or so."""
+
+    contrast: Contrast | None = None
+    prompt_suffix: str = ""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What was chosen among, as plain values."""
+        if self.contrast is None:
+            return {"prompt_suffix": self.prompt_suffix} if self.prompt_suffix else {}
+        return {"alpha": self.contrast.alpha, "beta": self.contrast.beta}
+
+    @contextmanager
+    def of(self, stage: Any) -> Iterator[None]:
+        """Let a stage decode so for a while."""
+        before = stage.contrast, stage.prompt_suffix
+        stage.contrast, stage.prompt_suffix = self.contrast, self.prompt_suffix
+        try:
+            yield
+        finally:
+            stage.contrast, stage.prompt_suffix = before
+
+
+@dataclass
+class _Tested:
+    """A chosen decoding: its score of validation, its answers to the test, and what they took."""
+
+    decoding: Decoding
+    validation: float
+    rows: list[Prediction] = field(default_factory=list)
+    seconds: float = 0.0
+    changed: int = 0
+
+
+class Decodings(L.Callback):
+    """Answer a test by several decodings: against each of `views`, and with each of `suffixes`.
+
+    For each view one α of `alphas` and one β of `betas` are chosen: those with the most right
+    answers to the validation split, where every task counts the same; of equal ones the first.
+    So none is chosen by the test, which each answers once. Their answers lie in `decodings/`
+    below the run's folder, a file each as predictions.jsonl, with settings.json beside them:
+    what was chosen, the share that is right in validation, how many answers differ from the plain
+    ones, and the seconds of both. One process alone.
+
+    Raises:
+        ConfigError: if there is nothing to choose from, or, at a test, the stage does not answer
+            by a language model, or there are several processes.
+    """
+
+    def __init__(
+        self,
+        views: Mapping[str, ContrastView],
+        alphas: Sequence[float] = (1.0,),
+        betas: Sequence[float] = (0.1,),
+        suffixes: Mapping[str, str] | None = None,
+    ) -> None:
+        suffixes = suffixes or {}
+        if both := {PLAIN, *suffixes} & views.keys() or {PLAIN} & suffixes.keys():
+            raise ConfigError(f"callbacks.decodings names {sorted(both)} twice; rename one")
+        if not (alphas and betas and (views or suffixes)):
+            raise ConfigError(
+                "callbacks.decodings has nothing to decode by; give views or suffixes, and one or "
+                "more of alphas and betas"
+            )
+        self.choices = {
+            name: [
+                Decoding(Contrast(view=view, alpha=alpha, beta=beta))
+                for alpha, beta in product(alphas, betas)
+            ]
+            for name, view in views.items()
+        } | {name: [Decoding(prompt_suffix=suffix)] for name, suffix in suffixes.items()}
+        self.tested: dict[str, _Tested] = {}
+
+    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Choose the settings of each decoding on the validation split."""
+        stage: Any = pl_module
+        if not hasattr(stage, "contrast") or not hasattr(stage, "prompt_suffix"):
+            raise ConfigError(
+                f"callbacks.decodings is about answers, and {type(stage).__name__} decodes none; "
+                "choose stage=finetune, or callbacks=default"
+            )
+        if trainer.world_size > 1:
+            raise ConfigError(
+                f"callbacks.decodings chooses in one process, and there are {trainer.world_size}; "
+                "evaluate the checkpoint with trainer.devices=1"
+            )
+        self.tested = {PLAIN: _Tested(Decoding(), _by_tasks(self._validated(trainer, stage, None)))}
+        for name, choices in self.choices.items():
+            scores = [_by_tasks(self._validated(trainer, stage, choice)) for choice in choices]
+            best = max(range(len(choices)), key=scores.__getitem__)
+            self.tested[name] = _Tested(choices[best], scores[best])
+
+    def _validated(
+        self, trainer: L.Trainer, stage: Any, decoding: Decoding | None
+    ) -> Iterator[Prediction]:
+        datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
+        for batch in datamodule.val_dataloader():
+            if len(batch):
+                batch = stage.transfer_batch_to_device(batch, stage.device, 0)
+                yield from _answered(trainer, stage, batch, decoding or Decoding())
+
+    def on_test_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Answer the batch by each decoding."""
+        if len(batch) == 0:
+            return
+        texts: list[str] = []
+        for name, tested in self.tested.items():
+            started_s = time.monotonic()
+            rows = _answered(trainer, pl_module, batch, tested.decoding)
+            tested.seconds += time.monotonic() - started_s
+            said = [row.best for row in rows]
+            texts = said if name == PLAIN else texts
+            tested.changed += sum(a != b for a, b in zip(said, texts, strict=True))
+            tested.rows += rows
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write the answers and what was chosen, and print how many answers each changes."""
+        folder = Path(trainer.default_root_dir) / FOLDER
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, tested in self.tested.items():
+            write_predictions(folder / f"{name}.jsonl", tested.rows)
+        told = {name: _told(tested) for name, tested in self.tested.items()}
+        write_text(folder / SETTINGS, json.dumps(told, indent=1) + "\n")
+        table = Table("decoding", "settings", "right, %", "changed", "seconds", title="decodings")
+        for name, tested in self.tested.items():
+            chosen = ", ".join(f"{key} {value}" for key, value in tested.decoding.settings.items())
+            right = f"{100 * _by_tasks(tested.rows):.1f}"
+            changed = f"{tested.changed} of {len(tested.rows)}"
+            table.add_row(name, chosen, right, changed, f"{tested.seconds:.1f}")
+        Console().print(table)
+
+
+def _told(tested: _Tested) -> dict[str, Any]:
+    return {
+        "settings": tested.decoding.settings,
+        "validation": tested.validation,
+        "changed": tested.changed,
+        "items": len(tested.rows),
+        "seconds": round(tested.seconds, 3),
+    }
+
+
+def _answered(trainer: L.Trainer, stage: Any, batch: Batch, decoding: Decoding) -> list[Prediction]:
+    with decoding.of(stage), trainer.precision_plugin.test_step_context():
+        rows: list[Prediction] = stage.answer(batch, stage.answer_by)[1]
+    return rows
+
+
+def _by_tasks(rows: Iterable[Prediction]) -> float:
+    """The share of right answers, where every task counts the same."""
+    by_task: dict[str, list[bool]] = defaultdict(list)
+    for row in rows:
+        by_task[row.task].append(bool(row.right))
+    shares = [sum(right) / len(right) for right in by_task.values()]
+    return sum(shares) / len(shares) if shares else 0.0
