@@ -80,6 +80,7 @@ def test_two_runs_are_compared_item_by_item(run, trained, tmp_path, capsys):
     assert rows["genre/rank_top1"]["difference"] == 0
     shown = capsys.readouterr().out
     assert f"{items - 1} items in both runs, 1 in A alone, 0 in B alone" in shown
+    assert f"{found['changed']} of {items - 1} answers changed" in " ".join(shown.split())
     assert "rank_top5" in shown
     [top1] = [line for line in shown.splitlines() if line.split()[:1] == ["top1"]]
     assert top1.split()[-1] == str(items - 1), "a row is one line of 80 columns"

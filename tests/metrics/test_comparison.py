@@ -20,6 +20,17 @@ def test_items_are_matched_by_id_whatever_their_order():
     assert compare_predictions(A[::-1], B[3:] + B[:3]) == found
 
 
+def test_answers_that_changed_are_counted_as_their_rule_compares_them():
+    a = [predicted(i, ["yes sir"], "yes", compare="first_word") for i in range(4)]
+    b = [predicted(i, [text], "yes", compare="first_word")
+         for i, text in enumerate(["yes sir", "YES madam", "no sir", ""])]  # fmt: skip
+    assert compare_predictions(a, b).changed == 2
+    assert compare_predictions(a, a).changed == 0
+    ranked = [predicted(i, [], "yes", ranking=order) for i, order in enumerate(["ab", "ba"])]
+    assert compare_predictions(ranked, [ranked[0], replace(ranked[1], ranking=ranked[0].ranking)]
+                               ).changed == 1  # fmt: skip
+
+
 def test_accuracy_is_compared_by_mcnemars_test_over_the_common_items():
     top1 = named(compare_predictions(A, B))["qa/top1"]
     right_a = [i < 8 for i in range(2, 12)]

@@ -7,7 +7,7 @@ from torch.utils.data import DataLoader
 from mmavlm.core.errors import ConfigError
 from mmavlm.metrics import captions
 from mmavlm.stages import FineTune, OptimizerRecipe
-from support import random_batch, tiny_backbone
+from support import asking, random_batch, tiny_backbone
 
 
 @pytest.fixture
@@ -126,3 +126,29 @@ def test_answers_grow_to_the_longest_class_if_classes_are_to_fit(
     assert [record.message.partition(":")[0] for record in caplog.records] == [
         f"stage.{line}" for line in told
     ]
+
+
+def test_a_suffix_stands_behind_each_question_of_an_evaluation_and_none_of_training():
+    settings = {"tasks": ["genre", "open"], "num_beams": 1, "num_answers": 1}
+    careful = FineTune(tiny_backbone(), OptimizerRecipe(), prompt_suffix="Be careful.", **settings)
+    plain = FineTune(tiny_backbone(), OptimizerRecipe(), **settings)
+    batch = random_batch()
+    longer = asking(batch, prompt=[f"{prompt} Be careful." for prompt in batch.prompt])
+    (loss, found), (other, expected) = careful.eval().answer(batch), plain.eval().answer(longer)
+    assert [row.prompt for row in found] == longer.prompt
+    assert [row.answers for row in found] == [row.answers for row in expected]
+    assert loss == other
+    assert careful.losses(batch)["text"] == plain.losses(batch)["text"] != loss
+
+
+def test_answers_of_an_evaluation_can_be_drawn():
+    settings = {"tasks": ["genre", "open"], "num_beams": 1, "num_answers": 1, "max_new_tokens": 4}
+    batch, said = random_batch(), {}
+    for name, more in {"greedy": {}, "drawn": {"temperature": 3.0}}.items():
+        stage = FineTune(tiny_backbone(), OptimizerRecipe(), **settings, **more).eval()
+        first, again = ([a.text for r in stage.answer(batch)[1] for a in r.answers] for _ in "12")
+        assert first == again, "draws depend on the seed alone"
+        said[name] = first
+    assert said["greedy"] != said["drawn"]
+    with pytest.raises(ConfigError, match=r"temperature=3.0 draws one answer, and num_beams=5"):
+        FineTune(tiny_backbone(), OptimizerRecipe(), tasks=["open"], temperature=3.0)

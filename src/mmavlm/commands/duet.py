@@ -24,7 +24,7 @@ from mmavlm.movies.generators.text import TextGenerator
 log = logging.getLogger(__name__)
 
 SCORES = "duet.json"
-OPTIONAL = sorted(set().union(*READS.values()) | {"rule", "compare"})
+OPTIONAL = sorted(set().union(*READS.values()) | {"rule", "compare", "target"})
 
 
 def score_watched(

@@ -18,7 +18,7 @@ from rich.table import Table
 from mmavlm.core.errors import ConfigError
 from mmavlm.core.files import write_whole
 from mmavlm.core.metrics_file import finite, read_metrics, write_metrics
-from mmavlm.core.settings import seed_given
+from mmavlm.core.settings import at_least, seed_given
 from mmavlm.metrics import (
     Prediction,
     check_rule,
@@ -56,6 +56,7 @@ def score(config: DictConfig, folder: Path, judge: TextGenerator | None = None) 
     elif (config.predictions is None) == (config.compare is None):
         raise ConfigError("give either predictions=… or compare=[…,…]")
     else:
+        _check_abstaining(config, judge)
         do = rescore if config.compare is None else compare
     values, tables = do(config, folder, judge)
     if config.format == "json":
@@ -64,10 +65,34 @@ def score(config: DictConfig, folder: Path, judge: TextGenerator | None = None) 
         Console().print(table)
 
 
+def _check_abstaining(config: DictConfig, judge: TextGenerator | None) -> None:
+    """Refuse settings that say when to abstain where nothing does, or beside what knows of none."""
+    if config.val_predictions is None:
+        if config.target is not None:
+            raise ConfigError(
+                f"target={config.target} needs val_predictions=…, on which it is to be reached"
+            )
+        return
+    at_least("", 0, target=config.target)
+    if config.compare is not None or judge is not None:
+        other = "judge=…" if config.compare is None else "compare=…"
+        raise ConfigError(
+            f"val_predictions=… says when predictions=… abstain, and {other} reads none; run one "
+            "after the other"
+        )
+
+
 def rescore(config: DictConfig, folder: Path, judge: TextGenerator | None) -> Scored:
     """Score predictions as their evaluation did, and leave metrics.json."""
     path = predictions_path(config.predictions)
     predictions = _read(path, config)
+    if config.val_predictions is not None:
+        # Imported here, since scores alone choose no threshold.
+        from mmavlm.commands.abstain import TARGET, abstain
+
+        chosen_on = _read(predictions_path(config.val_predictions), config)
+        target = TARGET if config.target is None else config.target
+        return abstain(predictions, chosen_on, target, folder)
     _tell_left_out(predictions)
     log.info("scoring %d predictions of %s …", len(predictions), path)
     from mmavlm.metrics import score_predictions
@@ -116,8 +141,9 @@ def comparison_table(found: Comparison, a: str, b: str) -> Table:
         *("", "A", "B", "B − A", "95 % interval", "p", "only A, B", "items"),
         title=f"A: {escape(a)}\nB: {escape(b)}",
         caption=f"{found.common} items in both runs, {found.only_in_a} in A alone, "
-        f"{found.only_in_b} in B alone. Intervals: whole videos drawn. p: exact McNemar test of "
-        "accuracies, with the items right in one run only; permutation test of captions.",
+        f"{found.only_in_b} in B alone. {found.changed} of {found.common} answers changed. "
+        "Intervals: whole videos drawn. p: exact McNemar test of accuracies, with the items right "
+        "in one run only; permutation test of captions.",
         title_justify="left",
         caption_justify="left",
         box=SIMPLE_HEAD,

@@ -92,6 +92,13 @@ class Conversation:
             return self
         return replace(self, turns=self.turns[:-1])
 
+    def with_suffix(self, text: str) -> Conversation:
+        """The same with a text behind what the user says last, and a space between."""
+        at = max(place for place, turn in enumerate(self.turns) if turn.role == "user")
+        turn = self.turns[at]
+        said = replace(turn, parts=(*turn.parts, f" {text}" if turn.text else text))
+        return replace(self, turns=(*self.turns[:at], said, *self.turns[at + 1 :]))
+
     def answered(self, text: str, *, learned: bool = False) -> Conversation:
         """The same with an answer of the assistant to the last turn of the user."""
         return replace(self, turns=(*self.asked.turns, Turn("assistant", (text,), learned)))

@@ -15,7 +15,7 @@ from mmavlm.metrics.captions import score_runs
 from mmavlm.metrics.intervals import paired_mcnemar
 from mmavlm.metrics.predictions import Prediction
 from mmavlm.metrics.resampling import SAMPLES, SEED, Paired, mean, paired_difference, with_count
-from mmavlm.metrics.rules import Compare
+from mmavlm.metrics.rules import Compare, normalise_answer
 
 Pairs = Sequence[tuple[Prediction, Prediction]]
 TOP_K = (1, 5)
@@ -46,9 +46,13 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two runs: how many items both answered, how many one alone, and their differences."""
+    """Two runs: how many items both answered, how many one alone, and their differences.
+
+    `changed` of the common items have another best answer in b, as their rule compares answers.
+    """
 
     common: int
+    changed: int
     only_in_a: int
     only_in_b: int
     differences: list[Difference]
@@ -84,7 +88,14 @@ def compare_predictions(
         for task in dict.fromkeys(row.task for row, _ in pairs)
         for difference in _of_task(task, [pair for pair in pairs if pair[0].task == task], paired)
     ]
-    return Comparison(len(pairs), len(a) - len(pairs), len(b) - len(pairs), differences)
+    changed = sum(_best(of_a) != _best(of_b) for of_a, of_b in pairs)
+    alone = len(a) - len(pairs), len(b) - len(pairs)
+    return Comparison(len(pairs), changed, *alone, differences)
+
+
+def _best(row: Prediction) -> str:
+    best = (row.answers or row.ranking)[0].text
+    return normalise_answer(best, "whole" if row.compare == "caption" else row.compare)
 
 
 _PairedDifference = Callable[[Callable[[Tensor], Tensor], Tensor, Tensor, Tensor], Paired]

@@ -36,6 +36,15 @@ MEANINGS = {
     "accuracy": Meaning("right answers", "The share that is right; of groups, the whole ones."),
     "item_accuracy": Meaning("right single answers", "Questions counted one by one."),
     "unparsed": Meaning("answers read as nothing", "The share of answers that name no option."),
+    "coverage": Meaning("answered at all", "The share of items without an abstention."),
+    "selective_accuracy": Meaning("right among those", "Of answers given, those that are right."),
+    "aurc": Meaning(
+        "risk, mean over coverages",
+        "The area under the curve of wrong answers over the share that is answered, surest first.",
+    ),
+    "calibration_error": Meaning(
+        "how far off confidence is", "The expected calibration error, over 15 bins of confidence."
+    ),
     "unshown": Meaning(
         "answers with what is not shown",
         "The share of answers that tell something which this part of the film does not show.",
@@ -118,7 +127,8 @@ MEANINGS = {
 
 LOWER_IS_BETTER = {
     "habitual_mistakes", "hallucination", "unshown", "unparsed", "sah_ratio",
-    "false_positive_ratio", "duplicates", "delay_s", "unjudged", "missing",
+    "false_positive_ratio", "duplicates", "delay_s", "unjudged", "missing", "aurc",
+    "calibration_error",
 }  # fmt: skip
 COUNTS = {"incomplete", "mentions", "unjudged", "missing"}
 SIGNED = {"mcc", "yes_difference", "published_yes_difference", "sah_ratio"}  # no shares of a whole

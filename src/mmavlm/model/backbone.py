@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from mmavlm.core.batch import Batch, Views
-from mmavlm.core.contrast import Against, Contrast
+from mmavlm.core.contrast import Against, Contrast, MemoryView
 from mmavlm.core.conversation import num_views
 from mmavlm.core.errors import ConfigError
 from mmavlm.core.generation import Generation
@@ -22,7 +22,7 @@ from mmavlm.core.interfaces import Answer, LanguageModel, MediaTokens, TemporalS
 from mmavlm.model.activations import of_step
 from mmavlm.model.alignment.grad_cache import Features, features_in_chunks
 from mmavlm.model.alignment.levels import Aligned, MultiLevelAlignment, of_films
-from mmavlm.model.branches import Branch, Watched
+from mmavlm.model.branches import Branch
 from mmavlm.model.heads import FrameHeads
 from mmavlm.model.llm.prompted import PromptedLanguageModel
 from mmavlm.model.llm.stream_rows import (
@@ -35,6 +35,7 @@ from mmavlm.model.llm.stream_rows import (
 from mmavlm.model.media import interleaved
 from mmavlm.model.temporal import Wanted
 from mmavlm.model.token_tables import rows_named
+from mmavlm.model.watched import Watched
 
 
 class VideoLanguageModel(nn.Module):
@@ -257,17 +258,27 @@ class VideoLanguageModel(nn.Module):
             return self._require_llm().rank(batch.conversations, media, candidates, against=against)
 
     def seen(self, batch: Batch, contrast: Contrast | None) -> tuple[MediaTokens, Against | None]:
-        """What the LLM sees of a batch, and what it is decoded against.
-
-        Frames that both views have in common are encoded once.
-        """
+        """What the LLM sees of a batch, and of another view, whose frames are encoded once."""
         if contrast is None:
             return self.media_tokens(batch), None
-        if contrast.view.reads_features:
+        if (view := contrast.view) is None:
+            return self.media_tokens(batch), Against(batch.conversations, None, contrast)
+        if isinstance(view, MemoryView):
+            media, remembered = self._remembered(batch, view)
+            return media, Against(batch.conversations, remembered, contrast)
+        if view.reads_features:
             batch = self.encoded(batch)
-        other = contrast.view(batch)
+        other = view(batch)
         against = Against(other.conversations, self.media_tokens(other), contrast)
         return self.media_tokens(batch), against
+
+    def _remembered(self, batch: Batch, view: MemoryView) -> tuple[MediaTokens, MediaTokens]:
+        """What the LLM sees of films watched once and remembered twice, the other way by `view`."""
+        state, other = None, None
+        if batch.views.films:
+            state = self.vision.remember(watched := self.watch(batch))
+            other = view.remember(self.vision, watched, state)
+        return self._as_media(batch, state), self._as_media(batch, other)
 
     def encoded(self, batch: Batch) -> Batch:
         """The batch with what the encoder gives in place of frames, if it has any."""

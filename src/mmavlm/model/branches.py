@@ -7,7 +7,6 @@ D Q-Former width, Dl LLM width.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -27,28 +26,9 @@ from mmavlm.model.frame_positions import FramePositions
 from mmavlm.model.fusion import Fusion, Seen
 from mmavlm.model.temporal.looks import Wanted
 from mmavlm.model.text import PromptTokenizer, mean_of_tokens
+from mmavlm.model.watched import Watched
 
 _OWN_WORDS = "alignment.text_encoder=null"
-
-
-@dataclass(frozen=True)
-class Watched:
-    """Films as the temporal aggregator sees them: frame tokens (M,T,P,Dv), mask (M,T), V guides.
-
-    `film_of` (V,) says which film each guide asks about; None: each about its own.
-    """
-
-    frame_tokens: Tensor
-    frame_mask: Tensor
-    guide: TextTokens
-    film_of: Tensor | None = None
-
-    @property
-    def films(self) -> Tensor:
-        """Which film each view is of, (V,)."""
-        if self.film_of is not None:
-            return self.film_of
-        return torch.arange(len(self.frame_tokens), device=self.frame_tokens.device)
 
 
 class Branch(nn.Module):

@@ -19,10 +19,10 @@ from mmavlm.core.batch import Batch
 from mmavlm.core.errors import ConfigError, VideoError
 from mmavlm.core.interfaces import MediaTokens, PatchGrid
 from mmavlm.model.backbone import VideoLanguageModel
-from mmavlm.model.branches import Watched
 from mmavlm.model.memory import frame_shares
 from mmavlm.model.otherwise import Otherwise, Say, otherwise
 from mmavlm.model.temporal import MemoryQFormer, State, last_look
+from mmavlm.model.watched import Watched
 
 STRETCHES = 8
 GREY = 128  # of 0 to 255, halfway between black and white

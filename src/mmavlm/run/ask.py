@@ -158,9 +158,13 @@ def ask(
 
 
 def several_answers(config: DictConfig, longest: int) -> Generation:
-    """How the best `num_answers` answers are generated."""
+    """How the best `num_answers` answers are generated, or one drawn."""
     beams = max(config.stage.num_beams, config.num_answers)
-    return generation_of(config, longest, num_beams=beams, num_answers=config.num_answers)
+    drawn = {name: config.stage.get(name) for name in ("temperature", "top_p")}
+    sampling = drawn if drawn["temperature"] else {}
+    return generation_of(
+        config, longest, num_beams=beams, num_answers=config.num_answers, **sampling
+    )
 
 
 def generation_of(

@@ -112,7 +112,7 @@ def answers_of(config: DictConfig, model: Ready, batch: Batch, size: int) -> Ite
         return
     batch = batch.to(model.device)
     contrast = build_contrast(config)
-    if contrast is None or contrast.view.reads_features:
+    if contrast is None or contrast.reads_features:
         assert batch.frames is not None  # each question shows a film
         features = model.backbone.vision.encode(batch.frames)
         batch = replace(batch, frames=None, features=features)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -37,7 +38,8 @@ class FineTune(Stage):
     beside all references (`<task>/cider`); one rule for all, or by task or set, the whole where
     none is named. A generated answer to a question with options counts as the option it names;
     `<task>/unparsed` is the share that names none. With `contrast` answers are decoded against
-    another view, in validation and test; the loss is that of what is shown.
+    another view, in validation and test; the loss is that of what is shown. `prompt_suffix` stands
+    behind each question there, a control: what does it change to ask for yes, or for care?
 
     Raises:
         ConfigError: if the backbone has no LLM, a number is none or too small, more answers are
@@ -66,6 +68,9 @@ class FineTune(Stage):
         repetition_penalty: float = 1.0,
         penalize_bos: bool = False,
         length_penalty: float = 1.0,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        prompt_suffix: str = "",
         contrast: Contrast | None = None,
         compare: Rule | Mapping[str, Rule] = "whole",
         answer_by: AnswerBy = "both",
@@ -95,6 +100,7 @@ class FineTune(Stage):
         self.align_weights = level_weights(align_weight, backbone.alignment)
         self.rank_with_eos = rank_with_eos
         self.contrast = contrast
+        self.prompt_suffix = prompt_suffix
         self.rules = self._rules(compare, tasks)
         if "caption" in self.rules.values() and (problem := left_out()):
             log.warning("%s", problem)
@@ -105,6 +111,8 @@ class FineTune(Stage):
             repetition_penalty=repetition_penalty,
             penalize_bos=penalize_bos,
             length_penalty=length_penalty,
+            temperature=temperature,
+            top_p=top_p,
         )
         self.run["max_new_tokens"] = self.generation.max_new_tokens
         self.lengths = backbone.check_lengths(self.generation.max_new_tokens)
@@ -167,6 +175,9 @@ class FineTune(Stage):
         """Answers to a batch: the loss of the true ones, and a prediction for each row."""
         llm = self.backbone.llm
         assert llm is not None  # checked at construction
+        if self.prompt_suffix:
+            talks = [talk.with_suffix(self.prompt_suffix) for talk in batch.conversations]
+            batch = replace(batch, conversations=talks)
         media, against = self.backbone.seen(batch, self.contrast)
         loss = self.backbone.answer_loss(batch, media)
         answered = answer_batch(

@@ -6,6 +6,7 @@ from models import asking, build, question, seen
 
 from mmavlm.core.contrast import Against, Contrast
 from mmavlm.core.conversation import Conversation
+from mmavlm.core.errors import ConfigError
 from mmavlm.core.generation import Generation
 from mmavlm.core.interfaces import MediaTokens
 from mmavlm.model.contrast_views import NoFilm
@@ -225,3 +226,43 @@ def test_the_other_view_costs_what_the_film_costs_and_no_more(llm, video):
     plain, held = read(), read(against=against(seen(video), 0.0, 0.0))
     hook.remove()
     assert held <= 2 * plain
+
+
+def alone_plausible(beta):
+    """The cut-off alone: no other view, nothing taken off."""
+    return Against(asking(PROMPTS), None, Contrast(view=None, alpha=0.0, beta=beta))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("beta", [0.1, 0.6])
+def test_the_cutoff_alone_is_the_equation_with_equal_views_and_reads_no_second_one(
+    llm, video, beta, monkeypatch
+):
+    equal = against(seen(video), 1.0, beta)
+    ranked = llm.rank(asking(PROMPTS), seen(video), CANDIDATES, against=equal)
+    monkeypatch.setattr(llm.layout, "steps", None)
+    cut = alone_plausible(beta)
+    found = llm.rank(asking(PROMPTS), seen(video), CANDIDATES, against=cut)
+    torch.testing.assert_close(found, ranked, atol=1e-3, rtol=1e-4)
+    greedy = Generation(num_beams=1, max_new_tokens=5)
+    said = llm.generate(asking(PROMPTS), seen(video), greedy, against=cut)
+    plain = llm.generate(asking(PROMPTS), seen(video), greedy)
+    assert [row[0].text for row in said] == [row[0].text for row in plain], "greedy: nothing new"
+
+
+@torch.no_grad()
+def test_with_the_cutoff_alone_no_draw_is_implausible(llm, video):
+    beta, texts = 0.6, set()
+    for seed in range(4):
+        drawn = Generation(num_beams=1, max_new_tokens=3, temperature=2.0, seed=seed)
+        answers = llm.generate(asking(PROMPTS), seen(video), drawn, against=alone_plausible(beta))
+        texts |= {row[0].text for row in answers}
+        assert all(row[0].log_prob > NEVER / 2 for row in answers)
+    drawn = Generation(num_beams=1, max_new_tokens=3, temperature=2.0, seed=0)
+    plain = llm.generate(asking(PROMPTS), seen(video), drawn)
+    assert {row[0].text for row in plain} - texts, "without it, others are drawn"
+
+
+def test_a_contrast_without_a_view_takes_nothing_off():
+    with pytest.raises(ConfigError, match=r"contrast.alpha=1.0 takes another view off.*is null"):
+        Contrast(view=None)

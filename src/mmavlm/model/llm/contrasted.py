@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import repeat
 
 import torch
 from torch import Tensor
@@ -21,9 +22,9 @@ NEVER = -10_000.0
 
 @dataclass(frozen=True)
 class Other:
-    """The other view of the rows that are asked, and how it counts."""
+    """The other view of the rows that are asked, and how it counts; None: there is no other."""
 
-    asked: Asked
+    asked: Asked | None
     contrast: Contrast
 
 
@@ -34,7 +35,7 @@ class ContrastScores(LogitsProcessor):
     cache of its own and reads each token once.
     """
 
-    def __init__(self, contrast: Contrast, steps: Steps, rows: int) -> None:
+    def __init__(self, contrast: Contrast, steps: Steps | None, rows: int) -> None:
         self._contrast = contrast
         self._steps = steps
         self._rows = rows
@@ -42,6 +43,8 @@ class ContrastScores(LogitsProcessor):
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Scores (N,V) of the next token behind ids (N,L)."""
+        if self._steps is None:
+            return self._contrast(scores, scores)
         if self._ids is None:
             other = self._steps.begin(len(scores) // self._rows)
         else:
@@ -51,7 +54,7 @@ class ContrastScores(LogitsProcessor):
         return self._contrast(scores, other.float())
 
 
-def search_against(search: Search, contrast: Contrast, steps: Steps, rows: int) -> Search:
+def search_against(search: Search, contrast: Contrast, steps: Steps | None, rows: int) -> Search:
     """The search with the other view of its rows taken off, before any penalty."""
     scores = ContrastScores(contrast, steps, rows)
     return replace(search, processors=LogitsProcessorList([scores, *search.processors]))
@@ -60,20 +63,21 @@ def search_against(search: Search, contrast: Contrast, steps: Steps, rows: int) 
 def contrasted(
     candidates: Candidates,
     seen: Iterable[Stretch],
-    other: Iterable[Stretch],
+    other: Iterable[Stretch] | None,
     contrast: Contrast,
 ) -> Tensor:
-    """Summed log-probability (B,C) of candidates, by their logits under both views.
+    """Summed log-probability (B,C) of candidates, by their logits under both views, or under one.
 
     Contrastive decoding would never say a candidate with a token that is not plausible. Those have
     `NEVER` more than without contrast: they stand below all others, in the plain order.
     """
     scores = torch.zeros(candidates.ids.shape[:2], device=candidates.ids.device)
     plain = scores.clone()
-    for (part, columns, logits), less in zip(seen, other, strict=True):
+    pairs = zip(seen, repeat(None)) if other is None else zip(seen, other, strict=True)
+    for (part, columns, logits), less in pairs:
         ids, real = candidates.ids[:, part, columns], candidates.mask[:, part, columns]
         logits = logits.float()
-        held = contrast(logits, less.logits.float())
+        held = contrast(logits, logits if less is None else less.logits.float())
         for total, values in ((scores, held), (plain, logits)):
             total[:, part] += token_log_probs(values, ids).masked_fill(~real, 0).sum(dim=2)
     return torch.where(scores.isneginf(), plain + NEVER, scores)

@@ -276,7 +276,9 @@ class PromptedLanguageModel(nn.Module):
     def _other(self, against: Against | None, longest: int) -> Other | None:
         if against is None:
             return None
-        asked = self._questions(against.conversations, against.media, longest)
+        asked = None
+        if against.media is not None:
+            asked = self._questions(against.conversations, against.media, longest)
         return Other(asked, against.contrast)
 
 

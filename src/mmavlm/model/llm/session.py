@@ -39,7 +39,7 @@ def best_answers(
     search = search_for(llm, generation)
     with llm.in_eval_mode():
         if other is not None:
-            steps = llm.layout.steps(other.asked)
+            steps = None if other.asked is None else llm.layout.steps(other.asked)
             search = search_against(search, other.contrast, steps, len(asked.rows))
         read = None if past is None else llm.layout.read(asked, past)
         with _drawing(generation, asked.device):
@@ -279,6 +279,7 @@ def _scores(
     seen = llm.layout.stretches(asked, read, candidates)
     if other is None:
         return summed(candidates, seen)
-    read = llm.layout.read(other.asked)
-    less = llm.layout.stretches(other.asked, read, candidates)
+    less = None
+    if other.asked is not None:
+        less = llm.layout.stretches(other.asked, llm.layout.read(other.asked), candidates)
     return contrasted(candidates, seen, less, other.contrast)
