@@ -11,6 +11,7 @@ from mmavlm.core.errors import ConfigError, DataError
 from mmavlm.core.items import Item, Reader
 from mmavlm.core.medium import Medium
 from mmavlm.core.settings import above_zero, at_least, shares, whole_at_least
+from mmavlm.data.balance import SETTING, Balance, drawn
 from mmavlm.data.broken import BrokenBudget
 from mmavlm.data.dataset import VideoDataset, refuse_augmentation
 from mmavlm.data.feature_cache import CachedFilms, FeatureCache
@@ -39,7 +40,9 @@ class VideoDataModule(SplitLoaders):
     shows each of its items, once if it does not; 0.5 shows half of them, the others in the next
     epoch. `group_by_length` makes batches of items with alike numbers of frames and words. With
     `cache`, a folder, the batches hold features of that cache, which is to be opened with
-    `use_cache`, and for sounds with `use_sound_cache`, before a loader is asked for. With `index`,
+    `use_cache`, and for sounds with `use_sound_cache`, before a loader is asked for. With
+    `sampling`, such as {equal: [task]}, groups of training items come equally often (`Balance`),
+    in an epoch of `epoch_items`, as many as there are if that is None. With `index`,
     a folder, the key-frame tables of films are kept there from run to run. `clips` says what is
     taken of a sound (`ClipSettings`), `subtitles` whether those of films are read
     (`subtitles_of`).
@@ -73,6 +76,8 @@ class VideoDataModule(SplitLoaders):
         seed: int = 42,
         limit_items: int | None = None,
         repeat: Mapping[str, float] | None = None,
+        epoch_items: int | None = None,
+        sampling: Mapping[str, Any] | None = None,
         group_by_length: bool = False,
         clips: Mapping[str, Any] | None = None,
         subtitles: bool | None = None,
@@ -90,7 +95,9 @@ class VideoDataModule(SplitLoaders):
         self.task = task if task is None or isinstance(task, str) else list(task)
         self.repeat = shares("data", "repeat", repeat)
         counts = {"num_frames": num_frames, "image_size": image_size, "limit_items": limit_items}
-        whole_at_least("data", 1, **counts, decode_threads=decode_threads)
+        whole_at_least("data", 1, **counts, decode_threads=decode_threads, epoch_items=epoch_items)
+        self.epoch_items = epoch_items
+        self.sampling = Balance.given(sampling)
         at_least("data", 0, max_broken=max_broken)
         above_zero("data", frame_fps=frame_fps, sample_fps=sample_fps)
         self.image_size = image_size
@@ -240,12 +247,32 @@ class VideoDataModule(SplitLoaders):
             )
         return CachedFilms(self._features, self.film_plan(split))
 
-    def draws(self) -> list[Draw]:
-        """The training items, those shown equally often together, as often as `repeat` says.
+    def draws(self, visits: int | None = None) -> list[Draw]:
+        """The training items, those shown equally often together, in an epoch of so many visits.
+
+        That is as often as `repeat` says, or their groups as often as `sampling` does; None:
+        `epoch_items`.
 
         Raises:
-            ConfigError: if `repeat` names a task that no item has.
+            ConfigError: if `repeat` names a task that no item has, or stands beside `sampling`;
+                if there is one group alone, or more of them than an epoch has items.
+            DataError: if an item lacks what it is grouped by.
         """
+        shown = self._repeated()
+        visits = visits or self.epoch_items or sum(draw.count for draw in shown)
+        parts = [(list(draw.indices), float(draw.count)) for draw in shown]
+        if self.sampling is not None:
+            if self.repeat:
+                raise ConfigError(
+                    f"{SETTING} and data.repeat={self.repeat} both say how often items are shown; "
+                    "give one of them"
+                )
+            items = self.items("train")
+            parts = self.sampling.parts(items, range(len(items)))
+        return drawn(parts, visits)
+
+    def _repeated(self) -> list[Draw]:
+        """The training items, as often as `repeat` says."""
         items = self.items("train")
         if unknown := self.repeat.keys() - {item.task for item in items}:
             raise ConfigError(
