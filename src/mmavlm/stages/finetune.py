@@ -17,7 +17,7 @@ from mmavlm.core.settings import at_least, whole_at_least
 from mmavlm.metrics import Kind, Prediction, Rule, TaskScores, check_rule, left_out
 from mmavlm.model.alignment import MultiLevelAlignment
 from mmavlm.model.backbone import VideoLanguageModel
-from mmavlm.stages.answering import AnswerBy, answer_batch, check_answer_by
+from mmavlm.stages.answering import AnswerBy, answer_batch, check_answer_by, longest_answer
 from mmavlm.stages.base import EVALUATED, Stage
 from mmavlm.stages.optim import OptimizerRecipe
 from mmavlm.stages.predictions import PredictionLog
@@ -101,7 +101,9 @@ class FineTune(Stage):
         self.generation = Generation(
             **counts,
             min_new_tokens=min_new_tokens,
-            max_new_tokens=self._longest_answer(max_new_tokens, fit_classes),
+            max_new_tokens=longest_answer(
+                backbone.llm, self.classes, max_new_tokens, fit=fit_classes
+            ),
             repetition_penalty=repetition_penalty,
             penalize_bos=penalize_bos,
             length_penalty=length_penalty,
@@ -246,34 +248,6 @@ class FineTune(Stage):
 
     def _answers_by(self, split: str) -> AnswerBy:
         return "rank" if split == "val" and not self.generate_in_validation else self.answer_by
-
-    def _longest_answer(self, max_new_tokens: int, fit_classes: bool) -> int:
-        """So many new tokens, or as many as the longest class name takes if classes are to fit."""
-        llm = self.backbone.llm
-        assert llm is not None  # checked at construction
-        lengths = {
-            name: llm.answer_length(name) for names in self.classes.values() for name in names
-        }
-        longest = max(lengths, key=lengths.__getitem__, default=None)
-        if longest is None or lengths[longest] <= max_new_tokens:
-            return max_new_tokens
-        if fit_classes:
-            log.info(
-                "stage.max_new_tokens raised from %d to %d: the class %r needs that many",
-                max_new_tokens,
-                lengths[longest],
-                longest,
-            )
-            return lengths[longest]
-        if (tokens := lengths[longest] - 1) > max_new_tokens:  # a last token may be its end's
-            log.warning(
-                "stage.max_new_tokens=%d cuts generated answers: the class %r takes %d tokens; "
-                "set stage.fit_classes=true to generate it in full",
-                max_new_tokens,
-                longest,
-                tokens,
-            )
-        return max_new_tokens
 
 
 def level_weights(
