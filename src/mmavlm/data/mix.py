@@ -23,6 +23,7 @@ from mmavlm.data.film_entries import FilmEntry
 from mmavlm.data.loaders import SplitLoaders
 from mmavlm.data.order import Draw, Length
 from mmavlm.data.sound_entries import SoundEntry
+from mmavlm.data.twins import twins_share
 
 BEHIND_SET = "/"  # between the name of a set and what it names: lvu/genre
 
@@ -34,10 +35,10 @@ class MixedDataModule(SplitLoaders):
     shows each item as often as its set says (`repeat`); or draws `epoch_items` (as many as there
     are) by `weights`, the shares of all sets, or by a `temperature` τ, which makes shares ∝
     items^(1/τ): 1 is in proportion, and the higher, the more equal. Within a set all items are
-    drawn equally often, from epoch to epoch (`order.Draw`). What a mix says of `sampling` (see
-    `VideoDataModule`) holds in each of its sets. What concerns batches (size, workers, picture
-    size, feature cache) is told here and not at the sets; `root` and `num_frames` stand here for
-    sets to refer to.
+    drawn equally often, from epoch to epoch (`order.Draw`). What a mix says of `sampling` and
+    `counterfactual` films (see `VideoDataModule`) holds in each of its sets. What concerns batches
+    (size, workers, picture size, feature cache) is told here and not at the sets; `root` and
+    `num_frames` stand here for sets to refer to.
 
     Raises:
         ConfigError: if there is no set, a name or weight cannot be, weights and a temperature are
@@ -54,6 +55,8 @@ class MixedDataModule(SplitLoaders):
         temperature: float | None = None,
         epoch_items: int | None = None,
         sampling: Mapping[str, Any] | None = None,
+        counterfactual: bool | None = None,
+        counterfactual_share: float | None = None,
         image_size: int | None = None,
         batch_size: int = 16,
         eval_batch_size: int | None = None,
@@ -83,6 +86,9 @@ class MixedDataModule(SplitLoaders):
             part.seed = seed
             if sampling is not None:
                 part.sampling = Balance.given(sampling)
+            if counterfactual is not None:
+                part.counterfactual = counterfactual
+                part.counterfactual_share = twins_share(counterfactual, counterfactual_share)
         self.image_size = image_size
         longest = max(part.settings["num_frames"] for part in self.parts.values())
         self.settings = {"num_frames": longest}  # what a step's memory is estimated from
