@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
+import lightning as L
 import torch
 from torch import Tensor
 
@@ -19,6 +20,7 @@ from mmavlm.model.alignment import MultiLevelAlignment
 from mmavlm.model.backbone import VideoLanguageModel
 from mmavlm.stages.answering import AnswerBy, answer_batch, check_answer_by, longest_answer
 from mmavlm.stages.base import EVALUATED, Stage
+from mmavlm.stages.group_dro import GroupDRO
 from mmavlm.stages.optim import OptimizerRecipe
 from mmavlm.stages.predictions import PredictionLog
 
@@ -37,7 +39,8 @@ class FineTune(Stage):
     beside all references (`<task>/cider`); one rule for all, or by task or set, the whole where
     none is named. A generated answer to a question with options counts as the option it names;
     `<task>/unparsed` is the share that names none. With `contrast` answers are decoded against
-    another view, in validation and test; the loss is that of what is shown.
+    another view, in validation and test; the loss is that of what is shown. With `group_loss` the
+    answers' loss in training is weighed by groups of items (`GroupDRO`).
 
     Raises:
         ConfigError: if the backbone has no LLM, a number is none or too small, more answers are
@@ -67,6 +70,7 @@ class FineTune(Stage):
         penalize_bos: bool = False,
         length_penalty: float = 1.0,
         contrast: Contrast | None = None,
+        group_loss: GroupDRO | None = None,
         compare: Rule | Mapping[str, Rule] = "whole",
         answer_by: AnswerBy = "both",
         rank_with_eos: bool = True,
@@ -95,6 +99,7 @@ class FineTune(Stage):
         self.align_weights = level_weights(align_weight, backbone.alignment)
         self.rank_with_eos = rank_with_eos
         self.contrast = contrast
+        self.group_loss = group_loss
         self.rules = self._rules(compare, tasks)
         if "caption" in self.rules.values() and (problem := left_out()):
             log.warning("%s", problem)
@@ -126,6 +131,10 @@ class FineTune(Stage):
         )
         self.predictions = PredictionLog()
 
+    def configure_callbacks(self) -> list[L.Callback]:
+        """What weighs groups, so that checkpoints keep its weights."""
+        return [] if self.group_loss is None else [self.group_loss]
+
     def setup(self, stage: str) -> None:
         """Also refuse films of so many frames that their tokens do not fit into the LLM.
 
@@ -138,7 +147,12 @@ class FineTune(Stage):
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The answer's cross-entropy, the loss of each aligned level, their weighted sum."""
-        terms = self.backbone(batch, align=any(self.align_weights.values()))
+        grouped = self.group_loss
+        terms = self.backbone(
+            batch, align=any(self.align_weights.values()), by_row=grouped is not None
+        )
+        if grouped is not None:
+            terms |= grouped(terms["text"], batch)
         total = self.text_weight * terms["text"]
         for level, weight in self.align_weights.items():
             if (loss := terms.get(f"align_{level}")) is not None:
