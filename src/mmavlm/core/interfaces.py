@@ -295,6 +295,14 @@ class LanguageModel(Protocol):
     def loss(self, conversations: Sequence[Conversation], media: MediaTokens) -> Tensor:
         """Mean cross-entropy over the tokens of learned turns (and their ends), a scalar."""
 
+    def learned_log_probs(
+        self, conversations: Sequence[Conversation], media: MediaTokens
+    ) -> tuple[Tensor, Tensor]:
+        """Log-probability of all that is learned of each conversation, (C,), and its tokens (C,).
+
+        Conversations of which nothing is learned are left out.
+        """
+
     def generate(
         self,
         conversations: Sequence[Conversation],

@@ -11,6 +11,7 @@ from mmavlm.core.errors import ConfigError, DataError
 from mmavlm.core.items import Item, Reader
 from mmavlm.core.medium import Medium
 from mmavlm.core.settings import above_zero, at_least, shares, whole_at_least
+from mmavlm.data.balance import SETTING, Balance, drawn
 from mmavlm.data.broken import BrokenBudget
 from mmavlm.data.dataset import VideoDataset, refuse_augmentation
 from mmavlm.data.feature_cache import CachedFilms, FeatureCache
@@ -23,6 +24,7 @@ from mmavlm.data.readers.json_files import require_root
 from mmavlm.data.sound import ClipSettings
 from mmavlm.data.sound_entries import CachedSounds, SoundEntry, SoundPlan
 from mmavlm.data.subtitles import check_choice
+from mmavlm.data.twins import is_twin, read_twins, twins_share
 from mmavlm.metrics import normalise_answer
 
 log = logging.getLogger(__name__)
@@ -39,7 +41,11 @@ class VideoDataModule(SplitLoaders):
     shows each of its items, once if it does not; 0.5 shows half of them, the others in the next
     epoch. `group_by_length` makes batches of items with alike numbers of frames and words. With
     `cache`, a folder, the batches hold features of that cache, which is to be opened with
-    `use_cache`, and for sounds with `use_sound_cache`, before a loader is asked for. With `index`,
+    `use_cache`, and for sounds with `use_sound_cache`, before a loader is asked for. With
+    `sampling`, such as {equal: [task]}, groups of training items come equally often (`Balance`),
+    in an epoch of `epoch_items`, as many as there are if that is None. With `counterfactual` the
+    share `counterfactual_share` of these, half by default, is asked of twins of films
+    (`read_twins`), and an epoch is as long as without them. With `index`,
     a folder, the key-frame tables of films are kept there from run to run. `clips` says what is
     taken of a sound (`ClipSettings`), `subtitles` whether those of films are read
     (`subtitles_of`).
@@ -73,6 +79,10 @@ class VideoDataModule(SplitLoaders):
         seed: int = 42,
         limit_items: int | None = None,
         repeat: Mapping[str, float] | None = None,
+        epoch_items: int | None = None,
+        sampling: Mapping[str, Any] | None = None,
+        counterfactual: bool | None = None,
+        counterfactual_share: float | None = None,
         group_by_length: bool = False,
         clips: Mapping[str, Any] | None = None,
         subtitles: bool | None = None,
@@ -90,7 +100,11 @@ class VideoDataModule(SplitLoaders):
         self.task = task if task is None or isinstance(task, str) else list(task)
         self.repeat = shares("data", "repeat", repeat)
         counts = {"num_frames": num_frames, "image_size": image_size, "limit_items": limit_items}
-        whole_at_least("data", 1, **counts, decode_threads=decode_threads)
+        whole_at_least("data", 1, **counts, decode_threads=decode_threads, epoch_items=epoch_items)
+        self.epoch_items = epoch_items
+        self.sampling = Balance.given(sampling)
+        self.counterfactual = bool(counterfactual)
+        self.counterfactual_share = twins_share(counterfactual, counterfactual_share)
         at_least("data", 0, max_broken=max_broken)
         above_zero("data", frame_fps=frame_fps, sample_fps=sample_fps)
         self.image_size = image_size
@@ -121,6 +135,8 @@ class VideoDataModule(SplitLoaders):
         if split not in self._items:
             found = self.reader(self.root, split, self.task)
             items = (found if split == "train" else asked_once(found))[: self.limit_items]
+            if split == "train" and self.counterfactual:
+                items += read_twins(self.root, self.task)[: self.limit_items]
             if not items:
                 raise DataError(
                     f"the {split} split below {self.root} has no items"
@@ -240,12 +256,43 @@ class VideoDataModule(SplitLoaders):
             )
         return CachedFilms(self._features, self.film_plan(split))
 
-    def draws(self) -> list[Draw]:
-        """The training items, those shown equally often together, as often as `repeat` says.
+    def draws(self, visits: int | None = None) -> list[Draw]:
+        """The training items, those shown equally often together, in an epoch of so many visits.
+
+        That is as often as `repeat` says, or their groups as often as `sampling` does; None:
+        `epoch_items`.
 
         Raises:
-            ConfigError: if `repeat` names a task that no item has.
+            ConfigError: if `repeat` names a task that no item has, or stands beside `sampling`;
+                if there is one group alone, or more of them than an epoch has items.
+            DataError: if an item lacks what it is grouped by.
         """
+        items = self.items("train")
+        twins = [n for n, item in enumerate(items) if self.counterfactual and is_twin(item)]
+        own = sorted({*range(len(items))}.difference(twins))
+        visits = visits or self.epoch_items or sum(draw.count for draw in self._repeated(own))
+        of_twins = round(self.counterfactual_share * visits) if twins else 0
+        return [
+            draw
+            for indices, count in ((own, visits - of_twins), (twins, of_twins))
+            if count
+            for draw in self._drawn(indices, count)
+        ]
+
+    def _drawn(self, indices: Sequence[int], visits: int) -> list[Draw]:
+        """So many visits to the items at `indices`."""
+        if self.sampling is None:
+            repeated = self._repeated(indices)
+            return drawn([(list(draw.indices), draw.count) for draw in repeated], visits)
+        if self.repeat:
+            raise ConfigError(
+                f"{SETTING} and data.repeat={self.repeat} both say how often items are shown; "
+                "give one of them"
+            )
+        return drawn(self.sampling.parts(self.items("train"), indices), visits)
+
+    def _repeated(self, indices: Sequence[int]) -> list[Draw]:
+        """The items at `indices`, as often as `repeat` says."""
         items = self.items("train")
         if unknown := self.repeat.keys() - {item.task for item in items}:
             raise ConfigError(
@@ -253,8 +300,8 @@ class VideoDataModule(SplitLoaders):
                 f"{sorted({item.task for item in items})}"
             )
         together: dict[float, list[int]] = {}
-        for index, item in enumerate(items):
-            together.setdefault(self.repeat.get(item.task, 1), []).append(index)
+        for index in indices:
+            together.setdefault(self.repeat.get(items[index].task, 1), []).append(index)
         return [Draw(shown, len(shown)).scaled(times) for times, shown in together.items()]
 
     def lengths(self) -> list[Length]:

@@ -7,12 +7,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 from torch.utils.data import Dataset
 
 from mmavlm.core.errors import ConfigError
 from mmavlm.core.items import Item
 from mmavlm.core.settings import at_least, shares, whole_at_least
+from mmavlm.data.balance import Balance
 from mmavlm.data.broken import BrokenBudget
 from mmavlm.data.datamodule import VideoDataModule
 from mmavlm.data.dataset import BrokenItem, Sample, VideoDataset
@@ -21,6 +23,7 @@ from mmavlm.data.film_entries import FilmEntry
 from mmavlm.data.loaders import SplitLoaders
 from mmavlm.data.order import Draw, Length
 from mmavlm.data.sound_entries import SoundEntry
+from mmavlm.data.twins import twins_share
 
 BEHIND_SET = "/"  # between the name of a set and what it names: lvu/genre
 
@@ -32,9 +35,10 @@ class MixedDataModule(SplitLoaders):
     shows each item as often as its set says (`repeat`); or draws `epoch_items` (as many as there
     are) by `weights`, the shares of all sets, or by a `temperature` τ, which makes shares ∝
     items^(1/τ): 1 is in proportion, and the higher, the more equal. Within a set all items are
-    drawn equally often, from epoch to epoch (`order.Draw`). What concerns batches (size, workers,
-    picture size, feature cache) is told here and not at the sets; `root` and `num_frames` stand
-    here for sets to refer to.
+    drawn equally often, from epoch to epoch (`order.Draw`). What a mix says of `sampling` and
+    `counterfactual` films (see `VideoDataModule`) holds in each of its sets. What concerns batches
+    (size, workers, picture size, feature cache) is told here and not at the sets; `root` and
+    `num_frames` stand here for sets to refer to.
 
     Raises:
         ConfigError: if there is no set, a name or weight cannot be, weights and a temperature are
@@ -50,6 +54,9 @@ class MixedDataModule(SplitLoaders):
         weights: Mapping[str, float] | None = None,
         temperature: float | None = None,
         epoch_items: int | None = None,
+        sampling: Mapping[str, Any] | None = None,
+        counterfactual: bool | None = None,
+        counterfactual_share: float | None = None,
         image_size: int | None = None,
         batch_size: int = 16,
         eval_batch_size: int | None = None,
@@ -77,6 +84,11 @@ class MixedDataModule(SplitLoaders):
         for part in self.parts.values():
             part.cache = self.cache
             part.seed = seed
+            if sampling is not None:
+                part.sampling = Balance.given(sampling)
+            if counterfactual is not None:
+                part.counterfactual = counterfactual
+                part.counterfactual_share = twins_share(counterfactual, counterfactual_share)
         self.image_size = image_size
         longest = max(part.settings["num_frames"] for part in self.parts.values())
         self.settings = {"num_frames": longest}  # what a step's memory is estimated from
@@ -119,8 +131,8 @@ class MixedDataModule(SplitLoaders):
         total = self.epoch_items or sum(own.values())
         shares, found, offset = self._shares(own), [], 0
         for name, draws in of_sets.items():
-            factor = shares[name] * total / own[name]
-            found += [draw.scaled(factor).moved(offset) for draw in draws]
+            visits = max(len(draws), round(shares[name] * total))
+            found += [draw.moved(offset) for draw in self.parts[name].draws(visits)]
             offset += len(self.parts[name].items("train"))
         return found
 

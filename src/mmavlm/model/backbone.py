@@ -109,8 +109,9 @@ class VideoLanguageModel(nn.Module):
         answer: bool = True,
         align: bool = True,
         chunk: int | None = None,
+        by_row: bool = False,
     ) -> dict[str, Tensor]:
-        """Losses by name: `text` if `answer`, `align_<level>` if `align`, each a scalar.
+        """Losses by name: `text` (see `answer_loss`) if `answer`, `align_<level>` if `align`.
 
         Where the batch is aligned alone, `chunk` views at a time hold activations (see
         `aligned_features`). Nothing is aligned of a batch that shows nothing.
@@ -128,7 +129,7 @@ class VideoLanguageModel(nn.Module):
                 if align:
                     state, inputs = self.alignment_inputs(watched)
                 state = self.vision.remember(watched) if state is None else state
-            losses["text"] = self.answer_loss(batch, self._as_media(batch, state))
+            losses["text"] = self.answer_loss(batch, self._as_media(batch, state), by_row=by_row)
         if inputs is not None:
             aligned = self._require_alignment()(inputs, self._texts(batch.views))
             losses |= {f"align_{level}": loss for level, loss in aligned.items()}
@@ -164,14 +165,17 @@ class VideoLanguageModel(nn.Module):
             raise ConfigError("this model was built without heads; choose heads=duet")
         return self.heads
 
-    def answer_loss(self, batch: Batch, media: MediaTokens) -> Tensor:
-        """Mean cross-entropy of what a batch's conversations teach, given their media.
+    def answer_loss(self, batch: Batch, media: MediaTokens, *, by_row: bool = False) -> Tensor:
+        """Mean cross-entropy of what conversations teach, given their media; `by_row` of each (C,).
 
         Raises:
             TooLongError: naming an item for which the LLM has too few positions.
         """
         with rows_named(batch.item_id):
-            return self._require_llm().loss(batch.conversations, media)
+            if not by_row:
+                return self._require_llm().loss(batch.conversations, media)
+            found, tokens = self._require_llm().learned_log_probs(batch.conversations, media)
+            return -found / tokens
 
     def check_lengths(self, max_new_tokens: int, frames: int = 1) -> str | None:
         """Whether rows of films of so many frames fit into the LLM, in words.

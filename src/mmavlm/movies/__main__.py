@@ -228,6 +228,8 @@ def _bias_settings(add: Callable[..., Any]) -> None:
     add("--scenes", type=int, default=1, help="places a film goes through (1)")
     add("--frames", type=int, default=8, help="frames of each (8)")
     add("--fps", type=int, default=2, help="frames per second (2)")
+    twins = "true: training films also have twins that lack one object (false)"
+    add("--counterfactual", type=_truth, default=False, help=twins)
     _image_settings(add)
 
 

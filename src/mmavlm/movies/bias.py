@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import numpy as np
 
 from mmavlm.core.errors import ConfigError, DataError
 from mmavlm.core.files import write_whole
+from mmavlm.core.settings import true_or_false
 from mmavlm.movies.frames import Actor, FrameSpec, ImageGenerator
 from mmavlm.movies.generators.grammar import TONES, draw_people
 from mmavlm.movies.stories.reel import draw_film, write_rows
@@ -29,6 +30,7 @@ from mmavlm.movies.write import split_sizes
 PAIRS = (("plant", "bin"), ("clock", "mirror"), ("lamp", "cat"), ("painting", "poster"))
 QUESTION = "Is there a {} in the video?"
 POSES: tuple[Action, ...] = ("stand", "sit", "point")
+COUNTERFACTUAL = "counterfactual"  # the name of files about twins
 STRATEGIES = ("random", "popular", "adversarial")  # of the absent objects, as POPE names them
 
 Rng = np.random.Generator
@@ -41,7 +43,8 @@ class BiasSettings:
     """What a set depends on: `bias` is how often a companion comes with its anchor in training.
 
     A film has `scenes` places of `frames` frames each; its objects are spread over them, a pair in
-    one place, so that longer films take more memory.
+    one place, so that longer films take more memory. With `counterfactual` training films have
+    twins that lack one object (`write_twins`).
 
     Raises:
         ConfigError: if a value is outside what can be made.
@@ -53,11 +56,14 @@ class BiasSettings:
     scenes: int = 1
     frames: int = 8
     fps: int = 2
+    counterfactual: bool | None = None
 
     def __post_init__(self) -> None:
         for key, least in {"films": 40, "seed": 0, "scenes": 1, "frames": 1, "fps": 1}.items():
             if getattr(self, key) < least:
                 raise ConfigError(f"bias set: {key}={getattr(self, key)} is below {least}")
+        if self.counterfactual is not None:
+            true_or_false("bias set", counterfactual=self.counterfactual)
         if not 0.5 <= self.bias <= 1.0:
             raise ConfigError(
                 f"bias={self.bias} must lie between 0.5 (no bias) and 1 (always together)"
@@ -131,10 +137,61 @@ def make_bias_set(
         rows = list(_probes(test, videos, strategy, seen, settings.seed))
         write_rows(root / "pope" / f"pope_{strategy}.jsonl", rows)
         counts[strategy] = Counter(row["label"] for row in rows)
-    told_of = {"settings": asdict(settings), "image": images.fingerprint}
+    if settings.counterfactual:
+        write_twins(root, films, videos, settings, images)
+    kept = asdict(settings)
+    del kept["counterfactual"]  # twins are beside the set, and change nothing of it
+    told_of = {"settings": kept, "image": images.fingerprint}
     found = {**told_of, "pairs": statistics(films), "probes": counts}
     write_whole(root / "set.json", (json.dumps(found, indent=1) + "\n").encode())
     return found
+
+
+def write_twins(
+    root: Path,
+    films: Iterable[BiasedFilm],
+    videos: Mapping[int, str],
+    settings: BiasSettings,
+    images: ImageGenerator,
+) -> None:
+    """Draw twins of the training films that show an entire pair, each without one of its objects.
+
+    All else of a twin is that of its film: place, people, style, seeds, poses. Which pair and
+    which of the two is drawn by seed and film. `counterfactual.jsonl` asks for both objects of the
+    pair, with the film that a twin is of (`counterfactual_of`) and the object that it lacks
+    (`removed`); `captions/counterfactual.jsonl` says what twins show.
+    """
+    asked: list[dict[str, Any]] = []
+    told: list[dict[str, Any]] = []
+    for film in films:
+        if film.split != "train" or (lost := _lost(film, settings)) is None:
+            continue
+        pair, removed = lost
+        twin = replace(film, objects=film.objects - {removed})
+        style, frames = _scenes(twin, settings)
+        original = videos[film.number]
+        key = Path(original).parent.name
+        path = draw_film(root / "films", frames, style, images, settings.fps, twin_of=key)
+        video = path.relative_to(root).as_posix()
+        of_film = {"counterfactual_of": original, "removed": removed}
+        name = f"{_name(film)}-{removed}"
+        rows = (row for row in _question_rows(twin, video) if pair_of(row["id"]) == pair)
+        asked += [
+            {**row, "id": f"{name}_{row['id'].rpartition('_')[2]}", **of_film} for row in rows
+        ]
+        told.append({"id": name, "video": video, "caption": _caption(twin), **of_film})
+    write_rows(root / f"{COUNTERFACTUAL}.jsonl", asked)
+    write_rows(root / "captions" / f"{COUNTERFACTUAL}.jsonl", told)
+
+
+def _lost(film: BiasedFilm, settings: BiasSettings) -> tuple[str, str] | None:
+    """The pair, named by its anchor, and the object that a film's twin lacks of it."""
+    entire = [pair for pair in PAIRS if film.objects.issuperset(pair)]
+    if not entire:
+        return None
+    rng = np.random.default_rng([settings.seed, 13, film.number])
+    pair = entire[int(rng.integers(len(entire)))]
+    return pair[0], pair[int(rng.integers(2))]
 
 
 def statistics(films: Iterable[BiasedFilm], pairs: Pairs = PAIRS) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,8 @@ from mmavlm.core.errors import ConfigError
 from mmavlm.core.generation import Generation
 from mmavlm.core.interfaces import Answer, LanguageModel, MediaTokens
 from mmavlm.model.token_tables import rows_named
+
+log = logging.getLogger(__name__)
 
 AnswerBy = Literal["both", "generate", "rank"]
 
@@ -48,6 +51,33 @@ def check_answer_by(by: str, *, generate_in_validation: bool) -> AnswerBy:
             "generate_in_validation"
         )
     return by  # type: ignore[return-value]  # just checked
+
+
+def longest_answer(
+    llm: LanguageModel, classes: Mapping[str, Sequence[str]], max_new_tokens: int, *, fit: bool
+) -> int:
+    """So many new tokens, or as many as the longest class name takes if classes are to `fit`."""
+    lengths = {name: llm.answer_length(name) for names in classes.values() for name in names}
+    longest = max(lengths, key=lengths.__getitem__, default=None)
+    if longest is None or lengths[longest] <= max_new_tokens:
+        return max_new_tokens
+    if fit:
+        log.info(
+            "stage.max_new_tokens raised from %d to %d: the class %r needs that many",
+            max_new_tokens,
+            lengths[longest],
+            longest,
+        )
+        return lengths[longest]
+    if (tokens := lengths[longest] - 1) > max_new_tokens:  # a last token may be its end's
+        log.warning(
+            "stage.max_new_tokens=%d cuts generated answers: the class %r takes %d tokens; "
+            "set stage.fit_classes=true to generate it in full",
+            max_new_tokens,
+            longest,
+            tokens,
+        )
+    return max_new_tokens
 
 
 def answer_batch(

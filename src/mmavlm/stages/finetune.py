@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
+import lightning as L
 import torch
 from torch import Tensor
 
@@ -18,8 +19,9 @@ from mmavlm.core.settings import at_least, whole_at_least
 from mmavlm.metrics import Kind, Prediction, Rule, TaskScores, check_rule, left_out
 from mmavlm.model.alignment import MultiLevelAlignment
 from mmavlm.model.backbone import VideoLanguageModel
-from mmavlm.stages.answering import AnswerBy, answer_batch, check_answer_by
+from mmavlm.stages.answering import AnswerBy, answer_batch, check_answer_by, longest_answer
 from mmavlm.stages.base import EVALUATED, Stage
+from mmavlm.stages.group_dro import GroupDRO
 from mmavlm.stages.optim import OptimizerRecipe
 from mmavlm.stages.predictions import PredictionLog
 
@@ -39,7 +41,8 @@ class FineTune(Stage):
     none is named. A generated answer to a question with options counts as the option it names;
     `<task>/unparsed` is the share that names none. With `contrast` answers are decoded against
     another view, in validation and test; the loss is that of what is shown. `prompt_suffix` stands
-    behind each question there, a control: what does it change to ask for yes, or for care?
+    behind each question there, a control: what does it change to ask for yes, or for care? With
+    `group_loss` the answers' loss in training is weighed by groups of items (`GroupDRO`).
 
     Raises:
         ConfigError: if the backbone has no LLM, a number is none or too small, more answers are
@@ -72,6 +75,7 @@ class FineTune(Stage):
         top_p: float = 1.0,
         prompt_suffix: str = "",
         contrast: Contrast | None = None,
+        group_loss: GroupDRO | None = None,
         compare: Rule | Mapping[str, Rule] = "whole",
         answer_by: AnswerBy = "both",
         rank_with_eos: bool = True,
@@ -101,13 +105,16 @@ class FineTune(Stage):
         self.rank_with_eos = rank_with_eos
         self.contrast = contrast
         self.prompt_suffix = prompt_suffix
+        self.group_loss = group_loss
         self.rules = self._rules(compare, tasks)
         if "caption" in self.rules.values() and (problem := left_out()):
             log.warning("%s", problem)
         self.generation = Generation(
             **counts,
             min_new_tokens=min_new_tokens,
-            max_new_tokens=self._longest_answer(max_new_tokens, fit_classes),
+            max_new_tokens=longest_answer(
+                backbone.llm, self.classes, max_new_tokens, fit=fit_classes
+            ),
             repetition_penalty=repetition_penalty,
             penalize_bos=penalize_bos,
             length_penalty=length_penalty,
@@ -132,6 +139,10 @@ class FineTune(Stage):
         )
         self.predictions = PredictionLog()
 
+    def configure_callbacks(self) -> list[L.Callback]:
+        """What weighs groups, so that checkpoints keep its weights."""
+        return [] if self.group_loss is None else [self.group_loss]
+
     def setup(self, stage: str) -> None:
         """Also refuse films of so many frames that their tokens do not fit into the LLM.
 
@@ -144,7 +155,12 @@ class FineTune(Stage):
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The answer's cross-entropy, the loss of each aligned level, their weighted sum."""
-        terms = self.backbone(batch, align=any(self.align_weights.values()))
+        grouped = self.group_loss
+        terms = self.backbone(
+            batch, align=any(self.align_weights.values()), by_row=grouped is not None
+        )
+        if grouped is not None:
+            terms |= grouped(terms["text"], batch)
         total = self.text_weight * terms["text"]
         for level, weight in self.align_weights.items():
             if (loss := terms.get(f"align_{level}")) is not None:
@@ -257,34 +273,6 @@ class FineTune(Stage):
 
     def _answers_by(self, split: str) -> AnswerBy:
         return "rank" if split == "val" and not self.generate_in_validation else self.answer_by
-
-    def _longest_answer(self, max_new_tokens: int, fit_classes: bool) -> int:
-        """So many new tokens, or as many as the longest class name takes if classes are to fit."""
-        llm = self.backbone.llm
-        assert llm is not None  # checked at construction
-        lengths = {
-            name: llm.answer_length(name) for names in self.classes.values() for name in names
-        }
-        longest = max(lengths, key=lengths.__getitem__, default=None)
-        if longest is None or lengths[longest] <= max_new_tokens:
-            return max_new_tokens
-        if fit_classes:
-            log.info(
-                "stage.max_new_tokens raised from %d to %d: the class %r needs that many",
-                max_new_tokens,
-                lengths[longest],
-                longest,
-            )
-            return lengths[longest]
-        if (tokens := lengths[longest] - 1) > max_new_tokens:  # a last token may be its end's
-            log.warning(
-                "stage.max_new_tokens=%d cuts generated answers: the class %r takes %d tokens; "
-                "set stage.fit_classes=true to generate it in full",
-                max_new_tokens,
-                longest,
-                tokens,
-            )
-        return max_new_tokens
 
 
 def level_weights(

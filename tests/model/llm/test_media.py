@@ -83,6 +83,23 @@ def test_the_loss_is_the_mean_over_the_learned_tokens_of_rows_read_alone(llm, me
     close(llm.loss(TALKS, media), -expected.mean())
 
 
+def test_what_is_learned_of_each_row_sums_up_to_what_it_is_alone_and_makes_up_the_loss(llm, media):
+    each = [alone(llm, media, row) for row in range(4)]
+    sums, tokens = llm.learned_log_probs(TALKS, media)
+    close(sums, torch.stack([scores.sum() for scores in each]))
+    assert tokens.tolist() == [len(scores) for scores in each]
+    assert len(set(tokens.tolist())) > 1
+    close(-sums.sum() / tokens.sum(), llm.loss(TALKS, media))
+
+
+def test_rows_of_which_nothing_is_learned_are_left_out_of_what_is(llm, media):
+    silent = [TALKS[0], TALKS[1].asked, TALKS[2].asked, TALKS[3]]
+    for own, all_rows in zip(
+        llm.learned_log_probs(silent, media), llm.learned_log_probs(TALKS, media), strict=True
+    ):
+        close(own, all_rows[[0, 3]])
+
+
 def test_gradients_reach_the_real_tokens_of_every_view_and_no_others(llm, media):
     tokens = media.tokens.clone().requires_grad_()
     llm.loss(TALKS, MediaTokens(tokens, VIEWS, MASK)).backward()
@@ -124,6 +141,8 @@ def test_what_is_said_and_shown_behind_the_last_learned_turn_is_not_read(llm, me
 def test_a_batch_in_which_nothing_is_learned_is_refused(llm, media):
     with pytest.raises(DataError, match="no turn of the batch is learned; give an answer"):
         llm.loss([said.asked for said in TALKS], media)
+    with pytest.raises(DataError, match="no turn of the batch is learned; give an answer"):
+        llm.learned_log_probs([said.asked for said in TALKS], media)
 
 
 @pytest.mark.parametrize("views", [[2, 0, 1, 2], [1, 1, 1, 1], [2, 0, 1]])
@@ -173,6 +192,8 @@ def test_all_learned_turns_of_a_row_are_learned_as_each_would_be_alone(kind):
     count = llm.answer_length("zebra")
     together = llm.loss([SEVERAL, *question], MediaTokens(tokens, [2, 1]))
     close(together, (alone * sum(sizes) + other * count) / (sum(sizes) + count))
+    rows, counts = llm.learned_log_probs([SEVERAL, *question], MediaTokens(tokens, [2, 1]))
+    close(-rows / counts, torch.stack([alone, other]))
 
 
 def test_several_learned_turns_are_refused_by_a_model_with_one_decoder():

@@ -12,12 +12,16 @@ from mmavlm.core.items import Item
 from mmavlm.data.readers.annotations import SplitFiles, SplitNames, refuse_task
 from mmavlm.data.readers.entries import Found, SkippingReader, StrictReader, usable
 from mmavlm.data.readers.layout import Layout
-from mmavlm.data.readers.own import OWN_ID
+from mmavlm.data.readers.own import OWN_ID, REMOVED, TWIN_OF
 from mmavlm.data.readers.rows import Row
 from mmavlm.data.sources import film_at, written_film
 
 PROMPT = "what does the video describe?"
-LAYOUT = Layout(("video", "caption"), ("id", "start_s", "end_s", "split"), foreign=False)
+LAYOUT = Layout(
+    needed=("video", "caption"),
+    optional=("id", "start_s", "end_s", "split", TWIN_OF, REMOVED),
+    foreign=False,
+)
 WEBVID = Layout(("videoid", "name", "page_dir"), ("split",))
 
 

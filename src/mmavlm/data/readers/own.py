@@ -20,10 +20,22 @@ from mmavlm.data.sources import inside, written_film
 
 EVIDENCE = "evidence_s"  # also the key of it in an item's `meta`
 STRETCH = ("start_s", "end_s")
+TWIN_OF, REMOVED = "counterfactual_of", "removed"  # likewise
 OPEN = "open"  # the task of rows that name none
 LAYOUT = Layout(
     needed=("video", "prompt", "answer"),
-    optional=("id", *STRETCH, "task", "references", "options", "split", EVIDENCE, "subtitles"),
+    optional=(
+        "id",
+        *STRETCH,
+        "task",
+        "references",
+        "options",
+        "split",
+        EVIDENCE,
+        "subtitles",
+        TWIN_OF,
+        REMOVED,
+    ),
     foreign=False,
 )
 OWN_ID = "give each row an id of its own"
@@ -36,10 +48,11 @@ class OwnReader(StrictReader):
     `start_s`, `end_s`, `task`, `subtitles` (a file below the root with what is said in the film),
     `references` (other right answers; in a csv, with | in between), `options` (what there is to
     choose from, likewise; the answer is the text, letter or number of one), `evidence_s` (moments
-    that show the answer, for reports). Of a list of answers the first is the target, and all are
-    right. See `SplitFiles` for other names of files and keys, and for one file with a `split`
-    column. `closed` lists the tasks whose answers are classes, to be ranked; `options` says whether
-    options are answered by letters, numbers or texts.
+    that show the answer, for reports); of a film that is a twin of another but for one object,
+    `counterfactual_of` (that one's `video`) and `removed` (the object). Of a list of answers the
+    first is the target, and all are right. See `SplitFiles` for other names of files and keys, and
+    for one file with a `split` column. `closed` lists the tasks whose answers are classes, to be
+    ranked; `options` says whether options are answered by letters, numbers or texts.
 
     Raises:
         ConfigError: if there is no such way to answer options, or no such key.
@@ -139,7 +152,10 @@ class OwnReader(StrictReader):
             references=(answer, *others, *(row.texts("references", split="|") or ())),
             label=classes.index(answer) if answer in classes else None,
             options=options,
-            meta={EVIDENCE: evidence_s} if evidence_s else {},
+            meta={
+                **({EVIDENCE: evidence_s} if evidence_s else {}),
+                **{key: row.text(key) for key in (TWIN_OF, REMOVED) if row.values.get(key)},
+            },
         )
 
 

@@ -25,10 +25,17 @@ def digest(*parts: Any) -> str:
     return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
-def film_key(frames: Sequence[FrameSpec], style: Style, images: ImageGenerator, fps: int) -> str:
-    """The name of a film: a hash of frames, style, generator and rate."""
+def film_key(
+    frames: Sequence[FrameSpec],
+    style: Style,
+    images: ImageGenerator,
+    fps: int,
+    twin_of: str | None = None,
+) -> str:
+    """The name of a film: a hash of frames, style, generator and rate, and of what it is a twin."""
     told = [frame.model_dump(mode="json") for frame in frames]
-    return digest("film", told, style.model_dump(mode="json"), images.fingerprint, fps)
+    twin = [] if twin_of is None else [twin_of]
+    return digest("film", told, style.model_dump(mode="json"), images.fingerprint, fps, *twin)
 
 
 def draw_film(
@@ -38,21 +45,26 @@ def draw_film(
     images: ImageGenerator,
     fps: int,
     progress: Progress | None = None,
+    *,
+    twin_of: str | None = None,
 ) -> Path:
     """The film of `frames`, one a 1/fps s, as `<folder>/<key>/film.mp4`, drawn in one style.
+
+    A twin has the seeds of the film whose key is `twin_of`: what its frames share, looks the same.
 
     Beside it lie `film.srt`, the words; `frames/`, the pictures; and `manifest.jsonl`, prompt,
     seed, generator and sha256 of each. Pictures that are there are kept, so a broken-off film goes
     on; the film itself comes last, so where it is, all is.
     """
-    key = film_key(frames, style, images, fps)
+    key = film_key(frames, style, images, fps, twin_of)
+    seeded = twin_of or key
     film = folder / key / "film.mp4"
     if film.is_file():
         return film
-    seeds = [int(digest(key, index)[:8], 16) >> 1 for index in range(len(frames))]
+    seeds = [int(digest(seeded, index)[:8], 16) >> 1 for index in range(len(frames))]
     paths = [folder / key / "frames" / f"{index:06d}.png" for index in range(len(frames))]
     missing = [index for index, path in enumerate(paths) if not path.is_file()]
-    held = images.prepare_style(style, int(key[:8], 16))
+    held = images.prepare_style(style, int(seeded[:8], 16))
     drawn = images.render([frames[i] for i in missing], held, [seeds[i] for i in missing])
     for done, (index, picture) in enumerate(zip(missing, drawn, strict=True), start=1):
         _write_picture(paths[index], picture)

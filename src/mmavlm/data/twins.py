@@ -1,0 +1,57 @@
+"""Twins of training films, which differ from them in one object: counterfactual.jsonl."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmavlm.core.errors import ConfigError, DataError
+from mmavlm.core.items import Item
+from mmavlm.core.settings import above_zero, true_or_false
+from mmavlm.data.readers.own import TWIN_OF, OwnReader
+
+FILE = "counterfactual.jsonl"
+
+
+def read_twins(root: Path, task: str | Sequence[str] | None) -> list[Item]:
+    """What is asked of the twins below a root, in rows of one's own videos (`OwnReader`).
+
+    Raises:
+        DataError: if there is no such file, or a row does not say of which film it shows a twin.
+    """
+    if not (root / FILE).is_file():
+        raise DataError(
+            f"data.counterfactual=true, but there is no {root / FILE}; it has rows of "
+            "data=own_videos with `counterfactual_of`, the video that each shows a twin of "
+            "(prepare.settings.counterfactual=true makes one for the films of experiment=ablation)"
+        )
+    items = OwnReader(train=FILE)(root, "train", task)
+    for item in items:
+        if not is_twin(item):
+            raise DataError(
+                f"{root / FILE}: row {item.item_id!r} has no {TWIN_OF!r}, the video of which it "
+                "shows a twin"
+            )
+    return items
+
+
+def twins_share(counterfactual: bool | None, share: float | None) -> float:
+    """The share of an epoch that is asked of twins, half of it unless one is given.
+
+    Raises:
+        ConfigError: if the settings are no truth value and no number between 0 and 1.
+    """
+    if counterfactual is not None:
+        true_or_false("data", counterfactual=counterfactual)
+    above_zero("data", counterfactual_share=share)
+    if share is not None and share >= 1:
+        raise ConfigError(
+            f"data.counterfactual_share must be below 1, got {share}: the films themselves are "
+            "shown, too"
+        )
+    return 0.5 if share is None else share
+
+
+def is_twin(item: Item) -> bool:
+    """Whether an item shows a twin of another film."""
+    return TWIN_OF in item.meta
