@@ -16,6 +16,8 @@ from mmavlm.core.conversation import Conversation
 from mmavlm.core.medium import Medium
 from mmavlm.core.options import Options
 
+FalseTexts = tuple[tuple[str, str], ...]  # guides and replies that are not true of a view
+
 
 class Views(NamedTuple):
     """V views: the row of the film or sound that each is of, its guide, the reply to the guide."""
@@ -55,6 +57,7 @@ class Batch:
     task: list[str]
     references: list[tuple[str, ...]] | None = None
     options: list[Options | None] | None = None
+    false_texts: list[tuple[FalseTexts, ...]] | None = None
     label: Tensor | None = None  # int64 (C,), -1 where the target is no known class
     broken: tuple[str, ...] = ()
 
@@ -66,7 +69,14 @@ class Batch:
                 raise ValueError(f"Batch: {name} must be (M,T)={leading}, got {shape}")
         if self.frame_mask.dtype != torch.bool:
             raise ValueError(f"Batch: frame_mask must be bool, got {self.frame_mask.dtype}")
-        for name in ("conversations", "media_rows", "task", "references", "options"):
+        for name in (
+            "conversations",
+            "media_rows",
+            "task",
+            "references",
+            "options",
+            "false_texts",
+        ):
             entries = getattr(self, name)
             if entries is not None and len(entries) != len(self):
                 raise ValueError(
@@ -159,6 +169,18 @@ class Batch:
     def heard(self) -> Views:
         """The sounds that are heard, in the order in which the LLM comes to them."""
         return self._views(sounds=True)
+
+    @property
+    def false_of_views(self) -> list[FalseTexts]:
+        """What is not true of each of `views`."""
+        if self.false_texts is None:
+            return [()] * len(self.views.films)
+        return [
+            false
+            for talk, of_views in zip(self.conversations, self.false_texts, strict=True)
+            for view, false in zip(talk.views, of_views, strict=True)
+            if not talk.media[view.medium].is_sound
+        ]
 
     @property
     def is_heard(self) -> list[bool]:
