@@ -86,6 +86,7 @@ class Batch:
             raise ValueError(
                 f"Batch: label must be (C,)={(len(self),)}, got {tuple(self.label.shape)}"
             )
+        self._check_false_texts()
         films, sounds = leading[0], self._check_clips()
         for talk, rows in zip(self.conversations, self.media_rows, strict=True):
             there = [sounds if medium.is_sound else films for medium in talk.media]
@@ -93,6 +94,14 @@ class Batch:
                 raise ValueError(
                     f"Batch: a conversation about {len(there)} media has them in the rows {rows} "
                     f"of {films} films and {sounds} sounds"
+                )
+
+    def _check_false_texts(self) -> None:
+        for talk, false in zip(self.conversations, self.false_texts or (), strict=False):
+            if len(false) != len(talk.views):
+                raise ValueError(
+                    f"Batch: false_texts of a conversation with {len(talk.views)} views must have "
+                    f"an entry for each, got {len(false)}"
                 )
 
     def _check_clips(self) -> int:

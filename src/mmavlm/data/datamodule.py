@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmavlm.core.errors import ConfigError, DataError
 from mmavlm.core.items import Item, Reader
@@ -25,6 +25,9 @@ from mmavlm.data.sound_entries import CachedSounds, SoundEntry, SoundPlan
 from mmavlm.data.subtitles import check_choice
 from mmavlm.metrics import normalise_answer
 
+if TYPE_CHECKING:
+    from mmavlm.data.false_texts import FalseTextMaker
+
 log = logging.getLogger(__name__)
 
 
@@ -42,7 +45,8 @@ class VideoDataModule(SplitLoaders):
     `use_cache`, and for sounds with `use_sound_cache`, before a loader is asked for. With `index`,
     a folder, the key-frame tables of films are kept there from run to run. `clips` says what is
     taken of a sound (`ClipSettings`), `subtitles` whether those of films are read
-    (`subtitles_of`).
+    (`subtitles_of`). `false_texts` makes texts that are not true of training items, which the
+    alignment compares films with.
 
     Raises:
         ConfigError: if the root is missing or a number is out of range.
@@ -76,6 +80,7 @@ class VideoDataModule(SplitLoaders):
         group_by_length: bool = False,
         clips: Mapping[str, Any] | None = None,
         subtitles: bool | None = None,
+        false_texts: FalseTextMaker | None = None,
     ) -> None:
         super().__init__(
             batch_size=batch_size,
@@ -106,6 +111,7 @@ class VideoDataModule(SplitLoaders):
             "clips": None if clips is None else ClipSettings(**clips),
             "subtitles": check_choice(subtitles),
         }
+        self.false_texts = false_texts
         self.limit_items = limit_items
         self.broken = BrokenBudget(max_broken)
         self.cache = None if cache is None else Path(cache)
@@ -163,13 +169,17 @@ class VideoDataModule(SplitLoaders):
         """The dataset of a split; that of training draws and crops at random."""
         if self.image_size is None:
             raise ConfigError("data.image_size is not set and no encoder was asked for its own")
+        items, false_texts = self.items(split), None
+        if split == "train" and self.false_texts is not None:
+            false_texts = self.false_texts.from_training(items)
         return VideoDataset(
-            self.items(split),
+            items,
             image_size=self.image_size,
             train=split == "train",
             features=self._cached_films(split),
             sounds=self._cached_sounds(split),
             seed=self.seed,
+            false_texts=false_texts,
             **self.settings,
         )
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from torch.utils.data import Dataset
 
@@ -22,6 +23,9 @@ from mmavlm.data.loaders import SplitLoaders
 from mmavlm.data.order import Draw, Length
 from mmavlm.data.sound_entries import SoundEntry
 
+if TYPE_CHECKING:
+    from mmavlm.data.false_texts import FalseTextMaker
+
 BEHIND_SET = "/"  # between the name of a set and what it names: lvu/genre
 
 
@@ -33,7 +37,8 @@ class MixedDataModule(SplitLoaders):
     are) by `weights`, the shares of all sets, or by a `temperature` τ, which makes shares ∝
     items^(1/τ): 1 is in proportion, and the higher, the more equal. Within a set all items are
     drawn equally often, from epoch to epoch (`order.Draw`). What concerns batches (size, workers,
-    picture size, feature cache) is told here and not at the sets; `root` and `num_frames` stand
+    picture size, feature cache) is told here and not at the sets, and what is made of every set's
+    texts (`false_texts`) may be; `root` and `num_frames` stand
     here for sets to refer to.
 
     Raises:
@@ -58,6 +63,7 @@ class MixedDataModule(SplitLoaders):
         group_by_length: bool = False,
         cache: str | Path | None = None,
         seed: int = 42,
+        false_texts: FalseTextMaker | None = None,
     ) -> None:
         super().__init__(
             batch_size=batch_size,
@@ -77,6 +83,7 @@ class MixedDataModule(SplitLoaders):
         for part in self.parts.values():
             part.cache = self.cache
             part.seed = seed
+            part.false_texts = part.false_texts if false_texts is None else false_texts
         self.image_size = image_size
         longest = max(part.settings["num_frames"] for part in self.parts.values())
         self.settings = {"num_frames": longest}  # what a step's memory is estimated from
