@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from mmavlm.core.errors import DataError
 from mmavlm.metrics import Chair, ObjectVocabulary
-from mmavlm.metrics.objects import singular
+from mmavlm.metrics.objects import plural, singular
 
 SMALL = ObjectVocabulary(
     {"dog": ["puppy"], "sausage": ["hot dog"], "person": ["man", "people"], "rice": [],
@@ -22,14 +22,40 @@ def test_phrases_plurals_and_synonyms_name_an_object():
 
 
 @pytest.mark.parametrize(
-    ("plural", "one"),
+    ("many", "one"),
     [("dogs", "dog"), ("boxes", "box"), ("berries", "berry"), ("men", "man"), ("buses", "bus"),
      ("women", "woman"), ("firemen", "fireman"), ("knives", "knife"), ("glasses", "glass"),
      ("potatoes", "potato"), ("dishes", "dish"), ("grass", "grass"), ("tennis", "tennis"),
      ("gas", "gas"), ("children", "child"), ("shoes", "shoe"), ("ties", "tie")],
 )  # fmt: skip
-def test_plurals_lose_their_ending(plural, one):
-    assert singular(plural) == one
+def test_plurals_lose_their_ending(many, one):
+    assert singular(many) == one
+
+
+COUNTED = [
+    name for name in ObjectVocabulary.read().names if name not in ObjectVocabulary.read().uncounted
+]
+
+
+@given(st.sampled_from(COUNTED))
+def test_every_object_is_found_by_its_plural_too(name):
+    assert ObjectVocabulary.read().mentions(f"many {plural(name)}") == [name]
+
+
+@pytest.mark.parametrize(
+    ("one", "many"),
+    [("dog", "dogs"), ("box", "boxes"), ("berry", "berries"), ("toy", "toys"), ("woman", "women"),
+     ("hot dog", "hot dogs"), ("knife", "knives"), ("person", "people"), ("sheep", "sheep"),
+     ("scissors", "scissors"), ("bus", "buses"), ("glass", "glasses")],
+)  # fmt: skip
+def test_a_noun_gets_the_ending_of_its_plural(one, many):
+    assert plural(one) == many
+
+
+def test_objects_stand_where_the_text_has_them():
+    text = "Two MEN eat hot dogs; a dog waits."
+    found = [(name, text[start:end]) for name, start, end in SMALL.places(text)]
+    assert found == [("person", "MEN"), ("sausage", "hot dogs"), ("dog", "dog")]
 
 
 @given(st.sampled_from(ObjectVocabulary.read().names))

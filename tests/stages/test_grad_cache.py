@@ -1,5 +1,7 @@
 """The gradient cache: activations of few rows at a time, gradients of the whole batch."""
 
+from dataclasses import replace
+
 import lightning as L
 import pytest
 import torch
@@ -70,6 +72,22 @@ def test_dropout_draws_the_same_when_a_chunk_is_computed_again(monkeypatch):
     assert torch.equal(loss, kept_loss)
     for name, gradient in kept.items():
         torch.testing.assert_close(cached[name], gradient, atol=1e-9, rtol=1e-9, msg=name)
+
+
+@pytest.mark.parametrize("of", ["own", "all"])
+@pytest.mark.parametrize("chunk", [1, 3, 20])
+def test_gradients_are_those_of_the_whole_batch_where_films_have_false_texts(of, chunk):
+    settings = ["alignment=equal_texts", f"alignment.hard_negatives.of={of}"]
+    settings += ["alignment.hard_negatives.sides=both"]
+    false = [((("", f"a {i} cube"), ("", "a cone"))[: i % 3],) for i in range(ROWS)]
+    batch = replace(batch_of(), false_texts=false)
+    whole, cached = (stage_of(*settings, chunk=rows).double() for rows in (None, chunk))
+    (loss, expected), (cached_loss, found) = gradients(whole, batch), gradients(cached, batch)
+    assert loss > gradients(whole, batch_of())[0]
+    torch.testing.assert_close(cached_loss, loss, atol=1e-9, rtol=1e-9)
+    assert found.keys() == expected.keys()
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, atol=1e-6, rtol=1e-6, msg=name)
 
 
 @pytest.mark.slow

@@ -16,6 +16,8 @@ from mmavlm.core.conversation import Conversation
 from mmavlm.core.medium import Medium
 from mmavlm.core.options import Options
 
+FalseTexts = tuple[tuple[str, str], ...]  # guides and replies that are not true of a view
+
 
 class Views(NamedTuple):
     """V views: the row of the film or sound that each is of, its guide, the reply to the guide."""
@@ -55,6 +57,7 @@ class Batch:
     task: list[str]
     references: list[tuple[str, ...]] | None = None
     options: list[Options | None] | None = None
+    false_texts: list[tuple[FalseTexts, ...]] | None = None
     label: Tensor | None = None  # int64 (C,), -1 where the target is no known class
     broken: tuple[str, ...] = ()
 
@@ -66,7 +69,14 @@ class Batch:
                 raise ValueError(f"Batch: {name} must be (M,T)={leading}, got {shape}")
         if self.frame_mask.dtype != torch.bool:
             raise ValueError(f"Batch: frame_mask must be bool, got {self.frame_mask.dtype}")
-        for name in ("conversations", "media_rows", "task", "references", "options"):
+        for name in (
+            "conversations",
+            "media_rows",
+            "task",
+            "references",
+            "options",
+            "false_texts",
+        ):
             entries = getattr(self, name)
             if entries is not None and len(entries) != len(self):
                 raise ValueError(
@@ -76,6 +86,7 @@ class Batch:
             raise ValueError(
                 f"Batch: label must be (C,)={(len(self),)}, got {tuple(self.label.shape)}"
             )
+        self._check_false_texts()
         films, sounds = leading[0], self._check_clips()
         for talk, rows in zip(self.conversations, self.media_rows, strict=True):
             there = [sounds if medium.is_sound else films for medium in talk.media]
@@ -83,6 +94,14 @@ class Batch:
                 raise ValueError(
                     f"Batch: a conversation about {len(there)} media has them in the rows {rows} "
                     f"of {films} films and {sounds} sounds"
+                )
+
+    def _check_false_texts(self) -> None:
+        for talk, false in zip(self.conversations, self.false_texts or (), strict=False):
+            if len(false) != len(talk.views):
+                raise ValueError(
+                    f"Batch: false_texts of a conversation with {len(talk.views)} views must have "
+                    f"an entry for each, got {len(false)}"
                 )
 
     def _check_clips(self) -> int:
@@ -159,6 +178,18 @@ class Batch:
     def heard(self) -> Views:
         """The sounds that are heard, in the order in which the LLM comes to them."""
         return self._views(sounds=True)
+
+    @property
+    def false_of_views(self) -> list[FalseTexts]:
+        """What is not true of each of `views`."""
+        if self.false_texts is None:
+            return [()] * len(self.views.films)
+        return [
+            false
+            for talk, of_views in zip(self.conversations, self.false_texts, strict=True)
+            for view, false in zip(talk.views, of_views, strict=True)
+            if not talk.media[view.medium].is_sound
+        ]
 
     @property
     def is_heard(self) -> list[bool]:

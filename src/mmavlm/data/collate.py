@@ -8,7 +8,7 @@ from itertools import count
 import torch
 from torch import Tensor
 
-from mmavlm.core.batch import Batch
+from mmavlm.core.batch import Batch, FalseTexts
 from mmavlm.core.errors import ConfigError
 from mmavlm.core.items import Item
 from mmavlm.data.dataset import BrokenItem, Film, Sample
@@ -44,9 +44,20 @@ def collate(samples: Sequence[Sample | BrokenItem]) -> Batch:
         task=[item.task for item in items],
         references=[item.references or (item.target,) for item in items],
         options=options if any(options) else None,
+        false_texts=_false_texts(whole),
         label=torch.tensor(labels, dtype=torch.int64),
         broken=tuple(f"{sample.video_id}: {sample.reason}" for sample in broken),
     )
+
+
+def _false_texts(samples: Sequence[Sample]) -> list[tuple[FalseTexts, ...]] | None:
+    """What is not true of each view; None where no sample was looked at for it."""
+    if all(sample.false_texts is None for sample in samples):
+        return None
+    nothing: FalseTexts = ()
+    return [
+        sample.false_texts or (nothing,) * len(sample.item.conversation.views) for sample in samples
+    ]
 
 
 def _media_rows(items: Sequence[Item]) -> list[tuple[int, ...]]:

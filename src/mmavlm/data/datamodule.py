@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmavlm.core.errors import ConfigError, DataError
 from mmavlm.core.items import Item, Reader
@@ -26,6 +26,9 @@ from mmavlm.data.sound_entries import CachedSounds, SoundEntry, SoundPlan
 from mmavlm.data.subtitles import check_choice
 from mmavlm.data.twins import is_twin, read_twins, twins_share
 from mmavlm.metrics import normalise_answer
+
+if TYPE_CHECKING:
+    from mmavlm.data.false_texts import FalseTextMaker
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +51,8 @@ class VideoDataModule(SplitLoaders):
     (`read_twins`), and an epoch is as long as without them. With `index`,
     a folder, the key-frame tables of films are kept there from run to run. `clips` says what is
     taken of a sound (`ClipSettings`), `subtitles` whether those of films are read
-    (`subtitles_of`).
+    (`subtitles_of`). `false_texts` makes texts that are not true of training items, which the
+    alignment compares films with.
 
     Raises:
         ConfigError: if the root is missing or a number is out of range.
@@ -86,6 +90,7 @@ class VideoDataModule(SplitLoaders):
         group_by_length: bool = False,
         clips: Mapping[str, Any] | None = None,
         subtitles: bool | None = None,
+        false_texts: FalseTextMaker | None = None,
     ) -> None:
         super().__init__(
             batch_size=batch_size,
@@ -120,6 +125,7 @@ class VideoDataModule(SplitLoaders):
             "clips": None if clips is None else ClipSettings(**clips),
             "subtitles": check_choice(subtitles),
         }
+        self.false_texts = false_texts
         self.limit_items = limit_items
         self.broken = BrokenBudget(max_broken)
         self.cache = None if cache is None else Path(cache)
@@ -179,13 +185,17 @@ class VideoDataModule(SplitLoaders):
         """The dataset of a split; that of training draws and crops at random."""
         if self.image_size is None:
             raise ConfigError("data.image_size is not set and no encoder was asked for its own")
+        items, false_texts = self.items(split), None
+        if split == "train" and self.false_texts is not None:
+            false_texts = self.false_texts.from_training(items)
         return VideoDataset(
-            self.items(split),
+            items,
             image_size=self.image_size,
             train=split == "train",
             features=self._cached_films(split),
             sounds=self._cached_sounds(split),
             seed=self.seed,
+            false_texts=false_texts,
             **self.settings,
         )
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from mmavlm.core.batch import FalseTexts
 from mmavlm.core.errors import ConfigError, DataError, VideoError
 from mmavlm.core.items import Item
 from mmavlm.core.medium import Medium
@@ -27,6 +28,9 @@ from mmavlm.data.sources import FrameSource
 from mmavlm.data.subtitles import Subtitle, subtitles_of, with_lines
 from mmavlm.data.transforms import ClipTransform
 
+if TYPE_CHECKING:
+    from mmavlm.data.false_texts import FalseTextsOf
+
 
 class Film(NamedTuple):
     """What is shown of a film or picture, and when: frames, and their times (T,) in seconds.
@@ -40,11 +44,15 @@ class Film(NamedTuple):
 
 @dataclass(frozen=True)
 class Sample:
-    """One item with its films and its sounds, each in the order of its conversation's media."""
+    """One item with its films and its sounds, each in the order of its conversation's media.
+
+    `false_texts` are not true of it, some for each view; None where none are made.
+    """
 
     item: Item
     films: tuple[Film, ...]
     sounds: tuple[Clips, ...] = ()
+    false_texts: tuple[FalseTexts, ...] | None = None
 
     def timed(self, said: Sequence[Sequence[Subtitle]]) -> Sample:
         """The same with frames in its streams, and what is `said` in each medium between frames.
@@ -85,7 +93,8 @@ class VideoDataset(Dataset[Sample | BrokenItem]):
     nothing is decoded: frames are those of the feature cache, at the times evaluation takes; with
     `sounds` the same holds for clips. `sample_fps` takes so many frames a second and `num_frames`
     at most, else these are taken of all of a film (`frame_times`). What is said in a film stands
-    between its frames (`subtitles`: see `subtitles_of`).
+    between its frames (`subtitles`: see `subtitles_of`). `false_texts` says what is not true of
+    an item.
 
     Raises:
         ConfigError: if training is to draw crops or mirror images of what is kept or cached.
@@ -111,6 +120,7 @@ class VideoDataset(Dataset[Sample | BrokenItem]):
         seed: int = 42,
         clips: ClipSettings | None = None,
         subtitles: bool | None = None,
+        false_texts: FalseTextsOf | None = None,
     ) -> None:
         if train:
             refuse_augmentation(
@@ -121,6 +131,7 @@ class VideoDataset(Dataset[Sample | BrokenItem]):
             refuse_sounds(self.items)
         self.clips = clips
         self.subtitles = subtitles
+        self.false_texts = false_texts
         self.num_frames = num_frames
         self.image_size = image_size
         self.frame_fps = frame_fps
@@ -156,9 +167,12 @@ class VideoDataset(Dataset[Sample | BrokenItem]):
             except VideoError as error:
                 return _broken(item, at_medium, error)
         try:
-            return Sample(item, tuple(films), tuple(sounds)).timed(said)
+            sample = Sample(item, tuple(films), tuple(sounds)).timed(said)
         except StretchError as error:
             return _broken(item, 0, error)
+        if self.false_texts is None:
+            return sample
+        return replace(sample, false_texts=self.false_texts(sample.item))
 
     def source(self, index: int) -> str:
         """The files or folders that an item is read from, or its name where it shows nothing."""

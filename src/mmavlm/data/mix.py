@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import Dataset
 
@@ -25,6 +25,9 @@ from mmavlm.data.order import Draw, Length
 from mmavlm.data.sound_entries import SoundEntry
 from mmavlm.data.twins import twins_share
 
+if TYPE_CHECKING:
+    from mmavlm.data.false_texts import FalseTextMaker
+
 BEHIND_SET = "/"  # between the name of a set and what it names: lvu/genre
 
 
@@ -35,10 +38,10 @@ class MixedDataModule(SplitLoaders):
     shows each item as often as its set says (`repeat`); or draws `epoch_items` (as many as there
     are) by `weights`, the shares of all sets, or by a `temperature` τ, which makes shares ∝
     items^(1/τ): 1 is in proportion, and the higher, the more equal. Within a set all items are
-    drawn equally often, from epoch to epoch (`order.Draw`). What a mix says of `sampling` and
-    `counterfactual` films (see `VideoDataModule`) holds in each of its sets. What concerns batches
-    (size, workers, picture size, feature cache) is told here and not at the sets; `root` and
-    `num_frames` stand here for sets to refer to.
+    drawn equally often, from epoch to epoch (`order.Draw`). What a mix says of `sampling`, of
+    `counterfactual` films and of `false_texts` (see `VideoDataModule`) holds in each of its sets.
+    What concerns batches (size, workers, picture size, feature cache) is told here and not at the
+    sets; `root` and `num_frames` stand here for sets to refer to.
 
     Raises:
         ConfigError: if there is no set, a name or weight cannot be, weights and a temperature are
@@ -65,6 +68,7 @@ class MixedDataModule(SplitLoaders):
         group_by_length: bool = False,
         cache: str | Path | None = None,
         seed: int = 42,
+        false_texts: FalseTextMaker | None = None,
     ) -> None:
         super().__init__(
             batch_size=batch_size,
@@ -89,6 +93,7 @@ class MixedDataModule(SplitLoaders):
             if counterfactual is not None:
                 part.counterfactual = counterfactual
                 part.counterfactual_share = twins_share(counterfactual, counterfactual_share)
+            part.false_texts = part.false_texts if false_texts is None else false_texts
         self.image_size = image_size
         longest = max(part.settings["num_frames"] for part in self.parts.values())
         self.settings = {"num_frames": longest}  # what a step's memory is estimated from

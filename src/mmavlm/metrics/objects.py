@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 
@@ -17,6 +17,10 @@ _IRREGULAR = {
     "leaves": "leaf", "shelves": "shelf", "wolves": "wolf", "halves": "half", "scarves": "scarf",
     "buses": "bus", "gases": "gas", "lenses": "lens", "cookies": "cookie", "movies": "movie",
     "brownies": "brownie", "shoes": "shoe", "canoes": "canoe", "axes": "axe",
+}  # fmt: skip
+_PLURALS = {one: many for many, one in _IRREGULAR.items()} | {
+    "person": "people", "potato": "potatoes", "tomato": "tomatoes",
+    "deer": "deer", "fish": "fish", "sheep": "sheep",
 }  # fmt: skip
 _SIBILANTS = ("ches", "shes", "sses", "xes", "zes")
 
@@ -40,6 +44,25 @@ def singular(word: str) -> str:
     if word.endswith("s") and not word.endswith(("ss", "us", "is")) and len(word) > 3:
         return word[:-1]
     return word
+
+
+def plural(noun: str) -> str:
+    """A lower-case English noun, or phrase that ends in one, in its plural: box → boxes.
+
+    `singular` takes its last word back.
+    """
+    *before, word = noun.split(" ")
+    if word in _PLURALS:
+        word = _PLURALS[word]
+    elif singular(word) != word:
+        pass  # such as scissors
+    elif word.endswith("man"):
+        word = word[:-2] + "en"
+    elif word.endswith("y") and word[-2:-1] not in "aeiou":
+        word = word[:-1] + "ies"
+    else:
+        word += "es" if (word + "es").endswith(_SIBILANTS) else "s"
+    return " ".join([*before, word])
 
 
 class ObjectVocabulary:
@@ -116,17 +139,20 @@ class ObjectVocabulary:
 
         "hot dog" names a sausage and no dog, where the vocabulary has the phrase.
         """
-        words = _words(text)
-        found, at = [], 0
+        return [name for name, _, _ in self.places(text)]
+
+    def places(self, text: str) -> Iterator[tuple[str, int, int]]:
+        """The objects a text names, each with its first letter's place and that behind its last."""
+        found = [*_WORD.finditer(text.lower())]
+        words, at = tuple(singular(word[0]) for word in found), 0
         while at < len(words):
             for length in range(min(self._longest, len(words) - at), 0, -1):
                 if name := self._phrases.get(words[at : at + length]):
-                    found.append(name)
+                    yield name, found[at].start(), found[at + length - 1].end()
                     at += length
                     break
             else:
                 at += 1
-        return found
 
     def question(self, name: str) -> str:
         """Whether there is such an object in the video, as a question."""

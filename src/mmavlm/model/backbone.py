@@ -13,7 +13,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from mmavlm.core.batch import Batch, Views
+from mmavlm.core.batch import Batch
 from mmavlm.core.contrast import Against, Contrast, MemoryView
 from mmavlm.core.conversation import num_views
 from mmavlm.core.errors import ConfigError
@@ -21,6 +21,7 @@ from mmavlm.core.generation import Generation
 from mmavlm.core.interfaces import Answer, LanguageModel, MediaTokens, TemporalState
 from mmavlm.model.activations import of_step
 from mmavlm.model.alignment.grad_cache import Features, features_in_chunks
+from mmavlm.model.alignment.hard_negatives import FalseRows
 from mmavlm.model.alignment.levels import Aligned, MultiLevelAlignment, of_films
 from mmavlm.model.branches import Branch
 from mmavlm.model.heads import FrameHeads
@@ -119,7 +120,7 @@ class VideoLanguageModel(nn.Module):
         align = align and self.alignment is not None and bool(batch.views.films)
         if align and not answer:
             features = self._features(batch, chunk)
-            aligned = self._require_alignment().compare(features, self._texts(batch.views))
+            aligned = self._require_alignment().compare(features, *self._texts(batch))
             return {f"align_{level}": loss for level, loss in aligned.items()}
         losses: dict[str, Tensor] = {}
         state, inputs = None, None
@@ -131,7 +132,7 @@ class VideoLanguageModel(nn.Module):
                 state = self.vision.remember(watched) if state is None else state
             losses["text"] = self.answer_loss(batch, self._as_media(batch, state), by_row=by_row)
         if inputs is not None:
-            aligned = self._require_alignment()(inputs, self._texts(batch.views))
+            aligned = self._require_alignment()(inputs, *self._texts(batch))
             losses |= {f"align_{level}": loss for level, loss in aligned.items()}
         return losses
 
@@ -214,17 +215,22 @@ class VideoLanguageModel(nn.Module):
         encoded, mask = self._encode(batch, frames), batch.frame_mask[:, :frames]
         if views.films != list(range(len(encoded))):
             encoded, mask = encoded[views.films], mask[views.films]
-        rows = (encoded, mask, views.guides, self._texts(views))
+        rows = (encoded, mask, views.guides, *self._texts(batch))
         if chunk is None:
             return self._features_of(*rows)
         return features_in_chunks(self._features_of, *rows, chunk=chunk)
 
     def _features_of(
-        self, encoded: Tensor, mask: Tensor, guides: Sequence[str], texts: Sequence[str]
+        self,
+        encoded: Tensor,
+        mask: Tensor,
+        guides: Sequence[str],
+        texts: Sequence[str],
+        false: FalseRows = (),
     ) -> Features:
         """Encoder outputs (V,F,P,Dv), mask (V,F) and texts → the features of both, by level."""
         watched = self.vision.watch(encoded, mask, guides)
-        return self._require_alignment().features(self.alignment_inputs(watched)[1], texts)
+        return self._require_alignment().features(self.alignment_inputs(watched)[1], texts, false)
 
     def alignment_inputs(self, watched: Watched) -> tuple[TemporalState | None, Aligned]:
         """What is aligned of a film, and its state where frames beyond the first are aligned."""
@@ -344,8 +350,11 @@ class VideoLanguageModel(nn.Module):
         frames = self._require_alignment().frames
         return None if frames.beyond_first else frames.prefix(batch.frame_mask.shape[1])
 
-    def _texts(self, views: Views) -> list[str]:
-        return self._require_alignment().texts(views.guides, views.replies)
+    def _texts(self, batch: Batch) -> tuple[list[str], FalseRows]:
+        """What the views of a batch are aligned with, and what is not true of them."""
+        alignment, views = self._require_alignment(), batch.views
+        texts = alignment.texts(views.guides, views.replies)
+        return texts, alignment.false_texts(batch.false_of_views)
 
     def _require_llm(self) -> LanguageModel:
         if self.llm is None:

@@ -1,4 +1,5 @@
 import copy
+from itertools import product
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mmavlm.model.alignment import (
     Aligned,
+    HardNegatives,
     MultiLevelAlignment,
     SigmoidLoss,
     Temperature,
@@ -16,6 +18,7 @@ from mmavlm.model.alignment import (
     symmetric_info_nce,
 )
 from mmavlm.model.alignment.gather import RankRows
+from mmavlm.model.alignment.hard_negatives import padded
 from ranks import be_rank, spawn_ranks
 
 DV, D = 6, 5
@@ -26,16 +29,20 @@ LOSSES = {
     "sigmoid": SigmoidLoss(bias=-1.0).double(),
 }
 SPLITS = {"equal": (4, 4), "uneven": (6, 2)}
+HARD = {
+    f"{of}-{sides}": HardNegatives(of, sides) for of in ("own", "all") for sides in ("film", "both")
+}
 
 
-def build(loss) -> MultiLevelAlignment:
+def build(loss, hard_negatives=None) -> MultiLevelAlignment:
     torch.manual_seed(0)
     temperature = Temperature(0.2, learnable=True)
     # copied, or the cases would add up their gradients in one bias
     loss = copy.deepcopy(loss)
     return MultiLevelAlignment(
-        BagOfWords(), DV, D, embed_dim=8, loss=loss, temperature=temperature
-    ).double()
+        BagOfWords(), DV, D, embed_dim=8, loss=loss, temperature=temperature,
+        hard_negatives=hard_negatives,
+    ).double()  # fmt: skip
 
 
 def batch():
@@ -51,9 +58,15 @@ def part_of(rows: slice):
     return Aligned(*(part[rows] for part in films)), texts[rows]
 
 
-def step(model, rows: slice):
+def false_of(rows: slice):
+    """Texts that are not true of the films: more of some than of others, of the last three none."""
+    false = [["a cow", "b"], [], ["a cat", "c", "e f"], [], ["a dog"], [], [], []]
+    return padded(false[rows])
+
+
+def step(model, rows: slice, *, false: bool = False):
     """Losses by level, and gradients by name, of some rows of the batch."""
-    losses = model(*part_of(rows))
+    losses = model(*part_of(rows), *([false_of(rows)] if false else []))
     torch.stack(list(losses.values())).sum().backward()
     plain = model.module if isinstance(model, DistributedDataParallel) else model
     gradients = {name: p.grad for name, p in plain.named_parameters()}
@@ -68,6 +81,9 @@ def run_rank(rank: int, port: int, folder: str):
         rows = slice(0, sizes[0]) if rank == 0 else slice(sizes[0], None)
         for name, loss in LOSSES.items():
             results[split, name] = step(DistributedDataParallel(build(loss)), rows)
+        for (name, loss), (kind, hard) in product(LOSSES.items(), HARD.items()):
+            model = DistributedDataParallel(build(loss, hard))
+            results[split, name, kind] = step(model, rows, false=True)
     alone = build(info_nce).eval()
     results["eval"] = {k: v.item() for k, v in alone(*part_of(slice(3))).items()}
     torch.save(results, f"{folder}/rank{rank}.pt")
@@ -86,9 +102,22 @@ def ranks(tmp_path_factory):
 @pytest.mark.parametrize("split", SPLITS)
 @pytest.mark.parametrize("name", LOSSES)
 def test_two_ranks_equal_one_process_with_the_whole_batch(ranks, split, name):
-    losses, gradients = step(build(LOSSES[name]), slice(None))
-    for rank in ranks:
-        rank_losses, rank_gradients = rank[split, name]
+    expected = step(build(LOSSES[name]), slice(None))
+    assert_alike(expected, [rank[split, name] for rank in ranks])
+
+
+@pytest.mark.distributed
+@pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.parametrize("kind", HARD)
+@pytest.mark.parametrize("name", LOSSES)
+def test_two_ranks_equal_one_process_where_films_have_false_texts(ranks, split, kind, name):
+    expected = step(build(LOSSES[name], HARD[kind]), slice(None), false=True)
+    assert_alike(expected, [rank[split, name, kind] for rank in ranks])
+
+
+def assert_alike(expected, found):
+    losses, gradients = expected
+    for rank_losses, rank_gradients in found:
         assert rank_losses == pytest.approx(losses, abs=1e-12)
         assert rank_gradients.keys() == gradients.keys()
         for key, gradient in gradients.items():

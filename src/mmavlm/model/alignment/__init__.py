@@ -7,8 +7,10 @@ from mmavlm.model.alignment.frames import (
     FirstLast,
     FirstMiddleLast,
 )
+from mmavlm.model.alignment.hard_negatives import HardNegatives
 from mmavlm.model.alignment.levels import Aligned, MultiLevelAlignment
 from mmavlm.model.alignment.losses import (
+    FalsePairs,
     SigmoidLoss,
     equal_texts_info_nce,
     info_nce,
@@ -21,9 +23,11 @@ __all__ = [
     "Aligned",
     "AlignedFrames",
     "AllFrames",
+    "FalsePairs",
     "FirstK",
     "FirstLast",
     "FirstMiddleLast",
+    "HardNegatives",
     "MultiLevelAlignment",
     "SigmoidLoss",
     "Temperature",

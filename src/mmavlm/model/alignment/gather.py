@@ -15,6 +15,8 @@ from torch.nn import functional as F
 class RankRows:
     """How many batch rows each rank holds, and which rank this is.
 
+    `columns` is the most that any rank has beside a row, such as false texts.
+
     Every rank computes the loss of the whole gathered batch, and the backward pass of `gather`
     sums what the ranks want of a row. DDP's mean over ranks then gives the gradient of one process
     with the whole batch, exactly, whether the ranks hold equally many rows or not.
@@ -22,23 +24,24 @@ class RankRows:
 
     counts: tuple[int, ...]
     rank: int
+    columns: int = 0
 
     @classmethod
-    def alone(cls, rows: int) -> RankRows:
+    def alone(cls, rows: int, columns: int = 0) -> RankRows:
         """One process, or each process for itself."""
-        return cls((rows,), 0)
+        return cls((rows,), 0, columns)
 
     @classmethod
-    def exchange(cls, rows: int, device: torch.device) -> RankRows:
-        """Tell all ranks of the default process group how many rows this one holds.
+    def exchange(cls, rows: int, device: torch.device, columns: int = 0) -> RankRows:
+        """Tell all ranks of the default process group how many rows and columns this one holds.
 
         With more than one rank the sizes are read by the host: one synchronisation a step.
         """
         if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
-            return cls.alone(rows)
-        own = torch.tensor([rows], device=device)
-        counts = torch.cat(_all_gather(own)).tolist()
-        return cls(tuple(counts), dist.get_rank())
+            return cls.alone(rows, columns)
+        own = torch.tensor([rows, columns], device=device)
+        counts, widths = torch.stack(_all_gather(own), dim=1).tolist()
+        return cls(tuple(counts), dist.get_rank(), max(widths))
 
     def gather(self, rows: Tensor) -> Tensor:
         """Rows (n,…) of each rank → rows of all ranks (Σn,…), in rank order."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,9 +15,11 @@ Features = dict[str, LevelFeatures]
 
 
 def features_in_chunks(
-    features_of: Callable[..., Features], *inputs: Tensor | Sequence[str], chunk: int
+    features_of: Callable[..., Features], *inputs: Tensor | Sequence[Any], chunk: int
 ) -> Features:
     """What `features_of` gives for the B rows of `inputs`, computed `chunk` rows at a time.
+
+    An input may be (), which holds nothing of any row.
 
     Activations are dropped once a chunk has its features. When the gradient of a loss over all rows
     has come back to these, each chunk is computed again, with the random numbers it drew before,

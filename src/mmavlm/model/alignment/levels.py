@@ -16,15 +16,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmavlm.core.errors import ConfigError
-from mmavlm.core.hashing import string_keys
 from mmavlm.model.alignment.frames import AlignedFrames, FirstK
 from mmavlm.model.alignment.gather import RankRows
+from mmavlm.model.alignment.hard_negatives import (
+    FalseRows,
+    HardNegatives,
+    Rows,
+    TextKeys,
+    padded,
+    with_false,
+)
 from mmavlm.model.alignment.losses import info_nce
 from mmavlm.model.alignment.temperature import Temperature
 
 LOW, HIGH, CROSS = "low", "high", "cross"
 Reduction = Literal["film", "frame"]
-Rows = slice | list[int]  # of a batch
 
 
 class TextEncoder(Protocol):
@@ -54,11 +60,13 @@ class LevelFeatures(NamedTuple):
     """Features of unit norm: films (B,F,C,E), each frame and layer, and texts (B,E).
 
     Frames where `real` (B,F) is False are none of the film's. F is 1 where frames are pooled.
+    `false` (B,H,E) are of texts that are not true of the films, whatever it be where there is none.
     """
 
     film: Tensor
     text: Tensor
     real: Tensor
+    false: Tensor
 
 
 class MultiLevelAlignment(nn.Module):
@@ -73,7 +81,8 @@ class MultiLevelAlignment(nn.Module):
     Q-Former's own embeddings (`own_words`: B texts and the most tokens of one → (B,D)).
     With `reduction=film` a film's feature is the mean over its aligned frames; with `frame` there
     is a loss for each frame, and their mean is taken. Without `projection_bias` projections start
-    from N(0, 1/E), as CLIP's. `loss` takes logits (N,N) and the equality of texts (N,N). `frames`
+    from N(0, 1/E), as CLIP's. `loss` takes logits (N,N) and the equality of texts (N,N), and
+    `FalsePairs` where films have false texts, which enter as `hard_negatives` says. `frames`
     says which frames are aligned; the caller gives those alone. With `gather`, negatives come from
     all ranks while training; in evaluation each rank compares its own batch, so that ranks need not
     hold equally many batches.
@@ -94,7 +103,8 @@ class MultiLevelAlignment(nn.Module):
         cross_layers: Sequence[int] = (0, 5, 10),
         embed_dim: int = 256,
         projection_bias: bool = True,
-        loss: Callable[[Tensor, Tensor], Tensor] = info_nce,
+        loss: Callable[..., Tensor] = info_nce,
+        hard_negatives: HardNegatives | None = None,
         temperature: Temperature | None = None,
         shared_temperature: bool = True,
         frames: AlignedFrames | None = None,
@@ -124,6 +134,7 @@ class MultiLevelAlignment(nn.Module):
         self.video_projections = projections(widths)
         self.text_projections = projections(dict.fromkeys(widths, text_width))
         self.loss = loss
+        self.hard_negatives = HardNegatives() if hard_negatives is None else hard_negatives
         temperature = Temperature() if temperature is None else temperature
         if shared_temperature:
             self.temperature = temperature
@@ -155,25 +166,31 @@ class MultiLevelAlignment(nn.Module):
         pairs = zip(prompts, targets, strict=True)
         return [f"{prompt}{self.separator}{target}" for prompt, target in pairs]
 
-    def forward(self, aligned: Aligned, texts: Sequence[str]) -> dict[str, Tensor]:
-        """The loss of each level, a scalar, for B films and their B texts."""
-        return self.compare(self.features(aligned, texts), texts)
+    def false_texts(self, said: Sequence[Sequence[tuple[str, str]]]) -> FalseRows:
+        """Prompts and targets that are not true of films, a row a film, joined as `texts`."""
+        return padded([[f"{a}{self.separator}{b}" for a, b in row] for row in said])
+
+    def forward(
+        self, aligned: Aligned, texts: Sequence[str], false: FalseRows = ()
+    ) -> dict[str, Tensor]:
+        """The loss of each level, a scalar, for B films, their B texts and their false texts."""
+        return self.compare(self.features(aligned, texts, false), texts, false)
 
     def compare(
-        self, features: Mapping[str, LevelFeatures], texts: Sequence[str]
+        self, features: Mapping[str, LevelFeatures], texts: Sequence[str], false: FalseRows = ()
     ) -> dict[str, Tensor]:
         """The loss of each level from what `features` gives for B films and their texts."""
-        keys = string_keys(texts, next(iter(features.values())).text.device)
+        first = next(iter(features.values()))
+        keys = TextKeys.of(texts, false, first.text.device)
         if self.gather and self.training:
-            rows = RankRows.exchange(len(texts), keys.device)
+            rows = RankRows.exchange(len(texts), keys.own.device, first.false.shape[1])
             features = _gathered(features, rows)
-            keys = rows.gather(keys)
-        equal = keys[:, None] == keys
+            keys = keys.gathered(rows)
         frames = self._rows_of_frames(next(iter(features.values())).real)
         # Autocast would round similarities, and with them their order, to 8 bits.
-        with torch.autocast(keys.device.type, enabled=False):
+        with torch.autocast(keys.own.device.type, enabled=False):
             return {
-                level: self._loss(level, features[level], equal, frames) for level in self.levels
+                level: self._loss(level, features[level], keys, frames) for level in self.levels
             }
 
     def _rows_of_frames(self, real: Tensor) -> dict[int, Rows]:
@@ -191,24 +208,30 @@ class MultiLevelAlignment(nn.Module):
         return frames
 
     def _loss(
-        self, level: str, features: LevelFeatures, equal: Tensor, frames: Mapping[int, Rows]
+        self, level: str, features: LevelFeatures, keys: TextKeys, frames: Mapping[int, Rows]
     ) -> Tensor:
         """The loss of one level: of its frames, each with its rows, and of its layers."""
-        film, text, _ = features
+        film, text, _, false = features
         scale = self._temperature(level)()
         divisor = len(self.cross_layers) + 1e-8 if level == CROSS else 1
         losses = []
         for f, rows in frames.items():
-            same = equal[rows][:, rows]
+            of_rows = keys.rows(rows)
+            same = of_rows.equal
             for c in range(film.shape[2]):
                 logits = film[rows, f, c] @ text[rows].mT * scale
-                losses.append(self.loss(logits, same))
+                wrong = self.hard_negatives.pairs(film[rows, f, c], false[rows], of_rows, scale)
+                losses.append(
+                    self.loss(logits, same, **({} if wrong is None else {"false": wrong}))
+                )
         return torch.stack(losses).sum() / (len(frames) * divisor)
 
     def _temperature(self, level: str) -> nn.Module:
         return self.temperature if hasattr(self, "temperature") else self.temperatures[level]
 
-    def features(self, aligned: Aligned, texts: Sequence[str]) -> dict[str, LevelFeatures]:
+    def features(
+        self, aligned: Aligned, texts: Sequence[str], false: FalseRows = ()
+    ) -> dict[str, LevelFeatures]:
         """Level → features of the films and of the texts.
 
         A film's feature is the projected mean over the tokens of its aligned real frames, or of one
@@ -217,16 +240,19 @@ class MultiLevelAlignment(nn.Module):
         sources = {LOW: aligned.frame_tokens[:, :, None], HIGH: aligned.query_outputs[:, :, None]}
         if aligned.crossed is not None:
             sources[CROSS] = aligned.crossed
-        sentence = self._sentences(texts)
+        sentence, wrong = with_false(self._sentences, texts, false)
         found = {}
         for level in self.levels:
             tokens, real = mean_of(sources[level]), aligned.mask
             if self.reduction == "film":
                 tokens, real = pool(tokens, real)[:, None], real.any(dim=1, keepdim=True)
+            of_text = self.text_projections[level]
+            text = _unit(of_text(sentence))
             found[level] = LevelFeatures(
                 _unit(self.video_projections[level](tokens)),
-                _unit(self.text_projections[level](sentence)),
+                text,
                 real,
+                _unit(of_text(wrong)) if wrong.shape[1] else text[:, None, :][:, :0],
             )
         return found
 
@@ -247,7 +273,7 @@ def of_films(features: Mapping[str, LevelFeatures]) -> dict[str, tuple[Tensor, T
     Where a film has several, for its frames and layers, their mean is taken.
     """
     found = {}
-    for level, (film, text, real) in features.items():
+    for level, (film, text, real, _) in features.items():
         whole = film[:, 0, 0]
         if film.shape[1:3] != (1, 1):
             whole = _unit(pool(film.mean(dim=2), real))
@@ -282,14 +308,23 @@ def _projection(width: int, embed_dim: int, bias: bool) -> nn.Linear:
 def _gathered(features: Mapping[str, LevelFeatures], rows: RankRows) -> dict[str, LevelFeatures]:
     """The features of all ranks' rows, all levels in one message."""
     shapes = [part.film.shape[1:3] for part in features.values()]
-    flat = [torch.cat([p.film.flatten(1, 2), p.text[:, None]], dim=1) for p in features.values()]
+    flat = [
+        torch.cat([p.film.flatten(1, 2), p.text[:, None], _widened(p.false, rows.columns)], dim=1)
+        for p in features.values()
+    ]
     gathered = rows.gather(torch.cat(flat, dim=1)).split([p.shape[1] for p in flat], dim=1)
     masks = rows.gather(torch.cat([part.real for part in features.values()], dim=1).byte())
     reals = masks.bool().split([frames for frames, _ in shapes], dim=1)
-    return {
-        level: LevelFeatures(part[:, :-1].unflatten(1, shape), part[:, -1], real)
-        for level, part, shape, real in zip(features, gathered, shapes, reals, strict=True)
-    }
+    found = {}
+    for level, part, shape, real in zip(features, gathered, shapes, reals, strict=True):
+        film, text, false = part.split([shape.numel(), 1, rows.columns], dim=1)
+        found[level] = LevelFeatures(film.unflatten(1, shape), text[:, 0], real, false)
+    return found
+
+
+def _widened(false: Tensor, columns: int) -> Tensor:
+    """False texts (B,H,E), padded to so many columns."""
+    return F.pad(false, (0, 0, 0, columns - false.shape[1]))
 
 
 def _checked(levels: Sequence[str], known: tuple[str, ...]) -> tuple[str, ...]:
