@@ -263,11 +263,16 @@ class VideoLanguageModel(nn.Module):
         """
         if contrast is None:
             return self.media_tokens(batch), None
-        if batch.frames is not None and contrast.view.reads_features:
-            batch = replace(batch, frames=None, features=self._encode(batch, None))
+        batch = self.encoded(batch) if contrast.view.reads_features else batch
         other = contrast.view(batch)
         against = Against(other.conversations, self.media_tokens(other), contrast)
         return self.media_tokens(batch), against
+
+    def encoded(self, batch: Batch) -> Batch:
+        """The same with what the encoder, which is frozen, gives for the frames in their place."""
+        if batch.frames is None:
+            return batch
+        return replace(batch, frames=None, features=self._encode(batch, None))
 
     def activation_bytes(
         self,

@@ -8,8 +8,9 @@ if TYPE_CHECKING:
     from mmavlm.stages.duet import Duet
     from mmavlm.stages.finetune import FineTune
     from mmavlm.stages.optim import OptimizerRecipe
+    from mmavlm.stages.preference import Preference
     from mmavlm.stages.semantic_alignment import SemanticAlignment
 
-__all__ = ["Duet", "FineTune", "OptimizerRecipe", "SemanticAlignment"]
+__all__ = ["Duet", "FineTune", "OptimizerRecipe", "Preference", "SemanticAlignment"]
 
 __getattr__, __dir__ = lazy_names(__name__)

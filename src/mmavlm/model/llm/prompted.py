@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import torch
 from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 from typing_extensions import Self, TypedDict, Unpack
@@ -114,19 +115,26 @@ class PromptedLanguageModel(nn.Module):
             TooLongError: if a row needs more positions than the model has.
             ValueError: if the conversations show more or fewer media than there are views.
         """
-        check_views(num_views(conversations), media)
-        turns = [_up_to_learned(talk) for talk in conversations]
-        chosen = [n for n, said in enumerate(turns) if said]
-        if not chosen:
-            raise DataError("no turn of the batch is learned; give an answer to learn from")
-        latest = media.looks is not None and media.looks.latest
-        rows = [self.rendering.turns(turns[n], latest=latest) for n in chosen]
-        seen = [row.num_views for row in rows]
-        if seen != list(media.views):
-            media = first_views(media, chosen, seen)
-        answers = [stop - start for start, stop in (row.learned[-1] for row in rows)]
-        asked = self.asked(rows, media, answers, numbers=chosen)
+        asked = self._learned(conversations, media)
         return -self.layout.learned_log_probs(asked).mean()
+
+    def learned_log_probs(
+        self, conversations: Sequence[Conversation], media: MediaTokens
+    ) -> tuple[Tensor, Tensor]:
+        """Log-probability of all that is learned of each conversation, (C,), and its tokens (C,).
+
+        Ends of turns are among the tokens; conversations of which nothing is learned are left out.
+        The mean over tokens is `-loss`.
+
+        Raises:
+            DataError, TooLongError, ValueError: as of `loss`.
+        """
+        asked = self._learned(conversations, media)
+        found = self.layout.learned_log_probs(asked)
+        counts = torch.tensor([sum(b - a for a, b in row.learned) for row in asked.rows])
+        row_of = torch.arange(len(counts)).repeat_interleave(counts).to(found.device)
+        sums = found.new_zeros(len(counts)).index_add(0, row_of, found)
+        return sums, counts.to(found.device)
 
     def generate(
         self,
@@ -189,6 +197,15 @@ class PromptedLanguageModel(nn.Module):
             self.model.train(mode[0])
             for layer, training in zip(self.checkpointed, mode[1], strict=True):
                 layer.training = training
+
+    @contextmanager
+    def without_adapters(self) -> Iterator[None]:
+        """The model as it is with its adapters (LoRA) switched off; it must have some."""
+        self.model.disable_adapters()
+        try:
+            yield
+        finally:
+            self.model.enable_adapters()
 
     def watching(self, *, latest: bool = False, window: int | None = None) -> StreamSession:
         """A conversation in which a film runs (see `StreamSession`)."""
@@ -265,6 +282,21 @@ class PromptedLanguageModel(nn.Module):
                 phase = recomputed(phase, model.config.num_hidden_layers, inputs)
             phases.append(phase)
         return [*phases, logits_phase(rows, answer, model.config.vocab_size, item)]
+
+    def _learned(self, conversations: Sequence[Conversation], media: MediaTokens) -> Asked:
+        """The conversations of which anything is learned, each up to the last such turn."""
+        check_views(num_views(conversations), media)
+        turns = [_up_to_learned(talk) for talk in conversations]
+        chosen = [n for n, said in enumerate(turns) if said]
+        if not chosen:
+            raise DataError("no turn of the batch is learned; give an answer to learn from")
+        latest = media.looks is not None and media.looks.latest
+        rows = [self.rendering.turns(turns[n], latest=latest) for n in chosen]
+        seen = [row.num_views for row in rows]
+        if seen != list(media.views):
+            media = first_views(media, chosen, seen)
+        answers = [stop - start for start, stop in (row.learned[-1] for row in rows)]
+        return self.asked(rows, media, answers, numbers=chosen)
 
     def _questions(
         self, conversations: Sequence[Conversation], media: MediaTokens, longest: int
