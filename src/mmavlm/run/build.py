@@ -81,10 +81,22 @@ def settings_of_data(
         "tasks_with_options": lambda: data.tasks_with_options(splits),
         "classes": lambda: data.classes,
         "sets": lambda: data.sets,
+        "items": lambda: data.items("train") if "train" in splits else (),
         "truths": lambda: {split: data.truths(split) for split in splits if split in EVALUATED},
     }
-    taken = signature(stage_class).parameters
+    taken = settings_taken(stage_class)
     return {name: read() for name, read in offered.items() if name in taken}
+
+
+def settings_taken(stage_class: type[Stage]) -> set[str]:
+    """What a stage's constructor takes, by name; with **settings also what its bases take."""
+    found: set[str] = set()
+    for cls in filter(lambda cls: "__init__" in vars(cls), stage_class.__mro__):
+        taken = signature(cls).parameters
+        found |= taken.keys()
+        if not any(setting.kind is setting.VAR_KEYWORD for setting in taken.values()):
+            break
+    return found
 
 
 def require_settings_of(stage_class: type[Stage], given: DictConfig) -> None:
@@ -93,7 +105,7 @@ def require_settings_of(stage_class: type[Stage], given: DictConfig) -> None:
     Raises:
         ConfigError: naming them.
     """
-    taken = signature(stage_class).parameters
+    taken = settings_taken(stage_class)
     foreign = [key for key in map(str, given) if not key.startswith("_") and key not in taken]
     if foreign:
         raise ConfigError(

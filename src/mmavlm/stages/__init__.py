@@ -9,8 +9,16 @@ if TYPE_CHECKING:
     from mmavlm.stages.finetune import FineTune
     from mmavlm.stages.group_dro import GroupDRO
     from mmavlm.stages.optim import OptimizerRecipe
+    from mmavlm.stages.preference import Preference
     from mmavlm.stages.semantic_alignment import SemanticAlignment
 
-__all__ = ["Duet", "FineTune", "GroupDRO", "OptimizerRecipe", "SemanticAlignment"]
+__all__ = [
+    "Duet",
+    "FineTune",
+    "GroupDRO",
+    "OptimizerRecipe",
+    "Preference",
+    "SemanticAlignment",
+]
 
 __getattr__, __dir__ = lazy_names(__name__)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import lightning as L
 import torch
@@ -50,7 +50,7 @@ class FineTune(Stage):
             for, or the way to answer is unknown, or texts may need more positions than the LLM has.
     """
 
-    number = 2
+    number: ClassVar[int | None] = 2
     predictions: PredictionLog
 
     def __init__(
@@ -161,11 +161,14 @@ class FineTune(Stage):
         )
         if grouped is not None:
             terms |= grouped(terms["text"], batch)
-        total = self.text_weight * terms["text"]
+        return {**terms, "loss": self._with_levels(self.text_weight * terms["text"], terms)}
+
+    def _with_levels(self, total: Tensor, terms: Mapping[str, Tensor]) -> Tensor:
+        """A weighted sum with the losses of the aligned levels that are among the terms."""
         for level, weight in self.align_weights.items():
             if (loss := terms.get(f"align_{level}")) is not None:
                 total = total + weight * loss
-        return {**terms, "loss": total}
+        return total
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Answer the validation split."""

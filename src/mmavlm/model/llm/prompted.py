@@ -198,6 +198,15 @@ class PromptedLanguageModel(nn.Module):
             for layer, training in zip(self.checkpointed, mode[1], strict=True):
                 layer.training = training
 
+    @contextmanager
+    def without_adapters(self) -> Iterator[None]:
+        """The model as it is with its adapters (LoRA) switched off; it must have some."""
+        self.model.disable_adapters()
+        try:
+            yield
+        finally:
+            self.model.enable_adapters()
+
     def watching(self, *, latest: bool = False, window: int | None = None) -> StreamSession:
         """A conversation in which a film runs (see `StreamSession`)."""
         return StreamSession(self, latest=latest, window=window)
