@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from mmavlm.core.files import write_whole, written_whole
-from mmavlm.movies.encode import write_video
+from mmavlm.movies.encode import Sound, write_video
 from mmavlm.movies.frames import FrameSpec, ImageGenerator, Picture
 from mmavlm.movies.vocabulary import Style
 
@@ -38,14 +38,21 @@ def draw_film(
     images: ImageGenerator,
     fps: int,
     progress: Progress | None = None,
+    *,
+    sound: Sound | None = None,
 ) -> Path:
     """The film of `frames`, one a 1/fps s, as `<folder>/<key>/film.mp4`, drawn in one style.
+
+    With `sound` it is heard, too, and named by what is heard as well.
 
     Beside it lie `film.srt`, the words; `frames/`, the pictures; and `manifest.jsonl`, prompt,
     seed, generator and sha256 of each. Pictures that are there are kept, so a broken-off film goes
     on; the film itself comes last, so where it is, all is.
     """
     key = film_key(frames, style, images, fps)
+    if sound is not None:
+        heard = hashlib.sha256(sound.samples.tobytes()).hexdigest()
+        key = digest("heard", key, heard, sound.rate_hz)
     film = folder / key / "film.mp4"
     if film.is_file():
         return film
@@ -70,7 +77,7 @@ def draw_film(
     ]
     write_rows(folder / key / "manifest.jsonl", rows)
     write_whole(folder / key / "film.srt", _subtitles(frames, fps).encode())
-    write_video((_read_picture(path) for path in paths), film, fps)
+    write_video((_read_picture(path) for path in paths), film, fps, sound)
     return film
 
 
