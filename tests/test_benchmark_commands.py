@@ -165,3 +165,24 @@ def test_pope_is_made_of_any_captions_and_asked(run, films, trained, tmp_path, c
     metrics = json.loads((tmp_path / "asked/metrics.json").read_text())
     # two objects of the first film and one of each other, in three ways, each with one absent
     assert metrics["test/pope/all/count"] == 24
+
+
+def test_probes_of_sounds_lie_beside_those_of_objects_and_others_are_refused(
+    run, films, tmp_path, capsys
+):
+    root = tmp_path / "own"
+    (root / "captions").mkdir(parents=True)
+    (root / "lvu").symlink_to(films / "lvu")
+    videos = [p.relative_to(films).as_posix() for p in sorted((films / "lvu/videos").iterdir())]
+    texts = ["a dog barks", "a siren wails", "people applaud"]
+    (root / "captions/test.jsonl").write_text("".join(
+        json.dumps({"video": video, "caption": text}) + "\n"
+        for video, text in zip(videos, texts, strict=False)
+    ))  # fmt: skip
+    settings = ["data=captions", f"data.root={root}", "agree=1"]
+    assert run(pope, *settings, "about=smells") == 1
+    assert "about=smells is unknown; choose one of objects, sounds" in capsys.readouterr().err
+    assert run(pope, *settings, "about=sounds") == 0
+    asked = (root / "pope_sounds/pope_adversarial.jsonl").read_text()
+    assert "Is there a sound of barking in the video?" in asked
+    assert not (root / "pope").exists()

@@ -1,4 +1,7 @@
-"""Make POPE for video from captions: `python -m mmavlm.pope data=msvd_caption data.root=…`."""
+"""Make POPE for video from captions: `python -m mmavlm.pope data=msvd_caption data.root=…`.
+
+With `about=sounds` of sound events, in place of objects.
+"""
 
 from __future__ import annotations
 
@@ -11,18 +14,27 @@ from rich.console import Console
 from rich.table import Table
 
 from mmavlm.commands.cli import announce, run_command
+from mmavlm.core.errors import ConfigError
 from mmavlm.data.readers.json_files import require_root
+
+FOLDERS = {
+    "objects": "pope",
+    "sounds": "pope_sounds",
+}  # what is asked about → where, below the root
 
 
 def pope(config: DictConfig) -> None:
     """Write three files of questions below `to`, and print what they ask."""
     root = require_root(Path(config.data.root))
+    if config.about not in FOLDERS:
+        raise ConfigError(f"about={config.about} is unknown; choose one of {', '.join(FOLDERS)}")
     announce(config, "reading captions")
     # Imported here, so that mistakes are told at once.
     from mmavlm.data.object_probes import ProbeMaker, describe, write_probes
-    from mmavlm.metrics import ObjectVocabulary
+    from mmavlm.metrics import ObjectVocabulary, SoundVocabulary
 
-    vocabulary = ObjectVocabulary.read(config.vocabulary)
+    sounds = config.about == "sounds"
+    vocabulary = (SoundVocabulary if sounds else ObjectVocabulary).read(config.vocabulary)
     items = instantiate(config.data.reader)(root, config.split, config.data.task)
     films = describe(items, vocabulary, root)
     maker = ProbeMaker(
@@ -33,7 +45,7 @@ def pope(config: DictConfig) -> None:
         leave_out=config.leave_out,
         seed=config.seed,
     )
-    folder = root / "pope" if config.to is None else Path(config.to)
+    folder = root / FOLDERS[config.about] if config.to is None else Path(config.to)
     table = Table("negatives", "questions", "films", "yes", "objects", "most often absent")
     for strategy, count in write_probes(maker, folder).items():
         rows = list(maker.questions(strategy))

@@ -25,7 +25,7 @@ CARRIED = {
     "qformer_queries", "cross_layers", "memory", "temporal", "vision.max_num_frames",
     "vision.position_init", "vision.norm_eps", "alignment.embed_dim", "init.weights",
     "trainer", "logger", "callbacks", "seed", "prepare", "paths.data", "data.num_workers",
-    "data.timeout_s", "data.limit_items", "resume_accept",
+    "data.timeout_s", "data.limit_items", "resume_accept", "habit",
 }  # fmt: skip
 
 

@@ -392,6 +392,19 @@ def test_a_model_that_hears_gets_the_sound_of_avhbench_in_front_and_another_the_
     assert swapped == {"00006_swap.mp4"}
 
 
+def test_probes_are_heard_where_that_is_asked_for_and_the_model_has_a_branch_for_it(roots):
+    def kinds(**settings):
+        items = reader_of("pope", **settings)(roots["pope"], "test", None)
+        return {tuple(medium.kind for medium in item.conversation.media) for item in items}
+
+    both = {"show": ["sound", "film"]}
+    assert kinds(clips={"clips": 8}) == {("film",)}
+    assert kinds(**both, clips={"clips": 8}) == {("sound", "film")}
+    assert kinds(**both) == {("film",)}
+    with pytest.raises(ConfigError, match="this model hears nothing"):
+        kinds(show=["sound"])
+
+
 def test_sound_alone_cannot_be_asked_of_a_model_that_hears_nothing():
     with pytest.raises(ConfigError, match="this model hears nothing"):
         reader_of("avhbench", show=["sound"])

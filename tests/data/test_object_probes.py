@@ -11,7 +11,7 @@ from mmavlm.core.items import Item
 from mmavlm.data.object_probes import ProbeMaker, describe, write_probes
 from mmavlm.data.readers import PopeReader, ReferenceReader
 from mmavlm.data.readers.pope import STRATEGIES
-from mmavlm.metrics import ObjectVocabulary
+from mmavlm.metrics import ObjectVocabulary, SoundVocabulary
 
 NAMES = ("dog", "cat", "ball", "tree", "boat", "car", "hat")
 VOCABULARY = ObjectVocabulary({name: [] for name in NAMES})
@@ -142,3 +142,29 @@ def test_the_real_captions_of_msvd_make_balanced_questions(real_data, tmp_path):
         assert len(rows) > 400
         assert sum(row["label"] == "yes" for row in rows) * 2 == len(rows)
         assert len({row["video"] for row in rows}) > 90
+
+
+HEARD = [["a dog barks"], ["a dog is barking, and somebody laughs"], ["a siren wails"],
+         ["people applaud and laugh"], ["thunder, and then a bark"]]  # fmt: skip
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_sounds_are_asked_for_as_objects_are(strategy):
+    sounds = SoundVocabulary.read()
+    items = [
+        Item.question(item_id=f"{i}", video_id=f"v{i}", source=Path(f"/data/v{i}.mp4"), prompt="",
+                  target=texts[0], task="caption", references=tuple(texts))
+        for i, texts in enumerate(HEARD)
+    ]  # fmt: skip
+    films = describe(items, sounds, Path("/data"))
+    rows = list(ProbeMaker(films, sounds, agree=1).questions(strategy))
+    named = {film.video: set(film.named) for film in films}
+    assert {row["video"] for row in rows} == set(named)
+    assert Counter(row["label"] for row in rows) == dict.fromkeys(("yes", "no"), len(rows) // 2)
+    for row in rows:
+        assert row["text"] == sounds.question(row["object"])
+        assert (row["object"] in named[row["video"]]) == (row["label"] == "yes")
+    if strategy == "popular":
+        assert next(r for r in rows if r["video"] == "v2.mp4" and r["label"] == "no")[
+            "object"
+        ] == "barking"  # fmt: skip

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmavlm.core.errors import DataError
-from mmavlm.metrics import Chair, ObjectVocabulary
+from mmavlm.metrics import Chair, ObjectVocabulary, SoundVocabulary
 from mmavlm.metrics.objects import plural, singular
 
 SMALL = ObjectVocabulary(
@@ -140,3 +140,23 @@ def test_a_broken_vocabulary_is_told_with_its_place(tmp_path, text, message):
 def test_a_vocabulary_that_is_not_there_is_named(tmp_path):
     with pytest.raises(DataError, match=r"absent\.txt does not exist"):
         Chair(tmp_path / "absent.txt")
+
+
+@given(st.sampled_from(SoundVocabulary.read().names))
+def test_every_sound_of_the_built_in_list_is_found_by_its_own_name(name):
+    assert SoundVocabulary.read().mentions(f"one hears {name}!") == [name]
+
+
+def test_sounds_are_found_in_captions_as_people_write_them():
+    sounds = SoundVocabulary.read()
+    told = "A dog barks twice while a man is speaking, then sirens wail and the crowd applauded."
+    assert sounds.mentions(told) == ["barking", "speech", "siren", "applause"]
+    assert sounds.mentions("a dog on a train beside a bell and a guitar") == []
+
+
+def test_questions_about_sounds_have_the_right_article():
+    sounds = SoundVocabulary.read()
+    assert [sounds.question(name) for name in ("barking", "siren", "alarm")] == [
+        "Is there a sound of barking in the video?", "Is there a sound of a siren in the video?",
+        "Is there a sound of an alarm in the video?",
+    ]  # fmt: skip

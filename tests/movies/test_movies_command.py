@@ -43,10 +43,23 @@ def test_command_makes_a_biased_set_and_prints_its_statistics(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
+    ("kind", "pair"), [("bias_order", "plant → bin"), ("bias_sound", "cat → meow")]
+)
+def test_command_makes_other_kinds_of_planted_bias(tmp_path, capsys, kind, pair):
+    main([f"out={tmp_path}", f"kind={kind}", "films=40", "size=32", "bias=1.0"])
+    printed = capsys.readouterr().out
+    assert pair in printed
+    assert "1.000" in printed
+    assert json.loads((tmp_path / "set.json").read_text())["settings"]["bias"] == 1.0
+
+
+@pytest.mark.parametrize(
     ("settings", "complaint"),
     [
         (["kind=stories", "text=endpoint", "model=m"], "text=endpoint needs base_url="),
         (["kind=stories", "text=transformers"], "text=transformers needs model="),
+        (["kind=bias_order", "films=4"], "films=4 is below 40"),
+        (["kind=bias_sound", "scenes=2"], "there is no setting scenes of kind=bias_sound"),
         (["kind=bias", "image=diffusers"], "image=diffusers needs image_model="),
         (["kind=stories", "fan_out=1,1,1"], "fan_out=1,1,1 cannot be told"),
     ],

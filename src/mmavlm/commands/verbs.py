@@ -110,13 +110,14 @@ COMMANDS: Mapping[str, Command] = {
         ("export",),
     ),
     "pope": Command(
-        "Make yes/no questions about objects (POPE for video) from captions.",
+        "Make yes/no questions about objects or sounds (POPE for video) from captions.",
         (
             "data=msvd_caption data.root=/data",
             "data=msvd_caption data.root=/data split=val to=questions",
             "data=msrvtt_caption data.root=/data per_film=5 agree=3",
             "data=captions data.root=/data vocabulary=objects.txt",
             "data=youcook2_caption data.root=/data agree=1 leave_out=[person]",
+            "data=captions data.root=/data about=sounds agree=1",
         ),
         ("pope",),
     ),
@@ -127,6 +128,7 @@ COMMANDS: Mapping[str, Command] = {
             "out=films clips=1000 duration_s=8 fps=6",
             "out=stories kind=stories films=10 fan_out=2,2,6",
             "out=biased kind=bias films=400 bias=0.9",
+            "out=biased_sound kind=bias_sound films=400 bias=0.9",
             "out=watched kind=duet films=400 size=32",
         ),
         module="movies.__main__",

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         judged_pairs,
         judged_scores,
     )
-    from mmavlm.metrics.objects import ObjectVocabulary
+    from mmavlm.metrics.objects import ObjectVocabulary, SoundVocabulary
     from mmavlm.metrics.order import OrderAccuracy
     from mmavlm.metrics.paired import PairedAccuracy
     from mmavlm.metrics.parsing import Parsing, parse_letters, parse_order, parse_yes_no
@@ -70,6 +70,7 @@ __all__ = [
     "Rule",
     "SAHRatio",
     "ScoredItem",
+    "SoundVocabulary",
     "TaskScores",
     "UnparsedRate",
     "YesNoStats",

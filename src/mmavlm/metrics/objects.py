@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 
+from typing_extensions import Self
+
 from mmavlm.core.errors import DataError
 
 _WORD = re.compile(r"[a-z]+")
@@ -69,11 +71,14 @@ class ObjectVocabulary:
     """Objects by name, each with the words and phrases it goes by.
 
     `synonyms` maps a name to other words for it; all may be phrases, singular or plural.
-    `uncounted` lists the names of what is not counted, such as rice.
+    `uncounted` lists the names of what is not counted, such as rice. `SoundVocabulary` is the same
+    for what is heard.
 
     Raises:
         DataError: if two objects go by the same word, or there is none.
     """
+
+    built_in = "objects.txt"
 
     def __init__(
         self, synonyms: Mapping[str, Sequence[str]], uncounted: Iterable[str] = ()
@@ -96,7 +101,7 @@ class ObjectVocabulary:
         self._longest = max(map(len, self._phrases))
 
     @classmethod
-    def read(cls, path: str | Path | None = None) -> ObjectVocabulary:
+    def read(cls, path: str | Path | None = None) -> Self:
         """The vocabulary of a text file; None takes the built-in one, which is our own list.
 
         A line is `name: synonym, synonym`; a star before the name marks what is not counted; what
@@ -107,7 +112,7 @@ class ObjectVocabulary:
         """
         place = "the built-in vocabulary" if path is None else str(path)
         if path is None:
-            text = files("mmavlm.metrics").joinpath("objects.txt").read_text(encoding="utf-8")
+            text = files("mmavlm.metrics").joinpath(cls.built_in).read_text(encoding="utf-8")
         elif not Path(path).is_file():
             raise DataError(f"vocabulary {path} does not exist; give a text file, an object a line")
         else:
@@ -156,13 +161,31 @@ class ObjectVocabulary:
 
     def question(self, name: str) -> str:
         """Whether there is such an object in the video, as a question."""
-        if name in self.uncounted:
-            article = ""
-        elif singular(name.split()[-1]) != name.split()[-1]:
+        if name not in self.uncounted and singular(name.split()[-1]) != name.split()[-1]:
             return f"Are there {name} in the video?"
-        else:
-            article = "an " if name[0] in "aeiou" else "a "
-        return f"Is there {article}{name} in the video?"
+        return f"Is there {self.with_article(name)} in the video?"
+
+    def with_article(self, name: str) -> str:
+        """`a dog`, `an apple`, `rice`."""
+        if name in self.uncounted:
+            return name
+        return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+
+
+class SoundVocabulary(ObjectVocabulary):
+    """Sound events by name, each with the words and phrases it goes by.
+
+    `uncounted` lists the names of those without an article, such as barking.
+
+    Raises:
+        DataError: if two events go by the same word, or there is none.
+    """
+
+    built_in = "sounds.txt"
+
+    def question(self, name: str) -> str:
+        """Whether such a sound is heard in the video, as a question."""
+        return f"Is there a sound of {self.with_article(name)} in the video?"
 
 
 def _words(text: str) -> tuple[str, ...]:

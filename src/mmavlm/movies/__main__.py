@@ -1,4 +1,4 @@
-"""The command `python -m mmavlm.movies out=<folder> [kind=lvu|stories|bias|duet] …`."""
+"""The command `python -m mmavlm.movies out=<folder> [kind=lvu|stories|bias|…] …`."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from mmavlm.commands.verbs import COMMANDS, versions
 from mmavlm.core.errors import ConfigError, MmavlmError
 from mmavlm.core.nearest import nearest
 from mmavlm.movies.bias import BiasSettings, make_bias_set
+from mmavlm.movies.bias_order import OrderSettings, make_order_set
+from mmavlm.movies.bias_sound import SoundSettings, make_sound_set
 from mmavlm.movies.duet import KINDS, DuetSettings
 from mmavlm.movies.duet_set import make_duet_set
 from mmavlm.movies.frames import ImageGenerator
@@ -101,19 +103,35 @@ def _make_stories(out: str, options: Options, report: Report) -> None:
 
 def _make_bias(out: str, options: Options, report: Report) -> Table:
     images = _painter(options)
-    found = make_bias_set(
-        out,
-        BiasSettings(**options),
-        images,
-        progress=lambda done, total: report("films", done, total),
-    )
+    found = make_bias_set(out, BiasSettings(**options), images, progress=_films(report))
+    table = _pairs(found["pairs"])
+    probes = [f"{name}: {n['yes']} yes, {n['no']} no" for name, n in found["probes"].items()]
+    table.caption = f"probes of the test films: {'; '.join(probes)}"
+    return table
+
+
+def _make_order(out: str, options: Options, report: Report) -> Table:
+    images = _painter(options)
+    found = make_order_set(out, OrderSettings(**options), images, progress=_films(report))
+    return _pairs(found["pairs"])
+
+
+def _make_sound(out: str, options: Options, report: Report) -> Table:
+    images = _painter(options)
+    found = make_sound_set(out, SoundSettings(**options), images, progress=_films(report))
+    return _pairs(found["pairs"])
+
+
+def _films(report: Report) -> Callable[[int, int], None]:
+    return lambda done, total: report("films", done, total)
+
+
+def _pairs(rows: list[Options]) -> Table:
     table = Table("split", "films", "pair", "companion with anchor", "without")
-    for row in found["pairs"]:
+    for row in rows:
         shares = (f"{row[key]:.3f}" for key in ("companion_with_anchor", "companion_without"))
         pair = f"{row['anchor']} → {row['companion']}"
         table.add_row(row["split"], str(row["films"]), pair, *shares)
-    probes = [f"{name}: {n['yes']} yes, {n['no']} no" for name, n in found["probes"].items()]
-    table.caption = f"probes of the test films: {'; '.join(probes)}"
     return table
 
 
@@ -126,6 +144,8 @@ _MAKERS: dict[str, Callable[[str, Options, Report], Table | None]] = {
     "lvu": _make_lvu,
     "stories": _make_stories,
     "bias": _make_bias,
+    "bias_order": _make_order,
+    "bias_sound": _make_sound,
     "duet": _make_duet,
 }
 
@@ -176,7 +196,7 @@ def _kind_parser() -> argparse.ArgumentParser:
 def _parser(kind: str) -> argparse.ArgumentParser:
     parser = _Parser(
         prog="mmavlm-movies",
-        usage="mmavlm-movies out=FOLDER [kind=lvu|stories|bias|duet] [key=value ...]",
+        usage=f"mmavlm-movies out=FOLDER [kind={'|'.join(_MAKERS)}] [key=value ...]",
         description=f"{COMMANDS['movies'].does} Settings of kind={kind}:",
         epilog="\n".join(
             ["examples:", *(f"  mmavlm movies {e}" for e in COMMANDS["movies"].lines)]
@@ -189,8 +209,7 @@ def _parser(kind: str) -> argparse.ArgumentParser:
     add("--out", required=True, help="the folder to make the set in")
     add("--seed", type=int, default=0, help="what all chance follows from (0)")
     add("--size", type=int, default=96, help="side of the picture in pixels (96)")
-    of_kinds = {"lvu": _lvu_settings, "stories": _story_settings, "bias": _bias_settings}
-    {**of_kinds, "duet": _duet_settings}[kind](add)
+    _SETTINGS[kind](add)
     return parser
 
 
@@ -233,12 +252,40 @@ def _bias_settings(add: Callable[..., Any]) -> None:
     _image_settings(add)
 
 
+def _order_settings(add: Callable[..., Any]) -> None:
+    add("--films", type=int, default=400, help="how many films (400)")
+    follows = "how often one object follows the other in training (0.9); in the test it is 0.5"
+    add("--bias", type=float, default=0.9, help=follows)
+    add("--frames", type=int, default=1, help="frames of each of a film's two parts (1)")
+    add("--fps", type=int, default=2, help="frames per second (2)")
+    _image_settings(add)
+
+
+def _sound_settings(add: Callable[..., Any]) -> None:
+    add("--films", type=int, default=400, help="how many films (400)")
+    heard = "how often what is seen is heard in training (0.9); in the test it is 0.5"
+    add("--bias", type=float, default=0.9, help=heard)
+    add("--frames", type=int, default=2, help="frames of a film (2)")
+    add("--fps", type=int, default=1, help="frames per second (1)")
+    _image_settings(add)
+
+
 def _duet_settings(add: Callable[..., Any]) -> None:
     add("--films", type=int, default=400, help="how many films (400)")
     add("--duration_s", type=float, default=12.0, help="length in seconds (12)")
     add("--fps", type=int, default=4, help="frames per second (4)")
     what = f"what happens: one or more of {', '.join(KINDS)} (all)"
     add("--events", type=_words, default=KINDS, help=what)
+
+
+_SETTINGS: dict[str, Callable[[Callable[..., Any]], None]] = {
+    "lvu": _lvu_settings,
+    "stories": _story_settings,
+    "bias": _bias_settings,
+    "bias_order": _order_settings,
+    "bias_sound": _sound_settings,
+    "duet": _duet_settings,
+}
 
 
 def _image_settings(add: Callable[..., Any]) -> None:

@@ -79,13 +79,13 @@ class BiasedFilm:
     objects: frozenset[str]
 
 
-def plan_films(settings: BiasSettings) -> list[BiasedFilm]:
+def plan_films(settings: BiasSettings, pairs: Pairs = PAIRS) -> list[BiasedFilm]:
     """Which film shows what: the shares are kept exactly, up to rounding, in every split."""
     films: list[BiasedFilm] = []
     for order, (split, count) in enumerate(split_sizes(settings.films).items()):
         rng = np.random.default_rng([settings.seed, order])
         shown: list[set[str]] = [set() for _ in range(count)]
-        for anchor, companion in PAIRS:
+        for anchor, companion in pairs:
             share = 0.5 if split == "test" else settings.bias
             films_of = rng.permutation(count)
             with_anchor, without = films_of[: count // 2], films_of[count // 2 :]
@@ -219,12 +219,18 @@ def statistics(films: Iterable[BiasedFilm], pairs: Pairs = PAIRS) -> list[dict[s
 
 
 def pair_of(item_id: str) -> str:
-    """The pair, named by its anchor, that the object of a question is of.
+    """The pair, named by its anchor, that what a question asks for is of.
+
+    Ids of sets of objects end in the object, those of other kinds in anchor and what is asked for
+    (`film00003_cat-meow`).
 
     Raises:
         DataError: if the question is none of such a set.
     """
     name = item_id.rpartition("_")[2]
+    carried, dash, _ = name.partition("-")
+    if dash:
+        return carried
     for anchor, companion in PAIRS:
         if name in (anchor, companion):
             return anchor

@@ -68,7 +68,7 @@ def soundtrack(movie: Movie, alarm: str) -> NDArray[np.int16]:
             _add(mixed, start_s, STEP * _step(rng))
     length_s = min(LONGEST_ALARM_S, movie.duration_s / 2)
     start_s = float(rng.uniform(0.0, movie.duration_s - length_s))
-    _add(mixed, start_s, ALARM * _alarm(alarm, length_s))
+    _add(mixed, start_s, ALARM * alarm_sound(alarm, length_s))
     return np.round(32767 * np.clip(mixed, -1.0, 1.0)).astype(np.int16)
 
 
@@ -79,11 +79,12 @@ def _add(mixed: Samples, start_s: float, sound: Samples) -> None:
     mixed[start:stop] += sound[: stop - start]
 
 
-def _times_s(length_s: float) -> Samples:
+def times_s(length_s: float) -> Samples:
+    """The second of each sample of a stretch, float64 (n,)."""
     return np.arange(round(length_s * RATE_HZ)) / RATE_HZ
 
 
-def _tones(t_s: Samples, hz: float, partials: dict[float, float]) -> Samples:
+def tones(t_s: Samples, hz: float, partials: dict[float, float]) -> Samples:
     """Sines at multiples of `hz` by their strengths, which are brought to a sum of 1."""
     sines = [level * np.sin(2 * np.pi * hz * part * t_s) for part, level in partials.items()]
     return np.sum(sines, axis=0) / sum(partials.values())
@@ -91,10 +92,10 @@ def _tones(t_s: Samples, hz: float, partials: dict[float, float]) -> Samples:
 
 def _voice(words: Speak, pitch_hz: float) -> Samples:
     """Harmonics that swell with each syllable; a sharp voice is brighter."""
-    t_s = _times_s(words.end_s - words.start_s)
+    t_s = times_s(words.end_s - words.start_s)
     fall = 1.0 if words.tone == "calm" else 0.4
     harmonics = {float(k): 1.0 / k**fall for k in range(1, 9)}
-    return np.abs(np.sin(np.pi * SYLLABLES_HZ * t_s)) * _tones(t_s, pitch_hz, harmonics)
+    return np.abs(np.sin(np.pi * SYLLABLES_HZ * t_s)) * tones(t_s, pitch_hz, harmonics)
 
 
 def _steps_s(movie: Movie, character: Character) -> Iterator[float]:
@@ -104,18 +105,19 @@ def _steps_s(movie: Movie, character: Character) -> Iterator[float]:
 
 
 def _step(rng: np.random.Generator) -> Samples:
-    t_s = _times_s(STEP_LASTS_S)
+    t_s = times_s(STEP_LASTS_S)
     return rng.uniform(-1.0, 1.0, len(t_s)) * np.exp(-t_s / 0.01)
 
 
-def _alarm(alarm: str, length_s: float) -> Samples:
-    t_s = _times_s(length_s)
+def alarm_sound(alarm: str, length_s: float) -> Samples:
+    """One of the `ALARMS`, float64 (n,) at `RATE_HZ`, between −1 and 1."""
+    t_s = times_s(length_s)
     if alarm == "bell":
-        return np.exp(-(t_s % 0.4) / 0.15) * _tones(t_s, 880.0, {1.0: 1.0, 2.76: 0.6, 5.4: 0.3})
+        return np.exp(-(t_s % 0.4) / 0.15) * tones(t_s, 880.0, {1.0: 1.0, 2.76: 0.6, 5.4: 0.3})
     if alarm == "beeps":
-        return (t_s % 0.25 < 0.125) * _tones(t_s, 1500.0, {1.0: 1.0})
+        return (t_s % 0.25 < 0.125) * tones(t_s, 1500.0, {1.0: 1.0})
     if alarm == "horn":
-        return _tones(t_s, 311.0, {float(k): 1.0 / k for k in range(1, 8)})
+        return tones(t_s, 311.0, {float(k): 1.0 / k for k in range(1, 8)})
     # a siren goes up and down once a second, between 500 and 1100 Hz
     phase = 800.0 * t_s - 300.0 * np.cos(2 * np.pi * t_s) / (2 * np.pi)
     return np.sin(2 * np.pi * phase)

@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmavlm.core.errors import ConfigError, DataError
+from mmavlm.core.errors import DataError
 from mmavlm.core.items import Item
 from mmavlm.data.readers.annotations import read_list
 from mmavlm.data.readers.benchmark import QUESTION, BenchmarkReader, yes_or_no
-from mmavlm.data.readers.heard import Sense, check_senses, heard
+from mmavlm.data.readers.heard import Sense, heard, hearing
 from mmavlm.data.readers.rows import Row
 from mmavlm.data.readers.values import shown
 from mmavlm.data.sources import film_at
@@ -55,13 +55,7 @@ class AVHBenchReader(BenchmarkReader):
         clips: Any = None,
     ) -> None:
         super().__init__(folder, prompt, parsing)
-        senses = check_senses(show)
-        self.show = senses if clips is not None else tuple(s for s in senses if s != "sound")
-        if senses and not self.show:
-            raise ConfigError(
-                "data.reader.show is [sound], and this model hears nothing; choose "
-                "sound=clip_qformer, or show the film"
-            )
+        self.show = hearing(show, clips)
 
     def scores(self, tasks: Sequence[str]) -> Benchmark:
         """Yes/no statistics by task and over all, and the scores of captions."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from mmavlm.core.conversation import Conversation
 from mmavlm.core.errors import ConfigError
@@ -53,6 +53,24 @@ def check_senses(show: Sequence[Sense]) -> tuple[Sense, ...]:
             f"data.reader.show is {list(show)}; give one or both of {', '.join(known)}, or []"
         )
     return tuple(show)
+
+
+def hearing(show: Sequence[Sense], clips: Any) -> tuple[Sense, ...]:
+    """What a model gets of films that `show` names: without `clips` it hears nothing.
+
+    `clips` are the settings of what is taken of a sound, None for a model without a branch for it.
+
+    Raises:
+        ConfigError: as `check_senses`, or if sound alone is to be shown and nothing can be heard.
+    """
+    senses = check_senses(show)
+    found = senses if clips is not None else tuple(s for s in senses if s != "sound")
+    if senses and not found:
+        raise ConfigError(
+            "data.reader.show is [sound], and this model hears nothing; choose "
+            "sound=clip_qformer, or show the film"
+        )
+    return found
 
 
 def heard(talk: Conversation, show: Sequence[Sense]) -> Conversation:

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from mmavlm.core.files import write_whole, written_whole
-from mmavlm.movies.encode import write_video
+from mmavlm.movies.encode import Sound, write_video
 from mmavlm.movies.frames import FrameSpec, ImageGenerator, Picture
 from mmavlm.movies.vocabulary import Style
 
@@ -47,10 +47,12 @@ def draw_film(
     progress: Progress | None = None,
     *,
     twin_of: str | None = None,
+    sound: Sound | None = None,
 ) -> Path:
     """The film of `frames`, one a 1/fps s, as `<folder>/<key>/film.mp4`, drawn in one style.
 
     A twin has the seeds of the film whose key is `twin_of`: what its frames share, looks the same.
+    With `sound` it is heard, too, and named by what is heard as well.
 
     Beside it lie `film.srt`, the words; `frames/`, the pictures; and `manifest.jsonl`, prompt,
     seed, generator and sha256 of each. Pictures that are there are kept, so a broken-off film goes
@@ -58,6 +60,9 @@ def draw_film(
     """
     key = film_key(frames, style, images, fps, twin_of)
     seeded = twin_of or key
+    if sound is not None:
+        heard = hashlib.sha256(sound.samples.tobytes()).hexdigest()
+        key = digest("heard", key, heard, sound.rate_hz)
     film = folder / key / "film.mp4"
     if film.is_file():
         return film
@@ -82,7 +87,7 @@ def draw_film(
     ]
     write_rows(folder / key / "manifest.jsonl", rows)
     write_whole(folder / key / "film.srt", _subtitles(frames, fps).encode())
-    write_video((_read_picture(path) for path in paths), film, fps)
+    write_video((_read_picture(path) for path in paths), film, fps, sound)
     return film
 
 
