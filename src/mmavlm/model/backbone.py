@@ -25,6 +25,7 @@ from mmavlm.model.alignment.hard_negatives import FalseRows
 from mmavlm.model.alignment.levels import Aligned, MultiLevelAlignment, of_films
 from mmavlm.model.branches import Branch
 from mmavlm.model.heads import FrameHeads
+from mmavlm.model.hearing import sound_tokens
 from mmavlm.model.llm.prompted import PromptedLanguageModel
 from mmavlm.model.llm.stream_rows import (
     FrameAt,
@@ -211,7 +212,8 @@ class VideoLanguageModel(nn.Module):
         With `chunk`, so many views at a time hold activations (see `alignment.grad_cache`); the
         frozen encoder runs once, and its outputs of the aligned frames are kept.
         """
-        frames, views = self._frames_to_align(batch), batch.views
+        aligned, views = self._require_alignment().frames, batch.views
+        frames = None if aligned.beyond_first else aligned.prefix(batch.frame_mask.shape[1])
         encoded, mask = self._encode(batch, frames), batch.frame_mask[:, :frames]
         if views.films != list(range(len(encoded))):
             encoded, mask = encoded[views.films], mask[views.films]
@@ -327,28 +329,7 @@ class VideoLanguageModel(nn.Module):
             seen = MediaTokens(tokens, views, mask, self.vision.looks(state, tokens.shape[1]))
         if not any(heard := batch.is_heard):
             return seen
-        return interleaved(seen, self._sound_tokens(batch), heard)
-
-    def _sound_tokens(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
-        """The tokens (V,K,Dl) of the sounds of a batch, and which are real."""
-        if self.sound is None:
-            raise ConfigError(
-                "a conversation lets a sound be heard, and this model has no branch for it; choose "
-                "sound=clip_qformer, or leave sounds out"
-            )
-        assert batch.clip_mask is not None  # there is something heard
-        encoded = batch.clip_features
-        if encoded is None:
-            assert batch.clips is not None
-            encoded = self.sound.encode(batch.clips)
-        watched = self.sound.watch(encoded, batch.clip_mask, batch.heard.guides, batch.heard.films)
-        state = self.sound.remember(watched)
-        return self.sound.tokens(state), self.sound.mask(state)
-
-    def _frames_to_align(self, batch: Batch) -> int | None:
-        """How many leading frames alignment needs, or None for all of them."""
-        frames = self._require_alignment().frames
-        return None if frames.beyond_first else frames.prefix(batch.frame_mask.shape[1])
+        return interleaved(seen, sound_tokens(self.sound, batch), heard)
 
     def _texts(self, batch: Batch) -> tuple[list[str], FalseRows]:
         """What the views of a batch are aligned with, and what is not true of them."""
