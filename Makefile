@@ -9,6 +9,9 @@ ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 # Of make movies: where both models start, and their runs.
 START := init.checkpoint=outputs/movies/start/checkpoints/last.ckpt
 RUN := hydra.run.dir=outputs/movies
+# Of make remedies: where preference training, and its control, begin.
+BEGIN := 'init.checkpoint=$${hydra:sweep.dir}/$${hydra:runtime.choices.arm}-none-$${seed}/checkpoints/last.ckpt'
+SWEEP = $(ONE_THREAD) $(BIN)/python -m mmavlm.train -m experiment=remedies
 # About half of the work each.
 FIRST_ARMS := baseline,one_level,two_levels,prompt_to_visual,mma_code,cross_attention
 OTHER_ARMS := two_stages,query_to_visual,bidirectional,feature_channel,sequence_dimension
@@ -20,7 +23,7 @@ $(BIN)/python -m pip install -q uv && $(BIN)/uv pip install -q --python $(BIN)/p
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help demo movies ablation test test-slow test-lowest lint format clean
+.PHONY: help demo movies ablation remedies test test-slow test-lowest lint format clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -46,6 +49,16 @@ ablation: $(VENV)/.demo  ## the controlled experiment: all arms and seeds, two a
 	$(ONE_THREAD) $(BIN)/python -m mmavlm.train -m experiment=ablation arm=$(OTHER_ARMS); second=$$?; \
 	wait $$first && exit $$second
 	@echo "open outputs/ablation/arms.md and arms.svg"
+
+remedies: $(VENV)/.demo  ## what removes the habit: remedies over arms and seeds, two at a time; goes on where it was stopped
+	$(BIN)/python -m mmavlm.movies kind=bias out=data/biased films=1000 frames=2 counterfactual=true
+	$(SWEEP) arm=baseline & first=$$!; \
+	$(SWEEP) arm=one_level,mma_code; second=$$?; wait $$first && exit $$second
+	$(SWEEP) arm=baseline,one_level remedy=balanced,group_weighted callbacks=default & first=$$!; \
+	$(SWEEP) arm=baseline,one_level remedy=group_dro,counterfactual callbacks=default; second=$$?; wait $$first && exit $$second
+	$(SWEEP) arm=one_level,mma_code remedy=hard_negatives,hard_negatives_both callbacks=default & first=$$!; \
+	$(SWEEP) arm=baseline,one_level remedy=longer,dpo_text,dpo_film callbacks=default $(BEGIN); second=$$?; wait $$first && exit $$second
+	@echo "open outputs/remedies/arms.md and arms.svg"
 
 test: $(VENV)/.dev lint  ## linters, type checks, all tests but the slow ones
 	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 -q -m "not slow"
