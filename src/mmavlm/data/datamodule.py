@@ -269,8 +269,8 @@ class VideoDataModule(SplitLoaders):
     def draws(self, visits: int | None = None) -> list[Draw]:
         """The training items, those shown equally often together, in an epoch of so many visits.
 
-        That is as often as `repeat` says, or their groups as often as `sampling` does; None:
-        `epoch_items`.
+        That is as often as `repeat` says, or their groups as often as `sampling` does, films and
+        their twins each by themselves; None: `epoch_items`.
 
         Raises:
             ConfigError: if `repeat` names a task that no item has, or stands beside `sampling`;
@@ -280,6 +280,8 @@ class VideoDataModule(SplitLoaders):
         items = self.items("train")
         twins = [n for n, item in enumerate(items) if self.counterfactual and is_twin(item)]
         own = sorted({*range(len(items))}.difference(twins))
+        if not own:  # the reader's own items are twins, too
+            own, twins = twins, []
         visits = visits or self.epoch_items or sum(draw.count for draw in self._repeated(own))
         of_twins = round(self.counterfactual_share * visits) if twins else 0
         return [
