@@ -1,5 +1,6 @@
 """Any checkpoint can be decoded against another view, however it was trained."""
 
+import io
 import json
 
 import pytest
@@ -49,5 +50,17 @@ def test_what_keeps_no_second_view_says_so(run, checkpoint, make_clip, capsys):
     stream = ["video=a.mp4", "prompt=why?", "stream_fps=1"]
     assert run(predict, checkpoint, "contrast=no_film", *stream) == 1
     assert "a stream is not decoded against another view" in capsys.readouterr().err
-    assert run(chat, checkpoint, "contrast=no_film") == 1
-    assert "not decoded against another view; set contrast=none" in capsys.readouterr().err
+
+
+def test_a_chat_is_decoded_as_its_first_question_is_by_predict(
+    run, checkpoint, make_clip, capsys, monkeypatch
+):
+    make_clip("a.mp4")
+    settings = ["video=a.mp4", "contrast=no_film", "stage.num_beams=1", "format=json"]
+    assert run(predict, checkpoint, *settings, "prompt=why?", "num_answers=1") == 0
+    [expected] = json.loads(capsys.readouterr().out)["answers"]
+    monkeypatch.setattr("sys.stdin", io.StringIO("why?\n"))
+    assert run(chat, checkpoint, *settings, "num_beams=1") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["answer"] == expected["answer"]
+    assert found["log_prob"] == pytest.approx(expected["log_prob"], rel=1e-4)

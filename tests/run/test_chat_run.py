@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from mmavlm.core.contrast import Contrast
 from mmavlm.core.conversation import Conversation
 from mmavlm.core.errors import DataError, VideoError
 from mmavlm.core.generation import Generation
@@ -17,6 +18,8 @@ from mmavlm.core.turns import Shown, Turn
 from mmavlm.data.collate import collate
 from mmavlm.data.dataset import VideoDataset
 from mmavlm.data.sound import ClipSettings
+from mmavlm.model.contrast_views import NoFilm, Shuffle
+from mmavlm.model.memory_views import NoMemory
 from mmavlm.run.ask import Ready
 from mmavlm.run.chat import Chat, own_medium, read_conversation, save_conversation
 from support import tiny_backbone
@@ -41,13 +44,13 @@ def film(make_clip):
     return own_medium("film", str(make_clip("a.mp4")))
 
 
-def stateless(model, talk, clips=None):
+def stateless(model, talk, clips=None, contrast=None):
     """The answer to the last question of a conversation, all of it read at once."""
     item = Item(item_id="all", conversation=talk.asked, task="chat")
     size = model.backbone.vision.encoder.image_size
     batch = collate([VideoDataset([item], num_frames=FRAMES, image_size=size, clips=clips)[0]])
     with torch.inference_mode():
-        return model.backbone.generate(batch, GREEDY)[0][0]
+        return model.backbone.generate(batch, GREEDY, contrast)[0][0]
 
 
 def check(model, chat, answer):
@@ -252,3 +255,37 @@ def test_a_file_that_holds_no_conversation_is_named_and_never_written_over(
     with pytest.raises(DataError, match=message):
         save_conversation(chat.conversation, path)
     assert path.read_bytes() == content
+
+
+VIEWS = [NoFilm(), Shuffle(), NoMemory(), None]
+
+
+@pytest.mark.parametrize("view", VIEWS, ids=lambda view: type(view).__name__)
+def test_a_chat_against_another_view_answers_as_all_of_it_asked_at_once(model, film, view):
+    contrast = Contrast(view=view, alpha=0.0 if view is None else 1.0, beta=0.0)
+    chat = Chat(model, GREEDY, FRAMES, contrast=contrast)
+    chat.show(film)
+    for question in ("what is it?", "why?", "and then?"):
+        same(chat.ask(question), stateless(model, chat.conversation, contrast=contrast))
+    chat.back()
+    same(chat.edit(1, "who is it?"), stateless(model, chat.conversation, contrast=contrast))
+    again = Chat(model, GREEDY, FRAMES, contrast=contrast)
+    again.take(chat.conversation)
+    same(again.ask("why?"), stateless(model, again.conversation, contrast=contrast))
+
+
+def test_the_other_view_of_a_chat_is_read_once(model, film, monkeypatch):
+    lengths, contrast = [], Contrast(view=NoFilm(), beta=0.0)
+    chat = Chat(model, GREEDY, FRAMES, contrast=contrast)
+    chat.show(film)
+    chat.ask("what is it, and why is it so?")
+    read = type(model.llm.layout).read
+
+    def counted(layout, asked, past=None):
+        lengths.append((asked.inputs()[0].shape[1], len(past.names)))
+        return read(layout, asked, past)
+
+    monkeypatch.setattr(type(model.llm.layout), "read", counted)
+    chat.ask("why?")
+    (other, known_of_other), (seen, known) = lengths
+    assert seen - known == other - known_of_other < other, "each reads what is new"

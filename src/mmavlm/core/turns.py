@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from mmavlm.core.errors import DataError
@@ -145,6 +145,11 @@ class Turn:
     def text(self) -> str:
         """Its texts, one behind the other."""
         return "".join(part for part in self.parts if isinstance(part, str))
+
+    @property
+    def without_media(self) -> Turn:
+        """The same turn without what it shows."""
+        return replace(self, parts=tuple(p for p in self.parts if not isinstance(p, Shown)))
 
     @property
     def shows(self) -> tuple[int, ...]:

@@ -36,8 +36,9 @@ class Branch(nn.Module):
 
     `temporal` and `fusion` are given without their widths, which follow from the encoder.
     `max_num_frames` and `position_init` are of the `FramePositions`; `prompt_tokenizer` is needed
-    where the temporal aggregator reads guides. Without `norm_eps` there is no norm. A branch is
-    complete once it is connected.
+    where the temporal aggregator reads guides. Without `norm_eps` there is no norm. In evaluation
+    films are read as `saliency` re-weights them, if it is given. A branch is complete once it is
+    connected.
 
     Raises:
         ConfigError: if the tokenizer admits longer guides than the Q-Former has positions for, or
@@ -58,6 +59,7 @@ class Branch(nn.Module):
         max_num_frames: int = 120,
         position_init: str = "zeros",
         norm_eps: float | None = 1e-6,
+        saliency: Callable[[TemporalAggregator, Watched], Watched] | None = None,
     ) -> None:
         super().__init__()
         self.prompt_tokenizer = prompt_tokenizer
@@ -71,6 +73,7 @@ class Branch(nn.Module):
         if (positions := self.temporal.guide_positions) is not None:
             self.guide_tokenizer.check_positions(positions)
         self._make_fusion = fusion
+        self.saliency = saliency
 
     @property
     def widths(self) -> dict[str, int]:
@@ -151,7 +154,11 @@ class Branch(nn.Module):
         No gradient is kept, and with a memory what is held stays constant however long the film is;
         aggregators that read each frame alone keep its tokens. A state is good until the next frame
         is asked for. Frames beyond the table of positions all take its last row.
+
+        Raises:
+            ConfigError: if frames are to be re-weighted, for which a film must be at its end.
         """
+        self._check_end("a stream")
         guide = self.encoded_guides(guides)
         seen = (self.see(frame, t, guide) for t, frame in enumerate(frames))
         return self.temporal.stream(guide, seen)
@@ -163,7 +170,9 @@ class Branch(nn.Module):
         return self._fused(self._placed(encoded, self.frame_positions.at(number)), guide)[:, 0]
 
     def remember(self, watched: Watched) -> TemporalState:
-        """Run the frame loop over what was watched."""
+        """Run the frame loop over what was watched, twice where it is re-weighted in between."""
+        if self.saliency is not None and not self.training:
+            watched = self.saliency(self.temporal, watched)
         return self.temporal(
             watched.frame_tokens, watched.guide, watched.frame_mask, watched.film_of
         )
@@ -218,8 +227,9 @@ class Branch(nn.Module):
         far, and the newest stands for those before it (`FramesOfLooks.latest`).
 
         Raises:
-            ConfigError: if a fusion acts on looks of a memory.
+            ConfigError: if a fusion acts on looks of a memory, or frames are to be re-weighted.
         """
+        self._check_end("a film that is read while it runs")
         if self.temporal.looks_at(2) > 1:
             state = self.remember(watched)
             tokens = self.tokens(state)
@@ -238,6 +248,13 @@ class Branch(nn.Module):
         looks = FramesOfLooks(outputs.shape[2], seen, latest=True)
         real = mask.repeat_interleave(outputs.shape[2], dim=1)
         return self.projector(outputs.flatten(1, 2)), real, looks
+
+    def _check_end(self, what: str) -> None:
+        if self.saliency is not None:
+            raise ConfigError(
+                f"{what} is not re-weighted, since what is salient shows at its end; set "
+                "saliency=none"
+            )
 
     def num_tokens(self, frames: int = 1) -> int:
         """How many tokens the LLM sees of a film of so many frames."""

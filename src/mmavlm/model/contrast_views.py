@@ -16,7 +16,7 @@ from mmavlm.core.batch import Batch
 from mmavlm.core.conversation import Conversation
 from mmavlm.core.errors import ConfigError, DataError
 from mmavlm.core.settings import whole_at_least
-from mmavlm.core.turns import Shown, Turn
+from mmavlm.core.turns import Shown
 
 DIFFUSION_STEPS = 1000
 
@@ -164,11 +164,10 @@ def _texts_of(item_id: str, talk: Conversation) -> Conversation:
     for turn in talk.turns:
         if turn.role == "stream":
             continue
-        parts = tuple(part for part in turn.parts if not isinstance(part, Shown))
-        if not any(not isinstance(part, str) or part.strip() for part in parts):
+        if all(isinstance(p, Shown) or (isinstance(p, str) and not p.strip()) for p in turn.parts):
             raise DataError(
                 f"item {item_id!r} asks with what it shows alone, so that without its film nothing "
                 "is asked; give it a prompt, or choose another contrast"
             )
-        turns.append(Turn(turn.role, parts, turn.learned))
+        turns.append(turn.without_media)
     return Conversation(tuple(turns))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from mmavlm.core.contrast import Contrast
 from mmavlm.core.conversation import Conversation
 from mmavlm.core.errors import ConfigError, DataError, VideoError
 from mmavlm.core.files import write_whole
@@ -34,7 +35,7 @@ class Chat:
     A film gives `num_frames` frames, or `sample_fps` a second and so many at most, between which
     stands what is said in it (`subtitles`: see `subtitles_of`), a sound `clips`. What is shown is
     decoded once, when it is given, and read with the question behind it: later questions neither
-    decode, encode nor read it again.
+    decode, encode nor read it again. With `contrast` answers are decoded against another view.
 
     Raises:
         ConfigError: if the model's LLM keeps no sessions.
@@ -48,6 +49,7 @@ class Chat:
         clips: ClipSettings | None = None,
         subtitles: bool | None = None,
         sample_fps: float | None = None,
+        contrast: Contrast | None = None,
     ) -> None:
         if not isinstance(model.llm, PromptedLanguageModel):
             raise ConfigError(
@@ -61,11 +63,12 @@ class Chat:
         self._clips = clips
         self._subtitles = subtitles
         self._sample_fps = sample_fps
+        self._contrast = contrast
         self._samples: dict[Medium, Sample] = {}
         self._start()
 
     def _start(self) -> None:
-        self._session = self._llm.session()
+        self._session = self._llm.session(self._contrast)
         self._marks: list[Mark] = []  # the point before each question
         self._media: list[Medium] = []  # by the numbers of the session's turns
         self.waiting: tuple[Medium, ...] = ()  # to be shown with the next question
@@ -200,10 +203,10 @@ class Chat:
 
     def _append(self, turn: Turn, shown: Sequence[Medium]) -> None:
         """Go on with a turn, and with what is said in the films that it shows."""
-        media = dict(zip(turn.shows, shown, strict=True))
-        parts = [piece for part in turn.parts for piece in self._opened(part, media)]
-        tokens = self._tokens(shown, turn.text) if shown else None
-        self._session.append(replace(turn, parts=tuple(parts)), media=tokens)
+        numbered = dict(zip(turn.shows, shown, strict=True))
+        parts = [piece for part in turn.parts for piece in self._opened(part, numbered)]
+        media, other = self._tokens(shown, turn.text) if shown else (None, None)
+        self._session.append(replace(turn, parts=tuple(parts)), media=media, other=other)
 
     def _opened(self, part: Part, media: Mapping[int, Medium]) -> Iterator[Part]:
         """A part of a turn; that which shows a film with subtitles as these and its frames."""
@@ -216,11 +219,15 @@ class Chat:
             elif isinstance(piece, Line):
                 yield piece
 
-    def _tokens(self, shown: Sequence[Medium], guide: str) -> MediaTokens:
-        """What the LLM sees of media that are shown with a text."""
+    def _tokens(
+        self, shown: Sequence[Medium], guide: str
+    ) -> tuple[MediaTokens, MediaTokens | None]:
+        """What the LLM sees of media that are shown with a text, and what of another view."""
         samples = [replace(self._samples[m], item=_about(m, guide)) for m in shown]
-        media = self._model.backbone.media_tokens(collate(samples).to(self._model.device))
-        return replace(media, views=[len(shown)])
+        batch = collate(samples).to(self._model.device)
+        media, against = self._model.backbone.seen(batch, self._contrast)
+        other = None if against is None else against.media
+        return replace(media, views=[len(shown)]), other and replace(other, views=[len(shown)])
 
     def _sample(self, medium: Medium) -> None:
         """Decode a medium that is a file or folder of the user's own, unless that was done.

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from omegaconf import DictConfig
 
-from mmavlm.core.errors import ConfigError, DataError, MmavlmError
+from mmavlm.core.errors import DataError, MmavlmError
 from mmavlm.core.interfaces import Answer
 from mmavlm.core.medium import Kind
 from mmavlm.core.nearest import nearest
@@ -20,6 +20,7 @@ from mmavlm.data.readers.values import as_seconds
 from mmavlm.data.sound import ClipSettings
 from mmavlm.data.subtitles import check_choice
 from mmavlm.run.ask import generation_of, load_model
+from mmavlm.run.build import build_contrast
 from mmavlm.run.chat import Chat, own_medium, read_conversation, save_conversation
 
 UNKNOWN = "\N{REPLACEMENT CHARACTER}"
@@ -38,17 +39,11 @@ def chat_about_media(config: DictConfig) -> None:
     """Answer the lines of standard input, one by one; see `mmavlm.chat`, which checked the request.
 
     Raises:
-        ConfigError: if the model answers nothing, or answers are to be decoded against another
-            view.
+        ConfigError: if the model answers nothing.
         CheckpointError: if the weights do not fit.
         DataError: if what is to be shown first cannot be used, or questions that nobody typed
             were not all answered.
     """
-    if config.stage.get("contrast") is not None:
-        raise ConfigError(
-            "a conversation that goes on is not decoded against another view; set contrast=none, "
-            "or ask with predict"
-        )
     model = load_model(config)
     generation = generation_of(
         config,
@@ -67,6 +62,7 @@ def chat_about_media(config: DictConfig) -> None:
         clips,
         subtitles=check_choice(data.get("subtitles")),
         sample_fps=data.get("sample_fps"),
+        contrast=build_contrast(config),
     )
     for name, kind in KINDS.items():
         if config[name] is not None:

@@ -130,9 +130,9 @@ class CausalLayout:
             ).logits
             yield Stretch(part, slice(1, None), logits.unflatten(0, ids.shape[:2]))
 
-    def steps(self, asked: Asked) -> CausalSteps:
-        """Answers to all that is asked, read token by token."""
-        return CausalSteps(asked, self.read(asked))
+    def steps(self, asked: Asked, read: Prefix) -> CausalSteps:
+        """Answers to all that is asked and was `read`, which stays as it is, token by token."""
+        return CausalSteps(asked, read)
 
     def generate(
         self,
@@ -166,7 +166,7 @@ class CausalSteps:
 
     def __init__(self, asked: Asked, read: Prefix) -> None:
         self._model = asked.model
-        self._cache = read.cache
+        self._cache = copy.deepcopy(read.cache)
         self._seen = read.seen
         self._begin = read.begin
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import repeat
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,10 +23,14 @@ NEVER = -10_000.0
 
 @dataclass(frozen=True)
 class Other:
-    """The other view of the rows that are asked, and how it counts; None: there is no other."""
+    """The other view of the rows that are asked, and how it counts; None: there is no other.
+
+    `past` is what was read of it before, where it is of a session.
+    """
 
     asked: Asked | None
     contrast: Contrast
+    past: Any = None
 
 
 class ContrastScores(LogitsProcessor):

@@ -208,8 +208,8 @@ class Layout(Protocol):
     def stretches(self, asked: Asked, read: Any, candidates: Candidates) -> Iterator[Stretch]:
         """The logits of the candidates, so many at a time."""
 
-    def steps(self, asked: Asked) -> Steps:
-        """Answers to all that is asked, read token by token."""
+    def steps(self, asked: Asked, read: Any) -> Steps:
+        """Answers to all that is asked and was `read`, which stays as it is, token by token."""
 
     def generate(
         self,

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 from typing_extensions import Self, TypedDict, Unpack
 
-from mmavlm.core.contrast import Against
+from mmavlm.core.contrast import Against, Contrast
 from mmavlm.core.conversation import Conversation, num_views
 from mmavlm.core.errors import ConfigError, DataError
 from mmavlm.core.footprint import Phase, layers_phase, logits_phase, recomputed, scores_bytes
@@ -211,9 +211,9 @@ class PromptedLanguageModel(nn.Module):
         """A conversation in which a film runs (see `StreamSession`)."""
         return StreamSession(self, latest=latest, window=window)
 
-    def session(self) -> Session:
-        """A conversation with this model that goes on turn by turn."""
-        return Session(self)
+    def session(self, contrast: Contrast | None = None) -> Session:
+        """A conversation with this model that goes on turn by turn, decoded by `contrast`."""
+        return Session(self, contrast)
 
     def asked(
         self,

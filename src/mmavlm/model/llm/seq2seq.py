@@ -78,9 +78,9 @@ class Seq2SeqLayout:
             ).logits
             yield Stretch(part, slice(None), logits.unflatten(0, ids.shape[:2]))
 
-    def steps(self, asked: Asked) -> Seq2SeqSteps:
-        """Answers to all that is asked, read token by token."""
-        return Seq2SeqSteps(asked, self.read(asked))
+    def steps(self, asked: Asked, read: Encoded) -> Seq2SeqSteps:
+        """Answers to all that is asked and was `read`, which stays as it is, token by token."""
+        return Seq2SeqSteps(asked, read)
 
     def generate(
         self,

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessorList
 
+from mmavlm.core.contrast import Contrast
 from mmavlm.core.errors import ConfigError, DataError
 from mmavlm.core.generation import Generation
 from mmavlm.core.interfaces import Answer, MediaTokens
@@ -38,15 +39,17 @@ def best_answers(
     """The best answers to each row that is asked, best first, with the `other` view taken off."""
     search = search_for(llm, generation)
     with llm.in_eval_mode():
+        less = _read(llm, other)
         if other is not None:
-            steps = None if other.asked is None else llm.layout.steps(other.asked)
+            steps = None if other.asked is None else llm.layout.steps(other.asked, less)
             search = search_against(search, other.contrast, steps, len(asked.rows))
         read = None if past is None else llm.layout.read(asked, past)
         with _drawing(generation, asked.device):
             generated = llm.layout.generate(asked, search, past, streamer)
         found = [llm.answers.until_end(ids) for ids in generated.tolist()]
         each = generation.num_answers
-        scores = _scores(llm, asked, read or llm.layout.read(asked), found, each, other)
+        read = read or llm.layout.read(asked)
+        scores = _scores(llm, asked, read, found, each, other, less)
     pairs = zip(found, scores.flatten().tolist(), strict=True)
     told = [Answer(llm.answers.decode(ids), log_prob) for ids, log_prob in pairs]
     return [told[i : i + each] for i in range(0, len(told), each)]
@@ -96,16 +99,21 @@ def ranking(
     The `other` view is taken off (see `contrasted`).
     """
     with llm.in_eval_mode():
-        return _scores(llm, asked, llm.layout.read(asked, past), candidates, None, other)
+        read, less = llm.layout.read(asked, past), _read(llm, other)
+        return _scores(llm, asked, read, candidates, None, other, less)
 
 
 @dataclass(frozen=True)
 class Mark:
-    """A point of a conversation to which its session can return: what was said, shown and read."""
+    """A point of a conversation to which its session can return: what was said, shown and read.
+
+    `other` is the same point of the other view, where there is one.
+    """
 
     turns: tuple[Turn, ...] = ()
     views: tuple[int, ...] = ()
     read: int = 0
+    other: Mark | None = None
 
 
 class Session:
@@ -114,10 +122,15 @@ class Session:
     What was read stays in the model's cache, so that a question pays for its own tokens. (A
     sequence-to-sequence model encodes all again.) Answers are those of the stateless `generate` and
     `rank` for the same conversation. They leave no trace: append the one that is to stay.
+
+    With `contrast` they are decoded against another view, which is a session of its own.
     """
 
-    def __init__(self, llm: PromptedLanguageModel) -> None:
+    def __init__(self, llm: PromptedLanguageModel, contrast: Contrast | None = None) -> None:
         self._llm = llm
+        self._contrast = contrast
+        two = contrast is not None and contrast.view is not None
+        self._other = Session(llm) if two else None
         self._at = Mark()
         self._seen: dict[int, MediaTokens] = {}  # of each view
         self._numbers = count(1)
@@ -128,8 +141,12 @@ class Session:
         """All that was said so far."""
         return self._at.turns
 
-    def append(self, *turns: Turn, media: MediaTokens | None = None) -> None:
+    def append(
+        self, *turns: Turn, media: MediaTokens | None = None, other: MediaTokens | None = None
+    ) -> None:
         """Go on with these turns, and the tokens of what they show, view after view.
+
+        `other` are those of the other view, in which without them nothing is shown.
 
         Raises:
             DataError: if turns are out of order.
@@ -149,6 +166,10 @@ class Session:
         for row, (number, length) in enumerate(zip(numbers, lengths, strict=True)):
             one = seen.chosen([row], [1])
             self._seen[number] = replace(one, tokens=one.tokens[:, :length], mask=None)
+        if self._other is not None:
+            shown_there = other is not None and len(other.tokens) > 0
+            same = turns if shown_there else [turn.without_media for turn in turns]
+            self._other.append(*same, media=other if shown_there else None)
         self._at = Mark(said, (*self._at.views, *numbers))
 
     def reply(
@@ -173,7 +194,8 @@ class Session:
             )
         asked = self._asked(generation.max_new_tokens)
         streamer = None if heard is None else Heard(self._llm.answers, heard)
-        return best_answers(self._llm, asked, generation, self._past, streamer)[0][0]
+        other = self._against(generation.max_new_tokens)
+        return best_answers(self._llm, asked, generation, self._past, streamer, other)[0][0]
 
     def rank(self, candidates: Sequence[str], *, with_eos: bool = True) -> Tensor:
         """Log-probability (N,) of every candidate as the answer, with its eos or without.
@@ -184,13 +206,15 @@ class Session:
             TooLongError: if the conversation needs more positions than the model has.
         """
         ids = self._llm.answers.candidates(candidates, with_eos)
-        asked = self._asked(max(map(len, ids)))
-        return ranking(self._llm, asked, ids, self._past)[0]
+        longest = max(map(len, ids))
+        asked, other = self._asked(longest), self._against(longest)
+        return ranking(self._llm, asked, ids, self._past, other)[0]
 
     def mark(self) -> Mark:
         """The present point, to which `back` returns."""
         read = 0 if self._past is None else len(self._past.names)
-        return replace(self._at, read=read)
+        other = None if self._other is None else self._other.mark()
+        return replace(self._at, read=read, other=other)
 
     def back(self, mark: Mark) -> None:
         """Forget all that was said behind a mark.
@@ -201,10 +225,20 @@ class Session:
         turns, views = len(mark.turns), len(mark.views)
         if (mark.turns, mark.views) != (self._at.turns[:turns], self._at.views[:views]):
             raise ValueError("the session has left the point of this mark; take a new one")
+        if self._other is not None:
+            self._other.back(mark.other or Mark())
         self._at = mark
         self._seen = {number: self._seen[number] for number in mark.views}
         if self._past is not None:
             self._past.crop(mark.read)
+
+    def _against(self, longest: int) -> Other | None:
+        """The same asked of the other view."""
+        if self._contrast is None:
+            return None
+        if self._other is None:
+            return Other(None, self._contrast)
+        return Other(self._other._asked(longest), self._contrast, self._other._past)
 
     def _asked(self, longest: int) -> Asked:
         """What is asked now, if there are positions for it and an answer of so many tokens."""
@@ -263,6 +297,13 @@ def _penalty(llm: PromptedLanguageModel, generation: Generation) -> RepetitionPe
     )
 
 
+def _read(llm: PromptedLanguageModel, other: Other | None) -> Any:
+    """What the model makes of the other view before it answers; None where there is none."""
+    if other is None or other.asked is None:
+        return None
+    return llm.layout.read(other.asked, other.past)
+
+
 def _scores(
     llm: PromptedLanguageModel,
     asked: Asked,
@@ -270,8 +311,12 @@ def _scores(
     found: list[list[int]],
     per_row: int | None,
     other: Other | None,
+    less_read: Any,
 ) -> Tensor:
-    """Scores (B,C) of answers: `per_row` own ones of each row, or the same for all rows."""
+    """Scores (B,C) of answers: `per_row` own ones of each row, or the same for all rows.
+
+    `read` and `less_read` are what was read of `asked` and of the other view.
+    """
     ids, mask = padded(found, asked.device)
     shape = (len(asked.rows), per_row or len(found), ids.shape[1])
     ids, mask = (t.view(shape) if per_row else t.expand(shape) for t in (ids, mask))
@@ -281,5 +326,5 @@ def _scores(
         return summed(candidates, seen)
     less = None
     if other.asked is not None:
-        less = llm.layout.stretches(other.asked, llm.layout.read(other.asked), candidates)
+        less = llm.layout.stretches(other.asked, less_read, candidates)
     return contrasted(candidates, seen, less, other.contrast)
