@@ -18,8 +18,9 @@ from mmavlm.core.items import Item
 from mmavlm.core.medium import Medium
 from mmavlm.core.turns import Shown, Turn
 from mmavlm.data.datamodule import VideoDataModule
-from mmavlm.data.false_texts import CooccurringObjects, OwnAnswers, SwappedWords
+from mmavlm.data.false_texts import CooccurringObjects, SwappedWords
 from mmavlm.data.mix import MixedDataModule
+from mmavlm.data.own_answers import OwnAnswers
 from mmavlm.data.readers import OwnReader
 from mmavlm.metrics.predictions import Prediction, write_predictions
 from mmavlm.movies.bias import PAIRS
@@ -271,6 +272,12 @@ def test_predictions_without_a_wrong_answer_are_refused(run):
         OwnAnswers(run).from_training([item("cat", "what?", "b")])
 
 
+def test_training_without_predictions_is_refused():
+    maker = OwnAnswers(None)  # a test of a checkpoint composes it, too
+    with pytest.raises(ConfigError, match=r"data.false_texts.predictions is not given; give the"):
+        maker.from_training([item("cat")])
+
+
 def test_predictions_that_are_not_there_are_refused_when_training_begins(tmp_path):
     maker = OwnAnswers(tmp_path / "gone")
     with pytest.raises(DataError, match="gone does not exist; give the folder of a run"):
@@ -299,8 +306,7 @@ REMEDIES = {
     [["ablation", "arm=one_level"], ["ablation", "arm=mma_code"], ["ablation_alignment"]],
 )
 def test_a_remedy_is_laid_over_arms_and_stage_1(name, experiment):
-    own = ["data.false_texts.predictions=run"] if name == "hard_negatives_own_answers" else []
-    cfg = compose_train(f"experiment={experiment[0]}", *experiment[1:], f"remedy={name}", *own)
+    cfg = compose_train(f"experiment={experiment[0]}", *experiment[1:], f"remedy={name}")
     sides, maker = REMEDIES[name]
     assert isinstance(instantiate(cfg.data.false_texts), maker)
     assert instantiate(cfg.alignment.hard_negatives).sides == sides

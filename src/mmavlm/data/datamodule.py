@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ from mmavlm.data.twins import is_twin, read_twins, twins_share
 from mmavlm.metrics import normalise_answer
 
 if TYPE_CHECKING:
-    from mmavlm.data.false_texts import FalseTextMaker
+    from mmavlm.data.false_texts import FalseTextMaker, FalseTextsOf
 
 log = logging.getLogger(__name__)
 
@@ -185,19 +186,22 @@ class VideoDataModule(SplitLoaders):
         """The dataset of a split; that of training draws and crops at random."""
         if self.image_size is None:
             raise ConfigError("data.image_size is not set and no encoder was asked for its own")
-        items, false_texts = self.items(split), None
-        if split == "train" and self.false_texts is not None:
-            false_texts = self.false_texts.from_training(items)
         return VideoDataset(
-            items,
+            self.items(split),
             image_size=self.image_size,
             train=split == "train",
             features=self._cached_films(split),
             sounds=self._cached_sounds(split),
             seed=self.seed,
-            false_texts=false_texts,
+            false_texts=self._false_texts_of if split == "train" else None,
             **self.settings,
         )
+
+    @cached_property
+    def _false_texts_of(self) -> FalseTextsOf | None:
+        """What is not true of training items; made once, for all that look at them."""
+        made = self.false_texts
+        return None if made is None else made.from_training(self.items("train"))
 
     def use_cache(self, features: FeatureCache) -> None:
         """Take features from an opened cache.

@@ -2,8 +2,8 @@
 
 An object or an action in a reply is swapped for its habitual partner, an answer yes for no. The
 alignment compares films with them as hard negatives (HACL, arXiv 2312.06968); where HACL asks a
-language model for hallucinated captions, here they come from pairs, from what training captions
-name together, or, as in SANTA (2512.04356), from what a model itself said wrongly.
+language model for hallucinated captions, here they come from pairs, or from what training captions
+name together. `own_answers` takes what a model itself said wrongly.
 """
 
 from __future__ import annotations
@@ -23,9 +23,8 @@ from mmavlm.core.errors import ConfigError, DataError
 from mmavlm.core.items import Item
 from mmavlm.core.settings import whole_at_least
 from mmavlm.data.readers.annotations import read_rows
-from mmavlm.metrics import ObjectVocabulary, normalise_answer
+from mmavlm.metrics import ObjectVocabulary
 from mmavlm.metrics.objects import plural, singular
-from mmavlm.metrics.predictions import Prediction, predictions_path, read_predictions
 
 _YES_OR_NO = re.compile(r"(\W*)(yes|no)(\W*)", re.IGNORECASE)
 _OPPOSITE = {"yes": "no", "no": "yes"}
@@ -215,74 +214,6 @@ class _Company:
                 partner = self.vocabulary.names[int(score.argmax())]
                 own = [place for place in places if self.number[place.name] == name]
                 yield swapped(reply, own, partner)
-
-
-class OwnAnswers:
-    """What a model answered wrongly to the very items: a run's predictions of training items.
-
-    `predictions` is a run's folder or its predictions.jsonl, `at_most` how many wrong answers are
-    taken of an item: those before the first right one, generated ones first, then ranked ones.
-
-    Raises:
-        ConfigError: if `at_most` is below 1.
-    """
-
-    def __init__(self, predictions: str | Path, at_most: int = 4) -> None:
-        whole_at_least("data.false_texts", 1, at_most=at_most)
-        self.predictions = Path(predictions)
-        self.at_most = at_most
-
-    def from_training(self, items: Sequence[Item]) -> FalseTextsOf:
-        """The wrong answers of each item; the file is read now."""
-        path = predictions_path(self.predictions)
-        rows = {row.item_id: row for row in read_predictions(path)}
-        prompts = {item.item_id: item.prompt for item in items}
-        if rows.keys().isdisjoint(prompts):
-            raise DataError(
-                f"{path} has no answer to any of the {len(items)} items of training, such as "
-                f"{next(iter(prompts), None)!r}; it is of {next(iter(rows))!r} and others. Let the "
-                "model answer training items (mmavlm.evaluate with data.reader.test=train.jsonl)"
-            )
-        other = [name for name, row in rows.items() if prompts.get(name, row.prompt) != row.prompt]
-        if other:
-            raise DataError(
-                f"{path}: item {other[0]!r} was asked {rows[other[0]].prompt!r}, but in training "
-                f"it is {prompts[other[0]]!r}; the predictions are of another set"
-            )
-        wrong = {name: tuple(islice(_wrong(row), self.at_most)) for name, row in rows.items()}
-        if not any(wrong[name] for name in prompts if name in wrong):
-            raise DataError(
-                f"{path} has no wrong answer to an item of training; nothing false can be learned "
-                "from it, so choose another file, or data.false_texts=null"
-            )
-        return _OfItems(wrong)
-
-
-@dataclass(frozen=True)
-class _OfItems:
-    """False answers by item, for the views that the item's answer replies to."""
-
-    wrong: Mapping[str, Sequence[str]]
-
-    def __call__(self, item: Item) -> tuple[FalseTexts, ...]:
-        answers = self.wrong.get(item.item_id, ())
-        return tuple(
-            tuple((view.guide, answer) for answer in answers if view.reply == item.target)
-            for view in item.conversation.views
-        )
-
-
-def _wrong(row: Prediction) -> Iterator[str]:
-    """The wrong answers that a model preferred to the right one, each once."""
-    right = {*map(normalise_answer, [row.truth, *row.references])}
-    known = {*right, ""}
-    for answers in (row.answers, row.ranking):
-        for answer in answers:
-            if (said := normalise_answer(answer.text)) in right:
-                break
-            if said not in known:
-                known.add(said)
-                yield answer.text
 
 
 def swapped(text: str, places: Sequence[Place], name: str) -> str:
