@@ -9,7 +9,9 @@ import torch
 from torch.utils.data import DataLoader
 
 from mmavlm.core.batch import Batch
-from mmavlm.stages import FineTune, OptimizerRecipe, SemanticAlignment
+from mmavlm.core.items import Item
+from mmavlm.model.contrast_views import Shuffle
+from mmavlm.stages import FineTune, OptimizerRecipe, Preference, SemanticAlignment
 from ranks import be_rank, spawn_ranks
 from support import asking, random_batch, rows_of, tiny_backbone
 
@@ -18,6 +20,7 @@ ROWS = 8
 ALIGNMENT = ("stage=semantic_alignment", "fusion=none")
 STAGES = {
     "finetune": ("stage=finetune", "fusion=none"),
+    "preference": ("stage=finetune", "fusion=none", "alignment=none"),
     "alignment": ALIGNMENT,
     "alignment from a gradient cache": ALIGNMENT,
     "alignment with a rank's own negatives": (*ALIGNMENT, "alignment.gather=false"),
@@ -55,7 +58,17 @@ def build(name):
     if name.startswith("alignment"):
         chunk = 1 if "cache" in name else None
         return SemanticAlignment(backbone, recipe, grad_cache_chunk=chunk)
+    if name == "preference":
+        return Preference(backbone, recipe, tasks=["open"], items=items(), film_weight=1.0,
+                          film_view=Shuffle())  # fmt: skip
     return FineTune(backbone, recipe, tasks=["open"])
+
+
+def items():
+    """The rows of the whole batch as items; the other target is false of each."""
+    batch = whole_batch()
+    asked = zip(batch.item_id, batch.conversations, batch.task, strict=True)
+    return [Item(item_id=name, conversation=talk, task=task) for name, talk, task in asked]
 
 
 def step(name, batches, strategy="auto", devices=1):
