@@ -108,7 +108,8 @@ def test_captions_are_read_and_name_what_is_shown(made):
     root, films, _ = made
     told = {item.item_id: item.target for item in CaptionReader()(root, "test", None)}
     for name, caption in told.items():
-        shown = parts(films[name])[0] | parts(films[name])[1] if "first" in caption else None
+        made_of = OrderSettings(films=40)
+        shown = frozenset.union(*parts(films[name], made_of)) if "first" in caption else None
         for thing in shown or films[name].objects:
             assert f"a {thing}" in caption
 
@@ -131,7 +132,7 @@ ORDERED = OrderSettings(films=80, frames=2)
 def test_every_film_shows_every_object_once_so_that_who_ignores_time_is_at_chance():
     everything = sorted(name for pair in bias_order.PAIRS for name in pair)
     for film in ORDERED.plan(bias_order.PAIRS):
-        start, end = parts(film)
+        start, end = parts(film, ORDERED)
         assert sorted([*start, *end]) == everything
 
 
@@ -147,12 +148,13 @@ def test_questions_about_start_and_end_are_true_of_the_frames_drawn():
 
 
 def test_which_of_two_comes_after_the_other_is_asked_both_ways_and_of_both_orders():
-    films = OrderSettings(films=400).plan(bias_order.PAIRS)
+    settings = OrderSettings(films=400)
+    films = settings.plan(bias_order.PAIRS)
     for split in SPLITS:
         orders = Counter()
         for film in (film for film in films if film.split == split):
-            start, _ = parts(film)
-            asked = list(order_rows(film, "film.mp4"))
+            start, _ = parts(film, settings)
+            asked = list(order_rows(settings, film, "film.mp4"))
             for one, other in zip(asked[::2], asked[1::2], strict=True):
                 assert {one["answer"], other["answer"]} == {"yes", "no"}
                 assert pair_of(one["id"]) == pair_of(other["id"])
@@ -163,6 +165,28 @@ def test_which_of_two_comes_after_the_other_is_asked_both_ways_and_of_both_order
         for _, second in bias_order.PAIRS:
             assert orders[second, "yes"] == pytest.approx(orders[second, "no"], abs=2)
             assert orders[second, "yes"] > 0
+
+
+@pytest.mark.parametrize("absent", [0.5, 1.0])
+def test_absent_objects_are_some_of_those_that_are_not_where_they_are_asked_for(absent):
+    settings = OrderSettings(films=400, absent=absent)
+    elsewhere = []
+    for film in settings.plan(bias_order.PAIRS):
+        start, end = parts(film, settings)
+        for first, second in bias_order.PAIRS:
+            assert (first in start) == (first in film.objects)
+            assert (second in end) == (second in film.objects)
+        shown = start | end
+        elsewhere += [n in shown for p in bias_order.PAIRS for n in p if n not in film.objects]
+        for row in order_rows(settings, film, "film.mp4"):
+            assert {pair_of(row["id"]), row["id"].rpartition("-")[2]} <= shown
+    assert np.mean(elsewhere) == pytest.approx(1 - absent, abs=0.05)
+
+
+@pytest.mark.parametrize("absent", [-0.1, 1.5])
+def test_a_share_of_absent_objects_lies_between_none_and_all(absent):
+    with pytest.raises(ConfigError, match=f"absent={absent} must lie between 0 and 1"):
+        OrderSettings(absent=absent)
 
 
 def test_questions_about_order_are_read(tmp_path):
@@ -241,5 +265,8 @@ def test_the_recipe_chooses_a_kind_by_one_setting_that_leaves_arm_and_remedy_fre
     }  # fmt: skip
     assert len({config.data.root for config in found.values()}) == 3
     assert [c.sound is not None for c in found.values()] == [False, False, True]
+    assert [c.vision.position_init for c in (*found.values(), first)] == [
+        "zeros", "sinusoids", "zeros", "sinusoids",
+    ]  # fmt: skip
     assert first.prepare._target_.endswith("make_order_set")
     assert first.data.reader._target_.endswith("CaptionReader")

@@ -115,9 +115,8 @@ COMMANDS: Mapping[str, Command] = {
             "data=msvd_caption data.root=/data",
             "data=msvd_caption data.root=/data split=val to=questions",
             "data=msrvtt_caption data.root=/data per_film=5 agree=3",
-            "data=captions data.root=/data vocabulary=objects.txt",
+            "data=captions data.root=/data about=sounds vocabulary=sounds.txt",
             "data=youcook2_caption data.root=/data agree=1 leave_out=[person]",
-            "data=captions data.root=/data about=sounds agree=1",
         ),
         ("pope",),
     ),
@@ -125,7 +124,6 @@ COMMANDS: Mapping[str, Command] = {
         "Make synthetic films with annotations: LVU's tasks, stories, planted bias, live events.",
         (
             "out=films",
-            "out=films clips=1000 duration_s=8 fps=6",
             "out=stories kind=stories films=10 fan_out=2,2,6",
             "out=biased kind=bias films=400 bias=0.9",
             "out=biased_sound kind=bias_sound films=400 bias=0.9",

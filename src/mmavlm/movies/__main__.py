@@ -257,6 +257,8 @@ def _order_settings(add: Callable[..., Any]) -> None:
     follows = "how often one object follows the other in training (0.9); in the test it is 0.5"
     add("--bias", type=float, default=0.9, help=follows)
     add("--frames", type=int, default=1, help="frames of each of a film's two parts (1)")
+    absent = "share of unusual objects that are left out, not shown in the other part (0)"
+    add("--absent", type=float, default=0.0, help=absent)
     add("--fps", type=int, default=2, help="frames per second (2)")
     _image_settings(add)
 
