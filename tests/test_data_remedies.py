@@ -7,6 +7,9 @@ import torch
 from omegaconf import OmegaConf
 
 from mmavlm import evaluate, train
+from mmavlm.commands.replay import laid_over_checkpoint
+from mmavlm.weights.checkpoint import RUN_KEY
+from mmavlm.weights.seal import sealed
 from support import composed
 
 REMEDIES = ("balanced", "group_weighted", "group_dro", "counterfactual")
@@ -35,6 +38,18 @@ def test_a_remedy_is_laid_over_any_experiment_that_answers(experiment, remedy):
         assert laid["prepare"]["settings"]["counterfactual"] is (remedy == "counterfactual" or None)
     else:
         assert laid["prepare"] is None
+
+
+def test_another_set_is_asked_without_what_was_made_for_training(tmp_path):
+    given = ["experiment=ablation", "remedy=group_dro", "prepare.settings.films=40", "data.root=a"]
+    path = tmp_path / "last.ckpt"
+    run = sealed({"stage": "FineTune", "config": {}, "overrides": given})
+    torch.save({RUN_KEY: run, "state_dict": {}}, path)
+    asked = laid_over_checkpoint([f"checkpoint={path}", "experiment=eval_pope", "data.root=b"])
+    assert "experiment=[ablation,eval_pope]" in asked
+    assert "remedy=group_dro" in asked
+    assert not [argument for argument in asked if argument.startswith("prepare")]
+    assert given[2] in laid_over_checkpoint([f"checkpoint={path}"])
 
 
 @pytest.mark.slow

@@ -119,7 +119,7 @@ def test_answers_grow_to_the_longest_class_if_classes_are_to_fit(
 ):
     backbone, name = tiny_backbone(), "movie movie movie movie"
     assert backbone.llm.answer_length(name) == 5
-    with caplog.at_level("INFO", logger="mmavlm.stages.finetune"):
+    with caplog.at_level("INFO", logger="mmavlm.stages.answering"):
         stage = FineTune(backbone, OptimizerRecipe(), tasks=["genre"], max_new_tokens=given,
                          classes={"genre": ["movie", name]}, fit_classes=fit_classes)  # fmt: skip
     assert (stage.generation.max_new_tokens, stage.run["max_new_tokens"]) == (longest, longest)

@@ -55,7 +55,9 @@ def laid_over_checkpoint(arguments: Sequence[str]) -> list[str]:
         if key == "experiment" and experiments:
             fence.check(key, override.value())
             experiments = [*names(override.value()), *experiments]
-        elif experiments and OF_DATA_SET & {key, ".".join(key.split(".")[:2])}:
+        elif experiments and (
+            OF_DATA_SET & {key, ".".join(key.split(".")[:2])} or key.startswith("prepare.")
+        ):
             continue
         elif key not in dropped and key.split(".")[0] not in given:
             for name in filter(None, (key, override.package)):
