@@ -2,6 +2,7 @@ import json
 from types import SimpleNamespace
 
 import pytest
+from hydra.utils import instantiate
 from lightning.pytorch.plugins.precision import Precision
 
 from mmavlm.callbacks import Decodings
@@ -11,7 +12,7 @@ from mmavlm.core.errors import ConfigError
 from mmavlm.metrics import read_predictions
 from mmavlm.model.contrast_views import NoFilm, Shuffle
 from mmavlm.stages import FineTune, OptimizerRecipe, SemanticAlignment
-from support import random_batch, tiny_backbone
+from support import composed, random_batch, tiny_backbone
 
 VALIDATION = random_batch((4, 3, 4), targets=["a", "b", "c"], seed=1)
 TEST = random_batch((4, 2, 3), targets=["a", "b", "c"])
@@ -111,3 +112,12 @@ def test_several_processes_and_stages_without_answers_are_refused(stage, tmp_pat
 def test_settings_that_decode_nothing_are_refused(settings, message):
     with pytest.raises(ConfigError, match=message):
         Decodings(**settings)
+
+
+def test_the_group_callbacks_has_the_decodings_and_the_views_are_views():
+    callback = instantiate(composed("callbacks=decodings").callbacks.decodings)
+    views = {name: choices[0].contrast for name, choices in callback.choices.items()}
+    assert views.pop("asks_for_yes") is None
+    assert views.pop("asks_for_care") is None
+    assert isinstance(views["no_film"].view, NoFilm)
+    assert {len(callback.choices[name]) for name in views} == {6}
