@@ -54,6 +54,7 @@ def false_replies(maker, reply, *training):
         ("Plants and a lamp", ["Bins and a lamp", "Plants and a cat"]),
         ("the clock above the clock", ["the mirror above the mirror"]),
         ("an o'clock-shaped thing in a planter", []),
+        ("\u017f\u0130 a Plant", ["\u017f\u0130 a Bin"]),
     ],
 )  # fmt: skip
 def test_words_are_swapped_for_partners_that_are_not_named(reply, expected):
@@ -124,6 +125,7 @@ def test_pairs_come_from_a_table_too(tmp_path):
         ("word,partner\n", "pairs.csv holds no pairs"),
         ("word,partner\nfork,\n", "pairs.csv, line 2.*partner"),
         ("one,other\nfork,knife\n", "pairs.csv, line 2.*word"),
+        ("word,partner\nfork,knife\nfork,Fork\n", "pairs.csv, line 3.* must be two different"),
     ],
 )
 def test_a_table_that_cannot_be_used_is_named(tmp_path, content, message):
@@ -135,7 +137,9 @@ def test_a_table_that_cannot_be_used_is_named(tmp_path, content, message):
         maker.from_training([item("a fork")])
 
 
-@pytest.mark.parametrize("pairs", [[["clock"]], [["a", "b", "c"]], [["clock", ""]], [["clock", 3]]])
+@pytest.mark.parametrize(
+    "pairs", [[["clock"]], [["a", "b", "c"]], [["clock", ""]], [["clock", 3]], [["Cat", "cat"]]]
+)
 def test_a_pair_is_two_words(pairs):
     with pytest.raises(ConfigError, match=r"pairs has .*; give two different words a pair"):
         SwappedWords(pairs)

@@ -118,7 +118,7 @@ class SwappedWords(_Swapping):
         super().__init__(at_most)
         self.pairs = [tuple(pair) for pair in pairs]
         self.file = None if file is None else Path(file)
-        if wrong := [pair for pair in self.pairs if len(pair) != 2 or not all(map(_letters, pair))]:
+        if wrong := [pair for pair in self.pairs if not _is_pair(pair)]:
             raise ConfigError(
                 f"data.false_texts.pairs has {list(wrong[0])}; give two different words a pair, "
                 "such as [clock, mirror]"
@@ -150,8 +150,9 @@ class _Partners:
 
     def __call__(self, reply: str) -> Iterator[str]:
         places = [
-            Place(self.forms[found[0].lower()], *found.span())
+            Place(word, *found.span())
             for found in self.pattern.finditer(reply)
+            if (word := self.forms.get(found[0].lower()))  # case is ignored of ſ, too
         ]
         named = dict.fromkeys(place.name for place in places)
         for word in named:
@@ -235,8 +236,10 @@ def _suited(before: str, noun: str) -> str:
     return before[: found.start()] + article + found[2]
 
 
-def _letters(word: object) -> bool:
-    return isinstance(word, str) and any(map(str.isalpha, word))
+def _is_pair(words: Sequence[object]) -> bool:
+    """Whether these are two different words."""
+    texts = [word.lower() for word in words if isinstance(word, str) and re.search(r"\w", word)]
+    return len(words) == len(texts) == len({*texts}) == 2
 
 
 def _pairs_of(path: Path) -> list[tuple[str, str]]:
@@ -254,6 +257,8 @@ def _pairs_of(path: Path) -> list[tuple[str, str]]:
     for row in read_rows(path):
         row.check()
         pairs.append((row.text("word"), row.text("partner")))
+        if not _is_pair(pairs[-1]):
+            raise row.error(f"word and partner must be two different words, got {pairs[-1]}")
     if not pairs:
         raise DataError(f"{path} holds no pairs; give a row of word and partner for each")
     return pairs

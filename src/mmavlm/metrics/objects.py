@@ -11,7 +11,7 @@ from typing_extensions import Self
 
 from mmavlm.core.errors import DataError
 
-_WORD = re.compile(r"[a-z]+")
+_WORD = re.compile(r"[a-z]+", re.IGNORECASE | re.ASCII)
 _IRREGULAR = {
     "children": "child", "men": "man", "women": "woman", "feet": "foot", "teeth": "tooth",
     "geese": "goose", "mice": "mouse", "oxen": "ox", "people": "people", "cattle": "cattle",
@@ -148,8 +148,8 @@ class ObjectVocabulary:
 
     def places(self, text: str) -> Iterator[tuple[str, int, int]]:
         """The objects a text names, each with its first letter's place and that behind its last."""
-        found = [*_WORD.finditer(text.lower())]
-        words, at = tuple(singular(word[0]) for word in found), 0
+        found = [*_WORD.finditer(text)]
+        words, at = tuple(singular(word[0].lower()) for word in found), 0
         while at < len(words):
             for length in range(min(self._longest, len(words) - at), 0, -1):
                 if name := self._phrases.get(words[at : at + length]):
@@ -189,4 +189,4 @@ class SoundVocabulary(ObjectVocabulary):
 
 
 def _words(text: str) -> tuple[str, ...]:
-    return tuple(map(singular, _WORD.findall(text.lower())))
+    return tuple(singular(word.lower()) for word in _WORD.findall(text))
