@@ -6,7 +6,7 @@ from torch import nn
 
 from mmavlm.core.errors import ConfigError
 from mmavlm.run.build import build_stage, require_settings_of, settings_of_data
-from mmavlm.stages import FineTune, SemanticAlignment
+from mmavlm.stages import FineTune, Preference, SemanticAlignment
 from mmavlm.stages.base import Stage
 from support import composed
 
@@ -21,6 +21,14 @@ def test_settings_of_an_experiment_for_another_stage_are_named():
 def test_experiments_give_their_stage_what_it_takes(experiment):
     stage = composed(f"experiment={experiment}").stage
     require_settings_of(get_class(stage._target_), stage)
+
+
+@pytest.mark.parametrize("remedy", ["dpo_text", "dpo_film", "dpo_both"])
+@pytest.mark.parametrize("experiment", ["own_videos", "ablation", "msvd_qa", "mix"])
+def test_preferences_are_laid_over_any_experiment_that_answers(experiment, remedy):
+    stage = composed(f"experiment={experiment}", f"remedy={remedy}").stage
+    assert get_class(stage._target_) is Preference
+    require_settings_of(Preference, stage)
 
 
 @pytest.mark.parametrize("experiment", ["webvid_alignment", "duet_movies"])
@@ -44,6 +52,7 @@ class Mine(Stage):
         (Mine, {"classes"}),
         (SemanticAlignment, {"sets"}),
         (FineTune, {"tasks", "tasks_with_options", "classes", "sets"}),
+        (Preference, {"tasks", "tasks_with_options", "classes", "sets", "items"}),
     ],
 )
 def test_a_stage_is_given_what_its_constructor_takes_of_the_data(films, stage, taken):
