@@ -3,13 +3,11 @@ import random
 from collections import defaultdict
 
 import pytest
-import torch
 
 from mmavlm.core.errors import DataError
 from mmavlm.core.interfaces import Answer
 from mmavlm.metrics import Prediction
-from mmavlm.metrics.arms import value_of
-from mmavlm.metrics.planted_bias import SCORES, bias_scores, calibration_error
+from mmavlm.metrics.planted_bias import SCORES, bias_scores
 
 PAIRS = {"plant": "bin", "clock": "mirror"}
 PARTNER = PAIRS | {companion: anchor for anchor, companion in PAIRS.items()}
@@ -100,23 +98,3 @@ def test_a_question_of_another_set_is_refused():
     row = asked(0, "plant", {"plant"}, "yes")
     with pytest.raises(DataError, match="item 'film0_plant' of task 'genre' is no answered"):
         bias_scores([Prediction(**{**vars(row), "task": "genre"})], pair_of)
-
-
-def test_the_calibration_error_is_that_of_a_loop_over_bins():
-    draws = torch.Generator().manual_seed(3)
-    confidence = torch.rand(200, generator=draws)
-    confidence[:3] = torch.tensor([0.0, 1.0, 0.5])
-    right = torch.rand(200, generator=draws) < confidence
-    expected = 0.0
-    for b in range(10):
-        members = [i for i, c in enumerate(confidence.tolist()) if min(int(c * 10), 9) == b]
-        gap = sum(float(right[i]) for i in members) - sum(float(confidence[i]) for i in members)
-        expected += abs(gap) / 200
-    found = calibration_error(confidence, right)
-    assert value_of(found) == pytest.approx(expected)
-
-
-def test_answers_as_sure_as_they_are_right_are_calibrated_and_sure_mistakes_are_not():
-    half = torch.full((4,), 0.5)
-    assert value_of(calibration_error(half, torch.tensor([True, False] * 2))) == 0
-    assert value_of(calibration_error(torch.ones(4), torch.zeros(4).bool())) == 1

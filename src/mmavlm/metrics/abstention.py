@@ -152,9 +152,21 @@ def expected_calibration_error(confidence: Tensor, right: Tensor, bins: int = BI
         )
     if not bool(((confidence >= 0) & (confidence <= 1)).all()):
         raise ValueError("a confidence is below 0 or above 1, or nan")
+    return float(mean_gap(calibration_gaps(confidence, right, bins).sum(dim=0)))
+
+
+def calibration_gaps(confidence: Tensor, right: Tensor, bins: int = BINS) -> Tensor:
+    """What each of N answers adds to the calibration error, the `mean_gap` of sums: (N,bins+1)."""
     place = ((confidence * bins).ceil().long() - 1).clamp(min=0)
-    gaps = torch.zeros(bins, dtype=torch.float64).index_add_(0, place, confidence - right)
-    return float(gaps.abs().sum() / len(right))
+    gaps = torch.zeros(len(right), bins + 1, dtype=torch.float64)
+    gaps[torch.arange(len(right)), place] = confidence.double() - right.double()
+    gaps[:, -1] = 1
+    return gaps
+
+
+def mean_gap(sums: Tensor) -> Tensor:
+    """The calibration error (…) of sums (…,bins+1) of `calibration_gaps`."""
+    return sums[..., :-1].abs().sum(dim=-1) / sums[..., -1]
 
 
 def _by_confidence(confidence: Tensor) -> tuple[Tensor, Tensor]:

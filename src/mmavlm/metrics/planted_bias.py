@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mmavlm.core.errors import DataError
 from mmavlm.core.hashing import string_keys
+from mmavlm.metrics.abstention import calibration_gaps, mean_gap
 from mmavlm.metrics.parsing import YES
 from mmavlm.metrics.predictions import Prediction
 from mmavlm.metrics.resampling import Score, mean
@@ -84,27 +85,14 @@ def bias_scores(
         "false_yes_unlikely": Scored(mean, false_yes[:, 2:]),
         "habit": Scored(difference_of_means, false_yes),
         "yes_ratio": Scored(mean, _among(yes, everything)),
-        "calibration_error": calibration_error(
-            torch.tensor([row.answers[0].log_prob for row in predictions]).exp(), right
-        ),
+        "calibration_error": Scored(mean_gap, calibration_gaps(_confidence(predictions), right)),
     }
 
 
-def calibration_error(confidence: Tensor, right: Tensor, bins: int = 10) -> Scored:
-    """Σ_b |right_b − confidence_b| / n over bins of confidence from 0 to 1 of equal width.
-
-    Expected calibration error (Guo et al., 2017, equation 3) of n answers: their `confidence` (n,)
-    and whether they are `right` (n,). In a bin both are summed.
-    """
-    place = (confidence.clamp(0, 1) * bins).long().clamp(max=bins - 1)
-    apart = torch.zeros(len(right), bins + 1, dtype=torch.float64)
-    apart[torch.arange(len(right)), place] = right.double() - confidence.clamp(0, 1).double()
-    apart[:, -1] = 1
-    return Scored(_mean_gap, apart)
-
-
-def _mean_gap(sums: Tensor) -> Tensor:
-    return sums[..., :-1].abs().sum(dim=-1) / sums[..., -1]
+def _confidence(predictions: Sequence[Prediction]) -> Tensor:
+    """The probability (n,) with which each answer was generated."""
+    log_probs = torch.tensor([row.answers[0].log_prob for row in predictions])
+    return log_probs.exp().clamp(max=1)
 
 
 def _among(values: Tensor, members: Tensor) -> Tensor:
