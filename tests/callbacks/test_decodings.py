@@ -10,7 +10,9 @@ from mmavlm.callbacks.decodings import FOLDER, PLAIN, SETTINGS
 from mmavlm.core.contrast import Contrast
 from mmavlm.core.errors import ConfigError
 from mmavlm.metrics import read_predictions
+from mmavlm.metrics.abstention import ABSTAINED, choose_abstaining
 from mmavlm.model.contrast_views import NoFilm, Shuffle
+from mmavlm.model.saliency import AttentionSaliency
 from mmavlm.stages import FineTune, OptimizerRecipe, SemanticAlignment
 from support import composed, random_batch, tiny_backbone
 
@@ -91,6 +93,26 @@ def test_a_sentence_behind_each_question_is_a_decoding(stage, tmp_path):
     assert stage.prompt_suffix == ""
 
 
+def test_frames_are_re_weighted_while_a_decoding_says_so(stage, tmp_path):
+    given = [AttentionSaliency(strength=1.0, of="patches")]
+    told, rows = answered_by(stage, tmp_path, Decodings({}, saliencies={"saliency": given}))
+    assert told["saliency"]["settings"] == {"strength": 1.0, "of": "patches"}
+    assert stage.backbone.vision.saliency is None
+    stage.backbone.vision.saliency = given[0]
+    expected = [row.best for row in stage.answer(TEST, "both")[1]]
+    stage.backbone.vision.saliency = None
+    assert [row.best for row in rows["saliency"]] == expected
+
+
+def test_plain_answers_are_held_back_below_the_threshold_of_the_validation(stage, tmp_path):
+    told, rows = answered_by(stage, tmp_path, Decodings({}, abstaining={"abstains": 1.0}))
+    chosen = choose_abstaining(stage.answer(VALIDATION, "both")[1], 1.0)
+    expected = [row.best for row in chosen.answered(stage.answer(TEST, "both")[1])]
+    assert [row.best for row in rows["abstains"]] == expected
+    assert told["abstains"]["settings"]["target"] == 1.0
+    assert told["abstains"]["changed"] == expected.count(ABSTAINED)
+
+
 def test_several_processes_and_stages_without_answers_are_refused(stage, tmp_path):
     callback = Decodings({"no_film": NoFilm()})
     with pytest.raises(ConfigError, match="chooses in one process, and there are 2"):
@@ -107,6 +129,8 @@ def test_several_processes_and_stages_without_answers_are_refused(stage, tmp_pat
         ({"views": {"no_film": NoFilm()}, "alphas": []}, "nothing to decode by"),
         ({"views": {"plain": NoFilm()}}, r"names \['plain'\] twice"),
         ({"views": {"a": NoFilm()}, "suffixes": {"a": "?"}}, r"names \['a'\] twice"),
+        ({"views": {}, "suffixes": {"a": "?"}, "abstaining": {"a": 0.9}}, r"names \['a'\] twice"),
+        ({"views": {}, "saliencies": {"a": []}}, "nothing to decode by"),
     ],
 )
 def test_settings_that_decode_nothing_are_refused(settings, message):
@@ -119,5 +143,7 @@ def test_the_group_callbacks_has_the_decodings_and_the_views_are_views():
     views = {name: choices[0].contrast for name, choices in callback.choices.items()}
     assert views.pop("asks_for_yes") is None
     assert views.pop("asks_for_care") is None
+    assert views.pop("saliency") is None
+    assert [choice.saliency.strength for choice in callback.choices["saliency"]] == [0.5, 1.0]
     assert isinstance(views["no_film"].view, NoFilm)
     assert {len(callback.choices[name]) for name in views} == {6}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,10 @@ from rich.table import Table
 from mmavlm.core.batch import Batch
 from mmavlm.core.contrast import Contrast, ContrastView
 from mmavlm.core.errors import ConfigError
-from mmavlm.core.metrics_file import write_text
+from mmavlm.core.metrics_file import finite, write_text
 from mmavlm.metrics import Prediction, write_predictions
+from mmavlm.metrics.abstention import choose_abstaining
+from mmavlm.model.saliency import AttentionSaliency
 
 FOLDER = "decodings"  # in that of a run: a file of predictions for each, and SETTINGS
 SETTINGS = "settings.json"
@@ -33,23 +35,28 @@ class Decoding:
 
     contrast: Contrast | None = None
     prompt_suffix: str = ""
+    saliency: AttentionSaliency | None = None
 
     @property
     def settings(self) -> dict[str, Any]:
         """What was chosen among, as plain values."""
-        if self.contrast is None:
-            return {"prompt_suffix": self.prompt_suffix} if self.prompt_suffix else {}
-        return {"alpha": self.contrast.alpha, "beta": self.contrast.beta}
+        if self.contrast is not None:
+            return {"alpha": self.contrast.alpha, "beta": self.contrast.beta}
+        if self.saliency is not None:
+            return asdict(self.saliency)
+        return {"prompt_suffix": self.prompt_suffix} if self.prompt_suffix else {}
 
     @contextmanager
     def of(self, stage: Any) -> Iterator[None]:
         """Let a stage decode so for a while."""
-        before = stage.contrast, stage.prompt_suffix
+        vision = stage.backbone.vision
+        before = stage.contrast, stage.prompt_suffix, vision.saliency
         stage.contrast, stage.prompt_suffix = self.contrast, self.prompt_suffix
+        vision.saliency = self.saliency
         try:
             yield
         finally:
-            stage.contrast, stage.prompt_suffix = before
+            stage.contrast, stage.prompt_suffix, vision.saliency = before
 
 
 @dataclass
@@ -61,6 +68,12 @@ class _Tested:
     rows: list[Prediction] = field(default_factory=list)
     seconds: float = 0.0
     changed: int = 0
+    held_back: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What was chosen, as plain values."""
+        return {**self.decoding.settings, **self.held_back}
 
 
 class Decodings(L.Callback):
@@ -68,6 +81,8 @@ class Decodings(L.Callback):
 
     For each view one α of `alphas` and one β of `betas` are chosen: those with the most right
     answers to the validation split, where every task counts the same; of equal ones the first.
+    `saliencies` has names and strengths to choose among likewise, and `abstaining` names and the
+    accuracy at which the plain answers are held back (see `choose_abstaining`).
     So none is chosen by the test, which each answers once. Their answers lie in `decodings/`
     below the run's folder, a file each as predictions.jsonl, with settings.json beside them:
     what was chosen, the share that is right in validation, how many answers differ from the plain
@@ -84,14 +99,17 @@ class Decodings(L.Callback):
         alphas: Sequence[float] = (1.0,),
         betas: Sequence[float] = (0.1,),
         suffixes: Mapping[str, str] | None = None,
+        saliencies: Mapping[str, Sequence[AttentionSaliency]] | None = None,
+        abstaining: Mapping[str, float] | None = None,
     ) -> None:
-        suffixes = suffixes or {}
-        if both := {PLAIN, *suffixes} & views.keys() or {PLAIN} & suffixes.keys():
-            raise ConfigError(f"callbacks.decodings names {sorted(both)} twice; rename one")
-        if not (alphas and betas and (views or suffixes)):
+        suffixes, saliencies, self.abstaining = suffixes or {}, saliencies or {}, abstaining or {}
+        names = Counter([PLAIN, *views, *suffixes, *saliencies, *self.abstaining])
+        if twice := sorted(name for name, times in names.items() if times > 1):
+            raise ConfigError(f"callbacks.decodings names {twice} twice; rename one")
+        if not alphas or not betas or names.keys() == {PLAIN} or not all(saliencies.values()):
             raise ConfigError(
-                "callbacks.decodings has nothing to decode by; give views or suffixes, and one or "
-                "more of alphas and betas"
+                "callbacks.decodings has nothing to decode by; give views, suffixes or saliencies, "
+                "and one or more of alphas and betas"
             )
         self.choices = {
             name: [
@@ -99,7 +117,13 @@ class Decodings(L.Callback):
                 for alpha, beta in product(alphas, betas)
             ]
             for name, view in views.items()
-        } | {name: [Decoding(prompt_suffix=suffix)] for name, suffix in suffixes.items()}
+        }
+        self.choices |= {name: [Decoding(prompt_suffix=text)] for name, text in suffixes.items()}
+        self.choices |= {
+            name: [Decoding(saliency=saliency) for saliency in given]
+            for name, given in saliencies.items()
+        }
+        self.validated: list[Prediction] = []
         self.tested: dict[str, _Tested] = {}
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -115,7 +139,8 @@ class Decodings(L.Callback):
                 f"callbacks.decodings chooses in one process, and there are {trainer.world_size}; "
                 "evaluate the checkpoint with trainer.devices=1"
             )
-        self.tested = {PLAIN: _Tested(Decoding(), _by_tasks(self._validated(trainer, stage, None)))}
+        self.validated = list(self._validated(trainer, stage, None))
+        self.tested = {PLAIN: _Tested(Decoding(), _by_tasks(self.validated))}
         for name, choices in self.choices.items():
             scores = [_by_tasks(self._validated(trainer, stage, choice)) for choice in choices]
             best = max(range(len(choices)), key=scores.__getitem__)
@@ -154,6 +179,8 @@ class Decodings(L.Callback):
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the answers and what was chosen, and print how many answers each changes."""
+        for name, target in self.abstaining.items():
+            self.tested[name] = _held_back(self.tested[PLAIN], self.validated, target)
         folder = Path(trainer.default_root_dir) / FOLDER
         folder.mkdir(parents=True, exist_ok=True)
         for name, tested in self.tested.items():
@@ -162,16 +189,26 @@ class Decodings(L.Callback):
         write_text(folder / SETTINGS, json.dumps(told, indent=1) + "\n")
         table = Table("decoding", "settings", "right, %", "changed", "seconds", title="decodings")
         for name, tested in self.tested.items():
-            chosen = ", ".join(f"{key} {value}" for key, value in tested.decoding.settings.items())
+            chosen = ", ".join(f"{key} {value}" for key, value in tested.settings.items())
             right = f"{100 * _by_tasks(tested.rows):.1f}"
             changed = f"{tested.changed} of {len(tested.rows)}"
             table.add_row(name, chosen, right, changed, f"{tested.seconds:.1f}")
         Console().print(table)
 
 
+def _held_back(plain: _Tested, validated: Sequence[Prediction], target: float) -> _Tested:
+    """The plain answers, held back where the validation says that they are not sure enough."""
+    chosen = choose_abstaining(validated, target)
+    rows = chosen.answered(plain.rows)
+    changed = sum(a.best != b.best for a, b in zip(rows, plain.rows, strict=True))
+    told = {"target": target, "threshold": finite({"": chosen.threshold})[""]}
+    validation = _by_tasks(chosen.answered(validated))
+    return _Tested(plain.decoding, validation, rows, plain.seconds, changed, told)
+
+
 def _told(tested: _Tested) -> dict[str, Any]:
     return {
-        "settings": tested.decoding.settings,
+        "settings": tested.settings,
         "validation": tested.validation,
         "changed": tested.changed,
         "items": len(tested.rows),
