@@ -1,0 +1,37 @@
+"""The experiment of remedies, small: what is laid over an arm beside the arm alone."""
+
+import json
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from mmavlm import train
+from mmavlm.metrics.planted_bias import SCORES
+
+CONF = Path(__file__).parents[1] / "conf"
+FEW = [
+    "-m", "experiment=remedies", "arm=baseline", "seed=1", "trainer=cpu", "trainer.max_epochs=1",
+    "callbacks.progress=null", "data.root=films", "hydra.sweep.dir=sweep",
+    "prepare.settings.films=40", "prepare.settings.frames=1", "prepare.images.size=32",
+]  # fmt: skip
+BEGIN = "init.checkpoint=${hydra:sweep.dir}/baseline-none-${seed}/checkpoints/last.ckpt"
+
+@pytest.mark.slow
+def test_remedies_of_training_and_of_decoding_stand_in_one_table_beside_the_arm(run, tmp_path):
+    assert run(train, *FEW) == 0
+    sweep = tmp_path / "sweep"
+    decodings = OmegaConf.load(CONF / "callbacks/decodings.yaml").decodings
+    names = {*decodings.views, *decodings.suffixes, *decodings.saliencies, *decodings.abstaining}
+    settings = json.loads((sweep / "baseline-none-1/decodings/settings.json").read_text())
+    assert settings.keys() == {"plain", *names}
+
+    for remedy in ("counterfactual", "dpo_text"):
+        begin = [BEGIN] if remedy == "dpo_text" else []
+        assert run(train, *FEW, f"remedy={remedy}", "callbacks=default", *begin) == 0
+    told = json.loads((sweep / "arms.json").read_text())
+    expected = {f"baseline + {name}" for name in (*names, "counterfactual", "dpo_text")}
+    assert told["missing"] == []
+    assert told["means"].keys() == {"baseline", *expected}
+    assert told["against"]["baseline"].keys() == expected
+    assert all(of_score.keys() == SCORES.keys() for of_score in told["means"].values())
