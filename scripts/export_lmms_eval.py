@@ -73,7 +73,7 @@ UTILS = Template('''\
 """What $task.yaml names. Written by mmavlm's scripts/export_lmms_eval.py."""
 
 from mmavlm.metrics.benchmarks import $maker
-from mmavlm.metrics.lmms_eval import answered, prompt_of, score, video_of
+from mmavlm.metrics.lmms_eval import aggregations, answered, prompt_of, video_of
 
 BENCHMARK = $maker($tasks, $parsing)
 METRICS = $names  # name in lmms-eval → value of the benchmark
@@ -89,7 +89,7 @@ def process_results(doc, results):
     return answered(doc, results, list(METRICS))
 
 
-globals().update({name: score(BENCHMARK, value) for name, value in METRICS.items()})
+globals().update(aggregations(BENCHMARK, METRICS, __file__))
 ''')
 
 

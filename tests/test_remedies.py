@@ -17,6 +17,7 @@ FEW = [
 ]  # fmt: skip
 BEGIN = "init.checkpoint=${hydra:sweep.dir}/baseline-none-${seed}/checkpoints/last.ckpt"
 
+
 @pytest.mark.slow
 def test_remedies_of_training_and_of_decoding_stand_in_one_table_beside_the_arm(run, tmp_path):
     assert run(train, *FEW) == 0

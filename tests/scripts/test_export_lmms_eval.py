@@ -16,6 +16,7 @@ sys.path.append(str(Path(__file__).parents[2] / "scripts"))
 
 from export_lmms_eval import _reader as reader_of
 from export_lmms_eval import main
+from mmavlm.metrics.lmms_eval import aggregations, answered, row_of
 
 
 @pytest.fixture(scope="module")
@@ -99,3 +100,23 @@ def test_stretches_of_films_are_refused(roots, tmp_path, capsys):
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert main(["pope", "--root", str(root), "--to", str(tmp_path)]) == 1
     assert "does not cut" in capsys.readouterr().err
+
+
+def test_all_values_of_the_same_rows_are_computed_once_and_of_others_anew(roots, monkeypatch):
+    reader = reader_of("pope", [])
+    items = reader(roots["pope"], "test", None)
+    benchmark = reader.scores(sorted({item.task for item in items}))
+    compute, computed = benchmark.compute, []
+    monkeypatch.setattr(benchmark, "compute", lambda: computed.append(1) or compute())
+    found = aggregations(benchmark, {"right": "all/accuracy", "said_yes": "all/yes_ratio"}, "here")
+    true, false = (
+        [answered(row_of(item), [item.target if right else "hm"], ["right"])["right"]
+         for item in items]
+        for right in (True, False)
+    )  # fmt: skip
+    assert found["right"](true) == 1
+    assert 0 < found["said_yes"]([dict(row) for row in true]) < 1
+    assert len(computed) == 1
+    assert found["right"](false) == 0
+    assert found["right"](true) == 1
+    assert len(computed) == 3

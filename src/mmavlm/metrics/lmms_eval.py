@@ -2,8 +2,8 @@
 
 A row holds what a model is shown and asked (`video`, `prompt`), the truth (`answer`), and what the
 metrics need beside it (`item_id`, `task`, `meta`). lmms-eval gathers the rows with their answers
-and calls one aggregation a metric; each of them feeds all rows to the benchmark's own metrics, so
-that the scores are those of `mmavlm.evaluate`.
+and calls one aggregation a metric; all rows go through the benchmark's own metrics, so that the
+scores are those of `mmavlm.evaluate`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ from mmavlm.core.items import Item
 from mmavlm.metrics.benchmarks import Benchmark
 
 Score = Callable[[Sequence[Mapping[str, Any]]], float]
+
+# Task → the rows last seen of it, and all that was computed of them.
+_COMPUTED: dict[str, tuple[Sequence[Mapping[str, Any]], Mapping[str, float]]] = {}
 
 
 def row_of(item: Item) -> dict[str, Any]:
@@ -71,12 +74,23 @@ def answered(
     return dict.fromkeys(names, given)
 
 
-def score(benchmark: Benchmark, value: str) -> Score:
-    """The aggregation of one value of a benchmark's metrics."""
+def aggregations(benchmark: Benchmark, values: Mapping[str, str], task: str) -> dict[str, Score]:
+    """The aggregation of each of a benchmark's `values`, by its name in the yaml of `task`.
 
-    def aggregate(rows: Sequence[Mapping[str, Any]]) -> float:
-        benchmark.reset()
-        benchmark.update([item_of(row) for row in rows], [str(row["response"]) for row in rows])
-        return benchmark.compute().get(f"{benchmark.name}/{value}", float("nan"))
+    All of them are computed at once, and again only for other rows: captions take seconds, and
+    lmms-eval reads the functions of a task from a copy of its module each.
+    """
 
-    return aggregate
+    def computed(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, float]:
+        known = _COMPUTED.get(task)
+        if known is None or known[0] != rows:
+            benchmark.reset()
+            benchmark.update([item_of(row) for row in rows], [str(row["response"]) for row in rows])
+            known = _COMPUTED[task] = list(rows), benchmark.compute()
+        return known[1]
+
+    def aggregation(value: str) -> Score:
+        key = f"{benchmark.name}/{value}"
+        return lambda rows: computed(rows).get(key, float("nan"))
+
+    return {name: aggregation(value) for name, value in values.items()}

@@ -23,12 +23,13 @@ OF_THE_MODEL = ("pretrained", "encoder", "prompt_tokenizer", "backbone")  # buil
 TARGET, PARTIAL = "_target_", "_partial_"
 # The last word of a setting whose value is looked up on a disk or at a hub, even if it is one word.
 PLACES = {
-    "cache", "checkpoint_path", "default_root_dir", "dir", "dirpath", "explain_to", "index",
-    "pretrained", "root", "run", "save_dir", "to", "tokenizer", "weights",
+    "cache", "checkpoint_path", "default_root_dir", "dir", "dirpath", "explain_to",
+    "false_answers", "index", "predictions", "pretrained", "root", "run", "save_dir", "to",
+    "tokenizer", "weights",
 }  # fmt: skip
 ENCODER_NAME = "encoder.name"  # timm's: hf-hub:… and local-dir:… name places, a tag weights
 # Settings whose value is shown to a model or a person and never looked up.
-TEXTS = {"monitor", "prompt", "prompt_template", "separator"}
+TEXTS = {"monitor", "prompt", "prompt_suffix", "prompt_template", "separator"}
 CHAT_TEMPLATE, CHAT_CHOICES = "chat_template", {"auto", "none", *CHAT_FORMATS}
 # What surrounds a run and reaches other programs: only the user chooses these.
 AROUND = {"hydra", "logger", "prepare"}
