@@ -59,7 +59,7 @@ remedies: $(VENV)/.demo  ## what removes the habit: remedies over arms and seeds
 	$(SWEEP) arm=baseline,one_level remedy=group_dro,counterfactual callbacks=default; second=$$?; wait $$first && exit $$second
 	$(SWEEP) arm=one_level,mma_code remedy=hard_negatives,hard_negatives_both callbacks=default & first=$$!; \
 	$(SWEEP) arm=baseline,one_level remedy=longer,dpo_text,dpo_film callbacks=default $(BEGIN) $(BRIEFLY); second=$$?; wait $$first && exit $$second
-	@echo "open outputs/remedies/arms.md and arms.svg"
+	@echo "open outputs/remedies/objects/arms.md and arms.svg"
 
 test: $(VENV)/.dev lint  ## linters, type checks, all tests but the slow ones
 	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 -q -m "not slow"

@@ -36,3 +36,20 @@ def test_remedies_of_training_and_of_decoding_stand_in_one_table_beside_the_arm(
     assert told["means"].keys() == {"baseline", *expected}
     assert told["against"]["baseline"].keys() == expected
     assert all(of_score.keys() == SCORES.keys() for of_score in told["means"].values())
+
+
+SMALL_SET = [*FEW[4:7], "data.root=films", "hydra.run.dir=run", *FEW[9:]]
+
+
+@pytest.mark.parametrize(
+    ("given", "complaint"),
+    [
+        (["remedy=dpo_text"], "goes on from a trained model (init.required=true)"),
+        (["remedy=longer"], "goes on from a trained model (init.required=true)"),
+        (["remedy=hard_negatives"], "are for the alignment, and nothing is aligned here"),
+    ],
+)
+def test_a_remedy_that_would_change_nothing_is_refused(run, tmp_path, capsys, given, complaint):
+    assert run(train, "experiment=ablation", "arm=baseline", *given, *SMALL_SET) == 1
+    assert complaint in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "run/metrics.json").exists()

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -8,7 +9,8 @@ from lightning.pytorch.plugins.precision import Precision
 from mmavlm.callbacks import Decodings
 from mmavlm.callbacks.decodings import FOLDER, PLAIN, SETTINGS
 from mmavlm.core.contrast import Contrast
-from mmavlm.core.errors import ConfigError
+from mmavlm.core.errors import ConfigError, DataError
+from mmavlm.data.readers import PopeReader
 from mmavlm.metrics import read_predictions
 from mmavlm.metrics.abstention import ABSTAINED, choose_abstaining
 from mmavlm.model.contrast_views import NoFilm, Shuffle
@@ -16,7 +18,9 @@ from mmavlm.model.saliency import AttentionSaliency
 from mmavlm.stages import FineTune, OptimizerRecipe, SemanticAlignment
 from support import composed, random_batch, tiny_backbone
 
-VALIDATION = random_batch((4, 3, 4), targets=["a", "b", "c"], seed=1)
+VALIDATION = replace(
+    random_batch((4, 3, 4), targets=["a", "b", "c"], seed=1), item_id=["v0", "v1", "v2"]
+)
 TEST = random_batch((4, 2, 3), targets=["a", "b", "c"])
 
 
@@ -28,9 +32,10 @@ def stage():
     ).eval()  # fmt: skip
 
 
-def answered_by(stage, folder, callback, world_size=1):
+def answered_by(stage, folder, callback, world_size=1, validation=None, reader=None):
     """What a test leaves in its folder: settings, and the rows of each decoding."""
-    data = SimpleNamespace(val_dataloader=lambda: [VALIDATION])
+    validation = VALIDATION if validation is None else validation
+    data = SimpleNamespace(val_dataloader=lambda: [validation], reader=reader)
     trainer = SimpleNamespace(
         default_root_dir=folder, datamodule=data, precision_plugin=Precision(),
         world_size=world_size,
@@ -120,6 +125,19 @@ def test_several_processes_and_stages_without_answers_are_refused(stage, tmp_pat
     alignment = SemanticAlignment(tiny_backbone("backbone.llm=null"), OptimizerRecipe())
     with pytest.raises(ConfigError, match="SemanticAlignment decodes none"):
         answered_by(alignment, tmp_path, callback)
+
+
+def test_items_that_decodings_were_chosen_on_are_not_tested(stage, tmp_path):
+    with pytest.raises(DataError, match="item 'i0' is in the validation and in the test"):
+        answered_by(stage, tmp_path, Decodings({"no_film": NoFilm()}), validation=TEST)
+
+
+def test_a_benchmark_which_has_no_validation_is_tested_without(stage, tmp_path, caplog):
+    callback = Decodings({"no_film": NoFilm()})
+    with pytest.raises(FileNotFoundError):
+        answered_by(stage, tmp_path, callback, reader=PopeReader())
+    assert "nothing to choose them by" in caplog.text
+    assert not (tmp_path / FOLDER).exists()
 
 
 @pytest.mark.parametrize(

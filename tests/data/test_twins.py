@@ -119,3 +119,9 @@ def test_rows_that_are_no_twins_and_a_missing_file_are_named(root):
     (root / "counterfactual.jsonl").unlink()
     with pytest.raises(DataError, match=r"there is no .*counterfactual\.jsonl; it has rows of"):
         data(root).items("train")
+
+
+def test_twins_of_films_that_training_does_not_show_are_refused(root):
+    write(root, "counterfactual", "a", **{**TWIN, "counterfactual_of": "other.mp4"})
+    with pytest.raises(DataError, match=r"a twin of 'other\.mp4', which is no film of training"):
+        data(root).items("train")

@@ -238,3 +238,13 @@ def test_the_pictures_of_a_twin_differ_where_the_object_is_and_nowhere_else(with
 def test_settings_that_make_no_bias_set_are_refused(setting, complaint):
     with pytest.raises(ConfigError, match=complaint):
         BiasSettings(**setting)
+
+
+def test_twins_of_another_set_do_not_outlast_it(tmp_path):
+    images = ProceduralImages(32)
+    files = [tmp_path / "counterfactual.jsonl", tmp_path / "captions/counterfactual.jsonl"]
+    make_bias_set(tmp_path, replace(WITH_TWINS, films=40, frames=1), images)
+    make_bias_set(tmp_path, replace(SETTINGS, films=40, frames=1), images)
+    assert all(file.is_file() for file in files), "the same set, written without its twins"
+    make_bias_set(tmp_path, replace(SETTINGS, films=40, frames=1, bias=0.6), images)
+    assert not any(file.is_file() for file in files)

@@ -31,7 +31,7 @@ def test_a_picture_in_a_file_tells_question_answer_and_what_was_found(tmp_path):
     told = saved(explanation(change_when_grey=0.004), tmp_path)
     assert {"what is the genre?", "time in the film (s)", "memory slot", "query token"} <= told
     assert any("comedy (p = 0.607, truth: comedy)" in text for text in told)
-    assert any("Nearly the same without the film" in text for text in told)
+    assert any("Nearly the same with every frame grey" in text for text in told)
 
 
 def test_a_picture_of_a_page_has_its_colours_and_leaves_words_to_the_page():
@@ -112,8 +112,8 @@ def _texts_of(explained):
 @pytest.mark.parametrize(
     ("grey", "stretch", "said"),
     [
-        (0.004, 0.008, ["Nearly the same without the film", "No stretch matters by itself"]),
-        (-0.0999, 0.2, ["Nearly the same without the film"]),
+        (0.004, 0.008, ["Nearly the same with every frame grey", "No stretch matters by itself"]),
+        (-0.0999, 0.2, ["Nearly the same with every frame grey"]),
         (-0.1001, 0.2, ["1.11 times less probable"]),
         (1.5, 0.2, ["4.48 times more probable"]),
         (None, 0.2, []),

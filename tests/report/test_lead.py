@@ -50,8 +50,20 @@ def test_many_tasks_are_counted_by_whether_they_beat_guessing():
     better, no_better, worse = plain(lead(scores))
     assert better.startswith("4 of 6 better than the most common answer alone: T0 (50.0 %), T1")
     assert no_better.startswith("1 of 6 no better")
-    assert worse.startswith("1 of 6 worse than that: T3")
+    assert worse.startswith("1 of 6 worse than the most common answer alone: T3")
 
 
 def test_without_a_test_nothing_is_claimed():
     assert lead([]) == ["No test was run, so this report does not say what was learnt."]
+
+
+def test_the_habit_of_a_test_is_no_task_of_its_own():
+    scores = [
+        Score("genre/top1", 0.5, 0.4, 0.6, 100, 0.25),
+        Score("habitual_mistakes", 0.6, 0.5, 0.7),
+        Score("without_film/top1", 0.3, 0.2, 0.4),
+        Score("shuffled/top1", 0.4, 0.3, 0.5),
+    ]
+    genre, habit = plain(lead(scores))
+    assert genre.startswith("Genre: 50.0 %")
+    assert habit.startswith("Of the wrong answers 60.0 % (95 % interval 50.0 to 70.0) are given")

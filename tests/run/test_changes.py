@@ -163,3 +163,16 @@ def test_a_seed_that_is_none_is_named(run, films, capsys, seed):
 def test_a_comparison_needs_a_seed(run, trained, capsys):
     assert run(evaluate, f"compare=[{trained},{trained}]", "seed=null") == 1
     assert "error: seed is null; give a whole number" in capsys.readouterr().err
+
+
+def of_films(*overrides):
+    run = ["experiment=ablation", "data.root=films"]
+    return composed(*run, *overrides)
+
+
+def test_films_made_anew_are_another_set_but_twins_beside_them_are_not():
+    config = OmegaConf.to_container(of_films(), resolve=True)
+    before = {RUN_KEY: {"config": config}, "loops": {}}
+    with pytest.raises(ConfigError, match=r"prepare\.settings\.bias: 0\.9 → 0\.6"):
+        require_same_settings(of_films("prepare.settings.bias=0.6"), before, LAST)
+    require_same_settings(of_films("prepare.settings.counterfactual=true"), before, LAST)

@@ -57,7 +57,11 @@ def test_of_a_question_with_options_another_one_is_false():
 def test_open_answers_have_the_usual_one_or_none():
     asked = [item("a", "a dog"), item("b", "a cat"), item("c", "a cat")]
     asked += [item("alone", "a film", prompt="?"), item("unknown", "")]
-    assert false_answers(asked) == {"a": "a cat", "b": "a dog", "c": "a dog", "unknown": "a cat"}
+    assert false_answers(asked) == {"a": "a cat", "unknown": "a cat"}
+
+
+def test_a_text_that_is_true_of_one_item_alone_is_false_of_none():
+    assert false_answers([item(str(n), f"caption {n}", prompt="") for n in range(4)]) == {}
 
 
 def test_own_wrong_answers_are_false_and_nothing_else(tmp_path):
@@ -68,5 +72,7 @@ def test_own_wrong_answers_are_false_and_nothing_else(tmp_path):
     write_predictions(tmp_path / "own.jsonl", rows)
     asked = [item(name, "yes") for name in "abcd"]
     assert false_answers(asked, own=tmp_path / "own.jsonl") == {"a": "no", "c": "a cat"}
-    with pytest.raises(ConfigError, match=r"is no file; give the predictions\.jsonl of a run"):
+    with pytest.raises(
+        ConfigError, match=r"false_answers: .*does not exist; give the folder of a run"
+    ):
         false_answers(asked, own=tmp_path / "missing.jsonl")

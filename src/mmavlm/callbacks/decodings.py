@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,13 +17,16 @@ import lightning as L
 from rich.console import Console
 from rich.table import Table
 
+from mmavlm.callbacks.benchmarks import ScoredReader
 from mmavlm.core.batch import Batch
 from mmavlm.core.contrast import Contrast, ContrastView
-from mmavlm.core.errors import ConfigError
+from mmavlm.core.errors import ConfigError, DataError
 from mmavlm.core.metrics_file import finite, write_text
 from mmavlm.metrics import Prediction, write_predictions
 from mmavlm.metrics.abstention import choose_abstaining
 from mmavlm.model.saliency import AttentionSaliency
+
+log = logging.getLogger(__name__)
 
 FOLDER = "decodings"  # in that of a run: a file of predictions for each, and SETTINGS
 SETTINGS = "settings.json"
@@ -139,6 +143,10 @@ class Decodings(L.Callback):
                 f"callbacks.decodings chooses in one process, and there are {trainer.world_size}; "
                 "evaluate the checkpoint with trainer.devices=1"
             )
+        self.tested = {}
+        if isinstance(trainer.datamodule.reader, ScoredReader):  # type: ignore[attr-defined]
+            log.warning("no decodings: a benchmark has a test alone, and nothing to choose them by")
+            return
         self.validated = list(self._validated(trainer, stage, None))
         self.tested = {PLAIN: _Tested(Decoding(), _by_tasks(self.validated))}
         for name, choices in self.choices.items():
@@ -164,9 +172,19 @@ class Decodings(L.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Answer the batch by each decoding."""
-        if len(batch) == 0:
+        """Answer the batch by each decoding.
+
+        Raises:
+            DataError: if an item was there in the validation, too.
+        """
+        if len(batch) == 0 or not self.tested:
             return
+        known = {row.item_id for row in self.validated}
+        if both := sorted(known.intersection(batch.item_id)):
+            raise DataError(
+                f"item {both[0]!r} is in the validation and in the test, and decodings are chosen "
+                "on another split than is tested; leave out callbacks=decodings"
+            )
         texts: list[str] = []
         for name, tested in self.tested.items():
             started_s = time.monotonic()
@@ -179,6 +197,8 @@ class Decodings(L.Callback):
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the answers and what was chosen, and print how many answers each changes."""
+        if not self.tested:
+            return
         for name, target in self.abstaining.items():
             self.tested[name] = _held_back(self.tested[PLAIN], self.validated, target)
         folder = Path(trainer.default_root_dir) / FOLDER

@@ -55,10 +55,10 @@ class Contrast:
 
     def __post_init__(self) -> None:
         at_least("contrast", 0, alpha=self.alpha, beta=self.beta)
-        if self.beta > 1:
+        if self.alpha is None or self.beta is None or self.beta > 1:
             raise ConfigError(
-                f"contrast.beta={self.beta} must be at most 1, where the likeliest token alone is "
-                "plausible"
+                f"contrast.alpha={self.alpha}, contrast.beta={self.beta} must be numbers, and beta "
+                "at most 1, where the likeliest token alone is plausible"
             )
         if self.view is None and self.alpha:
             raise ConfigError(

@@ -143,7 +143,8 @@ class VideoDataModule(SplitLoaders):
             found = self.reader(self.root, split, self.task)
             items = (found if split == "train" else asked_once(found))[: self.limit_items]
             if split == "train" and self.counterfactual:
-                items += read_twins(self.root, self.task)[: self.limit_items]
+                films = {medium.medium_id for i in found for medium in i.conversation.media}
+                items += read_twins(self.root, self.task, films)[: self.limit_items]
             if not items:
                 raise DataError(
                     f"the {split} split below {self.root} has no items"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from mmavlm.core.errors import ConfigError, DataError
@@ -13,11 +13,12 @@ from mmavlm.data.readers.own import TWIN_OF, OwnReader
 FILE = "counterfactual.jsonl"
 
 
-def read_twins(root: Path, task: str | Sequence[str] | None) -> list[Item]:
+def read_twins(root: Path, task: str | Sequence[str] | None, films: Collection[str]) -> list[Item]:
     """What is asked of the twins below a root, in rows of one's own videos (`OwnReader`).
 
     Raises:
-        DataError: if there is no such file, or a row does not say of which film it shows a twin.
+        DataError: if there is no such file, a row does not say of which film it shows a twin, or
+            that is none of the `films` of training.
     """
     if not (root / FILE).is_file():
         raise DataError(
@@ -31,6 +32,12 @@ def read_twins(root: Path, task: str | Sequence[str] | None) -> list[Item]:
             raise DataError(
                 f"{root / FILE}: row {item.item_id!r} has no {TWIN_OF!r}, the video of which it "
                 "shows a twin"
+            )
+        if item.meta[TWIN_OF] not in films:
+            raise DataError(
+                f"{root / FILE}: row {item.item_id!r} shows a twin of {item.meta[TWIN_OF]!r}, "
+                "which is no film of training; the file is of another set, so remove it, or write "
+                "it anew"
             )
     return items
 

@@ -41,9 +41,9 @@ class AttentionSaliency:
 
     def __post_init__(self) -> None:
         at_least("saliency", 0, strength=self.strength)
-        if self.strength > 1:
+        if self.strength is None or self.strength > 1:
             raise ConfigError(
-                f"saliency.strength={self.strength} must be at most 1, where a token that nobody "
+                f"saliency.strength={self.strength} must be from 0 to 1, where a token that nobody "
                 "attends to becomes 0"
             )
         if self.of not in get_args(Of):

@@ -116,6 +116,10 @@ def make_bias_set(
         ConfigError: if the settings cannot be made.
     """
     root = Path(root)
+    kept = asdict(settings)
+    del kept["counterfactual"]  # twins are beside the set, and change nothing of it
+    told_of = {"settings": kept, "image": images.fingerprint}
+    forget_twins_of_others(root, told_of)
     films = plan_films(settings)
     videos = {}
     for film in films:
@@ -139,12 +143,20 @@ def make_bias_set(
         counts[strategy] = Counter(row["label"] for row in rows)
     if settings.counterfactual:
         write_twins(root, films, videos, settings, images)
-    kept = asdict(settings)
-    del kept["counterfactual"]  # twins are beside the set, and change nothing of it
-    told_of = {"settings": kept, "image": images.fingerprint}
     found = {**told_of, "pairs": statistics(films), "probes": counts}
     write_whole(root / "set.json", (json.dumps(found, indent=1) + "\n").encode())
     return found
+
+
+def forget_twins_of_others(root: Path, told_of: Mapping[str, Any]) -> None:
+    """Remove the files about twins below `root` if they are of another set than `set.json` says."""
+    try:
+        before = json.loads((root / "set.json").read_bytes())
+    except (OSError, ValueError):
+        before = {}
+    if any(before.get(key) != value for key, value in told_of.items()):
+        for folder in (root, root / "captions"):
+            (folder / f"{COUNTERFACTUAL}.jsonl").unlink(missing_ok=True)
 
 
 def write_twins(

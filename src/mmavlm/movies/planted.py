@@ -17,7 +17,15 @@ import numpy as np
 
 from mmavlm.core.errors import ConfigError
 from mmavlm.core.files import write_whole
-from mmavlm.movies.bias import POSES, BiasedFilm, BiasSettings, Pairs, plan_films, statistics
+from mmavlm.movies.bias import (
+    POSES,
+    BiasedFilm,
+    BiasSettings,
+    Pairs,
+    forget_twins_of_others,
+    plan_films,
+    statistics,
+)
 from mmavlm.movies.frames import Actor
 from mmavlm.movies.generators.grammar import TONES, draw_people
 from mmavlm.movies.stories.reel import write_rows
@@ -75,6 +83,7 @@ def write_set(
     `{train,val,test}.jsonl` are the yes/no questions (`data=own_videos`), `captions/` what films
     show (`data=captions`), and the folders of `kind.more` whatever else is asked.
     """
+    forget_twins_of_others(root, {"twins": "none are made of this kind"})
     videos = {}
     for film in films:
         videos[film.number] = draw(film).relative_to(root).as_posix()

@@ -49,8 +49,8 @@ def _of_film(explanation: Explanation) -> list[str]:
         nats = f"{change:+.3f} nats".replace("-", "−")
         if abs(change) < SAME_NATS:
             sentences.append(
-                f"Nearly the same without the film: with every frame grey the answer's "
-                f"log-probability changes by {nats}. It does not rest on what this film shows."
+                f"Nearly the same with every frame grey: the answer's log-probability changes by "
+                f"{nats}. It does not rest on what this film shows."
             )
         else:
             way = "less" if change < 0 else "more"

@@ -8,6 +8,8 @@ from mmavlm.metrics.duet.words import HEADLINE
 from mmavlm.metrics.headline import OF_RETRIEVAL, Score
 
 MOST_SENTENCES = 5  # of so many tasks each has a sentence; of more they are counted
+HABITUAL = "habitual_mistakes"
+VIEWS = ("without_film", "shuffled")  # of the film, in which the same questions were asked again
 COUNTED = ("top1", "rank_top1", "video_top1")  # shares of items that are right
 
 
@@ -16,12 +18,15 @@ def lead(scores: Sequence[Score]) -> list[str]:
 
     A number is told to be above or below guessing only if guessing lies outside its 95 % interval.
     """
+    habit = [score for score in scores if score.kind == HABITUAL]
+    scores = [score for score in scores if score.kind != HABITUAL and score.task not in VIEWS]
     first = {score.task or score.name: score for score in reversed(scores)}
     told = [score for score in scores if first[score.task or score.name] is score]
     told = [score for score in told if score.kind != "accuracy"]
     if not told:
         return ["No test was run, so this report does not say what was learnt."]
-    return [_sentence(s) for s in told] if len(told) <= MOST_SENTENCES else _counted(told)
+    sentences = [_sentence(s) for s in told] if len(told) <= MOST_SENTENCES else _counted(told)
+    return [*sentences, *map(_of_habit, habit)]
 
 
 def label(score: Score) -> str:
@@ -58,6 +63,14 @@ def _sentence(score: Score) -> str:
     return f"{_isolated(label(score))}: {said}{_guess(score)}."
 
 
+def _of_habit(score: Score) -> str:
+    interval = f" (95 % interval {score.interval})" if score.interval else ""
+    return (
+        f"Of the wrong answers {score.shown}{interval} are given without the film, too: they are "
+        "what the model is used to say."
+    )
+
+
 def _isolated(name: str) -> str:
     """A task's name within a sentence, whose order a name from right to left must not turn."""
     return f"\u2068{name}\u2069"
@@ -83,8 +96,8 @@ def _counted(scores: Sequence[Score]) -> list[str]:
     """Which of many tasks are above guessing, which are not, and of which it cannot be told."""
     parts = {
         "above": "better than the most common answer alone",
-        "within": "no better than that, as far as the test items can tell",
-        "below": "worse than that",
+        "within": "no better than the most common answer alone, as far as the test items can tell",
+        "below": "worse than the most common answer alone",
         "": "not to be compared with guessing",
     }
     found = []

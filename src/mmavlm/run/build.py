@@ -63,7 +63,19 @@ def build_stage(
     }
     # called, not handed to Hydra, which would turn dataclasses and dicts into configs
     stage: Stage = instantiate(config.stage, _partial_=True)(**settings)
+    if config.data.get("false_texts") and not _aligns(stage):
+        raise ConfigError(
+            "data.false_texts (hard negatives) are for the alignment, and nothing is aligned here; "
+            "choose an alignment and a weight above 0 (alignment=…, stage.align_weight=1, or an "
+            "arm that aligns), or leave them out"
+        )
     return stage
+
+
+def _aligns(stage: Stage) -> bool:
+    """Whether a stage learns from its alignment: stage 1 always, others by their weights."""
+    weights: Mapping[str, float] | None = getattr(stage, "align_weights", None)
+    return weights is None or any(weights.values())
 
 
 def build_contrast(config: DictConfig) -> Contrast | None:

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 # `max_epochs` is here because a longer training is what a finished one is resumed for.
 HARMLESS = (
     "resume", "resume_accept", "checkpoint", "test", "prepare", "paths", "logger", "callbacks",
-    "init.alignment", "init.checkpoint", "init.experiment", "init.allow_random",
+    "init.alignment", "init.checkpoint", "init.experiment", "init.allow_random", "init.required",
     "stage.calibrate", "data.num_workers", "data.timeout_s",
     "data.max_broken", "data.keep_frames", "data.index", "data.decode_threads",
     "data.eval_batch_size", "trainer.accelerator", "trainer.strategy", "trainer.max_epochs",
@@ -57,7 +57,11 @@ def require_same_settings(config: DictConfig, checkpoint: Mapping[str, Any], pat
         return
     changes = changed_settings(before, OmegaConf.to_container(config, resolve=True))
     accepted = list(config.get("resume_accept") or ())
-    refused = {k: v for k, v in changes.items() if not _is_harmless(k) and not _below(k, accepted)}
+    refused = {
+        key: change
+        for key, change in changes.items()
+        if (not _is_harmless(key) or _makes_another_set(key, change)) and not _below(key, accepted)
+    }
     if refused:
         keys = ",".join(refused)
         raise ConfigError(
@@ -105,6 +109,15 @@ def _leaves(settings: Any, prefix: str = "") -> list[tuple[str, Any]]:
         for key, value in settings.items()
         for leaf in _leaves(value, f"{prefix}.{key}" if prefix else str(key))
     ]
+
+
+def _makes_another_set(key: str, change: Change) -> bool:
+    """Whether a setting of what makes the films was changed, which makes others in their place.
+
+    One that is not there on either side is a default; twins (`counterfactual`) come beside them.
+    """
+    made = key.startswith("prepare.settings.") and not key.endswith(".counterfactual")
+    return made and None not in change
 
 
 def _is_harmless(key: str) -> bool:

@@ -42,7 +42,7 @@ from mmavlm.run.secrets import refuse_secrets
 from mmavlm.run.sheets import contact_sheets
 from mmavlm.stages.base import Stage
 from mmavlm.weights.checkpoint import load_trainable, read_checkpoint
-from mmavlm.weights.untrained import allow_untrained
+from mmavlm.weights.untrained import allow_untrained, require_trained
 
 log = logging.getLogger(__name__)
 
@@ -99,6 +99,8 @@ class Run:
             start_from_alignment(self.stage, config.init.alignment)
         elif config.init.checkpoint is not None:
             self.load(config.init.checkpoint)
+        elif config.init.required:
+            require_trained(config, self.stage.backbone)
         monitor = config.stage.monitor
         with (
             ended_as_asked(),

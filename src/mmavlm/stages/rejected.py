@@ -10,8 +10,11 @@ from pathlib import Path
 from mmavlm.core.errors import ConfigError, DataError
 from mmavlm.core.items import Item
 from mmavlm.metrics import normalise_answer, read_predictions
+from mmavlm.metrics.predictions import predictions_path
 
 REJECTED = "rejected"  # where an item's `meta` has the false answer that its annotation gives
+# Task and question → true answers, and of how many items.
+Usual = Mapping[tuple[str, str], Sequence[tuple[str, int]]]
 OPPOSITE = {"yes": "no", "no": "yes"}
 
 
@@ -24,16 +27,16 @@ def false_answers(
 
     It is the one that the annotation gives (`meta["rejected"]`); else the opposite of yes or no;
     else, of the options, or the `classes` of the task, or the answers to the same question, the one
-    that is most often true of this question in training. Options and classes that never are get
-    drawn by the item's name. With `own`, predictions of a run, it is what was answered wrong there,
-    and nothing else.
+    that is most often true of this question in training, and of more than one item. Options and
+    classes that never are get drawn by the item's name. With `own`, predictions of a run, it is
+    what was answered wrong there, and nothing else.
 
     Raises:
         ConfigError: if there is no such file.
         DataError: if a row of it is broken, or an annotation gives no text.
     """
     if own is not None:
-        wrong = _answered_wrong(Path(own))
+        wrong = _answered_wrong(own)
         found = {item.item_id: wrong.get(item.item_id, "") for item in items}
     else:
         usual = _answers_by_question(items)
@@ -41,13 +44,12 @@ def false_answers(
     return {name: answer for name, answer in found.items() if answer}
 
 
-def _answered_wrong(path: Path) -> dict[str, str]:
+def _answered_wrong(run: str | Path) -> dict[str, str]:
     """What each item was answered that was answered wrong."""
-    if not path.is_file():
-        raise ConfigError(
-            f"stage.false_answers={path} is no file; give the predictions.jsonl of a run that "
-            "answered the items of training, or null"
-        )
+    try:
+        path = predictions_path(run)
+    except DataError as error:
+        raise ConfigError(f"stage.false_answers: {error}") from None
     return {
         row.item_id: (row.said or [answer.text for answer in row.answers or row.ranking])[0]
         for row in read_predictions(path)
@@ -55,19 +57,19 @@ def _answered_wrong(path: Path) -> dict[str, str]:
     }
 
 
-def _answers_by_question(items: Iterable[Item]) -> dict[tuple[str, str], list[str]]:
-    """The true answers to each question of a task, the most frequent first."""
+def _answers_by_question(items: Iterable[Item]) -> Usual:
+    """The true answers to each question of a task and how often, the most frequent first."""
     counts: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     for item in items:
         if item.target:
             counts[item.task, item.prompt][item.target] += 1
-    return {asked: [text for text, _ in found.most_common()] for asked, found in counts.items()}
+    return {asked: found.most_common() for asked, found in counts.items()}
 
 
 def _false_answer(
     item: Item,
     classes: Mapping[str, Sequence[str]],
-    usual: Mapping[tuple[str, str], Sequence[str]],
+    usual: Usual,
 ) -> str:
     """A false answer to an item, "" where none is known."""
     if (given := item.meta.get(REJECTED)) is not None:
@@ -79,8 +81,10 @@ def _false_answer(
     right = {normalise_answer(text) for text in (item.target, *item.references)}
     known = item.options.answers if item.options else classes.get(item.task, ())
     false = [text for text in known if normalise_answer(text) not in right]
-    for text in usual.get((item.task, item.prompt), ()):
-        if text in false or (not known and normalise_answer(text) not in right):
+    for text, times in usual.get((item.task, item.prompt), ()):
+        # What is true of one item alone is a caption, which may be true of others as well.
+        is_answer = not known and times > 1 and normalise_answer(text) not in right
+        if text in false or is_answer:
             return text
     return random.Random(item.item_id).choice(false) if item.target and false else ""
 

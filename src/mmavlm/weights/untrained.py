@@ -73,3 +73,17 @@ def allow_untrained(config: DictConfig, model: nn.Module, *, answers: bool = Tru
     )
     if random:
         log.warning("at random values, as init.allow_random says: %s", ", ".join(random))
+
+
+def require_trained(config: DictConfig, model: nn.Module) -> None:
+    """Refuse to go on from a model into which not everything that answers was loaded.
+
+    Raises:
+        ConfigError: naming the parts at random values, unless `init.allow_random` is set.
+    """
+    random = [part for part in random_parts(config, model) if part != ALIGNMENT]
+    if random and not config.init.allow_random:
+        raise ConfigError(
+            f"this training goes on from a trained model (init.required=true), and nothing was "
+            f"loaded into {', '.join(random)}; give init.checkpoint=outputs/…/checkpoints/last.ckpt"
+        )
