@@ -285,7 +285,10 @@ def test_a_test_answers_as_stage_two_does():
         ({"answer_weight": -1}, r"stage\.answer_weight must be at least 0"),
         ({"answer_weight": 0}, r"both 0, so that nothing is preferred"),
         ({"film_weight": 1}, r"there is no stage\.film_view"),
-        ({"false_answers": "nowhere.jsonl"}, r"stage\.false_answers=nowhere\.jsonl is no file"),
+        (
+            {"false_answers": "nowhere.jsonl"},
+            r"stage\.false_answers: nowhere\.jsonl does not exist",
+        ),
         ({"num_beams": 0}, r"stage\.num_beams must be at least 1"),
     ],
 )
