@@ -45,7 +45,8 @@ def answered_by(stage, folder, callback, world_size=1, validation=None, reader=N
     callback.on_test_end(trainer, stage)
     files = (folder / FOLDER).glob("*.jsonl")
     rows = {path.stem: read_predictions(path) for path in files}
-    return json.loads((folder / FOLDER / SETTINGS).read_text()), rows
+    settings = folder / FOLDER / SETTINGS
+    return json.loads(settings.read_text()) if settings.is_file() else None, rows
 
 
 def test_each_decoding_answers_as_a_stage_with_its_settings(stage, tmp_path):
@@ -70,7 +71,7 @@ def test_the_settings_with_the_most_right_answers_in_validation_are_taken(
         """As the stage answers, but all are right that are decoded with α 2."""
         loss, rows = answer(batch, by)
         alpha = 0 if stage.contrast is None else stage.contrast.alpha
-        asked.append((alpha, batch is TEST))
+        asked.append((alpha, batch.item_id == TEST.item_id))
         said = [SimpleNamespace(text=row.truth if alpha == 2 else "no word", log_prob=0.0)
                 for row in rows]  # fmt: skip
         for row, one in zip(rows, said, strict=True):
@@ -132,10 +133,19 @@ def test_items_that_decodings_were_chosen_on_are_not_tested(stage, tmp_path):
         answered_by(stage, tmp_path, Decodings({"no_film": NoFilm()}), validation=TEST)
 
 
+def test_frames_are_encoded_once_for_all_decodings_of_a_batch(stage, tmp_path, monkeypatch):
+    encode, seen = stage.backbone.vision.encode, []
+    monkeypatch.setattr(
+        stage.backbone.vision, "encode", lambda frames: seen.append(len(frames)) or encode(frames)
+    )
+    views = {"no_film": NoFilm(), "shuffle": Shuffle()}
+    answered_by(stage, tmp_path, Decodings(views, [0.5, 1.0], [0.0, 0.1]))
+    assert len(seen) == 2, "one batch of the validation, one of the test"
+
+
 def test_a_benchmark_which_has_no_validation_is_tested_without(stage, tmp_path, caplog):
     callback = Decodings({"no_film": NoFilm()})
-    with pytest.raises(FileNotFoundError):
-        answered_by(stage, tmp_path, callback, reader=PopeReader())
+    assert answered_by(stage, tmp_path, callback, reader=PopeReader()) == (None, {})
     assert "nothing to choose them by" in caplog.text
     assert not (tmp_path / FOLDER).exists()
 

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from itertools import product
+from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning as L
 from rich.console import Console
@@ -71,7 +72,6 @@ class _Tested:
     validation: float
     rows: list[Prediction] = field(default_factory=list)
     seconds: float = 0.0
-    changed: int = 0
     held_back: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -90,7 +90,7 @@ class Decodings(L.Callback):
     So none is chosen by the test, which each answers once. Their answers lie in `decodings/`
     below the run's folder, a file each as predictions.jsonl, with settings.json beside them:
     what was chosen, the share that is right in validation, how many answers differ from the plain
-    ones, and the seconds of both. One process alone.
+    ones, and the seconds of each, without those of the encoder. One process alone.
 
     Raises:
         ConfigError: if there is nothing to choose from, or, at a test, the stage does not answer
@@ -127,7 +127,7 @@ class Decodings(L.Callback):
             name: [Decoding(saliency=saliency) for saliency in given]
             for name, given in saliencies.items()
         }
-        self.validated: list[Prediction] = []
+        self.validated: dict[str, Prediction] = {}  # the plain answers, by item
         self.tested: dict[str, _Tested] = {}
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -144,24 +144,25 @@ class Decodings(L.Callback):
                 "evaluate the checkpoint with trainer.devices=1"
             )
         self.tested = {}
-        if isinstance(trainer.datamodule.reader, ScoredReader):  # type: ignore[attr-defined]
+        datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
+        if isinstance(getattr(datamodule, "reader", None), ScoredReader):
             log.warning("no decodings: a benchmark has a test alone, and nothing to choose them by")
             return
-        self.validated = list(self._validated(trainer, stage, None))
-        self.tested = {PLAIN: _Tested(Decoding(), _by_tasks(self.validated))}
-        for name, choices in self.choices.items():
-            scores = [_by_tasks(self._validated(trainer, stage, choice)) for choice in choices]
-            best = max(range(len(choices)), key=scores.__getitem__)
-            self.tested[name] = _Tested(choices[best], scores[best])
-
-    def _validated(
-        self, trainer: L.Trainer, stage: Any, decoding: Decoding | None
-    ) -> Iterator[Prediction]:
-        datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
+        choices = [Decoding(), *(choice for given in self.choices.values() for choice in given)]
+        rows: list[list[Prediction]] = [[] for _ in choices]
         for batch in datamodule.val_dataloader():
             if len(batch):
                 batch = stage.transfer_batch_to_device(batch, stage.device, 0)
-                yield from _answered(trainer, stage, batch, decoding or Decoding())
+                for found, answers in zip(
+                    rows, _answers(trainer, stage, batch, choices), strict=True
+                ):
+                    found += answers.rows
+        self.validated = {row.item_id: row for row in rows[0]}
+        scores = iter(map(_by_tasks, rows))
+        self.tested = {PLAIN: _Tested(Decoding(), next(scores))}
+        for name, given in self.choices.items():
+            best = max(((next(scores), choice) for choice in given), key=itemgetter(0))
+            self.tested[name] = _Tested(best[1], best[0])
 
     def on_test_batch_end(
         self,
@@ -179,39 +180,36 @@ class Decodings(L.Callback):
         """
         if len(batch) == 0 or not self.tested:
             return
-        known = {row.item_id for row in self.validated}
-        if both := sorted(known.intersection(batch.item_id)):
+        if both := sorted(self.validated.keys() & batch.item_id):
             raise DataError(
                 f"item {both[0]!r} is in the validation and in the test, and decodings are chosen "
                 "on another split than is tested; leave out callbacks=decodings"
             )
-        texts: list[str] = []
-        for name, tested in self.tested.items():
-            started_s = time.monotonic()
-            rows = _answered(trainer, pl_module, batch, tested.decoding)
-            tested.seconds += time.monotonic() - started_s
-            said = [row.best for row in rows]
-            texts = said if name == PLAIN else texts
-            tested.changed += sum(a != b for a, b in zip(said, texts, strict=True))
-            tested.rows += rows
+        decodings = [tested.decoding for tested in self.tested.values()]
+        answers = _answers(trainer, pl_module, batch, decodings)
+        for tested, answered in zip(self.tested.values(), answers, strict=True):
+            tested.rows += answered.rows
+            tested.seconds += answered.seconds
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the answers and what was chosen, and print how many answers each changes."""
         if not self.tested:
             return
         for name, target in self.abstaining.items():
-            self.tested[name] = _held_back(self.tested[PLAIN], self.validated, target)
+            validated = list(self.validated.values())
+            self.tested[name] = _held_back(self.tested[PLAIN], validated, target)
         folder = Path(trainer.default_root_dir) / FOLDER
         folder.mkdir(parents=True, exist_ok=True)
         for name, tested in self.tested.items():
             write_predictions(folder / f"{name}.jsonl", tested.rows)
-        told = {name: _told(tested) for name, tested in self.tested.items()}
+        plain = self.tested[PLAIN].rows
+        told = {name: _told(tested, plain) for name, tested in self.tested.items()}
         write_text(folder / SETTINGS, json.dumps(told, indent=1) + "\n")
         table = Table("decoding", "settings", "right, %", "changed", "seconds", title="decodings")
         for name, tested in self.tested.items():
             chosen = ", ".join(f"{key} {value}" for key, value in tested.settings.items())
             right = f"{100 * _by_tasks(tested.rows):.1f}"
-            changed = f"{tested.changed} of {len(tested.rows)}"
+            changed = f"{told[name]['changed']} of {len(tested.rows)}"
             table.add_row(name, chosen, right, changed, f"{tested.seconds:.1f}")
         Console().print(table)
 
@@ -219,27 +217,40 @@ class Decodings(L.Callback):
 def _held_back(plain: _Tested, validated: Sequence[Prediction], target: float) -> _Tested:
     """The plain answers, held back where the validation says that they are not sure enough."""
     chosen = choose_abstaining(validated, target)
-    rows = chosen.answered(plain.rows)
-    changed = sum(a.best != b.best for a, b in zip(rows, plain.rows, strict=True))
     told = {"target": target, "threshold": finite({"": chosen.threshold})[""]}
     validation = _by_tasks(chosen.answered(validated))
-    return _Tested(plain.decoding, validation, rows, plain.seconds, changed, told)
+    rows = chosen.answered(plain.rows)
+    return _Tested(plain.decoding, validation, rows, plain.seconds, told)
 
 
-def _told(tested: _Tested) -> dict[str, Any]:
+def _told(tested: _Tested, plain: Sequence[Prediction]) -> dict[str, Any]:
+    pairs = zip(tested.rows, plain, strict=True)
     return {
         "settings": tested.settings,
         "validation": tested.validation,
-        "changed": tested.changed,
+        "changed": sum(row.best != other.best for row, other in pairs),
         "items": len(tested.rows),
         "seconds": round(tested.seconds, 3),
     }
 
 
-def _answered(trainer: L.Trainer, stage: Any, batch: Batch, decoding: Decoding) -> list[Prediction]:
-    with decoding.of(stage), trainer.precision_plugin.test_step_context():
-        rows: list[Prediction] = stage.answer(batch, stage.answer_by)[1]
-    return rows
+class _Answers(NamedTuple):
+    rows: list[Prediction]
+    seconds: float
+
+
+def _answers(
+    trainer: L.Trainer, stage: Any, batch: Batch, decodings: Sequence[Decoding]
+) -> Iterator[_Answers]:
+    """The answers to a batch by each decoding; its frames are encoded once for all that can."""
+    with trainer.precision_plugin.test_step_context():
+        encoded = stage.backbone.encoded(batch)
+    for decoding in decodings:
+        needs_frames = decoding.contrast is not None and not decoding.contrast.reads_features
+        started_s = time.monotonic()
+        with decoding.of(stage), trainer.precision_plugin.test_step_context():
+            rows = stage.answer(batch if needs_frames else encoded, stage.answer_by)[1]
+        yield _Answers(rows, time.monotonic() - started_s)
 
 
 def _by_tasks(rows: Iterable[Prediction]) -> float:

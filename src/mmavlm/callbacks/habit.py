@@ -9,11 +9,9 @@ import lightning as L
 from mmavlm.core.batch import Batch
 from mmavlm.core.errors import ConfigError
 from mmavlm.metrics import Prediction
-from mmavlm.metrics.habit import HabitualAnswers
-from mmavlm.model.otherwise import SHUFFLED, WITHOUT_FILM, other_views
+from mmavlm.metrics.habit import HABITUAL, HabitualAnswers
+from mmavlm.model.otherwise import VIEWS, WITHOUT_FILM, other_views
 
-VIEWS = (WITHOUT_FILM, SHUFFLED)
-HABITUAL = "habitual_mistakes"
 BOUNDS = ("", "_low", "_high")
 TOLD = {"same": "same", "right": "top1"}  # of the metric, and in metrics.json
 

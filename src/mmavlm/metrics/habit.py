@@ -13,6 +13,7 @@ from mmavlm.metrics.row_metric import RowMetric
 from mmavlm.metrics.rows import check_lengths, first_of_each
 from mmavlm.metrics.rules import normalise_answer
 
+HABITUAL = "habitual_mistakes"  # in metrics.json: wrong answers that stay without the film
 ITEM, RIGHT, SAME = range(3)  # columns of a row
 
 

@@ -21,15 +21,15 @@ import numpy as np
 from mmavlm.core.errors import ConfigError, DataError
 from mmavlm.core.files import write_whole
 from mmavlm.core.settings import true_or_false
-from mmavlm.movies.frames import Actor, FrameSpec, ImageGenerator
-from mmavlm.movies.generators.grammar import TONES, draw_people
+from mmavlm.movies.frames import FrameSpec, ImageGenerator
+from mmavlm.movies.generators.grammar import draw_people
+from mmavlm.movies.scenery import draw_style, listed, posed
 from mmavlm.movies.stories.reel import draw_film, write_rows
-from mmavlm.movies.vocabulary import LOCATIONS, STYLES, Action, Style
+from mmavlm.movies.vocabulary import LOCATIONS, Style
 from mmavlm.movies.write import split_sizes
 
 PAIRS = (("plant", "bin"), ("clock", "mirror"), ("lamp", "cat"), ("painting", "poster"))
 QUESTION = "Is there a {} in the video?"
-POSES: tuple[Action, ...] = ("stand", "sit", "point")
 COUNTERFACTUAL = "counterfactual"  # the name of files about twins
 STRATEGIES = ("random", "popular", "adversarial")  # of the absent objects, as POPE names them
 
@@ -119,7 +119,8 @@ def make_bias_set(
     kept = asdict(settings)
     del kept["counterfactual"]  # twins are beside the set, and change nothing of it
     told_of = {"settings": kept, "image": images.fingerprint}
-    forget_twins_of_others(root, told_of)
+    if _is_another_set(root, told_of):
+        remove_twins(root)
     films = plan_films(settings)
     videos = {}
     for film in films:
@@ -132,7 +133,7 @@ def make_bias_set(
         own = [film for film in films if film.split == split]
         asked = [r for f in own for r in _question_rows(f, videos[f.number])]
         write_rows(root / f"{split}.jsonl", asked)
-        told = [{"id": _name(f), "video": videos[f.number], "caption": _caption(f)} for f in own]
+        told = [{"id": name_of(f), "video": videos[f.number], "caption": _caption(f)} for f in own]
         write_rows(root / "captions" / f"{split}.jsonl", told)
     test = [film for film in films if film.split == "test"]
     seen = Counter(name for film in films if film.split == "train" for name in film.objects)
@@ -148,15 +149,19 @@ def make_bias_set(
     return found
 
 
-def forget_twins_of_others(root: Path, told_of: Mapping[str, Any]) -> None:
-    """Remove the files about twins below `root` if they are of another set than `set.json` says."""
+def _is_another_set(root: Path, told_of: Mapping[str, Any]) -> bool:
+    """Whether `set.json` below `root` is of other films than these, or there is none."""
     try:
         before = json.loads((root / "set.json").read_bytes())
     except (OSError, ValueError):
-        before = {}
-    if any(before.get(key) != value for key, value in told_of.items()):
-        for folder in (root, root / "captions"):
-            (folder / f"{COUNTERFACTUAL}.jsonl").unlink(missing_ok=True)
+        return True
+    return any(before.get(key) != value for key, value in told_of.items())
+
+
+def remove_twins(root: Path) -> None:
+    """Remove the files about twins, which are of the films that were there before."""
+    for folder in (root, root / "captions"):
+        (folder / f"{COUNTERFACTUAL}.jsonl").unlink(missing_ok=True)
 
 
 def write_twins(
@@ -186,7 +191,7 @@ def write_twins(
         path = draw_film(root / "films", frames, style, images, settings.fps, twin_of=key)
         video = path.relative_to(root).as_posix()
         of_film = {"counterfactual_of": original, "removed": removed}
-        name = f"{_name(film)}-{removed}"
+        name = f"{name_of(film)}-{removed}"
         rows = (row for row in _question_rows(twin, video) if pair_of(row["id"]) == pair)
         asked += [
             {**row, "id": f"{name}_{row['id'].rpartition('_')[2]}", **of_film} for row in rows
@@ -256,8 +261,7 @@ def _mean(values: Sequence[bool]) -> float:
 def _scenes(film: BiasedFilm, settings: BiasSettings) -> tuple[Style, list[FrameSpec]]:
     """The film's style and frames: two people in one place after another, things around them."""
     rng = np.random.default_rng([settings.seed, 7, film.number])
-    keyword = sorted(STYLES)[int(rng.integers(len(STYLES)))]
-    style = Style.model_validate({"keyword": keyword, "tone": TONES[keyword]})
+    style = draw_style(rng)
     people = draw_people(rng)[:2]
     scene_of = {pair: int(rng.integers(settings.scenes)) for pair in PAIRS}
     places = [LOCATIONS[i] for i in rng.permutation(len(LOCATIONS))]
@@ -266,12 +270,7 @@ def _scenes(film: BiasedFilm, settings: BiasSettings) -> tuple[Style, list[Frame
         here = {name for pair, at in scene_of.items() if at == scene for name in pair}
         decor = tuple(sorted(here & film.objects))
         for _ in range(settings.frames):
-            acts = int(rng.integers(2))
-            pose = POSES[int(rng.integers(len(POSES)))]
-            actors = tuple(
-                Actor(person=p, action=pose if i == acts else "stand", expression="neutral")
-                for i, p in enumerate(people)
-            )
+            actors = posed(people, rng)
             place = places[scene % len(places)]
             # An empty room has no furniture either: it would be another object.
             frames.append(FrameSpec(location=place, actors=actors, decor=decor, furnished=False))
@@ -285,7 +284,7 @@ def _question_rows(film: BiasedFilm, video: str) -> Iterator[dict[str, Any]]:
             there = name in film.objects
             likely = "likely" if partner in film.objects else "unlikely"
             yield {
-                "id": f"{_name(film)}_{name}",
+                "id": f"{name_of(film)}_{name}",
                 "video": video,
                 "prompt": QUESTION.format(name),
                 "answer": "yes" if there else "no",
@@ -330,12 +329,11 @@ def _absent(film: BiasedFilm, strategy: str, seen: Counter[str], rng: Rng) -> li
 
 
 def _caption(film: BiasedFilm) -> str:
-    there = [f"a {name}" for name in sorted(film.objects)]
-    if not there:
+    if not film.objects:
         return "A man and a woman are in an empty room."
-    listed = f"{', '.join(there[:-1])} and {there[-1]}" if len(there) > 1 else there[0]
-    return f"A man and a woman are in a room with {listed}."
+    return f"A man and a woman are in a room with {listed(film.objects)}."
 
 
-def _name(film: BiasedFilm) -> str:
+def name_of(film: BiasedFilm) -> str:
+    """The name of a film in ids."""
     return f"film{film.number:05d}"

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from mmavlm.core.errors import ConfigError
-from mmavlm.movies.bias import PAIRS, BiasedFilm
+from mmavlm.movies.bias import PAIRS, BiasedFilm, name_of
 from mmavlm.movies.frames import FrameSpec, ImageGenerator
 from mmavlm.movies.planted import (
     Kind,
@@ -26,11 +26,10 @@ from mmavlm.movies.planted import (
     Progress,
     Row,
     Stage,
-    listed,
-    name_of,
     write_facts,
     write_set,
 )
+from mmavlm.movies.scenery import listed
 from mmavlm.movies.stories.reel import draw_film
 from mmavlm.movies.vocabulary import Style
 

@@ -25,10 +25,10 @@ from mmavlm.movies.planted import (
     Progress,
     Row,
     Stage,
-    listed,
     write_facts,
     write_set,
 )
+from mmavlm.movies.scenery import listed
 from mmavlm.movies.sound import RATE_HZ
 from mmavlm.movies.stories.reel import draw_film
 from mmavlm.movies.vocabulary import Style

@@ -18,18 +18,19 @@ import numpy as np
 from mmavlm.core.errors import ConfigError
 from mmavlm.core.files import write_whole
 from mmavlm.movies.bias import (
-    POSES,
     BiasedFilm,
     BiasSettings,
     Pairs,
-    forget_twins_of_others,
+    name_of,
     plan_films,
+    remove_twins,
     statistics,
 )
 from mmavlm.movies.frames import Actor
-from mmavlm.movies.generators.grammar import TONES, draw_people
+from mmavlm.movies.generators.grammar import draw_people
+from mmavlm.movies.scenery import draw_style, posed
 from mmavlm.movies.stories.reel import write_rows
-from mmavlm.movies.vocabulary import LOCATIONS, STYLES, Person, Style
+from mmavlm.movies.vocabulary import LOCATIONS, Person, Style
 
 Rng = np.random.Generator
 Row = dict[str, Any]
@@ -83,7 +84,7 @@ def write_set(
     `{train,val,test}.jsonl` are the yes/no questions (`data=own_videos`), `captions/` what films
     show (`data=captions`), and the folders of `kind.more` whatever else is asked.
     """
-    forget_twins_of_others(root, {"twins": "none are made of this kind"})
+    remove_twins(root)  # none are made of this kind
     videos = {}
     for film in films:
         videos[film.number] = draw(film).relative_to(root).as_posix()
@@ -126,17 +127,6 @@ def question_rows(kind: Kind, film: BiasedFilm, video: str) -> Iterator[Row]:
             }
 
 
-def name_of(film: BiasedFilm) -> str:
-    """The name of a film in ids."""
-    return f"film{film.number:05d}"
-
-
-def listed(names: Iterable[str]) -> str:
-    """`a bin, a cat and a lamp`; nothing of no names."""
-    told = [f"a {name}" for name in sorted(names)]
-    return " and ".join(filter(None, (", ".join(told[:-1]), *told[-1:])))
-
-
 @dataclass(frozen=True)
 class Stage:
     """What a film shows beside what is planted: style, place and two people."""
@@ -148,14 +138,9 @@ class Stage:
     @classmethod
     def of(cls, rng: Rng) -> Stage:
         """A style, a place and two people, drawn at random."""
-        keyword = sorted(STYLES)[int(rng.integers(len(STYLES)))]
-        style = Style.model_validate({"keyword": keyword, "tone": TONES[keyword]})
+        style = draw_style(rng)
         return cls(style, LOCATIONS[int(rng.integers(len(LOCATIONS)))], draw_people(rng)[:2])
 
     def actors(self, rng: Rng) -> tuple[Actor, ...]:
         """The people of a frame, one of whom may sit or point."""
-        acts, pose = int(rng.integers(2)), POSES[int(rng.integers(len(POSES)))]
-        return tuple(
-            Actor(person=p, action=pose if i == acts else "stand", expression="neutral")
-            for i, p in enumerate(self.people)
-        )
+        return posed(self.people, rng)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mmavlm.metrics.duet.words import HEADLINE
+from mmavlm.metrics.habit import HABITUAL
 from mmavlm.metrics.headline import OF_RETRIEVAL, Score
+from mmavlm.model.otherwise import VIEWS
 
 MOST_SENTENCES = 5  # of so many tasks each has a sentence; of more they are counted
-HABITUAL = "habitual_mistakes"
-VIEWS = ("without_film", "shuffled")  # of the film, in which the same questions were asked again
 COUNTED = ("top1", "rank_top1", "video_top1")  # shares of items that are right
 
 
