@@ -83,6 +83,11 @@ def main() -> None:
         without_model = bool(WITHOUT_MODEL & given)
         if without_model and "checkpoint" in given:
             raise ConfigError("checkpoint=… runs a model, predictions=… and compare=… do without")
+        if "val_predictions" in given and not without_model:
+            raise ConfigError(
+                "val_predictions=… says when answers that are there are held back; give them with "
+                "predictions=…, a run's folder or its file"
+            )
     if without_model:
         run_command(score_predictions, "score")
     else:

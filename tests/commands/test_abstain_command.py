@@ -48,6 +48,8 @@ def test_a_model_abstains_where_it_is_not_sure(run, splits, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "chosen on the validation for target=0.99" in said
     assert "answered at all" in said
+    assert "mean over tasks" not in said
+    assert found["test/accuracy_low"] < 0.75 < found["test/accuracy_high"]
 
 
 def test_a_target_that_every_answer_reaches_holds_none_back(run, splits, tmp_path):
@@ -71,3 +73,18 @@ def test_what_cannot_say_when_to_abstain_is_refused(run, splits, more, said, cap
     given = dict(setting.split("=", 1) for setting in [*splits, *more])
     assert run(evaluate, *(f"{name}={value}" for name, value in given.items())) == 1
     assert said in capsys.readouterr().err
+
+
+def test_a_validation_alone_is_told_that_answers_are_missing(run, splits, capsys):
+    assert run(evaluate, *splits[1:]) == 1
+    assert "give them with predictions=…" in capsys.readouterr().err
+
+
+def test_what_is_no_log_probability_is_named(run, splits, tmp_path, capsys):
+    rows = [json.loads(line) for line in (tmp_path / "val.jsonl").read_text().splitlines()]
+    rows[3]["answers"][0]["log_prob"] = 0.5
+    (tmp_path / "val.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    assert run(evaluate, *splits) == 1
+    said = capsys.readouterr().err
+    assert repr(rows[3]["item_id"]) in said
+    assert "log-probability 0.5" in said

@@ -98,6 +98,18 @@ def test_a_choice_that_is_not_there_is_told_with_the_nearest(arguments, choice, 
     assert set(listed) <= set(choices(choice.partition("=")[0]))
 
 
+@pytest.mark.parametrize(
+    ("arguments", "instead"),
+    [
+        (["remedy=null"], "remedy=null chooses nothing; choose remedy=none"),
+        (["-m", "contrast=thin,null"], "contrast=null chooses nothing; choose contrast=none"),
+        (["experiment=null"], "experiment=null chooses nothing; leave it out"),
+    ],
+)
+def test_a_group_of_which_nothing_is_chosen_is_told_how_to_choose_so(arguments, instead):
+    assert told(*arguments) == instead
+
+
 def test_a_misspelt_choice_does_not_hide_a_misspelt_setting():
     lines = told("experiment=mixx", "data.sets.lvu.num_frames=3", "data.epoch_item=3").splitlines()
     assert lines[1].strip().startswith("experiment=mixx is no choice; nearest are mix")

@@ -104,13 +104,17 @@ class _Look:
         return [*_loader().get_group_options(group), *(path.stem for path in own)]
 
     def _told_choice(self, override: Override) -> str | None:
-        options = self._options(override)
-        values = [str(value) for value in self._values(override) if value is not None]
-        split = [part.strip("[] ") for value in values for part in value.split(",")]
-        unknown = [v for v in split if v != "null" and v not in options and "/" not in v]
-        if not options or not unknown:
+        options, name = self._options(override), override.key_or_group
+        if not options:
             return None
-        name = override.key_or_group
+        values = ["null" if value is None else str(value) for value in self._values(override)]
+        split = [part.strip("[] ") for value in values for part in value.split(",")]
+        if "null" in split:  # of which Hydra has nothing to tell but where it failed
+            instead = f"choose {name}=none" if "none" in options else "leave it out"
+            return f"{name}=null chooses nothing; {instead}"
+        unknown = [value for value in split if value not in options and "/" not in value]
+        if not unknown:
+            return None
         near = ", ".join(nearest(unknown[0], options, CHOICES, least=3))
         listed = f" (--help {name} lists all {len(options)})" if len(options) > CHOICES else ""
         return f"{name}={unknown[0]} is no choice; nearest are {near}{listed}"

@@ -16,10 +16,12 @@ from torch import Tensor
 from mmavlm.core.errors import ConfigError, DataError
 from mmavlm.core.interfaces import Answer
 from mmavlm.metrics.duet.calibration import Calibration, calibration_of
+from mmavlm.metrics.intervals import proportion
 from mmavlm.metrics.predictions import Prediction
 
 ABSTAINED = "I do not know"  # read as neither yes nor no, and as no option
 BINS = 15  # of calibration errors, as usual since arXiv 1706.04599
+ROUNDED = 1e-3  # so far above 0 a log-probability is by rounding
 LEAST = 1e-12  # probabilities below it are not told apart, nor those as near to 1
 
 
@@ -87,7 +89,7 @@ def margins(predictions: Sequence[Prediction]) -> Tensor:
     candidates, the probability with which it was generated.
 
     Raises:
-        DataError: if an answer has the score of a caption, or no finite log-probability.
+        DataError: if an answer has the score of a caption, or a number that is no log-probability.
     """
     return torch.tensor([_margin(row) for row in predictions], dtype=torch.float64)
 
@@ -105,14 +107,14 @@ def selective_scores(confidence: Tensor, right: Tensor, threshold: float) -> dic
     """What is gained by abstaining below a threshold: confidence and right are (N,).
 
     `coverage` is the share that is answered, `selective_accuracy` that of right ones among them
-    (nan if there are none), `accuracy` that of all, `aurc` the area under the curve of risk over
-    coverage, `calibration_error` the expected one (see below).
+    (nan if there are none), `accuracy` that of all, both with their 95 % bounds, `aurc` the area
+    under the curve of risk over coverage, `calibration_error` the expected one (see below).
     """
     given = confidence >= threshold
     return {
-        "accuracy": float(right.double().mean()),
+        **proportion("accuracy", int(right.sum()), len(right)),
         "coverage": float(given.double().mean()),
-        "selective_accuracy": float(right[given].double().mean()),
+        **proportion("selective_accuracy", int(right[given].sum()), int(given.sum())),
         "aurc": float(risk_over_coverage(confidence, right).mean()),
         "calibration_error": expected_calibration_error(confidence, right),
         "count": float(len(right)),
@@ -185,10 +187,10 @@ def _margin(row: Prediction) -> float:
         log_probs = torch.tensor([a.log_prob for a in row.ranking], dtype=torch.float64)
         shares = dict(zip((a.text for a in row.ranking), log_probs.log_softmax(0), strict=True))
         share = float(shares.get(best.text, -inf))
-    elif not isfinite(share):
+    elif not isfinite(share) or share > ROUNDED:
         raise DataError(
             f"item {row.item_id!r} has the log-probability {share}, which says nothing of how sure "
-            "the answer is; evaluate the checkpoint again"
+            "the answer is (it is at most 0); evaluate the checkpoint again"
         )
     share = min(max(share, log(LEAST)), log1p(-LEAST))
     return share - log(-expm1(share))
