@@ -11,6 +11,7 @@ START := init.checkpoint=outputs/movies/start/checkpoints/last.ckpt
 RUN := hydra.run.dir=outputs/movies
 # Of make remedies: where preference training, and its control, begin.
 BEGIN := 'init.checkpoint=$${hydra:sweep.dir}/$${hydra:runtime.choices.arm}-none-$${seed}/checkpoints/last.ckpt'
+TWINS := data.counterfactual_share=0.25
 BRIEFLY := optimizer.lr=5e-4 trainer.max_epochs=1 stage.text_weight=1.0
 SWEEP = $(ONE_THREAD) $(BIN)/python -m mmavlm.train -m experiment=remedies
 # About half of the work each.
@@ -56,9 +57,9 @@ remedies: $(VENV)/.demo  ## what removes the habit: remedies over arms and seeds
 	$(SWEEP) arm=baseline & first=$$!; \
 	$(SWEEP) arm=one_level,mma_code; second=$$?; wait $$first && exit $$second
 	$(SWEEP) arm=baseline,one_level remedy=balanced,group_weighted callbacks=default & first=$$!; \
-	$(SWEEP) arm=baseline,one_level remedy=group_dro,counterfactual callbacks=default; second=$$?; wait $$first && exit $$second
+	$(SWEEP) arm=baseline,one_level remedy=group_dro,counterfactual callbacks=default $(TWINS); second=$$?; wait $$first && exit $$second
 	$(SWEEP) arm=one_level,mma_code remedy=hard_negatives,hard_negatives_both callbacks=default & first=$$!; \
-	$(SWEEP) arm=baseline,one_level remedy=longer,dpo_text,dpo_film callbacks=default $(BEGIN) $(BRIEFLY); second=$$?; wait $$first && exit $$second
+	$(SWEEP) arm=baseline,one_level remedy=longer,dpo_text,dpo_film,dpo_twin callbacks=default $(BEGIN) $(BRIEFLY); second=$$?; wait $$first && exit $$second
 	@echo "open outputs/remedies/objects/arms.md and arms.svg"
 
 test: $(VENV)/.dev lint  ## linters, type checks, all tests but the slow ones

@@ -27,11 +27,12 @@ def test_remedies_of_training_and_of_decoding_stand_in_one_table_beside_the_arm(
     settings = json.loads((sweep / "baseline-none-1/decodings/settings.json").read_text())
     assert settings.keys() == {"plain", *names}
 
-    for remedy in ("counterfactual", "dpo_text"):
-        begin = [BEGIN] if remedy == "dpo_text" else []
+    laid = ("counterfactual", "dpo_text", "dpo_twin")
+    for remedy in laid:
+        begin = [BEGIN] if remedy.startswith("dpo") else []
         assert run(train, *FEW, f"remedy={remedy}", "callbacks=default", *begin) == 0
     told = json.loads((sweep / "arms.json").read_text())
-    expected = {f"baseline + {name}" for name in (*names, "counterfactual", "dpo_text")}
+    expected = {f"baseline + {name}" for name in (*names, *laid)}
     assert told["missing"] == []
     assert told["means"].keys() == {"baseline", *expected}
     assert told["against"]["baseline"].keys() == expected
@@ -44,6 +45,7 @@ SMALL_SET = [*FEW[4:7], "data.root=films", "hydra.run.dir=run", *FEW[9:]]
 @pytest.mark.parametrize(
     ("given", "complaint"),
     [
+        (["remedy=dpo_twin"], "goes on from a trained model (init.required=true)"),
         (["remedy=dpo_text"], "goes on from a trained model (init.required=true)"),
         (["remedy=longer"], "goes on from a trained model (init.required=true)"),
         (["remedy=hard_negatives"], "are for the alignment, and nothing is aligned here"),

@@ -14,7 +14,7 @@ from mmavlm.core.items import Item
 from mmavlm.model.contrast_views import NoFilm, Noise, Shuffle
 from mmavlm.model.llm.adapt import LoraSettings, add_lora
 from mmavlm.stages import FineTune, OptimizerRecipe, Preference
-from mmavlm.stages.pairs import AnotherFilm, PairScores, pairs_of
+from mmavlm.stages.pairs import AnotherFilm, OwnTwin, PairScores, pairs_of
 from mmavlm.stages.preference import preference_loss
 from mmavlm.stages.reference import Reference
 from support import StopAtBatch, asking, random_batch, tiny_backbone
@@ -187,6 +187,25 @@ def test_another_film_is_one_to_which_the_same_question_has_another_answer():
     assert pairs_of(backbone, asked, {}, AnotherFilm()).film_rows == [0, 2]
     same = yes_no_batch(target=("yes",) * 4)
     assert pairs_of(backbone, same, {}, AnotherFilm()).other is None
+
+
+def test_a_film_is_preferred_to_its_own_twin_where_it_has_one():
+    batch = replace(yes_no_batch(), twin_rows=[3, None, None, 0])
+    assert OwnTwin()(batch).media_rows == [(3,), (1,), (2,), (0,)]
+    backbone = tiny_backbone("alignment=none").eval()
+    pairs = pairs_of(backbone, batch, {}, OwnTwin())
+    assert pairs.film_rows == [0, 3]
+    asked = replace(batch, twin_rows=None, media_rows=[(3,), (1,), (2,), (0,)])
+    alone = PairScores(backbone)(pairs_of(backbone, asked, {}, None)).chosen
+    torch.testing.assert_close(PairScores(backbone)(pairs).other, alone[[0, 3]])
+    some = batch.rows([3, 1])  # which show films 3 and 1; 0 comes along as a twin
+    assert (some.twin_rows, some.media_rows) == ([2, None], [(0,), (1,)])
+    torch.testing.assert_close(some.frames, batch.frames[[3, 1, 0]])
+
+
+def test_twins_that_no_item_brings_along_are_asked_for():
+    with pytest.raises(ConfigError, match=r"set data\.counterfactual=true data\.twin_films=true"):
+        build(film_weight=1.0, film_view=OwnTwin()).losses(yes_no_batch())
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,9 @@ class Batch:
     says for each conversation in which rows of these its media lie. `broken` names the items that
     could not be read and are therefore missing. `references` are all texts that count as right for
     a conversation; None stands for its target alone. `options` are what a question brings to
-    choose from; None stands for conversations of which none does.
+    choose from; None stands for conversations of which none does. `twin_rows` are the rows of
+    films of which a conversation's answer is not true, None where it has none; they are encoded
+    with the others and shown to nobody.
 
     Raises:
         ValueError: if shapes, dtypes or list lengths disagree, or a conversation shows a film that
@@ -58,6 +60,7 @@ class Batch:
     references: list[tuple[str, ...]] | None = None
     options: list[Options | None] | None = None
     false_texts: list[tuple[FalseTexts, ...]] | None = None
+    twin_rows: list[int | None] | None = None
     label: Tensor | None = None  # int64 (C,), -1 where the target is no known class
     broken: tuple[str, ...] = ()
 
@@ -76,6 +79,7 @@ class Batch:
             "references",
             "options",
             "false_texts",
+            "twin_rows",
         ):
             entries = getattr(self, name)
             if entries is not None and len(entries) != len(self):
@@ -88,6 +92,8 @@ class Batch:
             )
         self._check_false_texts()
         films, sounds = leading[0], self._check_clips()
+        if beyond := [n for n in self.twin_rows or () if n is not None and not 0 <= n < films]:
+            raise ValueError(f"Batch: twin_rows name row {beyond[0]} of {films} films")
         for talk, rows in zip(self.conversations, self.media_rows, strict=True):
             there = [sounds if medium.is_sound else films for medium in talk.media]
             if len(rows) != len(there) or not all(map(range.__contains__, map(range, there), rows)):
@@ -231,8 +237,10 @@ class Batch:
                 self.conversations[number].media, self.media_rows[number], strict=True
             )
         ]
+        twins = [self.twin_rows[number] for number in numbers] if self.twin_rows else []
+        beside = [(False, row) for row in twins if row is not None]
         films, sounds = (
-            list(dict.fromkeys(row for sound, row in places if sound == kind))
+            list(dict.fromkeys(row for sound, row in (*places, *beside) if sound == kind))
             for kind in (False, True)
         )
         of_sounds = dict.fromkeys(("clips", "clip_features", "clip_mask"), sounds)
@@ -246,6 +254,8 @@ class Batch:
                 parts[field.name] = [value[i] for i in numbers]
         moved = iter([(sounds if sound else films).index(row) for sound, row in places])
         parts["media_rows"] = [tuple(islice(moved, len(rows))) for rows in parts["media_rows"]]
+        if self.twin_rows is not None:
+            parts["twin_rows"] = [None if row is None else films.index(row) for row in twins]
         return replace(self, **parts, broken=())
 
     def _map(self, move: Callable[[Tensor], Tensor]) -> Batch:

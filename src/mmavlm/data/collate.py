@@ -17,12 +17,14 @@ from mmavlm.data.dataset import BrokenItem, Film, Sample
 def collate(samples: Sequence[Sample | BrokenItem]) -> Batch:
     """Samples → a batch of frames or of features, a row for each film, padded to the longest.
 
+    Films of twins come last.
     Broken items are named, not replaced. If all are broken the batch has no rows.
     """
     whole = [sample for sample in samples if isinstance(sample, Sample)]
     broken = [sample for sample in samples if isinstance(sample, BrokenItem)]
     films = [film for sample in whole for film in sample.films]
-    visual, mask, timestamps_s = _padded(films)
+    twins = [film for sample in whole for film in sample.twins or ()]
+    visual, mask, timestamps_s = _padded([*films, *twins])
     cached = visual is not None and visual.is_floating_point()
     sounds = [clips for sample in whole for clips in sample.sounds]
     heard = torch.stack([clips for clips, _, _ in sounds]) if sounds else None
@@ -45,6 +47,7 @@ def collate(samples: Sequence[Sample | BrokenItem]) -> Batch:
         references=[item.references or (item.target,) for item in items],
         options=options if any(options) else None,
         false_texts=_false_texts(whole),
+        twin_rows=_twin_rows(whole, len(films)),
         label=torch.tensor(labels, dtype=torch.int64),
         broken=tuple(f"{sample.video_id}: {sample.reason}" for sample in broken),
     )
@@ -58,6 +61,14 @@ def _false_texts(samples: Sequence[Sample]) -> list[tuple[FalseTexts, ...]] | No
     return [
         sample.false_texts or (nothing,) * len(sample.item.conversation.views) for sample in samples
     ]
+
+
+def _twin_rows(samples: Sequence[Sample], films: int) -> list[int | None] | None:
+    """In which row each sample's twin is, behind so many films; None where none are looked for."""
+    if all(sample.twins is None for sample in samples):
+        return None
+    rows = count(films)
+    return [next(rows) if sample.twins else None for sample in samples]
 
 
 def _media_rows(items: Sequence[Item]) -> list[tuple[int, ...]]:

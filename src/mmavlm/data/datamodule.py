@@ -25,7 +25,7 @@ from mmavlm.data.readers.json_files import require_root
 from mmavlm.data.sound import ClipSettings
 from mmavlm.data.sound_entries import CachedSounds, SoundEntry, SoundPlan
 from mmavlm.data.subtitles import check_choice
-from mmavlm.data.twins import is_twin, read_twins, twins_share
+from mmavlm.data.twins import bring_twins, films_of_twins, is_twin, read_twins, twins_share
 from mmavlm.metrics import normalise_answer
 
 if TYPE_CHECKING:
@@ -49,11 +49,11 @@ class VideoDataModule(SplitLoaders):
     `sampling`, such as {equal: [task]}, groups of training items come equally often (`Balance`),
     in an epoch of `epoch_items`, as many as there are if that is None. With `counterfactual` the
     share `counterfactual_share` of these, half by default, is asked of twins of films
-    (`read_twins`), and an epoch is as long as without them. With `index`,
-    a folder, the key-frame tables of films are kept there from run to run. `clips` says what is
-    taken of a sound (`ClipSettings`), `subtitles` whether those of films are read
-    (`subtitles_of`). `false_texts` makes texts that are not true of training items, which the
-    alignment compares films with.
+    (`read_twins`), and an epoch is as long as without them; with `twin_films` each item brings
+    the film of its twin along (`films_of_twins`). With `index`, a folder, the key-frame tables of
+    films are kept there from run to run. `clips` says what is taken of a sound (`ClipSettings`),
+    `subtitles` whether those of films are read (`subtitles_of`). `false_texts` makes texts that
+    are not true of training items, which the alignment compares films with.
 
     Raises:
         ConfigError: if the root is missing or a number is out of range.
@@ -88,6 +88,7 @@ class VideoDataModule(SplitLoaders):
         sampling: Mapping[str, Any] | None = None,
         counterfactual: bool | None = None,
         counterfactual_share: float | None = None,
+        twin_films: bool | None = None,
         group_by_length: bool = False,
         clips: Mapping[str, Any] | None = None,
         subtitles: bool | None = None,
@@ -111,6 +112,7 @@ class VideoDataModule(SplitLoaders):
         self.sampling = Balance.given(sampling)
         self.counterfactual = bool(counterfactual)
         self.counterfactual_share = twins_share(counterfactual, counterfactual_share)
+        self.twin_films = bring_twins(twin_films, counterfactual)
         at_least("data", 0, max_broken=max_broken)
         above_zero("data", frame_fps=frame_fps, sample_fps=sample_fps)
         self.image_size = image_size
@@ -195,6 +197,7 @@ class VideoDataModule(SplitLoaders):
             sounds=self._cached_sounds(split),
             seed=self.seed,
             false_texts=self._false_texts_of if split == "train" else None,
+            twins=self._twins if split == "train" and self.twin_films else None,
             **self.settings,
         )
 
@@ -203,6 +206,21 @@ class VideoDataModule(SplitLoaders):
         """What is not true of training items; made once, for all that look at them."""
         made = self.false_texts
         return None if made is None else made.from_training(self.items("train"))
+
+    @cached_property
+    def _twins(self) -> dict[int, Medium]:
+        """Training item → film of its twin, as of `films_of_twins`.
+
+        Raises:
+            DataError: if no item has one.
+        """
+        found = films_of_twins(self.items("train"))
+        if not found:
+            raise DataError(
+                f"data.twin_films=true, but no question about a twin below {self.root} has another "
+                "answer than the same question about the film itself"
+            )
+        return found
 
     def use_cache(self, features: FeatureCache) -> None:
         """Take features from an opened cache.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -46,13 +46,15 @@ class Film(NamedTuple):
 class Sample:
     """One item with its films and its sounds, each in the order of its conversation's media.
 
-    `false_texts` are not true of it, some for each view; None where none are made.
+    `false_texts` are not true of it, some for each view; None where none are made. Of `twins`, at
+    most one film, its answer is not true; None where none are looked for.
     """
 
     item: Item
     films: tuple[Film, ...]
     sounds: tuple[Clips, ...] = ()
     false_texts: tuple[FalseTexts, ...] | None = None
+    twins: tuple[Film, ...] | None = None
 
     def timed(self, said: Sequence[Sequence[Subtitle]]) -> Sample:
         """The same with frames in its streams, and what is `said` in each medium between frames.
@@ -94,7 +96,8 @@ class VideoDataset(Dataset[Sample | BrokenItem]):
     `sounds` the same holds for clips. `sample_fps` takes so many frames a second and `num_frames`
     at most, else these are taken of all of a film (`frame_times`). What is said in a film stands
     between its frames (`subtitles`: see `subtitles_of`). `false_texts` says what is not true of
-    an item.
+    an item, and `twins`, by the index of an item, which film its answer is not true of; that one
+    is cropped and mirrored as the item's own.
 
     Raises:
         ConfigError: if training is to draw crops or mirror images of what is kept or cached.
@@ -121,6 +124,7 @@ class VideoDataset(Dataset[Sample | BrokenItem]):
         clips: ClipSettings | None = None,
         subtitles: bool | None = None,
         false_texts: FalseTextsOf | None = None,
+        twins: Mapping[int, Medium] | None = None,
     ) -> None:
         if train:
             refuse_augmentation(
@@ -132,6 +136,7 @@ class VideoDataset(Dataset[Sample | BrokenItem]):
         self.clips = clips
         self.subtitles = subtitles
         self.false_texts = false_texts
+        self.twins = twins
         self.num_frames = num_frames
         self.image_size = image_size
         self.frame_fps = frame_fps
@@ -155,8 +160,7 @@ class VideoDataset(Dataset[Sample | BrokenItem]):
         """The item at an index, or at (pass, index): what is drawn for it depends on both."""
         number, index = at if isinstance(at, tuple) else (0, at)
         item = self.items[index]
-        rng = np.random.default_rng((self.seed, number, index)) if self.train else None
-        films, sounds, said = [], [], []
+        rng, films, sounds, said = self._random(number, index), [], [], []
         for at_medium, medium in enumerate(item.conversation.media):
             try:
                 if medium.is_sound:
@@ -170,9 +174,20 @@ class VideoDataset(Dataset[Sample | BrokenItem]):
             sample = Sample(item, tuple(films), tuple(sounds)).timed(said)
         except StretchError as error:
             return _broken(item, 0, error)
+        if self.twins is not None:
+            twins = [self.twins[index]] if index in self.twins else []
+            try:
+                found = [self._film(twin, self._random(number, index)) for twin in twins]
+            except VideoError as error:
+                return BrokenItem(item, 0, f"its twin: {error}")
+            sample = replace(sample, twins=tuple(found))
         if self.false_texts is None:
             return sample
         return replace(sample, false_texts=self.false_texts(sample.item))
+
+    def _random(self, number: int, index: int) -> np.random.Generator | None:
+        """What draws the frames and crops of an item in a pass of training."""
+        return np.random.default_rng((self.seed, number, index)) if self.train else None
 
     def source(self, index: int) -> str:
         """The files or folders that an item is read from, or its name where it shows nothing."""

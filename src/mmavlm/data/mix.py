@@ -23,7 +23,7 @@ from mmavlm.data.film_entries import FilmEntry
 from mmavlm.data.loaders import SplitLoaders
 from mmavlm.data.order import Draw, Length
 from mmavlm.data.sound_entries import SoundEntry
-from mmavlm.data.twins import twins_share
+from mmavlm.data.twins import bring_twins, twins_share
 
 if TYPE_CHECKING:
     from mmavlm.data.false_texts import FalseTextMaker
@@ -60,6 +60,7 @@ class MixedDataModule(SplitLoaders):
         sampling: Mapping[str, Any] | None = None,
         counterfactual: bool | None = None,
         counterfactual_share: float | None = None,
+        twin_films: bool | None = None,
         image_size: int | None = None,
         batch_size: int = 16,
         eval_batch_size: int | None = None,
@@ -93,6 +94,7 @@ class MixedDataModule(SplitLoaders):
             if counterfactual is not None:
                 part.counterfactual = counterfactual
                 part.counterfactual_share = twins_share(counterfactual, counterfactual_share)
+                part.twin_films = bring_twins(twin_films, counterfactual)
             part.false_texts = part.false_texts if false_texts is None else false_texts
         self.image_size = image_size
         longest = max(part.settings["num_frames"] for part in self.parts.values())

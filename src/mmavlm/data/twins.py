@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from mmavlm.core.errors import ConfigError, DataError
 from mmavlm.core.items import Item
+from mmavlm.core.medium import Medium
 from mmavlm.core.settings import above_zero, true_or_false
 from mmavlm.data.readers.own import TWIN_OF, OwnReader
 
@@ -57,6 +59,45 @@ def twins_share(counterfactual: bool | None, share: float | None) -> float:
             "shown, too"
         )
     return 0.5 if share is None else share
+
+
+def bring_twins(twin_films: bool | None, counterfactual: bool | None) -> bool:
+    """Whether items bring the films of their twins along.
+
+    Raises:
+        ConfigError: if the setting is no truth value, or there are no twins to bring.
+    """
+    if twin_films is None:
+        return False
+    true_or_false("data", twin_films=twin_films)
+    if twin_films and not counterfactual:
+        raise ConfigError(
+            "data.twin_films=true brings films of twins along, and data.counterfactual=false reads "
+            "none; set data.counterfactual=true"
+        )
+    return twin_films
+
+
+def films_of_twins(items: Sequence[Item]) -> dict[int, Medium]:
+    """Index of an item → the film of its twin, of which the same question has another answer.
+
+    Of a twin it is the film that it is a twin of; of several the first. Items that show anything
+    but one film have none.
+    """
+    asked: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for index, item in enumerate(items):
+        films = item.conversation.media
+        if len(films) == 1 and not films[0].is_sound:
+            asked[item.meta.get(TWIN_OF, films[0].medium_id), item.prompt].append(index)
+    found: dict[int, Medium] = {}
+    for together in asked.values():
+        for index in together:
+            item = items[index]
+            others = (items[n] for n in together if is_twin(items[n]) != is_twin(item))
+            differ = (o for o in others if o.target.casefold() != item.target.casefold())
+            if (other := next(differ, None)) is not None:
+                found[index] = other.conversation.media[0]
+    return found
 
 
 def is_twin(item: Item) -> bool:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from mmavlm.core.batch import Batch
 from mmavlm.core.contrast import ContrastView
 from mmavlm.core.conversation import Conversation
+from mmavlm.core.errors import ConfigError
 from mmavlm.core.interfaces import MediaTokens
 from mmavlm.core.turns import Turn
 from mmavlm.model.backbone import VideoLanguageModel
@@ -68,6 +69,29 @@ class AnotherFilm:
             at = next(differs, None)
             rows.append(own if at is None else batch.media_rows[at])
         return replace(batch, media_rows=rows)
+
+
+@dataclass(frozen=True)
+class OwnTwin:
+    """The film of a row's twin, which lacks one object and is otherwise the same.
+
+    Rows without a twin, or whose answer is true of it, too, keep their own.
+
+    Raises:
+        ConfigError: if batches bring no films of twins.
+    """
+
+    reads_features = True
+
+    def __call__(self, batch: Batch) -> Batch:
+        """The batch with films exchanged."""
+        if batch.twin_rows is None:
+            raise ConfigError(
+                "stage.film_view is the film of an item's twin, and items bring none along; set "
+                "data.counterfactual=true data.twin_films=true"
+            )
+        both = zip(batch.media_rows, batch.twin_rows, strict=True)
+        return replace(batch, media_rows=[own if twin is None else (twin,) for own, twin in both])
 
 
 def pairs_of(
