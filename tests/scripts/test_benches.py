@@ -9,6 +9,7 @@ sys.path.append(str(Path(__file__).parents[2] / "scripts"))
 import bench_decode
 import bench_looks
 import bench_memory
+import bench_remedies
 import bench_start
 import bench_step
 from machine import machine
@@ -84,6 +85,16 @@ def test_the_parts_of_a_step_add_up(told, films):
     found = told(bench_step, "experiment=lvu_genre", *SMALL, f"data.root={films}", "--steps", "2")
     assert {"decode", "encode", "memory", "llm", "backward"} <= found["seconds"].keys()
     assert sum(found["share"].values()) == pytest.approx(1)
+
+
+def test_a_step_with_a_remedy_is_timed_beside_one_without(told, tmp_path):
+    found = told(bench_remedies, "arm=baseline", f"data.root={tmp_path}", "trainer=cpu",
+                 "prepare.settings.films=40", "prepare.settings.frames=1", "prepare.images.size=32",
+                 "--steps", "1", "--rounds", "1", "--remedies", "counterfactual,dpo_twin",
+                 "data.batch_size=4")  # fmt: skip
+    assert found["step_s"].keys() == {"none", "counterfactual", "dpo_twin"}
+    assert all(seconds > 0 for seconds in found["step_s"].values())
+    assert found["times"]["none"] == 1
 
 
 @pytest.mark.slow
