@@ -23,7 +23,7 @@ def test_experiments_give_their_stage_what_it_takes(experiment):
     require_settings_of(get_class(stage._target_), stage)
 
 
-@pytest.mark.parametrize("remedy", ["dpo_text", "dpo_film", "dpo_both"])
+@pytest.mark.parametrize("remedy", ["dpo_text", "dpo_film", "dpo_twin", "dpo_both"])
 @pytest.mark.parametrize("experiment", ["own_videos", "ablation", "msvd_qa", "mix"])
 def test_preferences_are_laid_over_any_experiment_that_answers(experiment, remedy):
     stage = composed(f"experiment={experiment}", f"remedy={remedy}").stage
