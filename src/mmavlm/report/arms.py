@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -12,6 +12,7 @@ from mmavlm.metrics.arms import Mean
 from mmavlm.report.drawing import NO_METADATA, style
 
 INK, FIRST, SECOND, THIRD = "#24292f", "#3b82c4", "#e07b39", "#4f9a5b"
+APART = 0.6  # rows between an arm with what is laid over it and the next one
 # A panel each: its title, and the scores drawn there with colour and name.
 PANELS: tuple[tuple[str, Mapping[str, tuple[str, str]]], ...] = (
     (
@@ -29,36 +30,64 @@ PANELS: tuple[tuple[str, Mapping[str, tuple[str, str]]], ...] = (
 )
 
 
-def draw_arms(means: Mapping[str, Mapping[str, Mean]]) -> str:
+def draw_arms(
+    means: Mapping[str, Mapping[str, Mean]], groups: Sequence[Mapping[str, str]] = ()
+) -> str:
     """Arm → score → mean as an svg: dots are seeds, bars 95 % intervals of the mean over seeds.
 
-    A dotted line carries the first arm's means through the others.
+    `groups` are drawn apart: arm → what its row is called; without any all are one. In each a
+    dotted line carries the first arm's means through the others.
     """
-    size = 10.2, 1.2 + 0.42 * len(means)
+    groups = groups or [{arm: arm for arm in means}]
+    rows = _rows(groups)
+    size = 10.2, 1.2 + 0.3 * (max(rows.values()) + 1)
     with style("arms"):
         figure = Figure(figsize=size, layout="constrained", facecolor="white")
         panels = figure.subplots(1, len(PANELS), sharey=True)
         for axes, (title, scores) in zip(panels, PANELS, strict=True):
             for shift, (score, (colour, name)) in enumerate(scores.items()):
-                _series(axes, [of_arm[score] for of_arm in means.values()], shift, colour, name)
-            axes.set_title(title, fontsize=9, color=INK)
+                of_score = {arm: means[arm][score] for arm in rows}
+                _series(axes, of_score, rows, shift, colour, name)
+                for group in groups:
+                    ends = [rows[arm] for arm in (next(iter(group)), list(group)[-1])]
+                    mean = 100 * of_score[next(iter(group))].mean
+                    axes.plot(
+                        [mean, mean], [ends[0] - 0.4, ends[1] + 0.4], ":", color=colour, lw=0.9
+                    )
+            axes.set_title(title, fontsize=9, color=INK, pad=20)
             axes.grid(axis="x", color=INK, alpha=0.12, linewidth=0.6)
-            axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.1), ncols=2)
-        panels[0].set_yticks(range(len(means)), [arm.replace("_", " ") for arm in means])
-        panels[0].invert_yaxis()
+            axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2,
+                        borderaxespad=0.1)  # fmt: skip
+            if "%" in title:
+                axes.set_xlim(-2, 102)  # where an interval is wider, there is nothing to see
+        names = [name.replace("_", " ") for group in groups for name in group.values()]
+        panels[0].set_yticks(list(rows.values()), names)
+        panels[0].set_ylim(max(rows.values()) + 0.7, -0.7)
         out = io.StringIO()
         figure.savefig(out, format="svg", metadata=NO_METADATA)
     svg = out.getvalue()
     return svg[svg.index("<svg") :]
 
 
-def _series(axes: Axes, arms: list[Mean], shift: int, colour: str, name: str) -> None:
+def _rows(groups: Sequence[Mapping[str, str]]) -> dict[str, float]:
+    """Arm → how far down it is drawn, in rows."""
+    arms = [(arm, at) for at, group in enumerate(groups) for arm in group]
+    return {arm: row + APART * at for row, (arm, at) in enumerate(arms)}
+
+
+def _series(
+    axes: Axes,
+    arms: Mapping[str, Mean],
+    rows: Mapping[str, float],
+    shift: int,
+    colour: str,
+    name: str,
+) -> None:
     """One score of every arm, a row each."""
-    rows = [row - 0.12 + 0.24 * shift for row in range(len(arms))]
-    for row, found in zip(rows, arms, strict=True):
+    places = [rows[arm] - 0.12 + 0.24 * shift for arm in arms]
+    for row, found in zip(places, arms.values(), strict=True):
         values = [100 * value for value in found.values.values()]
         axes.plot(values, [row] * len(values), "o", color=colour, alpha=0.35, markersize=3)
         axes.plot([100 * found.low, 100 * found.high], [row, row], color=colour, linewidth=1.6)
-    means = [100 * found.mean for found in arms]
-    axes.plot(means, rows, "|", color=colour, markersize=9, markeredgewidth=2, label=name)
-    axes.axvline(means[0], color=colour, linestyle=":", linewidth=0.9)
+    means = [100 * found.mean for found in arms.values()]
+    axes.plot(means, places, "|", color=colour, markersize=7, markeredgewidth=2, label=name)

@@ -79,7 +79,7 @@ def write_arms(folder: Path, compare: Mapping[str, Sequence[str]]) -> None:
     write_text(folder / f"{NAME}.json", json.dumps(told, indent=1) + "\n")
     tables = "\n".join(_tables(means, against, missing))
     write_text(folder / f"{NAME}.md", tables)
-    write_text(folder / f"{NAME}.svg", draw_arms(means))
+    write_text(folder / f"{NAME}.svg", draw_arms(means, _groups(arms, compare)))
     Console(soft_wrap=True).print(tables, markup=False, highlight=False)
 
 
@@ -122,6 +122,17 @@ def laid_over(arms: Iterable[str]) -> dict[str, list[str]]:
         if below != name and below in names:
             found.setdefault(below, []).append(name)
     return found
+
+
+def _groups(arms: Iterable[str], compare: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
+    """Each arm with what is laid over it: arm → what its row is called."""
+    groups: dict[str, dict[str, str]] = {}
+    for name in arms:
+        below, over, laid = name.partition(OVER)
+        is_laid = over and name in compare.get(below, ())
+        groups.setdefault(below if is_laid else name, {})[name] = f"+ {laid}" if is_laid else name
+    alone = all(len(group) == 1 for group in groups.values())
+    return [] if alone else list(groups.values())
 
 
 def _scored(path: Path) -> ArmRun:
