@@ -73,3 +73,10 @@ def test_a_chat_template_may_be_a_name_jinja_or_a_file(tmp_path):
     (tmp_path / "mine.jinja").write_text("{{ messages }}")
     for choice in ("auto", "none", "null", "chatml", f"{tmp_path}/mine.jinja", "'{{ messages }}'"):
         check_sources(composed("llm=causal", "llm.pretrained=a", f"llm.chat_template={choice}"))
+
+
+def test_settings_of_a_part_that_is_none_are_named(tmp_path):
+    given = ["experiment=ablation", "arm=one_level", f"data.root={tmp_path}"]
+    check_config(composed(*given))
+    with pytest.raises(ConfigError, match=r"alignment=none builds .* sets alignment\.levels"):
+        check_config(composed(*given, "alignment=none"))

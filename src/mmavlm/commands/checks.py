@@ -17,17 +17,21 @@ from mmavlm.core.settings import require_positions
 from mmavlm.data.parts import parts_of
 from mmavlm.data.readers.json_files import require_root
 
+# Parts of a model that there may be none of.
+OPTIONAL_PARTS = ("alignment", "contrast", "heads", "saliency", "sound")
+
 
 def check_config(config: DictConfig) -> None:
     """Refuse roots, checkpoints, weights and experiments that are not there, and too many frames.
 
     Raises:
-        ConfigError: naming the setting, if a root or an experiment is missing, or the table of
-            frame positions is too short.
+        ConfigError: naming the setting, if a root or an experiment is missing, the table of frame
+            positions is too short, or something is set for a part that there is none of.
         CheckpointError: naming a file that is not there.
         MissingMandatoryValue: if a root is not set.
     """
     check_sources(config)
+    _check_parts(config)
     rows = _frame_positions(config)
     for part in parts_of(config.data).values():
         root = Path(part.root)
@@ -46,6 +50,18 @@ def _frame_positions(config: DictConfig) -> int | None:
     aligned_alone = OmegaConf.select(config, "backbone.llm") is None
     without = OmegaConf.select(config, "vision.position_init") == "none"
     return None if without or aligned_alone or not isinstance(rows, int) else rows
+
+
+def _check_parts(config: DictConfig) -> None:
+    """Refuse settings of a part that is none: an experiment that lays them over expects one."""
+    for name in OPTIONAL_PARTS:
+        part = config.get(name)
+        if OmegaConf.is_dict(part) and part and "_target_" not in part:
+            given = ", ".join(f"{name}.{key}" for key in part)
+            raise ConfigError(
+                f"{name}=none builds no such part, but what is laid over it sets {given}; choose "
+                f"another {name}, or an experiment, arm or remedy that does without"
+            )
 
 
 def check_sources(config: DictConfig) -> None:
