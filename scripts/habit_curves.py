@@ -1,7 +1,7 @@
 """How the habit of arms changes with what a sweep was repeated over: bias, size of the model.
 
     python scripts/habit_curves.py 0.6=outputs/bias_0.6 0.9=outputs/bias_0.9 --x "bias in training"
-    python scripts/habit_curves.py … --plot docs/habit_by_bias.svg
+    python scripts/habit_curves.py … --arms 'one_level,one_level + counterfactual' --plot curves.svg
 
 Each point is the folder of a sweep of `experiment=remedies` or `ablation`, whose arms.json has the
 means over seeds and their 95 % intervals.
@@ -45,6 +45,18 @@ def read_points(given: Sequence[str]) -> dict[str, Means]:
             )
         points[x] = json.loads(path.read_text(encoding="utf-8"))["means"]
     return points
+
+
+def only(points: Mapping[str, Means], arms: Sequence[str]) -> dict[str, Means]:
+    """The points with some of their arms, in the order that is given.
+
+    Raises:
+        DataError: if no point has one of them.
+    """
+    known = arms_of(points)
+    if unknown := [arm for arm in arms if arm not in known]:
+        raise DataError(f"no sweep has the arm {unknown[0]!r}; there are {', '.join(known)}")
+    return {x: {a: means[a] for a in arms if a in means} for x, means in points.items()}
 
 
 def arms_of(points: Mapping[str, Means]) -> list[str]:
@@ -102,10 +114,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("points", nargs="+", metavar="x=folder", help="where a sweep lies")
     parser.add_argument("--x", default="", help="what x is, in words")
+    parser.add_argument("--arms", default="", help="arms with commas between them; else all")
     parser.add_argument("--plot", type=Path, help="draw the curves into this svg")
     given = parser.parse_args(arguments)
     try:
         points = read_points(given.points)
+        if given.arms:
+            points = only(points, [arm.strip() for arm in given.arms.split(",")])
     except DataError as error:
         parser.error(str(error))
     print(table(points, given.x))

@@ -54,3 +54,13 @@ def test_what_is_no_sweep_is_refused(point, capsys):
     with pytest.raises(SystemExit):
         main([point])
     assert "is no point: give x=folder" in capsys.readouterr().err
+
+
+def test_some_arms_may_be_asked_for_and_one_that_was_not_run_is_named(points, capsys):
+    main([*points, "--arms", "one_level"])
+    told = capsys.readouterr().out
+    assert "one_level" in told
+    assert "baseline" not in told
+    with pytest.raises(SystemExit):
+        main([*points, "--arms", "one_level, two_levels"])
+    assert "no sweep has the arm 'two_levels'; there are baseline" in capsys.readouterr().err
