@@ -59,7 +59,7 @@ remedies: $(VENV)/.demo  ## what removes the habit: remedies over arms and seeds
 	$(SWEEP) arm=baseline,one_level remedy=balanced,group_weighted callbacks=default & first=$$!; \
 	$(SWEEP) arm=baseline,one_level remedy=group_dro,counterfactual callbacks=default $(TWINS); second=$$?; wait $$first && exit $$second
 	$(SWEEP) arm=one_level,mma_code remedy=hard_negatives,hard_negatives_both callbacks=default & first=$$!; \
-	$(SWEEP) arm=baseline,one_level remedy=longer,dpo_text,dpo_film,dpo_twin callbacks=default $(BEGIN) $(BRIEFLY); second=$$?; wait $$first && exit $$second
+	$(SWEEP) arm=baseline,one_level remedy=longer,dpo_text,dpo_film,longer_counterfactual,dpo_twin callbacks=default $(BEGIN) $(BRIEFLY); second=$$?; wait $$first && exit $$second
 	@echo "open outputs/remedies/objects/arms.md and arms.svg"
 
 test: $(VENV)/.dev lint  ## linters, type checks, all tests but the slow ones

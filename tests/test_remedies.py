@@ -47,6 +47,7 @@ SMALL_SET = [*FEW[4:7], "data.root=films", "hydra.run.dir=run", *FEW[9:]]
     [
         (["remedy=dpo_twin"], "goes on from a trained model (init.required=true)"),
         (["remedy=dpo_text"], "goes on from a trained model (init.required=true)"),
+        (["remedy=longer_counterfactual"], "goes on from a trained model (init.required=true)"),
         (["remedy=longer"], "goes on from a trained model (init.required=true)"),
         (["remedy=hard_negatives"], "are for the alignment, and nothing is aligned here"),
     ],
