@@ -9,10 +9,12 @@ ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 # Of make movies: where both models start, and their runs.
 START := init.checkpoint=outputs/movies/start/checkpoints/last.ckpt
 RUN := hydra.run.dir=outputs/movies
-# Of make remedies: where preference training, and its control, begin.
-BEGIN := 'init.checkpoint=$${hydra:sweep.dir}/$${hydra:runtime.choices.arm}-none-$${seed}/checkpoints/last.ckpt'
-TWINS := data.counterfactual_share=0.25
-BRIEFLY := optimizer.lr=5e-4 trainer.max_epochs=1 stage.text_weight=1.0
+# Of make remedies: what is not tested by every decoding, too, with how many twins of films; and the
+# remedies that begin where others end.
+TWINS := callbacks=default data.counterfactual_share=0.25
+BRIEF := longer,dpo_text,dpo_film,longer_counterfactual,dpo_twin
+BRIEFLY := callbacks=default optimizer.lr=5e-4 trainer.max_epochs=1 stage.text_weight=1.0 \
+	'init.checkpoint=$${hydra:sweep.dir}/$${hydra:runtime.choices.arm}-none-$${seed}/checkpoints/last.ckpt'
 SWEEP = $(ONE_THREAD) $(BIN)/python -m mmavlm.train -m experiment=remedies
 # About half of the work each.
 FIRST_ARMS := baseline,one_level,two_levels,prompt_to_visual,mma_code,cross_attention
@@ -54,12 +56,14 @@ ablation: $(VENV)/.demo  ## the controlled experiment: all arms and seeds, two a
 
 remedies: $(VENV)/.demo  ## what removes the habit: remedies over arms and seeds, two at a time; goes on where it was stopped
 	$(BIN)/python -m mmavlm.movies kind=bias out=data/biased films=1000 frames=2 counterfactual=true
-	$(SWEEP) arm=baseline & first=$$!; \
-	$(SWEEP) arm=one_level,mma_code; second=$$?; wait $$first && exit $$second
-	$(SWEEP) arm=baseline,one_level remedy=balanced,group_weighted callbacks=default & first=$$!; \
-	$(SWEEP) arm=baseline,one_level remedy=group_dro,counterfactual callbacks=default $(TWINS); second=$$?; wait $$first && exit $$second
-	$(SWEEP) arm=one_level,mma_code remedy=hard_negatives,hard_negatives_both callbacks=default & first=$$!; \
-	$(SWEEP) arm=baseline,one_level remedy=longer,dpo_text,dpo_film,longer_counterfactual,dpo_twin callbacks=default $(BEGIN) $(BRIEFLY); second=$$?; wait $$first && exit $$second
+	$(SWEEP) arm=baseline \
+		&& $(SWEEP) arm=baseline remedy=balanced,group_weighted,group_dro,counterfactual $(TWINS) \
+		&& $(SWEEP) arm=one_level remedy=group_weighted,group_dro,hard_negatives,hard_negatives_both $(TWINS) & first=$$!; \
+	$(SWEEP) arm=one_level,mma_code \
+		&& $(SWEEP) arm=one_level remedy=counterfactual,counterfactual_negatives $(TWINS); second=$$?; \
+	wait $$first && exit $$second
+	$(SWEEP) arm=baseline remedy=$(BRIEF) $(BRIEFLY) & first=$$!; \
+	$(SWEEP) arm=one_level remedy=$(BRIEF) $(BRIEFLY); second=$$?; wait $$first && exit $$second
 	@echo "open outputs/remedies/objects/arms.md and arms.svg"
 
 test: $(VENV)/.dev lint  ## linters, type checks, all tests but the slow ones
