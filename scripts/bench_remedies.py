@@ -1,7 +1,7 @@
 """What a remedy of training costs: seconds a step, beside those of the arm alone.
 
-    python scripts/bench_remedies.py data.root=data/biased arm=one_level
-    python scripts/bench_remedies.py data.root=data/biased --remedies group_dro,dpo_text --json
+    python scripts/bench_remedies.py data.root=data/biased arm=one_level --remedies group_dro
+    python scripts/bench_remedies.py data.root=data/biased arm=baseline --remedies longer --json
 
 The steps are those of `experiment=remedies`, loading of batches included; whatever else is given is
 Hydra's. Remedies take turns, so that all of them meet the same machine; medians over all rounds but
@@ -102,7 +102,7 @@ def show(result: dict[str, Any]) -> None:
 def main() -> None:
     """Parse the command line, run, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
-    parser.add_argument("--remedies", type=named, default=OFFERED, help="such as balanced,longer")
+    parser.add_argument("--remedies", type=named, required=True, help="such as balanced,longer")
     parser.add_argument("--steps", type=int, default=30, help="of each round")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", action="store_true", help="one line of JSON instead of a table")
