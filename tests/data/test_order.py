@@ -28,7 +28,7 @@ def share_of(monkeypatch, rank, ranks, *args, **kwargs):
 @given(st.integers(1, 20), st.integers(1, 50), st.integers(1, 7), st.integers(0, 5))
 def test_items_are_drawn_equally_often_and_no_visit_twice(size, count, length, seed):
     draw = Draw(list(range(100, 100 + size)), count)
-    visits = [visit for epoch in range(length) for visit in draw.visits(epoch, seed)]
+    visits = [tuple(v) for epoch in range(length) for v in draw.visits(epoch, seed).tolist()]
     assert len(set(visits)) == len(visits) == count * length
     times = Counter(index for _, index in visits)
     assert max(times.values()) - min(times.get(i, 0) for i in draw.indices) <= 1

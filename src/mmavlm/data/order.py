@@ -8,13 +8,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 from torch.utils.data.distributed import DistributedSampler
 
-Visit = tuple[int, int]  # (pass, index)
-Length = tuple[int, int]  # frames, words
+Visits = NDArray[np.int32]  # (N,2): pass, index
+Lengths = NDArray[np.int32]  # (N,2): frames, words
 
 # Batches of alike items are made of so many batches drawn at random.
 POOLED_BATCHES = 50
+GIVEN_AT_ONCE = 4096  # visits that are Python's numbers at a time
 
 
 @dataclass(frozen=True)
@@ -26,18 +28,21 @@ class Draw:
     next one, in an order of its own.
     """
 
-    indices: Sequence[int]
+    indices: NDArray[np.int32] | Sequence[int]
     count: int
 
-    def visits(self, epoch: int, seed: int) -> Iterator[Visit]:
-        """Those of an epoch, as (pass, index); no two are equal, in whatever epochs."""
+    def visits(self, epoch: int, seed: int) -> Visits:
+        """Those of an epoch (count,2), as pass and index; no two are equal, in whatever epochs."""
         size, first, stop = len(self.indices), epoch * self.count, (epoch + 1) * self.count
+        indices, passes = np.asarray(self.indices, np.int32), []
         for number in range(first // size, -(-stop // size)):
             start, end = max(first - number * size, 0), min(stop - number * size, size)
-            order = list(range(size))
+            order = np.arange(size, dtype=np.int32)
             if (start, end) != (0, size):
-                np.random.default_rng((seed, number, self.indices[0])).shuffle(order)
-            yield from ((number, self.indices[at]) for at in order[start:end])
+                np.random.default_rng((seed, number, int(indices[0]))).shuffle(order)
+            taken = indices[order[start:end]]
+            passes.append(np.stack([np.full_like(taken, number), taken], axis=1))
+        return np.concatenate(passes)
 
     def scaled(self, factor: float) -> Draw:
         """The same items, `factor` times as many visits, at least one."""
@@ -45,7 +50,7 @@ class Draw:
 
     def moved(self, offset: int) -> Draw:
         """The same items where their indices are higher by `offset`."""
-        return replace(self, indices=[index + offset for index in self.indices])
+        return replace(self, indices=np.asarray(self.indices, np.int32) + offset)
 
 
 class EpochOrder(DistributedSampler[Any]):
@@ -64,7 +69,7 @@ class EpochOrder(DistributedSampler[Any]):
         draws: Sequence[Draw],
         seed: int,
         *,
-        lengths: Sequence[Length] | None = None,
+        lengths: ArrayLike | None = None,
         batch_size: int = 1,
     ) -> None:
         running = torch.distributed.is_available() and torch.distributed.is_initialized()
@@ -75,7 +80,7 @@ class EpochOrder(DistributedSampler[Any]):
             seed=seed,
         )
         self.draws = draws
-        self.lengths = lengths
+        self.lengths = None if lengths is None else np.asarray(lengths, np.int32)
         self.together = batch_size * self.num_replicas
         self._begin = (0, 0)
 
@@ -90,29 +95,29 @@ class EpochOrder(DistributedSampler[Any]):
         return visits if self.epoch == epoch else 0
 
     def __iter__(self) -> Iterator[Any]:
-        visits = [v for draw in self.draws for v in draw.visits(self.epoch, self.seed)]
+        visits = np.concatenate([draw.visits(self.epoch, self.seed) for draw in self.draws])
         random = torch.Generator().manual_seed(self.seed + self.epoch)
-        order = [visits[at] for at in torch.randperm(len(visits), generator=random).tolist()]
-        while len(order) < self.total_size:  # ranks take equally many
-            order += order[: self.total_size - len(order)]
+        order = visits[torch.randperm(len(visits), generator=random).numpy()]
+        order = np.resize(order, (self.total_size, 2))  # ranks take equally many
         if self.lengths is not None:
             order = grouped(order, self.lengths, self.together, random)
-        share = order[self.rank : self.total_size : self.num_replicas]
-        return iter(share[self.left_out :])
+        share = order[self.rank : self.total_size : self.num_replicas][self.left_out :].copy()
+        del visits, order
+        for start in range(0, len(share), GIVEN_AT_ONCE):
+            yield from map(tuple, share[start : start + GIVEN_AT_ONCE].tolist())
 
 
-def grouped(
-    order: Sequence[Visit], lengths: Sequence[Length], together: int, random: torch.Generator
-) -> list[Visit]:
+def grouped(order: Visits, lengths: Lengths, together: int, random: torch.Generator) -> Visits:
     """The visits, `together` at a time of alike length (see `EpochOrder`)."""
     whole = len(order) - len(order) % together
-    groups = []
+    alike = order.copy()
     for start in range(0, whole, POOLED_BATCHES * together):
         pool = order[start : min(start + POOLED_BATCHES * together, whole)]
-        alike = sorted(pool, key=lambda visit: lengths[visit[1]])
-        groups += [alike[i : i + together] for i in range(0, len(alike), together)]
-    shuffled = torch.randperm(len(groups), generator=random).tolist()
-    return [visit for at in shuffled for visit in groups[at]] + list(order[whole:])
+        frames, words = lengths[pool[:, 1]].T
+        alike[start : start + len(pool)] = pool[np.lexsort((words, frames))]
+    shuffled = torch.randperm(whole // together, generator=random).numpy()
+    groups = alike[:whole].reshape(-1, together, 2)[shuffled]
+    return np.concatenate([groups.reshape(-1, 2), order[whole:]])
 
 
 def padding_share(lengths: Sequence[int], batch_size: int) -> float:
