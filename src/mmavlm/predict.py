@@ -68,7 +68,7 @@ def questions_of(config: DictConfig) -> list[Item]:
     # Imported here, since help waits for no library that reads films.
     from mmavlm.data.readers.questions import QuestionReader
 
-    return QuestionReader(path.name, config.question_options)(path.parent, "test", None)
+    return list(QuestionReader(path.name, config.question_options)(path.parent, "test", None))
 
 
 def _check_candidates(config: DictConfig) -> None:

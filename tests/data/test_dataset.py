@@ -284,7 +284,7 @@ def test_a_sound_is_refused_and_its_item_named(tmp_path):
 def test_lengths_are_the_longest_film_and_the_words_of_all_turns(media):
     long, short, red = media
     items = [shown(long, short), shown(short, red), shown(red, answer="a b c"), shown()]
-    assert dataset(*items).lengths() == [(8, 4), (3, 4), (1, 6), (0, 4)]
+    assert dataset(*items).lengths().tolist() == [[8, 4], [3, 4], [1, 6], [0, 4]]
 
 
 def test_an_item_says_where_all_that_it_shows_lies(media):

@@ -103,7 +103,7 @@ class Item:
 class Reader(Protocol):
     """Annotation files → items. Raises DataError naming file, row and key on what stops it."""
 
-    def __call__(self, root: Path, split: str, task: str | Sequence[str] | None) -> list[Item]:
+    def __call__(self, root: Path, split: str, task: str | Sequence[str] | None) -> Sequence[Item]:
         """The items of one split (train, val or test) below the data root."""
 
     def classes(self, root: Path, task: str | Sequence[str] | None) -> dict[str, list[str]]:

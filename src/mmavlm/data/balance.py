@@ -6,15 +6,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mmavlm.core.errors import ConfigError
-from mmavlm.core.groups import Group, groups_of, require_several
+from mmavlm.core.groups import KEYS, Group, groups_of, require_several
 from mmavlm.core.items import Item
 from mmavlm.core.settings import names
+from mmavlm.data.items import Coded, ColumnItems, Indices
 from mmavlm.data.order import Draw
 
 SETTING = "data.sampling"
-Part = tuple[list[int], float]  # indices of items, and their share of an epoch
+Part = tuple[Indices | Sequence[int], float]  # those of items, and their share of an epoch
 
 
 class Balance:
@@ -49,27 +51,55 @@ class Balance:
             )
         return cls(**{str(key): value for key, value in setting.items()})
 
-    def parts(self, items: Sequence[Item], indices: Sequence[int]) -> list[Part]:
+    def parts(self, items: Sequence[Item], indices: Indices) -> list[Part]:
         """The groups among the items at `indices`; shares add up to how many these are.
 
         Raises:
             ConfigError: if there is one group alone.
             DataError: if an item lacks a key.
         """
-        chosen = [items[index] for index in indices]
-        around = groups_of(chosen, self.within, SETTING)
-        members: dict[Group, dict[Group, list[int]]] = {}
-        for index, outer, group in zip(
-            indices, around, groups_of(chosen, self.equal, SETTING), strict=True
-        ):
-            members.setdefault(outer, {}).setdefault(group, []).append(index)
-        most = max(members.values(), key=len)
-        require_several(most, self.equal, SETTING, within=self.within)
-        return [
-            (group, sum(map(len, of.values())) / len(of))
-            for of in members.values()
-            for group in of.values()
-        ]
+        around, _ = _numbered(items, indices, self.within)
+        group, groups = _numbered(items, indices, self.equal)
+        pairs = around.astype(np.int64) * len(groups) + group
+        kinds, first, member = np.unique(pairs, return_index=True, return_inverse=True)
+        outer = kinds // len(groups)
+        several, sizes = np.bincount(outer), np.bincount(around)
+        most = outer == several.argmax()  # the first of those with the most groups
+        inner = [groups[code] for code in kinds[most] % len(groups)]
+        require_several(inner, self.equal, SETTING, within=self.within)
+        by_kind = np.split(
+            indices[np.argsort(member, kind="stable")], np.cumsum(np.bincount(member))[:-1]
+        )
+        in_order = np.lexsort((first, outer))
+        return [(by_kind[k], sizes[outer[k]] / several[outer[k]]) for k in in_order]
+
+
+def _numbered(
+    items: Sequence[Item], indices: Indices, keys: Sequence[str]
+) -> tuple[NDArray[np.int32], list[Group]]:
+    """The number of the group of each item at `indices`, as groups first come, and the groups."""
+    codes = np.zeros(len(indices), np.int32)
+    groups: list[Group] = [()]
+    for key in keys:
+        texts, own = _values(items, indices, key)
+        both = codes.astype(np.int64) * len(texts) + own
+        kinds, first, member = np.unique(both, return_index=True, return_inverse=True)
+        in_order = np.argsort(first)
+        groups = [(*groups[k // len(texts)], texts[k % len(texts)]) for k in kinds[in_order]]
+        codes = np.argsort(in_order).astype(np.int32)[member]
+    return codes, groups
+
+
+def _values(items: Sequence[Item], indices: Indices, key: str) -> Coded:
+    """What stands under a key of the items at `indices`."""
+    if isinstance(items, ColumnItems) and key in KEYS:
+        texts, codes = items.coded(key)  # type: ignore[arg-type]  # one of KEYS
+        return Coded(texts, codes[indices])
+    chosen = [items[index] for index in indices.tolist()]
+    found: dict[str, int] = {}
+    values = (value for (value,) in groups_of(chosen, (key,), SETTING))
+    numbers = [found.setdefault(value, len(found)) for value in values]
+    return Coded(list(found), np.array(numbers, np.int32))
 
 
 def drawn(parts: Sequence[Part], visits: int) -> list[Draw]:

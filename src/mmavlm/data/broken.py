@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from functools import reduce
+from operator import or_
 
 from mmavlm.core.errors import DataError
+from mmavlm.data.names import Names
 
 log = logging.getLogger(__name__)
 
@@ -22,12 +25,12 @@ class BrokenBudget:
 
     def __init__(self, max_broken: float) -> None:
         self.max_broken = max_broken
-        self.videos: dict[str, set[str]] = {}
+        self.videos: dict[str, Names] = {}
         self.reasons: dict[str, str] = {}
 
-    def expect(self, split: str, videos: Iterable[str]) -> None:
+    def expect(self, split: str, videos: Names | Iterable[str]) -> None:
         """Say which videos a split has."""
-        self.videos[split] = set(videos)
+        self.videos[split] = videos if isinstance(videos, Names) else Names.of(videos)
 
     def add(self, broken: Iterable[str]) -> None:
         """Take `"video_id: reason"` entries, as a batch carries them.
@@ -43,14 +46,14 @@ class BrokenBudget:
         if len(fresh) > LISTED:
             log.warning("… and %d more broken videos left out", len(fresh) - LISTED)
         for split, videos in self.videos.items():
-            lost = [name for name in self.reasons if name in videos]
+            lost = videos.among(self.reasons)
             if len(lost) > self.max_broken * len(videos):
                 raise self._exceeded(split, lost, len(videos))
 
     def summary(self) -> str:
         """One line for the end of a run."""
-        total = len(set().union(*self.videos.values()))
-        return f"{len(self.reasons)} of {total} videos broken or missing"
+        total = reduce(or_, self.videos.values(), Names.of(()))
+        return f"{len(self.reasons)} of {len(total)} videos broken or missing"
 
     def _parted(self, entry: str) -> tuple[str, str]:
         """Video and reason; a video's name may itself hold a colon."""

@@ -8,6 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from mmavlm.core.errors import ConfigError, DataError
 from mmavlm.core.items import Item, Reader
 from mmavlm.core.medium import Medium
@@ -17,9 +19,10 @@ from mmavlm.data.broken import BrokenBudget
 from mmavlm.data.dataset import VideoDataset, refuse_augmentation
 from mmavlm.data.feature_cache import CachedFilms, FeatureCache
 from mmavlm.data.film_entries import FilmEntry, FilmPlan, Sampling
-from mmavlm.data.items import asked_once, sources_of
+from mmavlm.data.items import Flag, Indices, asked_once, coded, flagged, present
+from mmavlm.data.joined import JoinedItems
 from mmavlm.data.loaders import SplitLoaders
-from mmavlm.data.order import Draw, Length
+from mmavlm.data.order import Draw, Lengths
 from mmavlm.data.probe_index import ProbeIndex
 from mmavlm.data.readers.json_files import require_root
 from mmavlm.data.sound import ClipSettings
@@ -51,9 +54,10 @@ class VideoDataModule(SplitLoaders):
     share `counterfactual_share` of these, half by default, is asked of twins of films
     (`read_twins`), and an epoch is as long as without them; with `twin_films` each item brings
     the film of its twin along (`films_of_twins`). With `index`, a folder, the key-frame tables of
-    films are kept there from run to run. `clips` says what is taken of a sound (`ClipSettings`),
-    `subtitles` whether those of films are read (`subtitles_of`). `false_texts` makes texts that
-    are not true of training items, which the alignment compares films with.
+    films are kept there from run to run. `clips` says
+    what is taken of a sound (`ClipSettings`), `subtitles` whether those of films are read
+    (`subtitles_of`). `false_texts` makes texts that are not true of training items, which the
+    alignment compares films with.
 
     Raises:
         ConfigError: if the root is missing or a number is out of range.
@@ -116,6 +120,7 @@ class VideoDataModule(SplitLoaders):
         at_least("data", 0, max_broken=max_broken)
         above_zero("data", frame_fps=frame_fps, sample_fps=sample_fps)
         self.image_size = image_size
+        self.index = None if index is None else Path(index)
         self.settings: dict[str, Any] = {
             "num_frames": num_frames,
             "frame_fps": frame_fps,
@@ -123,7 +128,7 @@ class VideoDataModule(SplitLoaders):
             "crop": crop,
             "flip": flip,
             "keep_frames": keep_frames,
-            "index": None if index is None else ProbeIndex(Path(index), self.root),
+            "index": None if self.index is None else ProbeIndex(self.index, self.root),
             "decode_threads": decode_threads,
             "clips": None if clips is None else ClipSettings(**clips),
             "subtitles": check_choice(subtitles),
@@ -134,9 +139,9 @@ class VideoDataModule(SplitLoaders):
         self.cache = None if cache is None else Path(cache)
         self._features: FeatureCache | None = None
         self._sound_features: FeatureCache | None = None
-        self._items: dict[str, list[Item]] = {}
+        self._items: dict[str, Sequence[Item]] = {}
 
-    def items(self, split: str) -> list[Item]:
+    def items(self, split: str) -> Sequence[Item]:
         """The items of a split whose videos exist; read once.
 
         What training is told several ways, evaluation is asked once (see `asked_once`).
@@ -145,19 +150,17 @@ class VideoDataModule(SplitLoaders):
             found = self.reader(self.root, split, self.task)
             items = (found if split == "train" else asked_once(found))[: self.limit_items]
             if split == "train" and self.counterfactual:
-                films = {medium.medium_id for i in found for medium in i.conversation.media}
-                items += read_twins(self.root, self.task, films)[: self.limit_items]
+                twins = read_twins(self.root, self.task, present(found).films)
+                items = JoinedItems([items, twins[: self.limit_items]])
             if not items:
                 raise DataError(
                     f"the {split} split below {self.root} has no items"
                     + (f" of task {self.task}" if self.task else "")
                     + "; `python -m mmavlm.check data=…` shows what is there"
                 )
-            sources = sources_of(items)
-            missing = {name for name, source in sources.items() if not source.exists()}
-            self.broken.expect(split, sources)
-            self.broken.add(f"{name}: {sources[name]} does not exist" for name in sorted(missing))
-            self._items[split] = [item for item in items if missing.isdisjoint(_shown(item))]
+            films, missing, self._items[split] = present(items)
+            self.broken.expect(split, films)
+            self.broken.add(f"{name}: {missing[name]} does not exist" for name in sorted(missing))
             if split != "train":
                 self._tell_unknown(split)
         return self._items[split]
@@ -169,9 +172,11 @@ class VideoDataModule(SplitLoaders):
 
     def _tell_unknown(self, split: str) -> None:
         """Warn of truths that training has no class of, since no ranked answer is right there."""
-        items = [item for item in self._items[split] if item.label is None]
-        classes = self.classes if items else {}
+        items = self._items[split]
+        labelled = {n for n, item in flagged(items, Flag.LABEL) if item.label is not None}
+        classes = self.classes if len(labelled) < len(items) else {}
         known = {task: {*map(normalise_answer, names)} for task, names in classes.items()}
+        items = [i for n, i in enumerate(items) if n not in labelled] if known else []
         for task, names in known.items():
             truths = [i.target for i in items if i.task == task]
             unknown = [truth for truth in truths if normalise_answer(truth) not in names]
@@ -301,12 +306,14 @@ class VideoDataModule(SplitLoaders):
             DataError: if an item lacks what it is grouped by.
         """
         items = self.items("train")
-        twins = [n for n, item in enumerate(items) if self.counterfactual and is_twin(item)]
-        own = sorted({*range(len(items))}.difference(twins))
-        if not own:  # the reader's own items are twins, too
-            own, twins = twins, []
+        own, twins = np.arange(len(items), dtype=np.int32), np.zeros(0, np.int32)
+        if self.counterfactual:
+            twins = np.array([n for n, i in flagged(items, Flag.META) if is_twin(i)], np.int32)
+            own = np.setdiff1d(own, twins)
+        if not len(own):  # the reader's own items are twins, too
+            own, twins = twins, own
         visits = visits or self.epoch_items or sum(draw.count for draw in self._repeated(own))
-        of_twins = round(self.counterfactual_share * visits) if twins else 0
+        of_twins = round(self.counterfactual_share * visits) if len(twins) else 0
         return [
             draw
             for indices, count in ((own, visits - of_twins), (twins, of_twins))
@@ -314,11 +321,11 @@ class VideoDataModule(SplitLoaders):
             for draw in self._drawn(indices, count)
         ]
 
-    def _drawn(self, indices: Sequence[int], visits: int) -> list[Draw]:
+    def _drawn(self, indices: Indices, visits: int) -> list[Draw]:
         """So many visits to the items at `indices`."""
         if self.sampling is None:
             repeated = self._repeated(indices)
-            return drawn([(list(draw.indices), draw.count) for draw in repeated], visits)
+            return drawn([(draw.indices, draw.count) for draw in repeated], visits)
         if self.repeat:
             raise ConfigError(
                 f"{SETTING} and data.repeat={self.repeat} both say how often items are shown; "
@@ -326,23 +333,21 @@ class VideoDataModule(SplitLoaders):
             )
         return drawn(self.sampling.parts(self.items("train"), indices), visits)
 
-    def _repeated(self, indices: Sequence[int]) -> list[Draw]:
+    def _repeated(self, indices: Indices) -> list[Draw]:
         """The items at `indices`, as often as `repeat` says."""
-        items = self.items("train")
-        if unknown := self.repeat.keys() - {item.task for item in items}:
+        if not self.repeat:
+            return [Draw(indices, len(indices))]
+        tasks, codes = coded(self.items("train"), "task")
+        if unknown := self.repeat.keys() - {*tasks}:
             raise ConfigError(
                 f"data.repeat names {sorted(unknown)}, but the training items are of "
-                f"{sorted({item.task for item in items})}"
+                f"{sorted(tasks)}"
             )
-        together: dict[float, list[int]] = {}
-        for index in indices:
-            together.setdefault(self.repeat.get(items[index].task, 1), []).append(index)
-        return [Draw(shown, len(shown)).scaled(times) for times, shown in together.items()]
+        times = np.array([float(self.repeat.get(task, 1)) for task in tasks])[codes[indices]]
+        factors = dict.fromkeys(times.tolist())  # in the order in which they come
+        shown = [(indices[times == factor], factor) for factor in factors]
+        return [Draw(chosen, len(chosen)).scaled(factor) for chosen, factor in shown]
 
-    def lengths(self) -> list[Length]:
+    def lengths(self) -> Lengths:
         """Frames and words of every training item; films are looked up, not decoded."""
         return self.dataset("train").lengths()
-
-
-def _shown(item: Item) -> Iterator[str]:
-    return (medium.medium_id for medium in item.conversation.media)

@@ -19,7 +19,7 @@ from mmavlm.core.streams import is_streamed, streamed
 from mmavlm.data.feature_cache import CachedFilms
 from mmavlm.data.film_entries import choice
 from mmavlm.data.items import refuse_sounds
-from mmavlm.data.order import Length
+from mmavlm.data.order import Lengths
 from mmavlm.data.probe_index import ProbeIndex
 from mmavlm.data.sampling import StretchError, frame_times
 from mmavlm.data.sound import Clips, ClipSettings, SoundSource
@@ -130,7 +130,7 @@ class VideoDataset(Dataset[Sample | BrokenItem]):
             refuse_augmentation(
                 crop=crop, flip=flip, keep_frames=keep_frames, cached=features is not None
             )
-        self.items = list(items)
+        self.items = items
         if clips is None:
             refuse_sounds(self.items)
         self.clips = clips
@@ -194,9 +194,10 @@ class VideoDataset(Dataset[Sample | BrokenItem]):
         item = self.items[index]
         return ", ".join(str(medium.source) for medium in item.conversation.media) or item.item_id
 
-    def lengths(self) -> list[Length]:
+    def lengths(self) -> Lengths:
         """Frames of its longest film, and words, of each item; films are looked up, not decoded."""
-        return [(self._longest(item), _words(item)) for item in self.items]
+        found = [(self._longest(item), _words(item)) for item in self.items]
+        return np.array(found, np.int32).reshape(-1, 2)
 
     def _longest(self, item: Item) -> int:
         films = [medium for medium in item.conversation.media if not medium.is_sound]

@@ -13,7 +13,8 @@ from torch.utils.data import DataLoader, Dataset
 from mmavlm.core.items import Item
 from mmavlm.core.settings import at_least, seed_given, whole_at_least
 from mmavlm.data.collate import collate
-from mmavlm.data.order import Draw, EpochOrder, Length
+from mmavlm.data.items import Flag, coded, flagged
+from mmavlm.data.order import Draw, EpochOrder, Lengths
 from mmavlm.data.readers.annotations import SPLITS
 from mmavlm.data.readers.duet import TRUTH
 from mmavlm.data.watched import WatchedDataset, WatchedLoader, heed_parent_alone
@@ -58,7 +59,7 @@ class SplitLoaders(L.LightningDataModule, ABC):
         self.group_by_length = group_by_length
 
     @abstractmethod
-    def items(self, split: str) -> list[Item]:
+    def items(self, split: str) -> Sequence[Item]:
         """The items of a split whose videos exist."""
 
     @abstractmethod
@@ -70,17 +71,17 @@ class SplitLoaders(L.LightningDataModule, ABC):
         """Which items a training epoch visits, and how often."""
 
     @abstractmethod
-    def lengths(self) -> list[Length]:
+    def lengths(self) -> Lengths:
         """Frames and words of every training item."""
 
     def tasks(self, splits: Sequence[str] = SPLITS) -> list[str]:
         """The tasks that occur in any of the splits, sorted."""
-        return sorted({item.task for split in splits for item in self.items(split)})
+        return sorted({task for split in splits for task in coded(self.items(split), "task").texts})
 
     def tasks_with_options(self, splits: Sequence[str] = SPLITS) -> list[str]:
         """Those tasks of which some question brings options of its own, sorted."""
-        items = (item for split in splits for item in self.items(split))
-        return sorted({item.task for item in items if item.options is not None})
+        brought = (found for split in splits for found in flagged(self.items(split), Flag.OPTIONS))
+        return sorted({item.task for _, item in brought if item.options is not None})
 
     def truths(self, split: str) -> dict[str, list[Truth]]:
         """Task → what is true of its films, of the items whose annotation says so."""
@@ -88,7 +89,7 @@ class SplitLoaders(L.LightningDataModule, ABC):
         from mmavlm.metrics.duet.files import truth_of
 
         found: dict[str, list[Truth]] = {}
-        for item in self.items(split):
+        for _, item in flagged(self.items(split), Flag.META):
             if (row := item.meta.get(TRUTH)) is not None:
                 # names as evaluation has them: of a mix they begin with that of the set
                 named = {**row, "question_id": item.item_id, "video_id": item.video_id}

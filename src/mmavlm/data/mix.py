@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from torch.utils.data import Dataset
 
 from mmavlm.core.errors import ConfigError
@@ -20,15 +21,14 @@ from mmavlm.data.datamodule import VideoDataModule
 from mmavlm.data.dataset import BrokenItem, Sample, VideoDataset
 from mmavlm.data.feature_cache import FeatureCache
 from mmavlm.data.film_entries import FilmEntry
+from mmavlm.data.joined import BEHIND_SET, JoinedItems, named
 from mmavlm.data.loaders import SplitLoaders
-from mmavlm.data.order import Draw, Length
+from mmavlm.data.order import Draw, Lengths
 from mmavlm.data.sound_entries import SoundEntry
 from mmavlm.data.twins import bring_twins, twins_share
 
 if TYPE_CHECKING:
     from mmavlm.data.false_texts import FalseTextMaker
-
-BEHIND_SET = "/"  # between the name of a set and what it names: lvu/genre
 
 
 class MixedDataModule(SplitLoaders):
@@ -121,11 +121,9 @@ class MixedDataModule(SplitLoaders):
             for task, classes in part.classes.items()
         }
 
-    def items(self, split: str) -> list[Item]:
+    def items(self, split: str) -> Sequence[Item]:
         """The items of all sets, one set behind the other, under the names of their sets."""
-        return [
-            named(item, name) for name, part in self.parts.items() for item in part.items(split)
-        ]
+        return JoinedItems([part.items(split) for part in self.parts.values()], self.sets)
 
     def dataset(self, split: str) -> MixedDataset:
         """The datasets of all sets as one."""
@@ -152,9 +150,9 @@ class MixedDataModule(SplitLoaders):
             found[name], start = (count, size), start + size
         return found
 
-    def lengths(self) -> list[Length]:
+    def lengths(self) -> Lengths:
         """Frames and words of every training item."""
-        return [length for part in self.parts.values() for length in part.lengths()]
+        return np.concatenate([part.lengths() for part in self.parts.values()])
 
     def use_cache(self, features: FeatureCache) -> None:
         """Take features from an opened cache, all sets from the same."""
@@ -265,15 +263,3 @@ class MixedBudget:
 
     def _is_of(self, entry: str, name: str) -> bool:
         return entry.startswith(name + BEHIND_SET) or self.budgets[name].named(entry) is not None
-
-
-def named(item: Item, name: str) -> Item:
-    """An item under the name of its set."""
-    talk = item.conversation
-    media = [replace(m, medium_id=name + BEHIND_SET + m.medium_id) for m in talk.media]
-    return replace(
-        item,
-        item_id=name + BEHIND_SET + item.item_id,
-        conversation=replace(talk, media=tuple(media)),
-        task=name + BEHIND_SET + item.task,
-    )

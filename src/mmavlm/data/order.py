@@ -11,6 +11,8 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch.utils.data.distributed import DistributedSampler
 
+from mmavlm.data.items import Indices
+
 Visits = NDArray[np.int32]  # (N,2): pass, index
 Lengths = NDArray[np.int32]  # (N,2): frames, words
 
@@ -28,7 +30,7 @@ class Draw:
     next one, in an order of its own.
     """
 
-    indices: NDArray[np.int32] | Sequence[int]
+    indices: Indices | Sequence[int]
     count: int
 
     def visits(self, epoch: int, seed: int) -> Visits:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from mmavlm.core.errors import ConfigError, DataError
 from mmavlm.core.items import Item
 from mmavlm.core.medium import Medium
 from mmavlm.core.settings import above_zero, true_or_false
+from mmavlm.data.names import Names
 from mmavlm.data.readers.own import TWIN_OF, OwnReader
 
 FILE = "counterfactual.jsonl"
 
 
-def read_twins(root: Path, task: str | Sequence[str] | None, films: Collection[str]) -> list[Item]:
+def read_twins(root: Path, task: str | Sequence[str] | None, films: Names) -> Sequence[Item]:
     """What is asked of the twins below a root, in rows of one's own videos (`OwnReader`).
 
     Raises:

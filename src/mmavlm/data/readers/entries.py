@@ -29,30 +29,40 @@ log = logging.getLogger(__name__)
 
 LISTED = 10
 ANY = Layout()  # of files in which no key is mistaken for another
+FIRST_KEPT = "and the first is kept"
 
 
 class Found(NamedTuple):
     """What a reader finds: items, entry → reason of those left out, and what else is to be said.
 
-    A note has its level in the log.
+    A note has its level in the log. `left_out` says how many entries were, where not all reasons
+    are told.
     """
 
-    items: list[Item]
+    items: Sequence[Item]
     skipped: dict[str, str]
     notes: tuple[tuple[int, str], ...] = ()
+    left_out: int | None = None
 
 
 class SkippingReader(ABC):
     """A reader of published files: entries that cannot be used are left out and told."""
 
-    def __call__(self, root: Path, split: str, task: str | Sequence[str] | None) -> list[Item]:
+    def __call__(self, root: Path, split: str, task: str | Sequence[str] | None) -> Sequence[Item]:
         """The items of a split; what was left out is logged.
 
         Raises:
             ConfigError: if the task or the split is unknown.
             DataError: if the annotation is missing or broken, or none of its entries can be used.
         """
-        found = self.read(Path(root), split, task)
+        return self.accepted(self.read(Path(root), split, task), split)
+
+    def accepted(self, found: Found, split: str) -> Sequence[Item]:
+        """The items that were found, if a run can use them; what was left out is logged.
+
+        Raises:
+            DataError: as of a call.
+        """
         for level, note in found.notes:
             tell_once(level, note)
         if refusal := self.refusal(found):
@@ -61,7 +71,7 @@ class SkippingReader(ABC):
             log.warning(
                 "%s split: %s; `python -m mmavlm.check data=…` lists all",
                 split,
-                told(found.skipped, len(found.items)),
+                told(found),
             )
         return found.items
 
@@ -80,7 +90,7 @@ class SkippingReader(ABC):
     def refusal(self, found: Found) -> str | None:
         """Why a run cannot use what was found, None if it can."""
         if found.skipped and not found.items:
-            return f"no entry can be used; {told(found.skipped, 0)}"
+            return f"no entry can be used; {told(found)}"
         return None
 
 
@@ -92,9 +102,10 @@ class StrictReader(SkippingReader):
         reasons = list(found.skipped.values())
         if len(reasons) < 2:
             return reasons[0] if reasons else None
-        more = f"\n  and {len(reasons) - LISTED} more" if len(reasons) > LISTED else ""
+        many = found.left_out or len(reasons)
+        more = f"\n  and {many - LISTED} more" if many > LISTED else ""
         return (
-            f"{len(reasons)} rows cannot be used; mend or remove them (`python -m mmavlm.check "
+            f"{many} rows cannot be used; mend or remove them (`python -m mmavlm.check "
             "data=…` lists all):\n  " + "\n  ".join(reasons[:LISTED]) + more
         )
 
@@ -105,7 +116,7 @@ def usable(
     name_of: Callable[[str, Row], str] = lambda key, row: key,
     *,
     layout: Layout = ANY,
-    again: str = "and the first is kept",
+    again: str = FIRST_KEPT,
 ) -> Found:
     """The items of entries, and name → reason of those that cannot be used.
 
@@ -117,7 +128,7 @@ def usable(
     skipped: dict[str, str] = {}
     seen: set[str] = set()
     watches: dict[Path, KeyWatch] = {}
-    for key, row in _uncollected(entries):
+    for key, row in uncollected(entries):
         if (watch := watches.get(row.path)) is None:
             watch = watches[row.path] = KeyWatch(layout)
         watch.see(row)
@@ -139,7 +150,7 @@ def usable(
     return Found(items, skipped, tuple(notes))
 
 
-def _uncollected(entries: Iterable[tuple[str, Row]]) -> Iterator[tuple[str, Row]]:
+def uncollected(entries: Iterable[tuple[str, Row]]) -> Iterator[tuple[str, Row]]:
     """The entries, while Python looks for no cycles: values have none, but are many to look at."""
     enabled = gc.isenabled()
     gc.disable()
@@ -262,7 +273,8 @@ def counted_copy(path: Path) -> Path:
     return path.with_suffix(f".counted{path.suffix}")
 
 
-def told(skipped: dict[str, str], items: int) -> str:
+def told(found: Found) -> str:
     """How many of a file's entries cannot be used, beside items of others, and why, in one line."""
-    first = next(iter(skipped.values()))
-    return f"{len(skipped)} entries left out beside {items} items; the first: {first}"
+    first = next(iter(found.skipped.values()))
+    left_out = found.left_out or len(found.skipped)
+    return f"{left_out} entries left out beside {len(found.items)} items; the first: {first}"

@@ -47,9 +47,8 @@ class MovieReader(SkippingReader):
         if not (cut and split == "test"):
             return found
         parts = self.cuts.read(root, split, TASK)
-        return Found(
-            found.items + parts.items, found.skipped | parts.skipped, found.notes + parts.notes
-        )
+        items = [*found.items, *parts.items]
+        return Found(items, found.skipped | parts.skipped, found.notes + parts.notes)
 
     def classes(self, root: Path, task: str | Sequence[str] | None) -> dict[str, list[str]]:
         """Task → its labels in the training split, sorted; parts have those of whole films."""
