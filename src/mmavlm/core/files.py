@@ -89,3 +89,20 @@ def claimed(folder: Path) -> Iterator[None]:
             file.write(f"process {os.getpid()} on {platform.node()}\n")
             file.flush()
         yield
+
+
+@contextmanager
+def one_at_a_time(lock: Path) -> Iterator[None]:
+    """Wait until no other process is within the same lock; it ends with its process.
+
+    File systems without locks let all in.
+
+    Raises:
+        OSError: if the lock's folder cannot be written.
+    """
+    with lock.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            log.info("%s cannot be locked (%s)", lock, error)
+        yield

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +20,7 @@ from mmavlm.data.feature_cache import CachedFilms, FeatureCache
 from mmavlm.data.film_entries import FilmEntry, FilmPlan, Sampling
 from mmavlm.data.items import Flag, Indices, asked_once, coded, flagged, present
 from mmavlm.data.joined import JoinedItems
+from mmavlm.data.kept_items import items_of
 from mmavlm.data.loaders import SplitLoaders
 from mmavlm.data.order import Draw, Lengths
 from mmavlm.data.probe_index import ProbeIndex
@@ -29,12 +29,10 @@ from mmavlm.data.sound import ClipSettings
 from mmavlm.data.sound_entries import CachedSounds, SoundEntry, SoundPlan
 from mmavlm.data.subtitles import check_choice
 from mmavlm.data.twins import bring_twins, films_of_twins, is_twin, read_twins, twins_share
-from mmavlm.metrics import normalise_answer
+from mmavlm.data.unknown_classes import tell_unknown
 
 if TYPE_CHECKING:
     from mmavlm.data.false_texts import FalseTextMaker, FalseTextsOf
-
-log = logging.getLogger(__name__)
 
 
 class VideoDataModule(SplitLoaders):
@@ -54,7 +52,7 @@ class VideoDataModule(SplitLoaders):
     share `counterfactual_share` of these, half by default, is asked of twins of films
     (`read_twins`), and an epoch is as long as without them; with `twin_films` each item brings
     the film of its twin along (`films_of_twins`). With `index`, a folder, the key-frame tables of
-    films are kept there from run to run. `clips` says
+    films are kept there from run to run, and items if they are many (`kept_items`). `clips` says
     what is taken of a sound (`ClipSettings`), `subtitles` whether those of films are read
     (`subtitles_of`). `false_texts` makes texts that are not true of training items, which the
     alignment compares films with.
@@ -147,7 +145,7 @@ class VideoDataModule(SplitLoaders):
         What training is told several ways, evaluation is asked once (see `asked_once`).
         """
         if split not in self._items:
-            found = self.reader(self.root, split, self.task)
+            found = items_of(self.reader, self.root, split, self.task, self.index)
             items = (found if split == "train" else asked_once(found))[: self.limit_items]
             if split == "train" and self.counterfactual:
                 twins = read_twins(self.root, self.task, present(found).films)
@@ -162,33 +160,13 @@ class VideoDataModule(SplitLoaders):
             self.broken.expect(split, films)
             self.broken.add(f"{name}: {missing[name]} does not exist" for name in sorted(missing))
             if split != "train":
-                self._tell_unknown(split)
+                tell_unknown(self._items[split], split, lambda: self.classes)
         return self._items[split]
 
     @property
     def classes(self) -> dict[str, list[str]]:
         """Task → class names; tasks with open answers are absent."""
         return self.reader.classes(self.root, self.task)
-
-    def _tell_unknown(self, split: str) -> None:
-        """Warn of truths that training has no class of, since no ranked answer is right there."""
-        items = self._items[split]
-        labelled = {n for n, item in flagged(items, Flag.LABEL) if item.label is not None}
-        classes = self.classes if len(labelled) < len(items) else {}
-        known = {task: {*map(normalise_answer, names)} for task, names in classes.items()}
-        items = [i for n, i in enumerate(items) if n not in labelled] if known else []
-        for task, names in known.items():
-            truths = [i.target for i in items if i.task == task]
-            unknown = [truth for truth in truths if normalise_answer(truth) not in names]
-            if unknown:
-                log.warning(
-                    "%d %s items of task %s are of classes that the training split does not have, "
-                    "such as %r: ranked answers are wrong there",
-                    len(unknown),
-                    split,
-                    task,
-                    min(unknown),
-                )
 
     def dataset(self, split: str) -> VideoDataset:
         """The dataset of a split; that of training draws and crops at random."""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from mmavlm.core.errors import ConfigError, DataError, VideoError
 from mmavlm.core.medium import Medium
 from mmavlm.data import film_features
+from mmavlm.data.looked_at import look_at
 from mmavlm.data.pictures import count_frames, open_frame, open_picture, read_folder
 from mmavlm.data.probe import VideoInfo, probe
 from mmavlm.data.probe_index import ProbeIndex
@@ -34,6 +35,7 @@ VIDEO_SUFFIXES = (
 GRID_FPS = 10.0  # at which MA-LMM extracted frames
 LONGEST_PART, LONGEST_NAME = 250, 2000  # file systems take parts of 255 bytes, paths of 4096
 KINDS = ("auto", "video", "frames")
+FRAMES, VIDEOS = "frames", "videos"  # folders of a set
 
 
 def locate(root: Path, name: str, kind: str = "auto") -> Path:
@@ -50,10 +52,10 @@ def locate(root: Path, name: str, kind: str = "auto") -> Path:
         raise ConfigError(
             f"data.reader.source={kind!r} is unknown; choose one of {', '.join(KINDS)}"
         )
-    folder = inside(root / "frames", name)
-    if kind == "frames" or (kind == "auto" and folder.is_dir()):
+    folder = inside(root / FRAMES, name)
+    if kind == "frames" or (kind == "auto" and look_at(folder.parent) and folder.is_dir()):
         return folder
-    return film_at(inside(root / "videos", name))
+    return film_at(inside(root / VIDEOS, name))
 
 
 def film_at(path: Path) -> Path:
@@ -62,6 +64,7 @@ def film_at(path: Path) -> Path:
     Suffixes may be in capitals, and letters with accents composed or not (Unicode's NFC and NFD):
     file systems and archives change both.
     """
+    look_at(path.parent)
     whole = path.suffix.lower() in VIDEO_SUFFIXES
     usual = path if whole else path.with_name(path.name + VIDEO_SUFFIXES[0])
     if usual.is_file():
@@ -79,6 +82,7 @@ def written_film(root: Path, name: str) -> Path:
         DataError: if the name leads out of the root.
     """
     path = inside(root, name)
+    look_at(path.parent)
     if path.exists():
         return path
     found = film_at(path)
@@ -145,7 +149,7 @@ def _as_written(root: Path, plain: PurePosixPath) -> Path:
     """`root / plain`, each part with its letters composed or not, as it is there."""
     path = root
     for part in plain.parts:
-        path /= _held(path).composed.get(unicodedata.normalize("NFC", part), part)
+        path /= _held(look_at(path)).composed.get(unicodedata.normalize("NFC", part), part)
     return path
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing_extensions import TypedDict
 
 from mmavlm.core.errors import ConfigError, DataError
+from mmavlm.data.looked_at import look_at
 from mmavlm.data.readers import json_files
 from mmavlm.data.readers.layout import Layout, refuse_other_files
 from mmavlm.data.readers.rows import Row
@@ -165,7 +166,7 @@ def read_rows(path: Path) -> Iterator[Row]:
             f"{path} is neither {', '.join(SUFFIXES[:-1])} nor {SUFFIXES[-1]}; "
             "write one JSON object a line"
         )
-    encoding = json_files.encoding_of(path)
+    encoding = json_files.encoding_of(look_at(path))
     try:
         # a byte that is no UTF-8 becomes a sign that no text may hold, and is refused by its key
         with path.open(newline="", encoding=encoding, errors="surrogateescape") as file:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from mmavlm.data.looked_at import look_at
 from mmavlm.data.readers.grounding import GroundingReader
 from mmavlm.data.readers.json_files import encoding_of
 from mmavlm.data.readers.rows import Row
@@ -28,7 +29,7 @@ class CharadesSTAReader(GroundingReader):
         if path.suffix.lower() != ".txt":
             yield from super().rows(root, split)
             return
-        with path.open(encoding=encoding_of(path), errors="surrogateescape") as file:
+        with look_at(path).open(encoding=encoding_of(path), errors="surrogateescape") as file:
             for number, line in enumerate(file, start=1):
                 if not line.isspace():
                     yield _row(path, f"line {number}", line)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from mmavlm.core.errors import ConfigError, DataError
+from mmavlm.data.looked_at import look_at
 
 # Parsed, a file takes several times its size in memory.
 MAX_JSON_BYTES = 1 << 30
@@ -109,7 +110,7 @@ def require(path: Path) -> Path:
     Raises:
         DataError: naming the nearest folder that exists and what it holds.
     """
-    if path.is_file():
+    if look_at(path).is_file():
         return path
     if path.is_dir():
         raise DataError(f"annotation {path} is a folder; name a file under data.reader")

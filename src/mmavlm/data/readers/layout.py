@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from functools import cached_property, lru_cache
 
 from mmavlm.core.errors import DataError
-from mmavlm.data.readers.rows import CLOCK_KEYS, Row
+from mmavlm.data.readers.rows import CLOCK_KEYS, CLOCK_NAMES, Row
 from mmavlm.data.readers.values import is_clock_time, shown
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,6 @@ STAND_INS = {
     "videoid": ("video_id", "video", "id"),
     "name": ("caption", "text", "description"),
 }  # fmt: skip
-CLOCK_NAMES = {name for names in CLOCK_KEYS.values() for name in names}
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from typing_extensions import Unpack
 
 from mmavlm.core.errors import ConfigError, DataError
@@ -21,7 +22,11 @@ from mmavlm.data.readers.entries import EntryFiles, Found, SkippingReader, usabl
 from mmavlm.data.readers.json_files import elements
 from mmavlm.data.readers.layout import Layout
 from mmavlm.data.readers.rows import Row
-from mmavlm.data.sources import locate
+from mmavlm.data.readers.tabled import Reading, TabledReader
+from mmavlm.data.sources import FRAMES, VIDEOS, locate
+
+if TYPE_CHECKING:
+    from mmavlm.data.item_writer import PlainRows
 
 log = logging.getLogger(__name__)
 
@@ -54,14 +59,19 @@ class EntryReader(SkippingReader):
     def read(self, root: Path, split: str, task: str | Sequence[str] | None) -> Found:
         """The items of a split, and entry → reason of what was left out."""
         refuse_task(task, f"the entries of {self.files.folder}")
+        of_entry = partial(self.of_entry, self.where(Path(root)))
+        entries = self.files.entries(root, split)
+        return usable(entries, lambda key, row: [of_entry(key, row)], layout=self.layout)
+
+    def where(self, root: Path) -> Where:
+        """Film → where it lies."""
         # entries of one film stand beside each other, and looking for it takes long
-        where = cache(partial(locate, Path(root) / self.files.folder, kind=self.source))
+        return cache(partial(locate, root / self.files.folder, kind=self.source))
 
-        def of_entry(key: str, row: Row) -> list[Item]:
-            self.files.check_subset(row)
-            return [self.item(where, key, row)]
-
-        return usable(self.files.entries(root, split), of_entry, layout=self.layout)
+    def of_entry(self, where: Where, key: str, row: Row) -> Item:
+        """The item of an entry that is of its split; errors as of `item`."""
+        self.files.check_subset(row)
+        return self.item(where, key, row)
 
     @abstractmethod
     def item(self, where: Where, key: str, row: Row) -> Item:
@@ -141,7 +151,7 @@ class LabelReader(EntryReader):
         return self._item(where, key, row, label, prompt=self.prompt, task=self.name)
 
 
-class QuestionReader(EntryReader):
+class QuestionReader(EntryReader, TabledReader):
     """Questions with short answers: `{id: {question, answer, video, frame_length}}`.
 
     `prompt` holds `{question}`. Files are `qa_{train,val,test}.json`. An entry may have `options`,
@@ -168,6 +178,48 @@ class QuestionReader(EntryReader):
         files = EntryFiles(folder, "qa_", counted=counted, **named)
         layout = Layout(("question", "answer", "video", COUNT), ("options",))
         super().__init__(files, layout, prompt=prompt, source=source, count_key=COUNT)
+
+    def reading(self, root: Path, split: str, task: str | Sequence[str] | None) -> Reading:
+        """One question an entry; errors as of `read`."""
+        refuse_task(task, f"the entries of {self.files.folder}")
+        where = self.where(root)
+        return Reading(
+            lambda: self.files.entries(root, split),
+            partial(self.of_entry, where),
+            partial(self._plain, (root / self.files.folder / FRAMES).is_dir()),
+            lambda video, _: where(video),
+            task="qa",
+            layout=self.layout,
+        )
+
+    def _plain(self, has_frames: bool, entries: Sequence[tuple[str, Row]]) -> PlainRows:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        from mmavlm.data.item_writer import PlainRows
+        from mmavlm.data.readers import plain
+
+        rows = [row for _, row in entries]
+        video, films_plain = plain.names(plain.column(rows, "video"))
+        question, asked_plain = plain.words(plain.column(rows, "question"))
+        answer, answers_plain = plain.words(plain.column(rows, "answer"))
+        frames, counts_plain = plain.whole(plain.column(rows, COUNT))
+        extracted = self.source == "frames" or (self.source == "auto" and has_frames)
+        folder = (Path(self.files.folder) / (FRAMES if extracted else VIDEOS)).as_posix()
+        source = pc.binary_join_element_wise(folder, video, "/")
+        before, behind = self.prompt.split(QUESTION, 1)
+        columns = {
+            "item_id": pa.array([key for key, _ in entries], pa.string()),
+            "video": video,
+            "source": source if extracted else plain.with_suffix(source),
+            "prompt": pc.binary_join_element_wise(before, question, behind, ""),
+            "target": answer,
+            "frames": frames,
+        }
+        others = np.array(["options" in row.values for row in rows], bool)
+        told_apart = self.files.shared is not None or QUESTION in behind
+        good = films_plain & asked_plain & answers_plain & counts_plain & ~others & (not told_apart)
+        return PlainRows(columns, good, "folder" if extracted else "file")
 
     def item(self, where: Where, key: str, row: Row) -> Item:
         """The item of a question."""

@@ -26,6 +26,7 @@ from mmavlm.data.sources import inside
 
 # Other names of the bounds of a stretch. What they hold has no unit, unless it is a clock time.
 CLOCK_KEYS = {"start_s": ("start", "start_time"), "end_s": ("end", "end_time")}
+CLOCK_NAMES = frozenset(name for names in CLOCK_KEYS.values() for name in names)
 
 
 @dataclass(frozen=True)
