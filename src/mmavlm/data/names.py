@@ -14,6 +14,8 @@ Hashes = NDArray[np.uint64]
 BASE = 0x9E3779B97F4A7C15  # odd, so that it has an inverse modulo 2^64
 MIXER = 0xBF58476D1CE4E5B9
 AT_ONCE = 1 << 16  # names
+TOGETHER = 1 << 12  # texts, whose sums fit a processor's cache
+LEAST_BITS = 17
 
 
 class Names:
@@ -60,21 +62,28 @@ def hashes_of(texts: Iterable[str]) -> Hashes:
 def text_hashes(data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> Hashes:
     """A number for each of the texts that lie behind each other in `data`, UTF-8.
 
-    Of the bytes b it is Σ (b_i + 1)·BASE^i modulo 2^64, its bits mixed: sums up to every byte are
-    taken once for all texts, and what stands before a text is taken off.
+    Of the bytes b it is Σ (b_i + 1)·BASE^i modulo 2^64, its bits mixed.
     """
-    start, stop = int(offsets[0]), int(offsets[-1])
-    powers, inverses = _powers(max(10, (stop - start).bit_length()))
-    sums = np.zeros(stop - start + 1, np.uint64)
-    np.cumsum((data[start:stop] + np.uint64(1)) * powers[: stop - start], out=sums[1:])
-    at = offsets - start
-    found = (sums[at[1:]] - sums[at[:-1]]) * inverses[at[:-1]]
+    found = np.empty(len(offsets) - 1, np.uint64)
+    for start in range(0, len(found), TOGETHER):
+        stop = min(start + TOGETHER, len(found))
+        found[start:stop] = _weighted(data, offsets[start : stop + 1])
     found ^= found >> np.uint64(31)
     found *= np.uint64(MIXER)
     return found ^ (found >> np.uint64(29))
 
 
-@lru_cache(maxsize=2)
+def _weighted(data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> Hashes:
+    """The sums of some texts: up to every byte for all at once, less what stands before a text."""
+    start, stop = int(offsets[0]), int(offsets[-1])
+    powers, inverses = _powers(max(LEAST_BITS, (stop - start).bit_length()))
+    sums = np.zeros(stop - start + 1, np.uint64)
+    np.cumsum((data[start:stop] + np.uint64(1)) * powers[: stop - start], out=sums[1:])
+    at = offsets - start
+    return (sums[at[1:]] - sums[at[:-1]]) * inverses[at[:-1]]
+
+
+@lru_cache(maxsize=8)
 def _powers(bits: int) -> tuple[Hashes, Hashes]:
     """BASE^i and its inverse for i up to 2^bits, modulo 2^64."""
     bases = (BASE, pow(BASE, -1, 1 << 64))

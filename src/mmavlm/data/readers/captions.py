@@ -72,11 +72,12 @@ class CaptionReader(StrictReader, TabledReader):
         from mmavlm.data.readers import plain
 
         rows = [row for _, row in entries]
-        video, films_plain = plain.names(plain.column(rows, "video"))
-        caption, words_plain = plain.words(plain.column(rows, "caption"), self.max_words)
+        videos, captions, ids = plain.columns(rows, "video", "caption", "id")
+        video, films_plain = plain.names(videos)
+        caption, words_plain = plain.words(captions, self.max_words)
         start_s, end_s, stretches_plain = plain.stretches(rows)
         places = [f"{name}, {row.place}" for name, row in zip(video.to_pylist(), rows, strict=True)]
-        item_id, ids_plain = plain.texts_or(plain.column(rows, "id"), places)
+        item_id, ids_plain = plain.texts_or(ids, places)
         columns = {
             "item_id": item_id,
             "video": video,
@@ -151,9 +152,10 @@ class WebVidReader(TabledReader):
         from mmavlm.data.readers import plain
 
         rows = [row for _, row in entries]
-        video, films_plain = plain.names(plain.column(rows, "videoid"))
-        page, pages_plain = plain.names(plain.column(rows, "page_dir"))
-        caption, words_plain = plain.words(plain.column(rows, "name"), self.max_words)
+        videos, pages, captions = plain.columns(rows, "videoid", "page_dir", "name")
+        video, films_plain = plain.names(videos)
+        page, pages_plain = plain.names(pages)
+        caption, words_plain = plain.words(captions, self.max_words)
         folder = (Path(self.files.folder) / VIDEOS).as_posix()
         source = plain.with_suffix(pc.binary_join_element_wise(folder, page, video, "/"))
         columns = {"item_id": video, "source": source, "target": caption}

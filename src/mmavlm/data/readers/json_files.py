@@ -129,8 +129,13 @@ def loads(text: str) -> Any:
         ValueError: if it is not JSON.
         RecursionError: if it is nested thousands deep.
     """
-    value = _decoded(text)
-    return whole_characters(value) if HALF_ESCAPED.search(text) else value
+    try:
+        value, end = _DECODERS[0].raw_decode(text)
+    except (ValueError, RecursionError):
+        value, end = None, 0
+    if not end or (end < len(text) and not text[end:].isspace()):
+        value = _decoded(text)  # which skips what stands before, and complains
+    return whole_characters(value) if "\\u" in text and HALF_ESCAPED.search(text) else value
 
 
 class Doubled(dict[str, Any]):
@@ -208,6 +213,7 @@ class _Text:
         self.file = file
         self.rest = ""
         self.at = 0  # where `rest` is not yet parsed
+        self.halves = False  # whether it may have halves of characters
         self.lines = 1  # up to the beginning of `rest`
 
     def each_key(self) -> Iterator[str]:
@@ -240,8 +246,10 @@ class _Text:
             except ValueError as error:
                 raise ValueError(f"{error} in line {self._line(self.at)}") from None
             else:
-                if not (MAY_GO_ON.match(self.rest, end) and self._refill()):
-                    halves = HALF_ESCAPED.search(self.rest, self.at, end)
+                if isinstance(value, dict | list | str) or not (
+                    MAY_GO_ON.match(self.rest, end) and self._refill()
+                ):
+                    halves = self.halves and HALF_ESCAPED.search(self.rest, self.at, end)
                     self.at = end
                     return whole_characters(value) if halves else value
 
@@ -269,6 +277,8 @@ class _Text:
 
     def _peek(self) -> str:
         """The next character that is no space; "" at the end of the file."""
+        if self.at < len(self.rest) and (sign := self.rest[self.at]) > " ":
+            return sign
         while True:
             self.at = SPACE.match(self.rest, self.at).end()  # type: ignore[union-attr]
             if self.at < len(self.rest):
@@ -287,6 +297,7 @@ class _Text:
         self.rest, self.at = self.rest[self.at :], 0
         came = self.file.read(max(CHUNK_CHARS, len(self.rest)))
         self.rest += came
+        self.halves = HALF_ESCAPED.search(self.rest) is not None
         return bool(came)
 
     def _line(self, at: int) -> int:

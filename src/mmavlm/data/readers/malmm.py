@@ -200,10 +200,11 @@ class QuestionReader(EntryReader, TabledReader):
         from mmavlm.data.readers import plain
 
         rows = [row for _, row in entries]
-        video, films_plain = plain.names(plain.column(rows, "video"))
-        question, asked_plain = plain.words(plain.column(rows, "question"))
-        answer, answers_plain = plain.words(plain.column(rows, "answer"))
-        frames, counts_plain = plain.whole(plain.column(rows, COUNT))
+        values = plain.columns(rows, "video", "question", "answer", COUNT)
+        video, films_plain = plain.names(values[0])
+        question, asked_plain = plain.words(values[1])
+        answer, answers_plain = plain.words(values[2])
+        frames, counts_plain = plain.whole(values[3])
         extracted = self.source == "frames" or (self.source == "auto" and has_frames)
         folder = (Path(self.files.folder) / (FRAMES if extracted else VIDEOS)).as_posix()
         source = pc.binary_join_element_wise(folder, video, "/")

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from mmavlm.data.readers.clean_up import clean_caption
+from mmavlm.data.readers.clean_up import clean_captions
 from mmavlm.data.readers.json_files import HALF
 from mmavlm.data.readers.rows import CLOCK_NAMES, Row
 from mmavlm.data.readers.values import MARKS, MOST
@@ -31,15 +31,17 @@ SUFFIXED = rf"(?i)[^/](?:{'|'.join(map(re.escape, VIDEO_SUFFIXES))})$"
 DECIMAL = r"^\d{1,7}(?:\.\d{1,9})?$"
 
 
-def column(rows: Sequence[Row], key: str) -> list[Any]:
-    """What stands under a key, None where it is absent."""
-    return [row.values.get(key) for row in rows]
+def columns(rows: Sequence[Row], *keys: str) -> list[list[Any]]:
+    """What stands under each of the keys, None where it is absent."""
+    values = [row.values for row in rows]
+    return [[of_row.get(key) for of_row in values] for key in keys]
 
 
 def texts(values: Sequence[Any]) -> tuple[pa.StringArray, Mask]:
     """Texts as they stand, and which of the values are such."""
-    plain = np.array([type(value) is str for value in values], bool)
-    if not plain.all():
+    plain = np.ones(len(values), bool)
+    if {*map(type, values)} - {str}:
+        plain = np.array([type(value) is str for value in values], bool)
         values = [value if type(value) is str else "" for value in values]
     try:
         array = pa.array(values, pa.string())
@@ -53,7 +55,7 @@ def texts(values: Sequence[Any]) -> tuple[pa.StringArray, Mask]:
 
 def texts_or(values: Sequence[Any], others: Sequence[str]) -> tuple[pa.StringArray, Mask]:
     """Texts, or `others` where there is none; which of the values are such, or none."""
-    if all(value is None for value in values):
+    if {*map(type, values)} == {type(None)}:
         return pa.array(others, pa.string()), np.ones(len(values), bool)
     absent = np.array([value is None or value == "" for value in values], bool)
     array, plain = texts(values)
@@ -61,9 +63,9 @@ def texts_or(values: Sequence[Any], others: Sequence[str]) -> tuple[pa.StringArr
 
 
 def words(values: Sequence[Any], max_words: int = 50) -> tuple[pa.StringArray, Mask]:
-    """Texts as MA-LMM cleans them up (see `clean_caption`), and which of the values are such."""
+    """Texts as MA-LMM cleans them up (see `clean_captions`), and which of the values are such."""
     array, plain = texts(values)
-    cleaned = pa.array([clean_caption(text, max_words) for text in array.to_pylist()], pa.string())
+    cleaned = pa.array(clean_captions(array.to_pylist(), max_words), pa.string())
     return cleaned, plain & _bools(pc.not_equal(cleaned, ""))
 
 
@@ -89,8 +91,9 @@ def whole(values: Sequence[Any]) -> tuple[pa.Int32Array, Mask]:
 
 def stretches(rows: Sequence[Row]) -> tuple[pa.DoubleArray, pa.DoubleArray, Mask]:
     """Seconds at which stretches start and end, null where that is not said; which rows say so."""
-    start_s, start_plain = _seconds(column(rows, "start_s"))
-    end_s, end_plain = _seconds(column(rows, "end_s"))
+    starts, ends = columns(rows, "start_s", "end_s")
+    start_s, start_plain = _seconds(starts)
+    end_s, end_plain = _seconds(ends)
     ordered = ~(np.isfinite(end_s) & (end_s <= np.nan_to_num(start_s)))
     clocks = [not CLOCK_NAMES.isdisjoint(row.values) for row in rows]
     plain = start_plain & end_plain & ordered & ~np.array(clocks, bool)
@@ -101,7 +104,7 @@ def stretches(rows: Sequence[Row]) -> tuple[pa.DoubleArray, pa.DoubleArray, Mask
 def _seconds(values: Sequence[Any]) -> tuple[NDArray[np.float64], Mask]:
     """Seconds, NaN where there are none; and which values are plain numbers, or none."""
     found = np.full(len(values), np.nan)
-    if not any(value is not None for value in values):
+    if {*map(type, values)} == {type(None)}:
         return found, np.ones(len(values), bool)
     plain = np.zeros(len(values), bool)
     written = pa.array([value if type(value) is str else None for value in values])

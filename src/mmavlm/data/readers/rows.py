@@ -29,7 +29,7 @@ CLOCK_KEYS = {"start_s": ("start", "start_time"), "end_s": ("end", "end_time")}
 CLOCK_NAMES = frozenset(name for names in CLOCK_KEYS.values() for name in names)
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)  # not frozen, since that takes as long to make as the rest of a line
 class Row:
     """One row of an annotation file and where it stands.
 
