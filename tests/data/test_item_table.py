@@ -194,6 +194,18 @@ CAPTIONS = st.fixed_dictionaries(
         "titel": TEXTS,
     },
 )
+OWN = st.fixed_dictionaries(
+    {"video": some(NAMES), "prompt": some(TEXTS), "answer": some(TEXTS)},
+    optional={
+        "id": some(st.sampled_from(["one", "two", ""])),
+        "task": some(st.sampled_from(["open", "t", ""])),
+        "options": st.sampled_from([["a dog", "A Man, rides!"], "", None]),
+        "references": st.sampled_from([["one dog"], "", None, []]),
+        "end_s": SECONDS,
+        "evidence_s": st.sampled_from(["", None, [1.5]]),
+        "counterfactual_of": st.sampled_from(["", None, "a.mp4"]),
+    },
+)
 QUESTIONS = st.fixed_dictionaries(
     {"question": some(TEXTS), "answer": some(TEXTS), "video": some(NAMES)},
     optional={
@@ -266,6 +278,13 @@ def test_captions_of_any_rows_are_the_same_as_one_by_one(rows, root, tmp_path_fa
 
 
 @wild
+@given(rows=st.lists(OWN, min_size=1, max_size=12))
+def test_ones_own_questions_of_any_rows_are_the_same_as_one_by_one(rows, root, tmp_path_factory):
+    (root / "train.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    same_both_ways(OwnReader(), root, tmp_path_factory.mktemp("t") / "t")
+
+
+@wild
 @given(
     rows=st.lists(
         st.tuples(NAMES, TEXTS, st.sampled_from(["p", "", "q", "..", "p/x"])), max_size=12
@@ -331,7 +350,7 @@ def annotate(root, numbers, words="a dog"):
     (root / "captions" / "train.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
 
 
-def read(root, reader=None, monkeypatch=None):
+def read(root, reader=None):
     return items_of(reader or CaptionReader(), root, "train", None, root / ".mmavlm")
 
 
@@ -343,6 +362,7 @@ def unread(monkeypatch):
 
     monkeypatch.setattr(CaptionReader, "reading", refuse)
     monkeypatch.setattr(OwnReader, "read", refuse)
+    monkeypatch.setattr(OwnReader, "reading", refuse)
 
 
 def test_a_second_start_reads_no_annotation(many, monkeypatch):
@@ -380,16 +400,17 @@ def test_each_setting_has_a_table_of_its_own(many):
     assert len(list((many / ".mmavlm" / "items").glob("*/items.arrow"))) == 2
 
 
-def test_readers_without_columns_are_kept_too_and_say_the_same_again(many, monkeypatch, caplog):
+@pytest.mark.parametrize("closed", [(), ("t",)], ids=["by columns", "one by one"])
+def test_ones_own_questions_are_kept_with_classes_and_without(closed, many, monkeypatch):
     rows = [
         {"video": f"{n}.mp4", "prompt": "what?", "answer": "dog", "task": "t"} for n in range(3)
     ]
     (many / "train.jsonl").write_text("".join(json.dumps(r | {"odd": 1}) + "\n" for r in rows))
-    first = read(many, OwnReader())
+    first = read(many, OwnReader(closed=closed))
     assert isinstance(first, ItemTable)
-    assert list(first) == list(OwnReader()(many, "train", None))
+    assert list(first) == list(OwnReader(closed=closed)(many, "train", None))
     unread(monkeypatch)
-    assert list(read(many, OwnReader())) == list(first)
+    assert list(read(many, OwnReader(closed=closed))) == list(first)
 
 
 def test_what_was_left_out_is_told_at_every_start_and_bad_rows_stop_each(many, caplog):

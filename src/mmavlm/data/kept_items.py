@@ -25,7 +25,7 @@ from mmavlm.core.files import PARTIAL, one_at_a_time, write_whole
 from mmavlm.core.items import Item, Reader
 from mmavlm.data.looked_at import looking
 from mmavlm.data.readers.entries import Found, SkippingReader
-from mmavlm.data.readers.tabled import TabledReader, write_reading
+from mmavlm.data.readers.tabled import Reading, TabledReader, write_reading
 
 if TYPE_CHECKING:
     from mmavlm.data.item_rows import Common
@@ -108,7 +108,7 @@ class _Kept:
 
     def made(self) -> Sequence[Item]:
         """The items, as a table that is kept if they are many."""
-        if isinstance(self.reader, TabledReader) and not self._is_large(self.reader):
+        if (reading := self._reading()) is not None and not _is_large(reading):
             return self.reader(self.root, self.split, self.task)
         try:
             self.folder.parent.mkdir(parents=True, exist_ok=True)
@@ -118,11 +118,10 @@ class _Kept:
             log.info("%s cannot be written (%s): no items are kept", self.folder, error.strerror)
             return self.reader(self.root, self.split, self.task)
 
-    def _is_large(self, reader: TabledReader) -> bool:
-        """Whether the annotation files of a reader are, of which the first entry is read."""
-        with looking() as seen:
-            next(reader.reading(self.root, self.split, self.task).entries(), None)
-        return sum(path.stat().st_size for path in seen if path.is_file()) >= MANY_BYTES
+    def _reading(self) -> Reading | None:
+        if not isinstance(self.reader, TabledReader):
+            return None
+        return self.reader.reading(self.root, self.split, self.task)
 
     def _made_anew(self) -> Sequence[Item]:
         from mmavlm.data.item_writer import ItemWriter
@@ -149,18 +148,17 @@ class _Kept:
         """What plain items have in common."""
         from mmavlm.data.item_rows import Common
 
-        if not isinstance(self.reader, TabledReader):
-            return Common(str(self.root))
-        reading = self.reader.reading(self.root, self.split, self.task)
-        return Common(str(self.root), reading.prompt, reading.task)
+        reading = self._reading()
+        plain = {} if reading is None else {"prompt": reading.prompt, "task": reading.task}
+        return Common(str(self.root), **plain)
 
     def _written(self, writer: ItemWriter) -> Found:
         """What the reader finds; the items are written if they are many and a table can hold them.
 
         Otherwise nothing is.
         """
-        if isinstance(self.reader, TabledReader):
-            return write_reading(self.reader.reading(self.root, self.split, self.task), writer)
+        if (reading := self._reading()) is not None:
+            return write_reading(reading, writer)
         found = self.reader.read(self.root, self.split, self.task)
         if len(found.items) >= MANY_ITEMS and not self.reader.refusal(found):
             try:
@@ -185,6 +183,13 @@ class _Kept:
             "notes": found.notes,
         }
         return json.dumps(told, indent=1).encode()
+
+
+def _is_large(reading: Reading) -> bool:
+    """Whether the annotation files of a reading are, of which the first entry is read."""
+    with looking() as seen:
+        next(reading.entries(), None)
+    return sum(path.stat().st_size for path in seen if path.is_file()) >= MANY_BYTES
 
 
 def _open(folder: Path) -> ItemTable:

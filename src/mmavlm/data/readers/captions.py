@@ -11,7 +11,7 @@ from typing_extensions import Unpack
 
 from mmavlm.core.items import Item
 from mmavlm.data.readers.annotations import SplitFiles, SplitNames, refuse_task
-from mmavlm.data.readers.entries import StrictReader
+from mmavlm.data.readers.entries import Found, StrictReader
 from mmavlm.data.readers.layout import Layout
 from mmavlm.data.readers.own import OWN_ID, REMOVED, TWIN_OF
 from mmavlm.data.readers.rows import Row
@@ -47,13 +47,17 @@ class CaptionReader(StrictReader, TabledReader):
         self.files = SplitFiles(folder, LAYOUT, keys=keys, **named)
         self.max_words = max_words
 
-    def reading(self, root: Path, split: str, task: str | Sequence[str] | None) -> Reading:
-        """One item a row.
+    def read(self, root: Path, split: str, task: str | Sequence[str] | None) -> Found:
+        """One item a row, and broken rows.
 
         Raises:
             ConfigError: if a task is given.
             DataError: if the file cannot be read.
         """
+        return self.reading(Path(root), split, task).found()
+
+    def reading(self, root: Path, split: str, task: str | Sequence[str] | None) -> Reading:
+        """One item a row; errors as of `read`."""
         refuse_task(task, "captions")
         source = cache(partial(written_film, root))
         return Reading(
@@ -126,13 +130,17 @@ class WebVidReader(TabledReader):
         self.max_words = max_words
         self.prompt = PROMPT if prompt is None else prompt
 
-    def reading(self, root: Path, split: str, task: str | Sequence[str] | None) -> Reading:
-        """One item a row.
+    def read(self, root: Path, split: str, task: str | Sequence[str] | None) -> Found:
+        """One item a row, and row → reason of what was left out.
 
         Raises:
             ConfigError: if a task is given.
             DataError: if the file is missing or broken.
         """
+        return self.reading(Path(root), split, task).found()
+
+    def reading(self, root: Path, split: str, task: str | Sequence[str] | None) -> Reading:
+        """One item a row; errors as of `read`."""
         refuse_task(task, "captions")
         videos = root / self.files.folder / VIDEOS
         return Reading(

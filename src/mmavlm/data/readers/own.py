@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from typing_extensions import Unpack
 
@@ -16,7 +17,11 @@ from mmavlm.data.readers.annotations import SplitFiles, SplitNames, listed
 from mmavlm.data.readers.entries import Found, StrictReader, usable
 from mmavlm.data.readers.layout import Layout
 from mmavlm.data.readers.rows import Row
+from mmavlm.data.readers.tabled import Reading, TabledReader
 from mmavlm.data.sources import inside, written_film
+
+if TYPE_CHECKING:
+    from mmavlm.data.item_writer import PlainRows
 
 EVIDENCE = "evidence_s"  # also the key of it in an item's `meta`
 STRETCH = ("start_s", "end_s")
@@ -38,10 +43,11 @@ LAYOUT = Layout(
     ),
     foreign=False,
 )
+MORE = ("references", "options", EVIDENCE, "subtitles", TWIN_OF, REMOVED)
 OWN_ID = "give each row an id of its own"
 
 
-class OwnReader(StrictReader):
+class OwnReader(StrictReader, TabledReader):
     """Rows `{"video", "prompt", "answer"}` of `<root>/<folder>/{train,val,test}.jsonl` (or .csv).
 
     `video` is a path below the root, to a file or a folder of frames. May be given: `id`,
@@ -98,6 +104,47 @@ class OwnReader(StrictReader):
                 f"{', '.join(sorted(there))}"
             )
         return found
+
+    def reading(self, root: Path, split: str, task: str | Sequence[str] | None) -> Reading | None:
+        """One item a row, if all tasks are asked for and none is closed; errors as of `read`."""
+        if task or self.closed:
+            return None
+        source = cache(lambda video: written_film(root, video))
+        return Reading(
+            lambda: ((row.place, row) for row in self.files.rows(root, split)),
+            lambda _, row: self._item(root, source, row, row.name("task", OPEN), []),
+            self._plain,
+            lambda video, _: source(video),
+            task=OPEN,
+            layout=LAYOUT,
+            again=OWN_ID,
+        )
+
+    def _plain(self, entries: Sequence[tuple[str, Row]]) -> PlainRows:
+        from mmavlm.data.item_writer import PlainRows
+        from mmavlm.data.readers import plain
+
+        rows = [row for _, row in entries]
+        values = plain.columns(rows, "video", "prompt", "answer", "id", "task")
+        video, films_plain = plain.names(values[0])
+        prompt, asked_plain = plain.texts(values[1])
+        answer, answers_plain = plain.texts(values[2])
+        places = [f"{name}, {row.place}" for name, row in zip(video.to_pylist(), rows, strict=True)]
+        item_id, ids_plain = plain.texts_or(values[3], places)
+        task, tasks_plain = plain.texts_or(values[4], [OPEN] * len(rows))
+        start_s, end_s, stretches_plain = plain.stretches(rows)
+        columns = {
+            "item_id": item_id,
+            "video": video,
+            "source": video,
+            "prompt": prompt,
+            "target": answer,
+            "task": task,
+            "start_s": start_s,
+            "end_s": end_s,
+        }
+        good = films_plain & asked_plain & answers_plain & ids_plain & tasks_plain & stretches_plain
+        return PlainRows(columns, good & plain.without(rows, MORE), "any")
 
     def classes(self, root: Path, task: str | Sequence[str] | None) -> dict[str, list[str]]:
         """Closed task → its answers in the training split, sorted.

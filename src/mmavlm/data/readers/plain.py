@@ -37,6 +37,15 @@ def columns(rows: Sequence[Row], *keys: str) -> list[list[Any]]:
     return [[of_row.get(key) for of_row in values] for key in keys]
 
 
+def without(rows: Sequence[Row], keys: Sequence[str]) -> Mask:
+    """Which rows say nothing under the keys."""
+    silent = np.ones(len(rows), bool)
+    for values in columns(rows, *keys):
+        if {*map(type, values)} != {type(None)}:
+            silent &= np.array([value is None or value == "" for value in values], bool)
+    return silent
+
+
 def texts(values: Sequence[Any]) -> tuple[pa.StringArray, Mask]:
     """Texts as they stand, and which of the values are such."""
     plain = np.ones(len(values), bool)

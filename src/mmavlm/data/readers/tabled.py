@@ -54,17 +54,11 @@ class TabledReader(SkippingReader):
     """A reader that may write its items as a table, faster than one by one."""
 
     @abstractmethod
-    def reading(self, root: Path, split: str, task: str | Sequence[str] | None) -> Reading:
-        """How the entries of a split become items; errors as of `read`."""
+    def reading(self, root: Path, split: str, task: str | Sequence[str] | None) -> Reading | None:
+        """How the entries of a split become items, None if not each by itself.
 
-    def read(self, root: Path, split: str, task: str | Sequence[str] | None) -> Found:
-        """One item an entry, and entry → reason of what was left out.
-
-        Raises:
-            ConfigError: if the task or the split is unknown.
-            DataError: if the annotation is missing or cannot be read.
+        Errors are those of `read`.
         """
-        return self.reading(Path(root), split, task).found()
 
 
 def write_reading(reading: Reading, writer: ItemWriter) -> Found:
