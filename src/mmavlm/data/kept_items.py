@@ -13,6 +13,7 @@ import logging
 import os
 import shutil
 import sys
+import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
@@ -130,6 +131,8 @@ class _Kept:
             shutil.rmtree(left, ignore_errors=True)  # of a process that was killed
         partial = self.folder.with_name(f".{self.folder.name}.{uuid.uuid4().hex}{PARTIAL}")
         partial.mkdir()
+        log.info("reading the %s split below %s for the first time", self.split, self.root)
+        begin = time.monotonic()
         try:
             with looking() as seen, ItemWriter(partial, self._common()) as writer:
                 found = self._written(writer)
@@ -140,6 +143,8 @@ class _Kept:
             write_whole(partial / NOTED, self._noted(found, seen | writer.folders))
             shutil.rmtree(self.folder, ignore_errors=True)
             os.replace(partial, self.folder)
+            taken_s = time.monotonic() - begin
+            log.info("%d items are kept in %s (%.1f s)", len(writer), self.folder, taken_s)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
         return self.reader.accepted(found._replace(items=_open(self.folder)), self.split)
