@@ -31,7 +31,7 @@ def test_every_trainer_builds_and_takes_the_common_settings(name, tmp_path):
     assert isinstance(trainer, L.Trainer)
     assert (trainer.max_epochs, trainer.precision) == (3, "bf16-mixed")
     assert (trainer.accumulate_grad_batches, trainer.gradient_clip_val) == (2, 1.0)
-    assert isinstance(trainer.strategy, FrozenShardsStrategy) == (name == "fsdp")
+    assert isinstance(trainer.strategy, FrozenShardsStrategy) == (name in ("fsdp", "hsdp"))
 
 
 @pytest.mark.parametrize("name", [name for name in TRAINERS if name not in ("auto", "cpu")])

@@ -6,6 +6,7 @@ from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader
 
 from mmavlm.callbacks.sharding import FrozenShardsStrategy, frozen_blocks
+from mmavlm.core.errors import ConfigError
 from mmavlm.stages import FineTune, OptimizerRecipe
 from ranks import be_rank, spawn_ranks
 from support import random_batch, tiny_backbone
@@ -66,24 +67,29 @@ def step(strategy, devices):
     trained = {n: p.detach().clone() for n, p in stage.named_parameters() if p.requires_grad}
     sharded = {n: p.to_local().numel() / p.numel() for n, p in stage.named_parameters()
                if isinstance(p, DTensor)}  # fmt: skip
-    return {"trained": trained, "losses": [during, after], "sharded": sharded}
+    meshes = {p.device_mesh.shape for p in stage.parameters() if isinstance(p, DTensor)}
+    return {"trained": trained, "losses": [during, after], "sharded": sharded, "meshes": meshes}
 
 
-def worker(rank, port, path):
-    be_rank(rank, port)
+def worker(rank, port, path, ranks, share):
+    be_rank(rank, port, ranks)
     strategy = FrozenShardsStrategy(
-        min_numel=1000, process_group_backend="gloo", find_unused_parameters=True
+        min_numel=1000, share=share, process_group_backend="gloo", find_unused_parameters=True
     )
-    result = step(strategy, devices=2)
+    result = step(strategy, devices=ranks)
     if rank == 0:
         torch.save(result, path)
 
 
 @pytest.mark.slow
 @pytest.mark.distributed
-def test_shards_train_and_answer_as_the_whole_does(tmp_path):
-    spawn_ranks(worker, tmp_path / "result.pt")
+@pytest.mark.parametrize(
+    ("ranks", "share", "mesh"), [(2, "all", (2,)), (4, 2, (2, 2))], ids=["shards", "copies"]
+)
+def test_shards_train_and_answer_as_the_whole_does(ranks, share, mesh, tmp_path):
+    spawn_ranks(worker, tmp_path / "result.pt", ranks, share, ranks=ranks)
     two = torch.load(tmp_path / "result.pt", weights_only=True)
+    assert two["meshes"] == {mesh}
     one = step("auto", devices=1)
     frozen = ("backbone.vision.encoder.", "backbone.llm.")
     assert all(name.startswith(frozen) for name in two["sharded"])
@@ -93,3 +99,18 @@ def test_shards_train_and_answer_as_the_whole_does(tmp_path):
     assert one["trained"].keys() == two["trained"].keys()
     for name, value in one["trained"].items():
         torch.testing.assert_close(two["trained"][name], value, atol=1e-5, rtol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize("share", ["some", 0, -1, 2.0, True])
+def test_a_share_that_is_no_number_of_processes_is_refused(share):
+    with pytest.raises(ConfigError, match=r"strategy.share=.*all, node, or a number from 1"):
+        FrozenShardsStrategy(share=share)
+
+
+@pytest.mark.parametrize("share", [3, "node"])
+def test_processes_that_copies_cannot_share_evenly_are_refused(share, monkeypatch):
+    strategy = FrozenShardsStrategy(share=share)
+    monkeypatch.setattr(FrozenShardsStrategy, "world_size", 4)
+    monkeypatch.setattr(FrozenShardsStrategy, "num_processes", 3)
+    with pytest.raises(ConfigError, match=rf"share={share} has 3 processes .* the 4 there are"):
+        strategy.mesh()
