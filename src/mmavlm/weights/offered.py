@@ -9,9 +9,9 @@ from mmavlm.core.config_files import config_dir
 
 # The groups whose parts make a model and read its data; what surrounds a run is not chosen by data.
 ROOMS = (
-    "aligned_frames", "alignment", "backbone", "contrast", "data", "encoder", "fusion", "heads",
-    "llm", "memory", "optimizer", "prompt_tokenizer", "qformer", "remedy", "saliency", "sound",
-    "sound_encoder", "stage", "temporal", "text_encoder", "vision",
+    "activations", "aligned_frames", "alignment", "backbone", "compile", "contrast", "data",
+    "encoder", "fusion", "heads", "llm", "memory", "optimizer", "prompt_tokenizer", "qformer",
+    "remedy", "saliency", "sound", "sound_encoder", "stage", "temporal", "text_encoder", "vision",
 )  # fmt: skip
 _TARGET = re.compile(r"_target_: *(mmavlm(?:\.\w+)+)")
 _PRETRAINED = re.compile(r"^ *(?:pretrained|name): *([\w.-]+(?:/[\w.-]+)?)", re.MULTILINE)
