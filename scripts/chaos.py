@@ -40,7 +40,7 @@ FIRST, FIRST_STAGE = "demo_alignment", "SemanticAlignment"
 STAGES = {FIRST_STAGE: Path(FIRST), "FineTune": Path()}  # stage → its folder in the run's
 SETTINGS = [
     "experiment=demo", "prepare=null", "resume=auto", "trainer=cpu", "callbacks.progress=null",
-    "callbacks.wait=null",  # a share of time, which no two runs have alike
+    "callbacks.wait=null", "callbacks.throughput=null",  # of time, which no two runs have alike
     "callbacks.overview=null", "callbacks.step_checkpoint.every_n_steps=2",
     "trainer.accumulate_grad_batches=3", "trainer.deterministic=true", "data.batch_size=8",
     "data.keep_frames=false", "data.crop=true", "data.flip=true",

@@ -12,7 +12,7 @@ STAGES = {
     "several frames with gradient": ["temporal.backprop_frames=3"],
 }
 # As inductor, but without a compiler of C++ behind it.
-TRACED = ["compile=inductor", "compile_backend=aot_eager"]
+TRACED = ["compile=inductor", "compiler=aot_eager"]
 
 
 def step(*overrides):
@@ -51,7 +51,8 @@ def test_a_step_that_inductor_compiled_gives_the_losses_and_gradients_of_a_plain
 def test_the_choices_go_with_every_trainer_and_with_each_other(trainer):
     config = composed(f"trainer={trainer}", "compile=inductor", "activations=recomputed")
     assert config.encoder.compile_backend == config.temporal.compile_backend == "inductor"
-    assert config.qformer.gradient_checkpointing and config.llm.gradient_checkpointing
+    assert config.qformer.gradient_checkpointing
+    assert config.llm.gradient_checkpointing
 
 
 def test_a_model_that_recomputes_by_itself_does_so_whatever_is_kept():

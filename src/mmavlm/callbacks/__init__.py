@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mmavlm.callbacks.signals import ended_as_asked
     from mmavlm.callbacks.step_checkpoint import StepCheckpoint
     from mmavlm.callbacks.sweep import SweepTable
+    from mmavlm.callbacks.throughput import Throughput
     from mmavlm.callbacks.wait import LoaderWait
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "ModelOverview",
     "StepCheckpoint",
     "SweepTable",
+    "Throughput",
     "WholeCheckpoints",
     "check_loggers",
     "check_trainer",

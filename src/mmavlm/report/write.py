@@ -21,7 +21,13 @@ from mmavlm.report.findings import findings
 from mmavlm.report.lead import against_guess, label, lead
 from mmavlm.report.timeline import draw_timeline, listed
 
-ASIDE = {"wait"}  # of how the machine fares, not of what is learnt
+ASIDE = {
+    "wait",
+    "items_s",
+    "frames_s",
+    "tokens_s",
+    "mfu",
+}  # of how the machine fares, not of what is learnt
 
 
 def write_report(path: Path, report: Report) -> None:

@@ -27,6 +27,7 @@ HARMLESS = (
     "trainer.default_root_dir", "trainer.enable_progress_bar", "trainer.enable_model_summary",
     "trainer.num_sanity_val_steps", "trainer.limit_val_batches", "trainer.limit_test_batches",
     "trainer.check_val_every_n_epoch", "trainer.val_check_interval", "trainer.deterministic",
+    "compiler",
 )  # fmt: skip
 UNTOLD = ("resume", "resume_accept", "paths", "init.alignment", "init.checkpoint",
           "trainer.default_root_dir")  # fmt: skip
