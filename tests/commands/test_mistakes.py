@@ -1,6 +1,7 @@
 import pytest
 from hydra import compose, initialize_config_dir
 
+from mmavlm.commands import mistakes
 from mmavlm.commands.familiar import FAMILIAR
 from mmavlm.commands.mistakes import refuse_mistakes
 from mmavlm.core.config_files import choices, config_dir
@@ -142,3 +143,24 @@ def test_settings_of_a_folder_of_ones_own_are_known(tmp_path):
     refuse_mistakes("train", ["--config-dir", str(tmp_path), "experiment=mine", "own=2"])
     near = told("--config-dir", str(tmp_path), "experiment=mien", "own=2")
     assert "experiment=mien is no choice; nearest are mine" in near
+
+
+@pytest.mark.parametrize(
+    ("launcher", "plugin", "extra"),
+    [
+        ("submitit_slurm", "hydra-submitit-launcher", "cluster"),
+        ("submitit_local", "hydra-submitit-launcher", "cluster"),
+        ("ray", "hydra-ray-launcher", "ray"),
+    ],
+)
+def test_a_launcher_whose_plugin_is_missing_is_told_with_the_extra_that_brings_it(
+    launcher, plugin, extra, monkeypatch
+):
+    monkeypatch.setattr(mistakes._Look, "_options", lambda self, override: ["basic"])
+    message = told(f"hydra/launcher={launcher}", "hydra.launcher.whatever=1")
+    assert message.startswith(f"hydra/launcher={launcher} needs {plugin}, not installed here")
+    assert f"mmavlm[{extra}]" in message
+
+
+def test_a_launcher_that_there_is_none_of_is_told_with_those_there_are():
+    assert "nearest are " in told("-m", "hydra/launcher=slurmm", "seed=1,2")

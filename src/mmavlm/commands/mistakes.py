@@ -19,11 +19,20 @@ from omegaconf.errors import OmegaConfBaseException
 from mmavlm.commands.familiar import FAMILIAR
 from mmavlm.core.config_files import config_dir
 from mmavlm.core.errors import ConfigError
+from mmavlm.core.extras import needs_extra
 from mmavlm.core.nearest import likeness, nearest, plain
 
 CHOICES = 5  # so many of a group's choices are named
 SURE = 0.75  # how alike a setting must be to be named
 CLOSE = 0.04  # and how far at most behind the one that is most alike
+LAUNCHER, OF_LAUNCHER = "hydra/launcher", "hydra.launcher."
+# Launchers of sweeps on clusters: the plugin of Hydra that brings each, and our extra with it.
+LAUNCHERS = {
+    "submitit_local": ("hydra-submitit-launcher", "cluster"),
+    "submitit_slurm": ("hydra-submitit-launcher", "cluster"),
+    "ray": ("hydra-ray-launcher", "ray"),
+    "ray_aws": ("hydra-ray-launcher", "ray"),
+}
 
 
 def refuse_mistakes(config_name: str, arguments: Sequence[str]) -> None:
@@ -115,6 +124,8 @@ class _Look:
         unknown = [value for value in split if value not in options and "/" not in value]
         if not unknown:
             return None
+        if name == LAUNCHER and unknown[0] in LAUNCHERS:
+            return needs_extra(f"{name}={unknown[0]}", *LAUNCHERS[unknown[0]])
         near = ", ".join(nearest(unknown[0], options, CHOICES, least=3))
         listed = f" (--help {name} lists all {len(options)})" if len(options) > CHOICES else ""
         return f"{name}={unknown[0]} is no choice; nearest are {near}{listed}"
@@ -141,6 +152,9 @@ class _Look:
         if base is None:
             return []
         plain_ones = [one for one in given if one not in groups and not one.is_add()]
+        if any(one.key_or_group == LAUNCHER and self._likely(one) is None for one in groups):
+            # what a launcher that is missing would take, nobody knows
+            plain_ones = [o for o in plain_ones if not o.key_or_group.startswith(OF_LAUNCHER)]
         return [
             self._told_key(one, base)
             for one in plain_ones
@@ -152,6 +166,8 @@ class _Look:
         if self._told_choice(override) is None:
             return self._first(override)
         value = override.value()
+        if override.key_or_group == LAUNCHER and value in LAUNCHERS:
+            return None
         name, options = str(override.input_line).partition("=")[0], self._options(override)
         near = [] if isinstance(value, list) else nearest(str(value), options, 1)
         return f"{name}={near[0]}" if near else None
