@@ -156,7 +156,12 @@ def test_settings_of_a_folder_of_ones_own_are_known(tmp_path):
 def test_a_launcher_whose_plugin_is_missing_is_told_with_the_extra_that_brings_it(
     launcher, plugin, extra, monkeypatch
 ):
-    monkeypatch.setattr(mistakes._Look, "_options", lambda self, override: ["basic"])
+    there = mistakes._Look._options
+    monkeypatch.setattr(
+        mistakes._Look,
+        "_options",
+        lambda look, one: ["basic"] if one.key_or_group == mistakes.LAUNCHER else there(look, one),
+    )
     message = told(f"hydra/launcher={launcher}", "hydra.launcher.whatever=1")
     assert message.startswith(f"hydra/launcher={launcher} needs {plugin}, not installed here")
     assert f"mmavlm[{extra}]" in message
