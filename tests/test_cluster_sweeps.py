@@ -39,8 +39,9 @@ def test_a_launcher_composes_with_the_settings_of_its_jobs(name):
 
 @pytest.mark.skipif(find_spec("ray") is None, reason="the extra ray is not installed")
 def test_rays_launcher_composes_with_the_address_of_a_cluster():
-    launcher = launcher_of("hydra/launcher=ray", "hydra.launcher.ray.remote.num_gpus=1")
-    assert launcher.ray.remote.num_gpus == 1
+    launcher = launcher_of("hydra/launcher=ray", "hydra.launcher.ray.init.address=auto",
+                           "+hydra.launcher.ray.remote.num_gpus=1")  # fmt: skip
+    assert (launcher.ray.init.address, launcher.ray.remote.num_gpus) == ("auto", 1)
 
 
 def test_each_launcher_of_a_cluster_comes_with_an_extra():

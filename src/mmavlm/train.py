@@ -33,9 +33,17 @@ def train(config: DictConfig) -> float | None:
     """Run one stage, after the experiment it starts with, if any; return the monitored metric.
 
     Leaves in the run's folder: checkpoints, config.yaml, csv log, metrics.json, predictions.jsonl
-    and report.html.
+    and report.html. With trainer=ray that happens in workers of a Ray cluster.
     """
     check_config(config)
+    if HydraConfig.get().runtime.choices.get("trainer") == "ray":
+        from mmavlm.callbacks.ray_workers import is_worker
+        from mmavlm.run.on_ray import train_on_ray
+
+        if not is_worker():
+            from mmavlm.train import train as task  # not `__main__`'s, which workers lack
+
+            return train_on_ray(task, config)
     announce(config, "loading the model")
     # Imported here, so that mistakes are told before torch is there.
     from mmavlm.metrics import check_monitor

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mmavlm.callbacks.monitor import monitor_told
     from mmavlm.callbacks.out_of_memory import is_out_of_memory, memory_told
     from mmavlm.callbacks.overview import MemoryEstimate, ModelOverview, estimate_memory
+    from mmavlm.callbacks.ray_workers import ray_environment, ray_strategy
     from mmavlm.callbacks.sharding import FrozenShardsStrategy
     from mmavlm.callbacks.signals import ended_as_asked
     from mmavlm.callbacks.step_checkpoint import StepCheckpoint
@@ -45,6 +46,8 @@ __all__ = [
     "is_out_of_memory",
     "memory_told",
     "monitor_told",
+    "ray_environment",
+    "ray_strategy",
 ]
 
 __getattr__, __dir__ = lazy_names(__name__)
