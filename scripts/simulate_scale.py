@@ -17,9 +17,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from math import ceil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
@@ -28,6 +30,7 @@ from mmavlm.core.flops import Products, look_flops, loop_flops
 from mmavlm.core.footprint import FilmSizes, QFormerSizes
 
 ALIGN, ANSWER = "align", "answer"
+MARKS = "o^sDvx"  # of the limits, so that they are told apart without colours
 VIDEOS, FEATURES = "videos", "features"
 
 # InstructBLIP with Vicuna-7B. A test compares them with the modules themselves.
@@ -222,6 +225,26 @@ def show(rows: Sequence[dict[str, Any]]) -> None:
     Console(width=120).print(table)
 
 
+def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """Draw what a step would take by each limit alone: a panel for each number of GPUs."""
+    sizes = list(dict.fromkeys(row["gpus"] for row in rows))
+    figure = Figure(figsize=(4 + 2.6 * len(sizes), 3.6), layout="constrained")
+    panels = figure.subplots(1, len(sizes), sharey=True, squeeze=False)
+    for panel, gpus in zip(panels[0], sizes, strict=True):
+        of_size = [row for row in rows if row["gpus"] == gpus]
+        places = range(len(of_size), 0, -1)
+        for number, limit in enumerate(of_size[0]["limits_s"]):
+            seconds = [row["limits_s"][limit] for row in of_size]
+            panel.plot(seconds, places, MARKS[number], label=limit, alpha=0.9)
+        named = [f"{row['work']}, {row['stored']}, {row['read']} frames" for row in of_size]
+        panel.set_yticks(list(places), named)
+        panel.set(xscale="log", xlabel="seconds a step", title=f"{gpus} GPUs", xlim=(2e-3, 2))
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.grid(alpha=0.3)
+    figure.legend(*panels[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=6)
+    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+
+
 def with_set(rates: Rates, settings: Sequence[str]) -> Rates:
     """The rates with `name=number` laid over them.
 
@@ -249,6 +272,7 @@ def main() -> None:
     parser.add_argument("--set", nargs="+", default=[], metavar="RATE=NUMBER", help="other rates")
     parser.add_argument("--steps", type=int, default=200, help="simulated ones")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--plot", type=Path, help="where to draw the limits (svg, png, pdf)")
     parser.add_argument("--json", action="store_true", help="one line of JSON instead of a table")
     options = parser.parse_args()
     rows = []
@@ -256,6 +280,8 @@ def main() -> None:
         rates = with_set(Rates(batch=32 if plan.work == ALIGN else 8), options.set)
         how = {"steps": options.steps, "seed": options.seed}
         rows += [result(plan, rates, gpus, **how) for gpus in options.gpus]
+    if options.plot is not None:
+        plot(rows, options.plot)
     print(json.dumps(rows)) if options.json else show(rows)
 
 

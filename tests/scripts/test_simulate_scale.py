@@ -143,6 +143,12 @@ def test_the_script_tells_as_json_what_it_shows_as_a_table(told):
     assert "Ten million clips" in told("--gpus", "8", "--work", "align")
 
 
+def test_the_limits_are_drawn_for_each_number_of_gpus(told, tmp_path):
+    told("--json", "--gpus", "8", "256", "--plot", str(tmp_path / "scale.svg"))
+    drawn = (tmp_path / "scale.svg").read_text()
+    assert drawn.count("GPUs") >= 2
+
+
 def test_any_rate_can_be_set(told):
     slow, fast = (
         json.loads(told("--json", "--gpus", "8", "--set", f"cores={cores}"))[0] for cores in (4, 99)
