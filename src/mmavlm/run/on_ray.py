@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,6 @@ def train_on_ray(task: Task, config: DictConfig) -> float | None:
     require_ray()
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anyone
     import ray
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
     workers = config.trainer.strategy
@@ -42,26 +41,32 @@ def train_on_ray(task: Task, config: DictConfig) -> float | None:
     if not ray.is_initialized():
         ray.init(address=workers.address)
     shared = {"task": task, "config": config, "hydra": HydraConfig.instance().cfg}
-    trainer = TorchTrainer(
-        work,
-        train_loop_config=shared | {"folder": os.getcwd()},
-        scaling_config=ScalingConfig(
-            num_workers=workers.workers,
-            use_gpu=workers.gpu,
-            resources_per_worker={"CPU": workers.cpus, **({"GPU": 1} if workers.gpu else {})},
-        ),
-        run_config=RunConfig(
-            storage_path=str(Path(config.paths.run).absolute() / "ray"),
-            failure_config=FailureConfig(max_failures=workers.max_failures),
-        ),
-    )
+    trainer = TorchTrainer(work, train_loop_config=shared | {"folder": os.getcwd()}, **_how(config))
     try:
         result = trainer.fit()
     except Exception as error:  # Ray wraps what a worker raised
-        if (mistake := next(_mistakes(error), None)) is not None:
+        if (mistake := _mistake(error)) is not None:
             raise mistake from None
         raise
     return None if result.metrics is None else result.metrics["monitored"]
+
+
+def _how(config: DictConfig) -> dict[str, Any]:
+    """How many workers there are, and where Ray keeps what it writes of them."""
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+
+    workers = config.trainer.strategy
+    return {
+        "scaling_config": ScalingConfig(
+            num_workers=workers.workers,
+            use_gpu=workers.gpu,
+            resources_per_worker={"CPU": workers.cpus} | ({"GPU": 1} if workers.gpu else {}),
+        ),
+        "run_config": RunConfig(
+            storage_path=str(Path(config.paths.run).absolute() / "ray"),
+            failure_config=FailureConfig(max_failures=workers.max_failures),
+        ),
+    }
 
 
 def work(shared: Mapping[str, Any]) -> None:
@@ -79,14 +84,13 @@ def work(shared: Mapping[str, Any]) -> None:
     ray.train.report({"monitored": found})
 
 
-def _mistakes(error: BaseException) -> Iterator[MmavlmError]:
-    """The user's mistakes among what workers raised."""
-    failures = getattr(error, "worker_failures", None) or {}
-    for failure in (error, *failures.values()):
-        seen: BaseException | None = failure
-        while seen is not None:
-            inner = getattr(seen, "cause", None)
-            for cause in (seen, inner):
-                if isinstance(cause, MmavlmError):
-                    yield cause
-            seen = seen.__cause__ or getattr(seen, "_base_exc", None)
+def _mistake(error: BaseException) -> MmavlmError | None:
+    """A user's mistake among what workers raised, behind what Ray has put around it."""
+    for raised in (error, *(getattr(error, "worker_failures", None) or {}).values()):
+        inner: BaseException | None = raised
+        while inner is not None:
+            if isinstance(inner, MmavlmError):
+                return inner
+            wrapped = (getattr(inner, name, None) for name in ("_base_exc", "cause", "__cause__"))
+            inner = next((one for one in wrapped if isinstance(one, BaseException)), None)
+    return None
