@@ -143,6 +143,24 @@ def test_the_script_tells_as_json_what_it_shows_as_a_table(told):
     assert "Ten million clips" in told("--gpus", "8", "--work", "align")
 
 
+def test_the_table_in_the_docs_is_what_the_script_tells(told):
+    page = (Path(__file__).parents[2] / "docs/scale.md").read_text()
+    table = [
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line in page.splitlines()
+        if line.startswith(("| align ", "| answer "))
+    ]
+    rows = json.loads(told("--json"))
+    assert len(table) == len(rows)
+    for cells, row in zip(table, rows, strict=True):
+        named = [row["work"], row["stored"], str(row["read"]), str(row["gpus"])]
+        assert cells[:4] == named
+        assert cells[5] == row["bottleneck"]
+        measures = (row["step_s"], row["epoch_h"], row["gpu_h"], row["bytes"] / 1e12)
+        for cell, found in zip((cells[4], *cells[7:10]), measures, strict=True):
+            assert float(cell) == pytest.approx(found, rel=0.08)
+
+
 def test_the_limits_are_drawn_for_each_number_of_gpus(told, tmp_path):
     told("--json", "--gpus", "8", "256", "--plot", str(tmp_path / "scale.svg"))
     drawn = (tmp_path / "scale.svg").read_text()
