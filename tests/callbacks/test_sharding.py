@@ -11,6 +11,8 @@ from mmavlm.stages import FineTune, OptimizerRecipe
 from ranks import be_rank, spawn_ranks
 from support import random_batch, tiny_backbone
 
+FASTER = ["compile=inductor", "compiler=aot_eager", "activations=recomputed"]
+
 
 def stack():
     """A frozen stack of two layers, with a small norm, under a trainable head."""
@@ -45,11 +47,11 @@ def test_a_shared_weight_counts_once():
     assert list(frozen_blocks(nn.ModuleList([shared, shared]), 400)) == [shared]
 
 
-def step(strategy, devices):
+def step(strategy, devices, overrides=()):
     """Weights after one gradient step, and validation losses on both sides of it."""
     torch.manual_seed(0)
     stage = FineTune(
-        tiny_backbone("fusion=none", "llm.trainable=false"),
+        tiny_backbone("fusion=none", "llm.trainable=false", "qformer.dropout=0", *overrides),
         OptimizerRecipe(lr=1e-2),
         tasks=["genre", "open"],
     )
@@ -71,12 +73,12 @@ def step(strategy, devices):
     return {"trained": trained, "losses": [during, after], "sharded": sharded, "meshes": meshes}
 
 
-def worker(rank, port, path, ranks, share):
+def worker(rank, port, path, ranks, share, overrides):
     be_rank(rank, port, ranks)
     strategy = FrozenShardsStrategy(
         min_numel=1000, share=share, process_group_backend="gloo", find_unused_parameters=True
     )
-    result = step(strategy, devices=ranks)
+    result = step(strategy, ranks, overrides)
     if rank == 0:
         torch.save(result, path)
 
@@ -84,10 +86,12 @@ def worker(rank, port, path, ranks, share):
 @pytest.mark.slow
 @pytest.mark.distributed
 @pytest.mark.parametrize(
-    ("ranks", "share", "mesh"), [(2, "all", (2,)), (4, 2, (2, 2))], ids=["shards", "copies"]
+    ("ranks", "share", "mesh", "overrides"),
+    [(2, "all", (2,), []), (4, 2, (2, 2), []), (2, "all", (2,), FASTER)],
+    ids=["shards", "copies", "shards, compiled and recomputed"],
 )
-def test_shards_train_and_answer_as_the_whole_does(ranks, share, mesh, tmp_path):
-    spawn_ranks(worker, tmp_path / "result.pt", ranks, share, ranks=ranks)
+def test_shards_train_and_answer_as_the_whole_does(ranks, share, mesh, overrides, tmp_path):
+    spawn_ranks(worker, tmp_path / "result.pt", ranks, share, overrides, ranks=ranks)
     two = torch.load(tmp_path / "result.pt", weights_only=True)
     assert two["meshes"] == {mesh}
     one = step("auto", devices=1)
