@@ -40,7 +40,7 @@ from mmavlm.data.collate import collate
 from mmavlm.metrics import Prediction, read_predictions
 from mmavlm.metrics.comparison import compare_predictions
 from mmavlm.metrics.intervals import bootstrap_interval, wilson_interval
-from mmavlm.metrics.predictions import predictions_path
+from mmavlm.metrics.prediction_files import predictions_path
 from mmavlm.metrics.resampling import group_sums, mean, with_count
 from mmavlm.movies.stories.questions import CATEGORIES
 from mmavlm.report.drawing import NO_METADATA, style

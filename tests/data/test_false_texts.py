@@ -22,7 +22,8 @@ from mmavlm.data.false_texts import CooccurringObjects, SwappedWords
 from mmavlm.data.mix import MixedDataModule
 from mmavlm.data.own_answers import OwnAnswers
 from mmavlm.data.readers import OwnReader
-from mmavlm.metrics.predictions import Prediction, write_predictions
+from mmavlm.metrics.prediction_files import write_predictions
+from mmavlm.metrics.predictions import Prediction
 from mmavlm.movies.bias import PAIRS
 
 CONF = Path(__file__).parents[2] / "conf"

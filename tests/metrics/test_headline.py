@@ -1,6 +1,9 @@
 """The few numbers of a test that a reader looks for first, and how they are printed."""
 
 import io
+import math
+import random
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -8,7 +11,8 @@ from predicted import predicted
 from rich.console import Console
 
 from mmavlm.metrics import score_predictions
-from mmavlm.metrics.headline import Score, best_constant, every_score, headline
+from mmavlm.metrics.guesses import Guesses
+from mmavlm.metrics.headline import Score, every_score, headline
 from mmavlm.metrics.table import score_table
 
 FOUR = ("yes", "no", "both", "none")
@@ -20,7 +24,7 @@ def scored(rows):
 
 
 def told(rows, **more):
-    return {score.name: score for score in headline(scored(rows) | more, rows)}
+    return {score.name: score for score in headline(scored(rows) | more, Guesses(rows))}
 
 
 def printed(scores, width=80):
@@ -60,20 +64,30 @@ def test_a_ranking_that_repeats_the_generated_answers_is_told_once():
 def test_guessing_is_the_answer_that_is_right_most_often():
     truths = ["no", "No ", "yes", "no", "maybe"]
     rows = [alone(n, "yes", truth=truth) for n, truth in enumerate(truths)]
-    assert best_constant(rows) == ("no", 3 / 5)
+    assert Guesses(rows).of("qa").share == 3 / 5
     assert told(rows)["qa/top1"].guess == 3 / 5
     also = [replace(row, references=[row.truth, "perhaps"]) for row in rows]
-    assert best_constant(also) == ("perhaps", 1)
+    assert Guesses(also).of("qa").share == 1
     long = [alone(n, "x", truth="a dog", compare="first_word") for n in range(2)]
-    assert best_constant(long)[0] == "", "what no first word can be is no guess"
+    assert math.isnan(Guesses(long).of("qa").share), "what no first word can be is no guess"
 
 
 def test_guessing_equals_what_a_run_that_says_it_always_scores():
     truths = ["a", "b", "a", "c", "a", "b"]
     rows = [alone(n, "b", truth=truth) for n, truth in enumerate(truths)]
-    text, share = best_constant(rows)
-    always = [alone(n, text, truth=truth) for n, truth in enumerate(truths)]
-    assert score_predictions(always)["qa/top1"] == share
+    always = [alone(n, "a", truth=truth) for n, truth in enumerate(truths)]
+    assert score_predictions(always)["qa/top1"] == Guesses(rows).of("qa").share
+
+
+def test_guesses_of_many_texts_equal_those_that_a_counter_finds():
+    draws = random.Random(3)
+    truths = [str(int(draws.paretovariate(0.3)) % 300_000) for _ in range(250_000)]
+    rows = [alone(n, "x", truth=truth) for n, truth in enumerate(truths)]
+    guesses = Guesses()
+    for start in range(0, len(rows), 70_000):
+        guesses.take(rows[start : start + 70_000])
+    ((_, most),) = Counter(truths).most_common(1)
+    assert guesses.of("qa").share == most / len(rows)
 
 
 def test_tasks_and_sets_of_a_mix_are_told_each_and_means_of_several():

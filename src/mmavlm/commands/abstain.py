@@ -16,7 +16,7 @@ from mmavlm.core.files import write_whole
 from mmavlm.core.metrics_file import finite, write_metrics
 from mmavlm.metrics import Prediction, write_predictions
 from mmavlm.metrics.headline import every_score
-from mmavlm.metrics.predictions import FILE
+from mmavlm.metrics.prediction_files import FILE
 from mmavlm.metrics.table import score_table
 
 if TYPE_CHECKING:  # torch is imported when predictions have been read

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,17 +21,18 @@ from mmavlm.core.files import write_whole
 from mmavlm.core.metrics_file import finite, read_metrics, write_metrics
 from mmavlm.core.settings import at_least, seed_given
 from mmavlm.metrics import (
-    Prediction,
+    PredictionFile,
     check_rule,
     missing_rows,
     predictions_path,
-    read_predictions,
 )
+from mmavlm.metrics.guesses import Guesses
 from mmavlm.metrics.headline import headline
 from mmavlm.metrics.table import score_table
 
 if TYPE_CHECKING:  # torch, and what the metrics need, are imported when predictions have been read
-    from mmavlm.metrics import Comparison, Difference
+    from mmavlm.metrics import Comparison, Difference, Prediction
+    from mmavlm.metrics.rules import Rule
     from mmavlm.movies.generators import TextGenerator
 
 Scored = tuple[dict[str, Any], list[Table]]  # plain values, and how they are printed
@@ -85,26 +87,32 @@ def _check_abstaining(config: DictConfig, judge: TextGenerator | None) -> None:
 def rescore(config: DictConfig, folder: Path, judge: TextGenerator | None) -> Scored:
     """Score predictions as their evaluation did, and leave metrics.json."""
     path = predictions_path(config.predictions)
-    predictions = _read(path, config)
+    predictions = _file(path, config)
     if config.val_predictions is not None:
         # Imported here, since scores alone choose no threshold.
         from mmavlm.commands.abstain import TARGET, abstain
 
-        chosen_on = _read(predictions_path(config.val_predictions), config)
+        chosen_on = _read(_file(predictions_path(config.val_predictions), config))
         target = TARGET if config.target is None else config.target
-        return abstain(predictions, chosen_on, target, folder)
-    _tell_left_out(predictions)
-    log.info("scoring %d predictions of %s …", len(predictions), path)
-    from mmavlm.metrics import score_predictions
+        return abstain(_read(predictions), chosen_on, target, folder)
+    log.info("scoring the predictions of %s …", path)
+    from mmavlm.metrics.rescoring import taken_scores
+    from mmavlm.metrics.taken import Taken, in_parts
 
-    values = {f"test/{name}": value for name, value in score_predictions(predictions).items()}
+    taken, guesses = Taken(), Guesses()
+    for part in in_parts(predictions):
+        taken.take(part)
+        guesses.take(part)
+    _tell_missing(path, taken.items)
+    _tell_left_out(taken.rules)
+    values = {f"test/{name}": value for name, value in taken_scores(taken).items()}
     write_metrics(folder / "metrics.json", values)
     told: dict[str, Any] = finite(values)
-    tables = [score_table(str(path), headline(values, predictions))]
+    tables = [score_table(str(path), headline(values, guesses))]
     if judge is not None:
         from mmavlm.commands.judge import judge_one
 
-        judged = judge_one(judge, predictions, config, folder)
+        judged = judge_one(judge, list(predictions), config, folder)
         return told | {"judged": judged.told}, [*tables, judged.table]
     return told, tables
 
@@ -117,12 +125,16 @@ def compare(config: DictConfig, folder: Path, judge: TextGenerator | None) -> Sc
     if config.samples < 1:
         raise ConfigError(f"samples must be 1 or more, got {config.samples}")
     seed_given("", config.seed)
-    a, b = (_read(predictions_path(run), config) for run in runs)
-    _tell_left_out(a)
+    a, b = (_file(predictions_path(run), config) for run in runs)
     log.info("comparing %s and %s …", *runs)
-    from mmavlm.metrics import compare_predictions
+    from mmavlm.metrics.both_runs import Run
+    from mmavlm.metrics.comparison import compare_runs
 
-    found = compare_predictions(a, b, samples=config.samples, seed=config.seed)
+    of_a, of_b = Run(a), Run(b)
+    for file, run in ((a, of_a), (b, of_b)):
+        _tell_missing(file.path, run.taken.items)
+    _tell_left_out(of_a.taken.rules)
+    found = compare_runs(of_a, of_b, samples=config.samples, seed=config.seed)
     named = {"a": str(runs[0]), "b": str(runs[1]), "samples": config.samples, "seed": config.seed}
     told: dict[str, Any] = named | asdict(found)
     write_whole(folder / "comparison.json", f"{json.dumps(told, indent=2)}\n".encode())
@@ -130,7 +142,7 @@ def compare(config: DictConfig, folder: Path, judge: TextGenerator | None) -> Sc
     if judge is not None:
         from mmavlm.commands.judge import judge_two
 
-        judged = judge_two(judge, a, b, config, folder)
+        judged = judge_two(judge, list(a), list(b), config, folder)
         return told | {"judged": judged.told}, [*tables, judged.table]
     return told, tables
 
@@ -170,17 +182,27 @@ def _cells(row: Difference) -> list[str]:
     ]
 
 
-def _read(path: Path, config: DictConfig) -> list[Prediction]:
-    """The rows of a file; it is told if rows are missing."""
+def _file(path: Path, config: DictConfig) -> PredictionFile:
+    """The rows of a file, by the rule that is given."""
     rule = None if config.rule is None else check_rule(config.rule, "rule")
-    predictions = read_predictions(path, rule)
-    for message in missing_rows(predictions, read_metrics(path.with_name("metrics.json"))):
+    return PredictionFile(path, rule)
+
+
+def _read(file: PredictionFile) -> list[Prediction]:
+    """All rows of a file; it is told if rows are missing."""
+    rows = list(file)
+    _tell_missing(file.path, Counter(row.task for row in rows))
+    return rows
+
+
+def _tell_missing(path: Path, rows: Mapping[str, int]) -> None:
+    """Tell of tasks of which a file has fewer rows than its run counted."""
+    for message in missing_rows(rows, read_metrics(path.with_name("metrics.json"))):
         log.warning("%s has %s", path, message)
-    return predictions
 
 
-def _tell_left_out(predictions: Iterable[Prediction]) -> None:
-    if any(row.compare == "caption" for row in predictions):
+def _tell_left_out(rules: Mapping[str, Rule]) -> None:
+    if "caption" in rules.values():
         from mmavlm.metrics import left_out
 
         if problem := left_out():

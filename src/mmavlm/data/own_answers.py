@@ -16,7 +16,8 @@ from mmavlm.core.items import Item
 from mmavlm.core.settings import whole_at_least
 from mmavlm.data.false_texts import FalseTextsOf
 from mmavlm.metrics import normalise_answer
-from mmavlm.metrics.predictions import Prediction, predictions_path, read_predictions
+from mmavlm.metrics.prediction_files import predictions_path, read_predictions
+from mmavlm.metrics.predictions import Prediction
 
 
 class OwnAnswers:

@@ -30,20 +30,21 @@ if TYPE_CHECKING:
     from mmavlm.metrics.order import OrderAccuracy
     from mmavlm.metrics.paired import PairedAccuracy
     from mmavlm.metrics.parsing import Parsing, parse_letters, parse_order, parse_yes_no
-    from mmavlm.metrics.predictions import (
-        Prediction,
-        check_rule,
+    from mmavlm.metrics.prediction_files import (
+        PredictionFile,
         missing_rows,
         predictions_path,
         read_predictions,
         write_predictions,
     )
+    from mmavlm.metrics.predictions import Prediction, check_rule
     from mmavlm.metrics.resampling import Paired, paired_difference
-    from mmavlm.metrics.rescoring import Kind, score_predictions
+    from mmavlm.metrics.rescoring import score_predictions
     from mmavlm.metrics.retrieval import RetrievalRecall, retrieval_recall
     from mmavlm.metrics.rules import Compare, Rule, is_right, normalise_answer
     from mmavlm.metrics.sah import SAHRatio
     from mmavlm.metrics.scoring import TaskScores
+    from mmavlm.metrics.taken import Kind
     from mmavlm.metrics.unparsed import UnparsedRate
     from mmavlm.metrics.yes_no import YesNoStats
 
@@ -66,6 +67,7 @@ __all__ = [
     "PairedItem",
     "Parsing",
     "Prediction",
+    "PredictionFile",
     "RetrievalRecall",
     "Rule",
     "SAHRatio",

@@ -13,6 +13,7 @@ from mmavlm.metrics.rows import check_lengths, first_of_each
 from mmavlm.metrics.rules import Compare, normalise_answer
 
 ITEM, VIDEO, ASKED, ANSWER, RANK = range(5)  # columns of a row
+TOP_K = (1, 5)
 _NO_ANSWER = -1  # keys are never negative
 _NO_RANK = torch.iinfo(torch.int64).max
 
@@ -91,7 +92,7 @@ def answer_accuracy(
     video_ids: Sequence[str],
     answers: Sequence[Sequence[str]],
     truths: Sequence[str],
-    top_k: Sequence[int] = (1, 5),
+    top_k: Sequence[int] = TOP_K,
     compare: Compare = "whole",
     references: Sequence[Sequence[str]] | None = None,
     prompts: Sequence[str] | None = None,

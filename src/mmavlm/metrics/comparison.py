@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from mmavlm.core.errors import DataError
 from mmavlm.core.hashing import string_keys
-from mmavlm.metrics.answers import ITEM, RANK, answer_rows, video_votes
+from mmavlm.metrics.answers import ITEM, RANK, TOP_K, VIDEO, video_votes
+from mmavlm.metrics.both_runs import Run, common_items
 from mmavlm.metrics.captions import score_runs
 from mmavlm.metrics.intervals import paired_mcnemar
 from mmavlm.metrics.predictions import Prediction
-from mmavlm.metrics.resampling import SAMPLES, SEED, Paired, mean, paired_difference, with_count
-from mmavlm.metrics.rules import Compare, normalise_answer
-
-Pairs = Sequence[tuple[Prediction, Prediction]]
-TOP_K = (1, 5)
+from mmavlm.metrics.resampling import (
+    SAMPLES,
+    SEED,
+    mean,
+    paired_difference,
+    paired_intervals,
+)
+from mmavlm.metrics.taken import Captions, Kind
 
 
 @dataclass(frozen=True)
@@ -59,101 +66,87 @@ class Comparison:
 
 
 def compare_predictions(
-    a: Sequence[Prediction], b: Sequence[Prediction], *, samples: int = SAMPLES, seed: int = SEED
+    a: Iterable[Prediction], b: Iterable[Prediction], *, samples: int = SAMPLES, seed: int = SEED
 ) -> Comparison:
     """Compare two runs on the items both have answered, found by their ids.
+
+    Each is read once, or twice to tell what is wrong, and of a row no more is held than `Run` says.
 
     Raises:
         DataError: if the runs have other tasks, no item in common, or another truth or rule for
             an item.
     """
-    _check_tasks(a, b)
-    # sorted, so that a seed gives the same draws whatever the order of the files
-    by_id = {row.item_id: row for row in b}
-    pairs = [(row, by_id[row.item_id]) for row in sorted(a, key=lambda row: row.item_id)
-             if row.item_id in by_id]  # fmt: skip
-    if not pairs:
+    return compare_runs(Run(a), Run(b), samples=samples, seed=seed)
+
+
+def compare_runs(a: Run, b: Run, *, samples: int = SAMPLES, seed: int = SEED) -> Comparison:
+    """Compare two runs whose predictions were read; raises as `compare_predictions`."""
+    tasks = [sorted(run.taken.rules) for run in (a, b)]
+    if tasks[0] != tasks[1]:
         raise DataError(
-            f"the runs have no item in common: {a[0].item_id!r} and {b[0].item_id!r} are of "
-            "different sets or splits; compare runs that were tested on the same one"
+            f"the runs answer different tasks, {', '.join(tasks[0])} and {', '.join(tasks[1])}; "
+            "compare runs that were tested on the same set and tasks"
         )
-    for of_a, of_b in pairs:
-        _check_same_item(of_a, of_b)
-
-    def paired(score: Callable[[Tensor], Tensor], a: Tensor, b: Tensor, groups: Tensor) -> Paired:
-        return paired_difference(score, a, b, groups, samples=samples, seed=seed)
-
-    differences = [
-        difference
-        for task in dict.fromkeys(row.task for row, _ in pairs)
-        for difference in _of_task(task, [pair for pair in pairs if pair[0].task == task], paired)
-    ]
-    changed = sum(_best(of_a) != _best(of_b) for of_a, of_b in pairs)
-    alone = len(a) - len(pairs), len(b) - len(pairs)
-    return Comparison(len(pairs), changed, *alone, differences)
+    common = common_items(a, b)
+    draws = {"samples": samples, "seed": seed}
+    differences = [found for task in tasks[0] for found in _of_task(task, a, b, draws)]
+    alone = len(a) - common.items, len(b) - common.items
+    return Comparison(common.items, common.changed, *alone, differences)
 
 
-def _best(row: Prediction) -> str:
-    best = (row.answers or row.ranking)[0].text
-    return normalise_answer(best, "whole" if row.compare == "caption" else row.compare)
+def _of_task(task: str, a: Run, b: Run, draws: dict[str, Any]) -> Iterator[Difference]:
+    if (captions := a.taken.captions.get(task)) is not None and task in b.taken.captions:
+        yield from _captions(task, captions, b.taken.captions[task], draws)
+    kinds: dict[str, Kind] = {"": "generated", "rank_": "ranked"}
+    for prefix, kind in kinds.items():
+        of_a, of_b = a.taken.rows(task, kind), b.taken.rows(task, kind)
+        if of_a is not None and of_b is not None:
+            yield from _accuracies(task, prefix, *_joined(of_a, of_b), draws)
 
 
-_PairedDifference = Callable[[Callable[[Tensor], Tensor], Tensor, Tensor, Tensor], Paired]
-
-
-def _of_task(task: str, pairs: Pairs, paired: _PairedDifference) -> Iterator[Difference]:
-    rule = pairs[0][0].compare
-    generated = [pair for pair in pairs if pair[0].answers and pair[1].answers]
-    ranked = [pair for pair in pairs if pair[0].ranking and pair[1].ranking]
-    if generated and rule == "caption":
-        yield from _captions(task, generated, paired)
-    elif generated and rule != "caption":
-        yield from _accuracies(task, "", generated, rule, paired)
-    if ranked:
-        yield from _accuracies(task, "rank_", ranked, "whole", paired)
+def _joined(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """The rows (n,5) of the items in both, sorted by item, each with the film that it is about."""
+    _, at_a, at_b = np.intersect1d(a[:, ITEM].numpy(), b[:, ITEM].numpy(), return_indices=True)
+    a, b = a[torch.from_numpy(at_a)], b[torch.from_numpy(at_b)]
+    # only one of them may have been shown it
+    films = torch.where(a[:, VIDEO] == a[:, ITEM], b[:, VIDEO], a[:, VIDEO])
+    a[:, VIDEO] = films
+    b[:, VIDEO] = films
+    return a, b
 
 
 def _accuracies(
-    task: str, prefix: str, pairs: Pairs, rule: Compare, paired: _PairedDifference
+    task: str, prefix: str, a: Tensor, b: Tensor, draws: dict[str, Any]
 ) -> Iterator[Difference]:
     """Top-1 and top-5 over items, and top-1 over videos where these have several items."""
-    films = list(map(film_of, pairs))
-    of_a, of_b = (_rows([pair[side] for pair in pairs], films, prefix, rule) for side in (0, 1))
-    videos = string_keys(films)
-    for k in TOP_K:
-        right = of_a[:, RANK] < k, of_b[:, RANK] < k
-        yield _accuracy(task, f"{prefix}top{k}", *right, videos, paired)
-    order = of_a[:, ITEM].argsort()
-    votes = video_votes(of_a[order]), video_votes(of_b[order])
-    if len(votes[0]) < len(pairs):
-        ballots = torch.arange(len(votes[0]))
-        yield _accuracy(task, f"{prefix}video_top1", *votes, ballots, paired)
+    if not len(a):
+        return
+    names = [f"{prefix}top{k}" for k in TOP_K]
+    right_a, right_b = (torch.stack([rows[:, RANK] < k for k in TOP_K], dim=1) for rows in (a, b))
+    yield from _of_right(task, names, right_a, right_b, a[:, VIDEO], draws)
+    of_a, of_b = video_votes(a), video_votes(b)
+    if len(of_a) < len(a):
+        name, ballots = f"{prefix}video_top1", torch.arange(len(of_a))
+        yield from _of_right(task, [name], of_a[:, None], of_b[:, None], ballots, draws)
 
 
-def _rows(
-    predictions: Sequence[Prediction], films: Sequence[str], prefix: str, rule: Compare
-) -> Tensor:
-    given = [row.ranking if prefix else row.answers for row in predictions]
-    return answer_rows(
-        [row.item_id for row in predictions],
-        films,
-        [[answer.text for answer in answers] for answers in given],
-        [row.truth for row in predictions],
-        rule,
-        [row.references for row in predictions],
-        [row.prompt for row in predictions],
-    )
+def _of_right(
+    task: str, names: list[str], a: Tensor, b: Tensor, groups: Tensor, draws: dict[str, Any]
+) -> Iterator[Difference]:
+    """What is right (n,S) by each of S scores; they are resampled by the same draws."""
+    counts = torch.ones(len(a), 1, dtype=torch.float64)
+    of_a, of_b = (torch.cat([right.double(), counts], dim=1) for right in (a, b))
+    scores = [partial(_share, column) for column in range(len(names))]
+    found = paired_intervals(scores, of_a, of_b, groups, **draws)
+    for column, (name, bounded) in enumerate(zip(names, found, strict=True)):
+        exact = paired_mcnemar(a[:, column], b[:, column])
+        yield Difference(
+            task, name, len(a), *bounded, exact.p_value, "McNemar", exact.only_a, exact.only_b
+        )
 
 
-def _accuracy(
-    task: str, score: str, a: Tensor, b: Tensor, groups: Tensor, paired: _PairedDifference
-) -> Difference:
-    found = paired(mean, with_count(a), with_count(b), groups)
-    exact = paired_mcnemar(a, b)
-    return Difference(
-        task, score, len(a), found.a, found.b, found.difference, found.low, found.high,
-        exact.p_value, "McNemar", exact.only_a, exact.only_b,
-    )  # fmt: skip
+def _share(column: int, sums: Tensor) -> Tensor:
+    return mean(sums[..., [column, -1]])
 
 
 def film_of(pair: tuple[Prediction, Prediction]) -> str:
@@ -162,40 +155,17 @@ def film_of(pair: tuple[Prediction, Prediction]) -> str:
     return b.video_id if a.video_id == a.item_id else a.video_id
 
 
-def _captions(task: str, pairs: Pairs, paired: _PairedDifference) -> Iterator[Difference]:
-    references = [row.references for row, _ in pairs]
-    videos = string_keys(map(film_of, pairs))
-    runs = [[pair[side].answers[0].text for pair in pairs] for side in (0, 1)]
-    scores_a, scores_b = score_runs(runs, references)
+def _captions(task: str, a: Captions, b: Captions, draws: dict[str, Any]) -> Iterator[Difference]:
+    at_b = {item: row for row, item in enumerate(b.items)}
+    # sorted, so that sums do not depend on the order of the files
+    pairs = sorted((item, row, at_b[item]) for row, item in enumerate(a.items) if item in at_b)
+    if not pairs:
+        return
+    films = [b.videos[y] if a.videos[x] == item else a.videos[x] for item, x, y in pairs]
+    runs = [a.texts[x] for _, x, _ in pairs], [b.texts[y] for *_, y in pairs]
+    scores_a, scores_b = score_runs(runs, [a.references[x] for _, x, _ in pairs])
+    videos = string_keys(films)
     for name in scores_a:
-        a, b = scores_a[name], scores_b[name]
-        found = paired(a.score, a.statistics, b.statistics, videos)
-        yield Difference(
-            task, name, len(pairs), found.a, found.b, found.difference, found.low, found.high,
-            found.p_value, "permutation",
-        )  # fmt: skip
-
-
-def _check_tasks(a: Sequence[Prediction], b: Sequence[Prediction]) -> None:
-    tasks = sorted({row.task for row in a}), sorted({row.task for row in b})
-    if tasks[0] != tasks[1]:
-        raise DataError(
-            f"the runs answer different tasks, {', '.join(tasks[0])} and {', '.join(tasks[1])}; "
-            "compare runs that were tested on the same set and tasks"
-        )
-
-
-def _check_same_item(a: Prediction, b: Prediction) -> None:
-    # a question of which nothing is shown has its own name as that of its video
-    shown = a.item_id not in (a.video_id, b.video_id)
-    for key in ("task", *(["video_id"] if shown else []), "truth", "compare"):
-        if getattr(a, key) != getattr(b, key):
-            raise DataError(
-                f"item {a.item_id!r} is not the same in both runs: {key} is {getattr(a, key)!r} "
-                f"and {getattr(b, key)!r}; compare runs that were tested on the same set"
-            )
-    if sorted(a.references) != sorted(b.references):
-        raise DataError(
-            f"item {a.item_id!r} has other references in one run than in the other; compare runs "
-            "that were tested on the same files of captions"
-        )
+        of_a, of_b = scores_a[name], scores_b[name]
+        found = paired_difference(of_a.score, of_a.statistics, of_b.statistics, videos, **draws)
+        yield Difference(task, name, len(pairs), *found, "permutation")

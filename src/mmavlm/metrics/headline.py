@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mmavlm.metrics.duet.words import DENSE, HEADLINE, MEASURES
-from mmavlm.metrics.predictions import Prediction
-from mmavlm.metrics.rules import normalise_answer
+from mmavlm.metrics.guesses import Guess, Guesses
 from mmavlm.metrics.words import (
     BY_JAVA,
     COUNTS,
@@ -90,19 +88,17 @@ class Score:
         return f"{value:.3f}" if self.kind in SIGNED else f"{100 * value:.1f}"
 
 
-def headline(metrics: Mapping[str, float], predictions: Sequence[Prediction] = ()) -> list[Score]:
+def headline(metrics: Mapping[str, float], guesses: Guesses | None = None) -> list[Score]:
     """The numbers of a test that tell something of their own, task by task.
 
-    Taken from `metrics` (names as in metrics.json), and from the `predictions` what guessing
-    gives. Left out are top-5 where there are no more than five answers, votes where each film has
-    one item, rankings that repeat the generated answers' number, accuracies of a benchmark's words,
-    which has scores of its own, and means over tasks that hold such accuracies.
+    Taken from `metrics` (names as in metrics.json), each beside what guessing gives. Left out are
+    top-5 where there are no more than five answers, votes where each film has one item, rankings
+    that repeat the generated answers' number, accuracies of a benchmark's words, which has scores
+    of its own, and means over tasks that hold such accuracies.
     """
     tested = {n.removeprefix(TEST): v for n, v in metrics.items() if n.startswith(TEST)}
     benchmarks = {n for n in tested if "/" not in n and f"{n}_low" in tested}
-    by_task = defaultdict(list)
-    for row in predictions:
-        by_task[row.task].append(row)
+    guesses = guesses or Guesses()
     found: list[Score] = []
     tasks = sorted({name.rpartition("/")[0] for name in tested if "/" in name})
     # a benchmark has its items in a part of each task, or all of them in one
@@ -110,7 +106,7 @@ def headline(metrics: Mapping[str, float], predictions: Sequence[Prediction] = (
     scored_tasks = {name.split("/")[1] for name in tested if name.startswith(scored)}
     for task in tasks:
         if task.partition("/")[0] not in {*benchmarks, *scored_tasks} and "all" not in scored_tasks:
-            found += _of_task(task, tested, by_task[task])
+            found += _of_task(task, tested, guesses.of(task))
     found += [_score(name, tested, _guess_yes_no(name, tested)) for name in sorted(benchmarks)]
     return found if scored_tasks else [*found, *_means(tested, found)]
 
@@ -122,29 +118,10 @@ def every_score(values: Mapping[str, float]) -> list[Score]:
     return [_score(n, values) for n in values if n not in bounds and not n.endswith(counts)]
 
 
-def best_constant(predictions: Sequence[Prediction]) -> tuple[str, float]:
-    """The one answer that is right for most of some items of one task, and for what share.
-
-    Captions have none; neither has a task without items: ("", nan).
-    """
-    texts = Counter(
-        text
-        for row in predictions
-        if row.compare != "caption"
-        for text in {normalise_answer(text) for text in (row.truth, *row.references)}
-        if text == normalise_answer(text, row.compare)
-    )
-    if not texts:
-        return "", math.nan
-    ((text, count),) = texts.most_common(1)
-    return text, count / len(predictions)
-
-
-def _of_task(task: str, tested: Mapping[str, float], rows: Sequence[Prediction]) -> list[Score]:
-    guess = best_constant(rows)[1]
+def _of_task(task: str, tested: Mapping[str, float], guess: Guess) -> list[Score]:
     answers = [f"{task}/{kind}" for kind in OF_ANSWERS if f"{task}/{kind}" in tested]
-    scores = [_score(name, tested, guess) for name in answers]
-    scores = [score for score in scores if _says_more(score, tested, rows)]
+    scores = [_score(name, tested, guess.share) for name in answers]
+    scores = [score for score in scores if _says_more(score, tested, guess.choices)]
     scores += [
         _score(f"{task}/{kind}", tested, tested.get(f"{task}/chance_r1", math.nan))
         for kind in OF_RETRIEVAL
@@ -160,13 +137,12 @@ def _of_task(task: str, tested: Mapping[str, float], rows: Sequence[Prediction])
     return [*scores, *(_score(name, tested) for name in lost if tested.get(name))]
 
 
-def _says_more(score: Score, tested: Mapping[str, float], rows: Sequence[Prediction]) -> bool:
+def _says_more(score: Score, tested: Mapping[str, float], choices: int) -> bool:
     """Whether a score of answers says what no other of its task does."""
     first = tested.get(f"{score.task}/top1")
     if score.kind == "rank_top1":
         return score.value != first
     if score.kind in ("top5", "rank_top5"):
-        choices = max((len(row.ranking) for row in rows), default=0)
         return not 0 < choices <= MANY and score.value != first
     if score.kind == "video_top1":
         return tested.get(f"{score.task}/video_count") != tested.get(f"{score.task}/count")

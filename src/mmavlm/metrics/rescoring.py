@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Literal
-
-import torch
+from collections.abc import Iterable, Mapping, Sequence
 
 from mmavlm.core.hashing import string_keys
-from mmavlm.metrics.answers import answer_accuracy, unparsed_share
+from mmavlm.metrics.answers import TOP_K, summarise, unparsed_share
 from mmavlm.metrics.captions import CHOOSING, caption_scores
 from mmavlm.metrics.predictions import Prediction
-
-Kind = Literal["generated", "ranked", "said"]
-KINDS: tuple[Kind, ...] = ("generated", "ranked", "said")  # in the order they are told
+from mmavlm.metrics.taken import KINDS, Kind, Taken, in_parts
 
 
-def score_predictions(predictions: Sequence[Prediction]) -> dict[str, float]:
-    """What `TaskScores` computes of the same predictions, whose tasks have one rule each."""
-    by_task: dict[str, list[Prediction]] = {}
-    for row in predictions:
-        by_task.setdefault(row.task, []).append(row)
+def score_predictions(predictions: Iterable[Prediction]) -> dict[str, float]:
+    """What `TaskScores` computes of the same predictions, whose tasks have one rule each.
+
+    They are read once, and of each no more is held than `Taken` says.
+    """
+    taken = Taken()
+    for part in in_parts(predictions):
+        taken.take(part)
+    return taken_scores(taken)
+
+
+def taken_scores(taken: Taken) -> dict[str, float]:
+    """The scores of what was taken of predictions, under the names of `named_scores`."""
     found = {
-        (task, kind): _scores(given, kind)
-        for task, rows in by_task.items()
+        (task, kind): scores
+        for task in taken.rules
         for kind in KINDS
-        if (given := [row for row in rows if _given(row, kind)])
+        if (scores := _scores(taken, task, kind))
     }
-    sets = dict.fromkeys(task.partition("/")[0] for task in by_task if "/" in task)
+    sets = dict.fromkeys(task.partition("/")[0] for task in taken.rules if "/" in task)
     return named_scores(found, list(sets))
 
 
@@ -59,28 +62,12 @@ def named_scores(
     return values
 
 
-def _given(row: Prediction, kind: Kind) -> bool:
-    return bool({"generated": row.answers, "ranked": row.ranking, "said": row.said}[kind])
-
-
-def _scores(rows: Sequence[Prediction], kind: Kind) -> dict[str, float]:
-    items, videos = [row.item_id for row in rows], [row.video_id for row in rows]
-    references = [row.references for row in rows]
-    if kind == "said":
-        unparsed = torch.tensor([not row.answers[0].text for row in rows], dtype=torch.int64)
-        return unparsed_share(string_keys(items), unparsed)
-    answers = [row.ranking if kind == "ranked" else row.answers for row in rows]
-    texts = [[answer.text for answer in of_row] for of_row in answers]
-    rule = rows[-1].compare if kind == "generated" else "whole"
-    if rule == "caption":
-        best = [of_row[0] for of_row in texts]
-        return caption_scores(string_keys(items), string_keys(videos), best, references)
-    return answer_accuracy(
-        items,
-        videos,
-        texts,
-        [row.truth for row in rows],
-        compare=rule,
-        references=references,
-        prompts=[row.prompt for row in rows],
-    )
+def _scores(taken: Taken, task: str, kind: Kind) -> dict[str, float]:
+    """The scores of one kind of answers; none where there are no such answers."""
+    if kind == "generated" and (captions := taken.captions.get(task)) is not None:
+        keys = string_keys(captions.items), string_keys(captions.videos)
+        return caption_scores(*keys, captions.texts, captions.references)
+    rows = taken.rows(task, kind)
+    if rows is None:
+        return {}
+    return unparsed_share(rows[:, 0], rows[:, 1]) if kind == "said" else summarise(rows, TOP_K)

@@ -11,8 +11,9 @@ from torch import nn
 from mmavlm.metrics.accuracy import AnswerAccuracy
 from mmavlm.metrics.caption_scores import CaptionScores
 from mmavlm.metrics.predictions import Prediction
-from mmavlm.metrics.rescoring import Kind, named_scores
+from mmavlm.metrics.rescoring import named_scores
 from mmavlm.metrics.rules import Rule
+from mmavlm.metrics.taken import Kind
 from mmavlm.metrics.unparsed import UnparsedRate
 
 Metric = AnswerAccuracy | CaptionScores | UnparsedRate

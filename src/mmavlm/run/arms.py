@@ -24,7 +24,7 @@ from mmavlm.core.metrics_file import write_text
 from mmavlm.metrics import read_predictions
 from mmavlm.metrics.arms import ArmDifference, ArmRun, Mean, Runs, compare_arms, holm, over_seeds
 from mmavlm.metrics.planted_bias import SCORES, bias_scores
-from mmavlm.metrics.predictions import FILE
+from mmavlm.metrics.prediction_files import FILE
 from mmavlm.movies.bias import pair_of
 from mmavlm.report import draw_arms
 

@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from mmavlm.core.redaction import redacted
 from mmavlm.metrics import Prediction
 from mmavlm.metrics.confusion import confusion, unlike
+from mmavlm.metrics.guesses import Guesses
 from mmavlm.metrics.headline import headline
 from mmavlm.metrics.words import meaning
 from mmavlm.report import Confusion, Curve, Report, SampleAnswer, Table, read_csv_curves
@@ -26,7 +27,7 @@ def describe(run: Outcome, earlier: Sequence[Outcome]) -> Report:
     return Report(
         title=" · ".join(str(o) for o in run.overrides if "experiment=" in str(o)) or "mmavlm",
         scores=[
-            *headline(run.metrics, rows),
+            *headline(run.metrics, Guesses(rows)),
             *(score for part in earlier for score in headline(part.metrics)),
         ],
         facts=facts(run, earlier),

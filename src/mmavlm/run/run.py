@@ -31,6 +31,7 @@ from mmavlm.core.given_files import AUTO
 from mmavlm.core.metrics_file import write_metrics, write_text
 from mmavlm.core.settings import seed_given
 from mmavlm.data.readers.annotations import SPLITS
+from mmavlm.metrics.guesses import Guesses
 from mmavlm.metrics.headline import headline
 from mmavlm.metrics.table import score_table
 from mmavlm.report import write_report
@@ -174,7 +175,7 @@ class Run:
             return
         predictions = self.stage.predictions
         rows = [] if predictions is None else list(predictions.rows.values())
-        if scores := headline(self.metrics, rows):
+        if scores := headline(self.metrics, Guesses(rows)):
             notes = (f"{name}: {text}" for name, text in self.stage.notes.items())
             Console().print(score_table("\n".join((f"{self.folder}, test", *notes)), scores))
         log.info("report: %s", self.folder / "report.html")

@@ -10,7 +10,7 @@ from pathlib import Path
 from mmavlm.core.errors import ConfigError, DataError
 from mmavlm.core.items import Item
 from mmavlm.metrics import normalise_answer, read_predictions
-from mmavlm.metrics.predictions import predictions_path
+from mmavlm.metrics.prediction_files import predictions_path
 
 REJECTED = "rejected"  # where an item's `meta` has the false answer that its annotation gives
 # Task and question → true answers, and of how many items.
