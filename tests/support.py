@@ -131,6 +131,17 @@ class StopAtBatch(L.Callback):
             signal.raise_signal(self.signal)
 
 
+class StopTestAtBatch(L.Callback):
+    """Interrupt a test when it has answered a batch, which is then not written any more."""
+
+    def __init__(self, batch):
+        self.batch = batch
+
+    def on_test_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, *_):
+        if batch_idx == self.batch:
+            raise KeyboardInterrupt
+
+
 class ReplaceByFile(L.Callback):
     """Put a file in the place of a folder when a batch begins: it can be written to no more."""
 

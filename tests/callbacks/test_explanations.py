@@ -19,7 +19,7 @@ def answered(batch, answers, *overrides):
         SimpleNamespace(item_id=item, answers=[Answer(text, -1.0)], ranking=[])
         for item, text in zip(batch.item_id, answers, strict=True)
     ]
-    stage.predictions.rows = {row.item_id: row for row in rows}
+    stage.predictions.latest = {row.item_id: row for row in rows}
     return stage
 
 

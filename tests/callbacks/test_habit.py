@@ -47,7 +47,7 @@ def test_every_question_is_asked_again_of_both_views(monkeypatch):
     values, stage = logged(batch, monkeypatch)
     for name, view in other_views(batch).items():
         again = [row.best for row in stage.answer(view, "both")[1]]
-        of_film = [stage.predictions.rows[item].best for item in batch.item_id]
+        of_film = [stage.predictions.latest[item].best for item in batch.item_id]
         same = sum(a == b for a, b in zip(of_film, again, strict=True)) / 3
         assert values[f"test/{name}/same"] == pytest.approx(same)
     assert {"test/habitual_mistakes", "test/habitual_mistakes_low"} <= set(values)

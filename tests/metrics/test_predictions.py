@@ -1,4 +1,5 @@
 import json
+import tracemalloc
 from collections import Counter
 from dataclasses import asdict, replace
 
@@ -7,6 +8,7 @@ from predicted import predicted
 
 from mmavlm.core.errors import DataError
 from mmavlm.metrics import (
+    PredictionFile,
     TaskScores,
     captions,
     missing_rows,
@@ -188,3 +190,23 @@ def test_tasks_of_a_set_have_a_mean_of_their_own():
     values = score_predictions(rows)
     assert (values["a/accuracy"], values["b/accuracy"]) == (0.5, 0)
     assert values["accuracy"] == pytest.approx(1 / 3)
+
+
+def test_a_file_is_read_row_by_row_and_tells_what_is_wrong_at_its_end(file):
+    edited(file, l2="broken")
+    rows = iter(PredictionFile(file))
+    assert next(rows) == ROWS[0]
+    assert next(rows) == ROWS[2]
+    with pytest.raises(DataError, match="line 2: no JSON"):
+        list(rows)
+
+
+def test_ten_thousand_rows_are_held_in_a_few_bytes_each(tmp_path):
+    path = tmp_path / "predictions.jsonl"
+    text = "a long answer " * 50
+    write_predictions(path, (replace(ROWS[0], item_id=f"{n}", truth=text) for n in range(10_000)))
+    tracemalloc.start()
+    assert sum(1 for _ in PredictionFile(path)) == 10_000
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100 * 10_000  # and the texts are 700 bytes each

@@ -4,7 +4,7 @@ from itertools import product
 import pytest
 import torch
 
-from mmavlm.metrics import bootstrap_interval, paired_difference
+from mmavlm.metrics import bootstrap_interval, paired_difference, resampling
 from mmavlm.metrics.resampling import group_sums, mean, with_count
 
 
@@ -67,3 +67,36 @@ def test_swapping_the_models_turns_the_sign():
 def test_models_with_other_items_are_refused():
     with pytest.raises(ValueError, match=r"must answer the same items, got statistics \(2, 2\)"):
         paired_difference(mean, torch.ones(2, 2), torch.ones(3, 2), torch.arange(2))
+
+
+def slow_interval(a, b, groups, samples, seed):
+    """The interval as one matrix of all draws gives it."""
+    sums_a, sums_b = group_sums(a, groups), group_sums(b, groups)
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.randint(len(sums_a), (samples, len(sums_a)), generator=generator)
+    differences = mean(sums_b[drawn].sum(dim=1)) - mean(sums_a[drawn].sum(dim=1))
+    return differences.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+
+
+@pytest.mark.parametrize("numbers", [1, 1000, 2**22])
+def test_how_many_numbers_are_drawn_at_once_changes_no_figure(monkeypatch, numbers):
+    monkeypatch.setattr(resampling, "_NUMBERS", numbers)
+    generator = torch.Generator().manual_seed(5)
+    a, b = (with_count(torch.rand(300, generator=generator) < p) for p in (0.4, 0.5))
+    groups = torch.randint(90, (300,), generator=generator)
+    found = paired_difference(mean, a, b, groups, samples=400, seed=3)
+    low, high = slow_interval(a, b, groups, samples=400, seed=3)
+    assert (found.low, found.high) == pytest.approx((low, high), abs=1e-12)
+    assert found.p_value == paired_difference(mean, a, b, groups, samples=400, seed=3).p_value
+
+
+def test_scores_of_the_same_items_share_their_draws():
+    generator = torch.Generator().manual_seed(6)
+    right = torch.rand(2, 200, 2, generator=generator) < 0.5
+    a, b = (torch.cat([of_run, torch.ones(200, 1)], dim=1).double() for of_run in right)
+    groups = torch.arange(200) // 3
+    scores = [lambda sums: mean(sums[..., [0, 2]]), lambda sums: mean(sums[..., [1, 2]])]
+    together = resampling.paired_intervals(scores, a, b, groups, samples=100)
+    for column, found in enumerate(together):
+        alone = paired_difference(mean, a[:, [column, 2]], b[:, [column, 2]], groups, samples=100)
+        assert found == alone[:5]

@@ -5,7 +5,7 @@ from omegaconf import OmegaConf
 from mmavlm.core.interfaces import Answer
 from mmavlm.metrics import Prediction
 from mmavlm.run.outcome import Outcome
-from mmavlm.run.report import confusions, describe
+from mmavlm.run.report import Confusions, describe
 
 
 def prediction(item, truth, answer):
@@ -14,7 +14,10 @@ def prediction(item, truth, answer):
 
 def test_truths_that_training_has_no_class_of_are_counted_beside_the_matrix():
     rows = [prediction("1", "cat", "Cat"), prediction("2", "dog", "Cat"), prediction("3", "", "x")]
-    (shown,) = confusions(rows, {"animal": ["Cat", "cat ", "bird"]})
+    found = Confusions({"animal": ["Cat", "cat ", "bird"]})
+    found.take(rows[:1])
+    found.take(rows[1:])
+    (shown,) = found.matrices()
     assert shown.classes == ["Cat", "bird"]
     assert shown.counts.tolist() == [[1, 0, 0], [0, 0, 0]]
     assert shown.left_out == 2

@@ -37,7 +37,7 @@ def tested(tmp_path):
 
     def tested(stage, *batches):
         [metrics] = trainer.test(stage, DataLoader(batches, batch_size=None), verbose=False)
-        return metrics, list(stage.predictions.rows.values())
+        return metrics, list(stage.predictions.read())
 
     return tested
 

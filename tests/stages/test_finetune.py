@@ -36,7 +36,7 @@ def test_the_loss_of_a_split_goes_by_the_name_of_the_same_term_in_training(stage
 def test_predictions_hold_the_references_of_their_item(stage, trainer):
     batch = replace(random_batch(), references=[("comedy", "farce"), ("a long answer",)])
     trainer.test(stage, DataLoader([batch], batch_size=None), verbose=False)
-    rows = stage.predictions.rows.values()
+    rows = list(stage.predictions.read())
     assert [row.references for row in rows] == [["comedy", "farce"], ["a long answer"]]
     assert [row.truth for row in rows] == batch.target
 
@@ -63,7 +63,7 @@ def test_captions_have_scores_of_captions_beside_tasks_with_accuracy(trainer, mo
     assert {"val/cider_plain", "val/accuracy", "val/open/cider_plain_low"} < validated.keys()
     assert {"test/open/bleu4_plain", "test/open/rouge_l_plain", "test/genre/top1"} < tested.keys()
     assert not {"test/open/top1", "test/genre/cider_plain", "test/open/cider"} & tested.keys()
-    assert [row.compare for row in stage.predictions.rows.values()] == ["whole", "caption"] * 2
+    assert [row.compare for row in stage.predictions.read()] == ["whole", "caption"] * 2
 
 
 def test_what_cannot_be_scored_is_told_once_when_the_stage_is_built(monkeypatch, caplog):

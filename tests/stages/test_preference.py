@@ -293,7 +293,7 @@ def test_a_test_answers_as_stage_two_does():
     answered = []
     for stage in (build(), FineTune(tiny_backbone("alignment=none"), RECIPE, tasks=["qa"])):
         trainer().test(stage, loader([yes_no_batch()]), verbose=False)
-        answered.append(stage.predictions.rows)
+        answered.append(list(stage.predictions.read()))
     assert answered[0] == answered[1]
 
 

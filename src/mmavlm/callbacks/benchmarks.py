@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import lightning as L
@@ -13,9 +13,11 @@ from torch.utils.data.distributed import DistributedSampler
 
 from mmavlm.core.errors import ConfigError
 from mmavlm.core.items import Item
+from mmavlm.metrics import Prediction
 from mmavlm.metrics.benchmarks import Benchmark
 from mmavlm.metrics.headline import every_score
 from mmavlm.metrics.table import score_table
+from mmavlm.metrics.taken import in_parts
 
 TEST = "test"
 
@@ -40,8 +42,10 @@ class BenchmarkScores(L.Callback):
         if not isinstance(getattr(data, "reader", None), ScoredReader):
             return
         scores = data.reader.scores(data.tasks([TEST])).to(pl_module.device)
-        rows: Any = pl_module.predictions
-        _take(scores, data.items(TEST), rows.rows.values())
+        answered: Any = pl_module.predictions
+        known = {item.item_id: item for item in data.items(TEST)}
+        for rows in in_parts(answered.read()):
+            _take(scores, known, rows)
         values = scores.compute()
         pl_module.log_dict({f"{TEST}/{name}": v for name, v in values.items()}, sync_dist=True)
         if values and trainer.is_global_zero:
@@ -95,6 +99,7 @@ class HallucinationProbe(L.Callback):
         if self.validations % self.every:
             return
         scores = self.data.reader.scores(self.data.tasks([TEST])).to(pl_module.device)
+        known = {item.item_id: item for item in self.data.items(TEST)}
         stage: Any = pl_module
         for batch in self._loader(trainer):
             self.data.broken.add(batch.broken)
@@ -102,7 +107,7 @@ class HallucinationProbe(L.Callback):
                 batch = stage.transfer_batch_to_device(batch, pl_module.device, 0)
                 with trainer.precision_plugin.val_step_context():
                     _, answered = stage.answer(batch)
-                _take(scores, self.data.items(TEST), answered)
+                _take(scores, known, answered)
         values = scores.compute()
         pl_module.log_dict({f"val/{name}": v for name, v in values.items()}, sync_dist=True)
 
@@ -123,9 +128,7 @@ class HallucinationProbe(L.Callback):
         )
 
 
-def _take(scores: Benchmark, items: Sequence[Item], answered: Any) -> None:
+def _take(scores: Benchmark, known: Mapping[str, Item], rows: Sequence[Prediction]) -> None:
     """Feed the metrics with predictions, each looked up among the items by its id."""
-    known = {item.item_id: item for item in items}
-    rows = list(answered)
     answers = [row.answers[0].text if row.answers else "" for row in rows]
     scores.update([known[row.item_id] for row in rows], answers)

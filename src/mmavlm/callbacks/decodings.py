@@ -25,10 +25,12 @@ from mmavlm.core.errors import ConfigError, DataError
 from mmavlm.core.metrics_file import finite, write_text
 from mmavlm.metrics import Prediction, write_predictions
 from mmavlm.metrics.abstention import choose_abstaining
+from mmavlm.metrics.prediction_rows import parse_row, row_line
 from mmavlm.model.saliency import AttentionSaliency
 
 log = logging.getLogger(__name__)
 
+NAME = "decodings"  # under which a test keeps what was answered
 FOLDER = "decodings"  # in that of a run: a file of predictions for each, and SETTINGS
 SETTINGS = "settings.json"
 PLAIN = "plain"  # the name of answers without a remedy
@@ -78,6 +80,11 @@ class _Tested:
     def settings(self) -> dict[str, Any]:
         """What was chosen, as plain values."""
         return {**self.decoding.settings, **self.held_back}
+
+    def take(self, rows: Sequence[Prediction], seconds: float) -> None:
+        """Add answers, and what they took."""
+        self.rows += rows
+        self.seconds += seconds
 
 
 class Decodings(L.Callback):
@@ -178,6 +185,10 @@ class Decodings(L.Callback):
         Raises:
             DataError: if an item was there in the validation, too.
         """
+        stage: Any = pl_module
+        for kept in stage.predictions.kept(NAME) if self.tested else ():
+            for name, (lines, seconds) in kept.items():
+                self.tested[name].take([parse_row(line) for line in lines], seconds)
         if len(batch) == 0 or not self.tested:
             return
         if both := sorted(self.validated.keys() & batch.item_id):
@@ -186,10 +197,12 @@ class Decodings(L.Callback):
                 "on another split than is tested; leave out callbacks=decodings"
             )
         decodings = [tested.decoding for tested in self.tested.values()]
-        answers = _answers(trainer, pl_module, batch, decodings)
-        for tested, answered in zip(self.tested.values(), answers, strict=True):
-            tested.rows += answered.rows
-            tested.seconds += answered.seconds
+        answers = _answers(trainer, stage, batch, decodings)
+        kept = {}
+        for (name, tested), answered in zip(self.tested.items(), answers, strict=True):
+            tested.take(*answered)
+            kept[name] = [row_line(row) for row in answered.rows], answered.seconds
+        stage.predictions.keep(NAME, kept)
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the answers and what was chosen, and print how many answers each changes."""

@@ -73,7 +73,7 @@ class ExplainAnswers(L.Callback):
         for row, (task, item) in enumerate(zip(batch.task, batch.item_id, strict=True)):
             if done[task] >= self.per_task:
                 continue
-            said = answered.rows[item].answers or answered.rows[item].ranking
+            said = answered.latest[item].answers or answered.latest[item].ranking
             film = batch.film_of(row)
             frames = 0 if film is None else int(batch.frame_mask[film].sum())
             if not said or not said[0].text.strip() or frames == 0:
@@ -87,6 +87,7 @@ class ExplainAnswers(L.Callback):
                     stretches=stretches,
                     say=partial(said_by, stage),
                 )
+            answered.ask_again()
             done[task] += 1
 
 

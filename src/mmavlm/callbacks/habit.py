@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import lightning as L
 
@@ -12,8 +13,26 @@ from mmavlm.metrics import Prediction
 from mmavlm.metrics.habit import HABITUAL, HabitualAnswers
 from mmavlm.model.otherwise import VIEWS, WITHOUT_FILM, other_views
 
+NAME = "habit"  # under which a test keeps what was answered
 BOUNDS = ("", "_low", "_high")
 TOLD = {"same": "same", "right": "top1"}  # of the metric, and in metrics.json
+
+
+class Pair(NamedTuple):
+    """A question's best answers, about its film and without it, and whether they are right."""
+
+    item: str
+    of_film: str
+    other: str
+    right: bool
+    other_right: bool
+
+
+def _pair(row: Prediction, other: Prediction) -> Pair | None:
+    """Both answers to a question; None for captions, which are neither right nor wrong."""
+    if row.right is None:
+        return None
+    return Pair(row.item_id, row.best, other.best, row.right, bool(other.right))
 
 
 class HabitScores(L.Callback):
@@ -52,8 +71,11 @@ class HabitScores(L.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Answer the other views of the batch that was answered."""
+        """Answer the other views of the batch; a test that goes on has kept its own."""
         stage: Any = pl_module
+        for kept in stage.predictions.kept(NAME):
+            for view, pairs in kept.items():
+                self._take(view, [Pair(*pair) for pair in pairs])
         if len(batch) == 0:
             return
         with trainer.precision_plugin.test_step_context():
@@ -62,22 +84,23 @@ class HabitScores(L.Callback):
                 name: stage.answer(view, stage.answer_by)[1]
                 for name, view in other_views(encoded).items()
             }
-        for name, others in answered.items():
-            of_film = [stage.predictions.rows[other.item_id] for other in others]
-            self._take(name, of_film, others)
+        of_film = stage.predictions.latest
+        found = {
+            view: [
+                pair
+                for other in others
+                if (pair := _pair(of_film[other.item_id], other)) is not None
+            ]
+            for view, others in answered.items()
+        }
+        for view, pairs in found.items():
+            self._take(view, pairs)
+        stage.predictions.keep(NAME, found)
 
-    def _take(self, view: str, of_film: list[Prediction], others: list[Prediction]) -> None:
-        pairs = zip(of_film, others, strict=True)
-        kept = [(row, other) for row, other in pairs if row.right is not None]
-        if not kept:
-            return
-        self.scores[view].update(
-            [row.item_id for row, _ in kept],
-            [row.best for row, _ in kept],
-            [other.best for _, other in kept],
-            [bool(row.right) for row, _ in kept],
-            [bool(other.right) for _, other in kept],
-        )
+    def _take(self, view: str, pairs: Sequence[Pair]) -> None:
+        if pairs:
+            columns = zip(*pairs, strict=True)
+            self.scores[view].update(*map(list, columns))
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Log the shares over all processes."""

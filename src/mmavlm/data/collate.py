@@ -11,14 +11,16 @@ from torch import Tensor
 from mmavlm.core.batch import Batch, FalseTexts
 from mmavlm.core.errors import ConfigError
 from mmavlm.core.items import Item
+from mmavlm.data.answered import Answered
 from mmavlm.data.dataset import BrokenItem, Film, Sample
 
 
-def collate(samples: Sequence[Sample | BrokenItem]) -> Batch:
+def collate(samples: Sequence[Sample | BrokenItem | Answered]) -> Batch:
     """Samples → a batch of frames or of features, a row for each film, padded to the longest.
 
     Films of twins come last.
-    Broken items are named, not replaced. If all are broken the batch has no rows.
+    Broken items are named, not replaced, and those answered before left out. If all are, the batch
+    has no rows.
     """
     whole = [sample for sample in samples if isinstance(sample, Sample)]
     broken = [sample for sample in samples if isinstance(sample, BrokenItem)]

@@ -106,7 +106,7 @@ def write_whole(path: Path, content: bytes) -> None:
 def _index(root: Path, settings: Mapping[str, Any]) -> Path:
     """Where the card of these settings lies; files and folders they name count with their times."""
     told = {
-        name: [value, *_local_files(value)]
+        name: [value, *local_files(value)]
         for name, value in sorted(settings.items())
         if name not in RESULT_STAYS
     }
@@ -114,7 +114,7 @@ def _index(root: Path, settings: Mapping[str, Any]) -> Path:
     return root / "encoders" / f"{key}.json"
 
 
-def _local_files(value: Any) -> list[list[Any]]:
+def local_files(value: Any) -> list[list[Any]]:
     """Name, size and time of change of the file, or of each file in the folder, of that name."""
     if not isinstance(value, str):
         return []

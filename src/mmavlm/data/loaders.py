@@ -7,11 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import lightning as L
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from mmavlm.core.items import Item
 from mmavlm.core.settings import at_least, seed_given, whole_at_least
+from mmavlm.data.answered import WithoutAnswered
 from mmavlm.data.collate import collate
 from mmavlm.data.items import Flag, coded, flagged
 from mmavlm.data.order import Draw, EpochOrder, Lengths
@@ -35,6 +38,7 @@ class SplitLoaders(L.LightningDataModule, ABC):
 
     sets: tuple[str, ...] = ()  # names of the sets that are mixed
     splits: Sequence[str] = SPLITS  # those that a run reads
+    left_out: NDArray[np.bool_] | None = None  # items of the test that were answered before (n,)
 
     def __init__(
         self,
@@ -124,6 +128,8 @@ class SplitLoaders(L.LightningDataModule, ABC):
         self, split: str, batch_size: int, order: EpochOrder | None = None
     ) -> DataLoader[Any]:
         dataset = self.dataset(split)
+        if split == "test" and self.left_out is not None:
+            dataset = WithoutAnswered(dataset, self.left_out)
         return ResumableLoader(
             WatchedDataset(dataset, self.num_workers) if self.num_workers else dataset,
             batch_size=batch_size,

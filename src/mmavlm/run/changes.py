@@ -11,6 +11,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from mmavlm.core.errors import ConfigError
+from mmavlm.data.encoder_cards import local_files
 from mmavlm.weights.checkpoint import RUN_KEY
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,19 @@ UNTOLD = ("resume", "resume_accept", "paths", "init.alignment", "init.checkpoint
 HARMLESS_NAMES = {
     "chunk_size", "rank_chunk", "compile_backend", "gradient_checkpointing", "cache_keys"
 }  # fmt: skip
+# What of all this changes no answer of a test; weights, items and processes are compared apart.
+ANSWERS_STAY = (
+    "resume", "resume_accept", "checkpoint", "test", "paths", "logger", "format", "optimizer",
+    "init.alignment", "init.checkpoint", "init.experiment", "init.allow_random", "init.required",
+    "stage.monitor", "data.num_workers", "data.timeout_s", "data.max_broken", "data.keep_frames",
+    "data.index", "data.decode_threads", "trainer.max_epochs", "trainer.max_steps",
+    "trainer.max_time", "trainer.log_every_n_steps", "trainer.profiler", "trainer.logger",
+    "trainer.default_root_dir", "trainer.enable_progress_bar", "trainer.enable_model_summary",
+    "trainer.num_sanity_val_steps", "trainer.limit_train_batches", "trainer.limit_val_batches",
+    "trainer.limit_test_batches", "trainer.check_val_every_n_epoch", "trainer.val_check_interval",
+)  # fmt: skip
+# Callbacks that answer a test, too, and keep what they made of it.
+ANSWERING = ("callbacks.habit", "callbacks.decodings", "callbacks.explanations")
 # With these an epoch has other batches, so a place within it means nothing.
 OF_EPOCHS = ("data", "trainer.devices", "trainer.num_nodes", "trainer.accumulate_grad_batches")
 OF_A_SET = re.compile(r"^data\.sets\.[^.]+\.")
@@ -98,6 +112,24 @@ def changed_settings(before: Any, now: Any) -> dict[str, Change]:
         for key, change in changes.items()
         if not any(key != k and key.endswith(k) and change == changes[k] for k in changes)
     }
+
+
+def settings_of_answers(config: DictConfig) -> dict[str, Any]:
+    """The settings, by their full names, that the answers of a test follow.
+
+    Beside one that names a file or folder, such as one of weights, stand sizes and times of change.
+    """
+    plain = _leaves(OmegaConf.to_container(config, resolve=True))
+    kept = {
+        key: value
+        for key, value in plain
+        if _below(key, ANSWERING) or not _below(key, (*ANSWERS_STAY, "callbacks"))
+    }
+    return {
+        key: [value, *files] if (files := [] if _below(key, ("data",)) else local_files(value))
+        else value
+        for key, value in kept.items()
+    }  # fmt: skip
 
 
 def _leaves(settings: Any, prefix: str = "") -> list[tuple[str, Any]]:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 
 from omegaconf import OmegaConf
+from torch import Tensor
 
 from mmavlm.core.redaction import redacted
 from mmavlm.metrics import Prediction
 from mmavlm.metrics.confusion import confusion, unlike
 from mmavlm.metrics.guesses import Guesses
 from mmavlm.metrics.headline import headline
+from mmavlm.metrics.taken import in_parts
 from mmavlm.metrics.words import meaning
 from mmavlm.report import Confusion, Curve, Report, SampleAnswer, Table, read_csv_curves
 from mmavlm.run.facts import facts
@@ -23,16 +25,19 @@ from mmavlm.stages.predictions import PredictionLog
 def describe(run: Outcome, earlier: Sequence[Outcome]) -> Report:
     """The report of a run and of the runs before it."""
     log = PredictionLog() if run.predictions is None else run.predictions
-    rows = list(log.rows.values())
+    guesses, found = Guesses(), Confusions(run.classes)
+    for rows in in_parts(log.read()):
+        guesses.take(rows)
+        found.take(rows)
     return Report(
         title=" · ".join(str(o) for o in run.overrides if "experiment=" in str(o)) or "mmavlm",
         scores=[
-            *headline(run.metrics, Guesses(rows)),
+            *headline(run.metrics, guesses),
             *(score for part in earlier for score in headline(part.metrics)),
         ],
         facts=facts(run, earlier),
         curves=[curve for part in (*earlier, run) for curve in curves(part)],
-        confusions=confusions(rows, run.classes),
+        confusions=found.matrices(),
         sheets=run.sheets,
         samples=samples(log),
         explanations=list(run.explanations),
@@ -58,19 +63,34 @@ def curves(run: Outcome) -> list[Curve]:
     ]
 
 
-def confusions(rows: Sequence[Prediction], classes: Mapping[str, Sequence[str]]) -> list[Confusion]:
-    """One matrix a task with classes: truth against the first answer."""
-    by_task: dict[str, list[Prediction]] = defaultdict(list)
-    for row in rows:
-        if row.task in classes and (row.answers or row.ranking):
-            by_task[row.task].append(row)
-    return [_confusion(task, of_task, unlike(classes[task])) for task, of_task in by_task.items()]
+class Confusions:
+    """One matrix a task with classes: truth against the first answer, counted in parts."""
 
+    def __init__(self, classes: Mapping[str, Sequence[str]]) -> None:
+        self.classes = classes
+        self._counts: dict[str, Tensor] = {}
+        self._rows: Counter[str] = Counter()
 
-def _confusion(task: str, rows: Sequence[Prediction], classes: list[str]) -> Confusion:
-    answers = [(row.answers or row.ranking)[0].text for row in rows]
-    counts = confusion([row.truth for row in rows], answers, classes)
-    return Confusion(task, classes, counts, left_out=len(rows) - int(counts.sum()))
+    def take(self, rows: Iterable[Prediction]) -> None:
+        """Count some predictions."""
+        by_task: dict[str, list[Prediction]] = defaultdict(list)
+        for row in rows:
+            if row.task in self.classes and (row.answers or row.ranking):
+                by_task[row.task].append(row)
+        for task, of_task in by_task.items():
+            names = unlike(self.classes[task])
+            truths = [row.truth for row in of_task]
+            counts = confusion(truths, [row.best for row in of_task], names)
+            self._counts[task] = self._counts.get(task, 0) + counts
+            self._rows[task] += len(of_task)
+
+    def matrices(self) -> list[Confusion]:
+        """The matrix of each task, in the order in which they came."""
+        return [
+            Confusion(task, unlike(self.classes[task]), counts,
+                      left_out=self._rows[task] - int(counts.sum()))
+            for task, counts in self._counts.items()
+        ]  # fmt: skip
 
 
 def samples(log: PredictionLog) -> list[SampleAnswer]:
@@ -88,7 +108,7 @@ def samples(log: PredictionLog) -> list[SampleAnswer]:
             compare=row.compare,
         )
         for item, frames in log.frames.items()
-        for row in (log.rows[item],)
+        for row in (log.sampled[item],)
     ]
 
 

@@ -34,16 +34,20 @@ from mmavlm.data.readers.annotations import SPLITS
 from mmavlm.metrics.guesses import Guesses
 from mmavlm.metrics.headline import headline
 from mmavlm.metrics.table import score_table
-from mmavlm.report import write_report
+from mmavlm.report import ContactSheet, write_report
 from mmavlm.run.build import build_stage, leave_mix, start_from_alignment
+from mmavlm.run.changes import settings_of_answers
 from mmavlm.run.outcome import Outcome
 from mmavlm.run.report import describe
 from mmavlm.run.resume import checkpoint_to_resume, go_on_logging
 from mmavlm.run.secrets import refuse_secrets
-from mmavlm.run.sheets import contact_sheets
+from mmavlm.run.sheets import contact_sheets, with_evidence
+from mmavlm.stages.answered_before import Keeping
 from mmavlm.stages.base import Stage
 from mmavlm.weights.checkpoint import load_trainable, read_checkpoint
 from mmavlm.weights.untrained import allow_untrained, require_trained
+
+ANSWERS = "answers"  # the folder, in that of a run, with those of a test that is not finished
 
 log = logging.getLogger(__name__)
 
@@ -138,8 +142,10 @@ class Run:
     def test(self) -> None:
         """Run the test split through the weights as they are, behind validation if it needs that.
 
-        With trainer.limit_val_batches=0 it does without.
+        With trainer.limit_val_batches=0 it does without. A test that was killed in this folder goes
+        on, if it was of the same weights, items and settings.
         """
+        self.stage.keeping = Keeping(self.folder / ANSWERS, settings_of_answers(self.config))
         with ended_as_asked(), memory_told(self.trainer, self.stage):
             if self.stage.validates_before_test and self.trainer.limit_val_batches:
                 self.trainer.validate(self.stage, datamodule=self.data, verbose=False)
@@ -165,6 +171,8 @@ class Run:
         write_report(self.folder / "report.html", describe(self.outcome, outcomes))
         # last, since it says that all the rest is there (see `run.resume.is_finished`)
         write_text(self.folder / "config.yaml", OmegaConf.to_yaml(self.config, resolve=True))
+        if self.stage.predictions is not None:
+            self.stage.predictions.remove()
 
     def tell(self) -> None:
         """Print the test's scores, what the stage says of them, and where the report lies.
@@ -174,8 +182,8 @@ class Run:
         if not self.trainer.is_global_zero:
             return
         predictions = self.stage.predictions
-        rows = [] if predictions is None else list(predictions.rows.values())
-        if scores := headline(self.metrics, Guesses(rows)):
+        guesses = Guesses(() if predictions is None else predictions.read())
+        if scores := headline(self.metrics, guesses):
             notes = (f"{name}: {text}" for name, text in self.stage.notes.items())
             Console().print(score_table("\n".join((f"{self.folder}, test", *notes)), scores))
         log.info("report: %s", self.folder / "report.html")
@@ -185,8 +193,6 @@ class Run:
         """What there is to report of this run, so far."""
         trainer: Any = self.trainer  # whose type does not have `callbacks`
         callbacks = [c for c in trainer.callbacks if isinstance(c, ExplainAnswers)]
-        predictions = self.stage.predictions
-        answered = {} if predictions is None else predictions.rows
         return Outcome(
             stage=self.stage.title,
             folder=self.folder,
@@ -197,11 +203,20 @@ class Run:
             resumed=self.resumed,
             metrics=self.metrics,
             classes=self.stage.classes,
-            predictions=predictions,
+            predictions=self.stage.predictions,
             notes=self.stage.notes,
             explanations=[explained for c in callbacks for explained in c.explained],
-            sheets=contact_sheets(self.data.items("test"), answered) if answered else (),
+            sheets=self._sheets(),
         )
+
+    def _sheets(self) -> list[ContactSheet]:
+        log = self.stage.predictions
+        if log is None:
+            return []
+        items = with_evidence(self.data.items("test"))
+        named = {item.item_id for item in items}
+        rows = log.read() if named else ()
+        return contact_sheets(items, {r.item_id: r for r in rows if r.item_id in named})
 
     @property
     def command(self) -> list[str]:

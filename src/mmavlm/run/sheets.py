@@ -35,12 +35,17 @@ def contact_sheets(
         VideoError: naming a film that cannot be read.
     """
     by_film: dict[Path, list[Asked]] = {}
-    for item in items:
-        if item.item_id in answered and item.meta.get(EVIDENCE) and item.conversation.media:
+    for item in with_evidence(items):
+        if item.item_id in answered:
             film = item.conversation.media[0].source
             by_film.setdefault(film, []).append((item, answered[item.item_id]))
     there = (path for path in by_film if path.exists())
     return [_sheet(path, by_film[path]) for path in islice(there, films)]
+
+
+def with_evidence(items: Iterable[Item]) -> list[Item]:
+    """The items that say which moments show the answer."""
+    return [item for item in items if item.meta.get(EVIDENCE) and item.conversation.media]
 
 
 def _sheet(path: Path, asked: Sequence[Asked]) -> ContactSheet:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Sized
 from math import ceil
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -16,6 +16,7 @@ from mmavlm.core.batch import Batch
 from mmavlm.core.errors import DataError
 from mmavlm.core.ranks import Ranks
 from mmavlm.model.backbone import VideoLanguageModel
+from mmavlm.stages.answered_before import Keeping
 from mmavlm.stages.optim import OptimizerRecipe
 from mmavlm.stages.predictions import PredictionLog
 from mmavlm.weights import moved
@@ -64,6 +65,7 @@ class Stage(L.LightningModule):
         self.recipe = optimizer
         self.classes: dict[str, list[str]] = {}  # names of each task's classes
         self.predictions: PredictionLog | None = None  # of a test, if the stage answers
+        self.keeping: Keeping | None = None  # of the answers of a test that may be killed
         self.metrics_before: dict[str, float] = {}  # logged by the run that is resumed
         self._resumed: dict[str, Any] = {}  # the checkpoint that is resumed, until training starts
         self._ranks = Ranks()
@@ -71,13 +73,13 @@ class Stage(L.LightningModule):
         self.run = sealed({"stage": type(self).__name__, **(run or {})})
 
     def gather(self) -> None:
-        """Bring what all processes keep of a test together; every process then holds all of it."""
+        """Bring what all processes keep of a test together, in the first one at least."""
         if self.predictions is not None:
             self.predictions.gather()
 
     def write(self, folder: Path) -> None:
         """Write what is kept of a test into the folder of a run."""
-        if self.predictions is not None and self.predictions.rows:
+        if self.predictions is not None:
             self.predictions.write(folder / "predictions.jsonl")
 
     @property
@@ -139,7 +141,7 @@ class Stage(L.LightningModule):
         """The stage's loss terms by name, their weighted sum under `loss`."""
         raise TypeError(f"{type(self).__name__} does not define its losses")
 
-    def _log_losses(self, split: str, losses: dict[str, Tensor], batch: Batch) -> None:
+    def _log_losses(self, split: str, losses: dict[str, Tensor], rows: Sized) -> None:
         training = split == "train"
         for name, value in losses.items():
             self.log(
@@ -149,7 +151,7 @@ class Stage(L.LightningModule):
                 on_step=training,
                 on_epoch=not training,
                 sync_dist=not training,
-                batch_size=len(batch),
+                batch_size=len(rows),
             )
 
     def _log_metrics(self, metrics: Mapping[str, Any], *, prog_bar: bool = False) -> None:

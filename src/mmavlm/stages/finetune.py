@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Any, ClassVar, cast
 
 import lightning as L
@@ -19,6 +20,7 @@ from mmavlm.core.settings import at_least, whole_at_least
 from mmavlm.metrics import Kind, Prediction, Rule, TaskScores, check_rule, left_out
 from mmavlm.model.alignment import MultiLevelAlignment
 from mmavlm.model.backbone import VideoLanguageModel
+from mmavlm.stages.answered_before import begun_log
 from mmavlm.stages.answering import AnswerBy, answer_batch, check_answer_by, longest_answer
 from mmavlm.stages.base import EVALUATED, Stage
 from mmavlm.stages.group_dro import GroupDRO
@@ -146,10 +148,14 @@ class FineTune(Stage):
     def setup(self, stage: str) -> None:
         """Also refuse films of so many frames that their tokens do not fit into the LLM.
 
+        A test begins with a log of its own, or goes on with that of one that was killed.
+
         Raises:
             ConfigError: naming both numbers.
         """
         super().setup(stage)
+        if stage == "test":
+            self.predictions = begun_log(self.keeping, self)
         if (frames := self.num_frames()) is not None:
             self.lengths = self.backbone.check_lengths(self.generation.max_new_tokens, frames)
 
@@ -175,12 +181,17 @@ class FineTune(Stage):
         self._evaluate(batch, "val")
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Answer the test split, keeping every prediction."""
+        """Answer the test split, keeping every prediction; what was answered before is taken."""
+        for told in self.predictions.begin(batch_idx):
+            rows = iter(told.rows)
+            for name, loss, count in told.losses:
+                of_loss = torch.tensor(loss, device=self.device)
+                self._take("test", name, of_loss, list(islice(rows, count)))
         self._evaluate(batch, "test")
 
-    def on_test_start(self) -> None:
-        """Forget the predictions of an earlier test."""
-        self.predictions = PredictionLog()
+    def on_test_batch_end(self, *args: Any, **kwargs: Any) -> None:
+        """Write what was answered, when callbacks have made of it what they make."""
+        self.predictions.close()
 
     def on_validation_epoch_end(self) -> None:
         """Log scores over the whole validation split."""
@@ -226,11 +237,17 @@ class FineTune(Stage):
             return
         for name, rows in self._by_set(batch):
             loss, predictions = self.answer(rows, self._answers_by(split))
-            self._log_losses(split, {"text": loss}, rows)
-            self._note_set_loss(split, name, loss, len(rows))
-            self._scores(split).update(predictions)
+            self._take(split, name, loss, predictions)
             if split == "test":
-                self.predictions.extend(predictions, rows)
+                self.predictions.extend(predictions, rows, float(loss), name)
+
+    def _take(
+        self, split: str, of_set: str, loss: Tensor, predictions: Sequence[Prediction]
+    ) -> None:
+        """Count what was answered to rows of a set."""
+        self._log_losses(split, {"text": loss}, predictions)
+        self._note_set_loss(split, of_set, loss, len(predictions))
+        self._scores(split).update(predictions)
 
     def _log_scores(self, split: str) -> None:
         """Log the scores of each task and over tasks, the latter in the progress bar."""
