@@ -254,3 +254,33 @@ def test_a_mix_is_trained_from_the_cache_and_shares_entries_with_its_sets(
     assert built() == before
     assert run(train, *copy, "hydra.run.dir=third") == 1
     assert "data.cache holds features of whole pictures" in capsys.readouterr().err
+
+
+def test_a_cache_is_packed_and_pruned_and_trained_from(run, films, tmp_path, capsys, built):
+    arguments = [*LVU, *COUNTED, f"data.root={films}", "data.cache=cache"]
+    assert run(cache, *arguments, "data.num_frames=3") == 0
+    assert run(cache, *arguments, "pack=true", "prune=true") == 0
+    said = capsys.readouterr().out
+    assert "packed: 24 entries" in said
+    assert "needed:  24 entries" in said
+    assert "nothing was removed" in said
+    for note in (tmp_path / "cache").glob("*/uses/*.use"):
+        note.unlink()
+    assert run(cache, *arguments, "prune=remove", "verify=true") == 0
+    said = capsys.readouterr().out
+    assert "12 entries, 12 present" in said
+    assert "removed: 0 entries" in said
+    assert "unknown: 12 entries" in said
+    assert run(cache, *arguments, "prune=all") == 0
+    assert "removed: 12 entries" in capsys.readouterr().out
+    before = built()
+    assert run(train, *arguments, "trainer.max_epochs=1", "test=false") == 0
+    assert built() == before
+
+
+def test_a_way_to_prune_that_there_is_none_of_is_refused(run, films, capsys):
+    arguments = [*LVU, f"data.root={films}", "data.cache=cache"]
+    assert run(cache, *arguments, "prune=everything") == 1
+    assert "prune=everything is unknown; choose true" in capsys.readouterr().err
+    assert run(cache, *arguments, "keep_days=3") == 1
+    assert "read with prune=true alone" in capsys.readouterr().err

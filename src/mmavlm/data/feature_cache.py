@@ -1,34 +1,38 @@
 """Frozen encoder outputs on disk: float16, memory-mapped, written once, read without pickle.
 
 A cache is a folder with a sub-folder for each encoder, by its fingerprint, and in that one
-safetensors file for each entry, of a film or of a sound. Any number of processes may read and
-write at once: a file appears whole or not at all, and who writes an entry a second time writes the
-same.
+safetensors file for each entry, of a film or of a sound, or packs of many such files. Any number of
+processes may read and write at once: a file appears whole or not at all, and who writes an entry a
+second time writes the same.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from numpy.typing import NDArray
 from safetensors.torch import save
 from torch import Tensor
 
 from mmavlm.core.checksums import KEY, damaged_tensors, noted, tell_unverified, tensor_crc32
 from mmavlm.core.errors import ConfigError, VideoError
 from mmavlm.core.medium import Medium
+from mmavlm.data.cache_keys import SUFFIX, key_numbers, listed_keys
 from mmavlm.data.encoder_cards import EncoderCard, write_whole
+from mmavlm.data.feature_packs import Packs
 from mmavlm.data.film_entries import Entry, FilmFrames, FilmPlan
 from mmavlm.data.sampling import StretchError
+from mmavlm.data.stored_tensors import Stored, stored_at, stored_in
 
 FORMAT, WITHOUT_CHECKSUMS = "mmavlm features 2", "mmavlm features 1"
 CHECKSUMS = "crc32"  # one for each frame, so that frames are verified that are read, and no other
-SUFFIX = ".safetensors"
 MISSING = "missing"
 COMPUTED_ANEW = "remove the file, and the next run computes it anew"
 # What a killed writer leaves is removed when it is older than any write takes.
@@ -48,7 +52,22 @@ class FeatureCache:
 
     def path(self, entry: Entry) -> Path:
         """Where an entry lies; no name of an annotation is part of it."""
-        return self.root / self.card.folder / entry.key[:2] / f"{entry.key}{SUFFIX}"
+        return self.folder / entry.key[:2] / f"{entry.key}{SUFFIX}"
+
+    @property
+    def folder(self) -> Path:
+        """Where the entries of the encoder lie."""
+        return self.root / self.card.folder
+
+    @cached_property
+    def packs(self) -> Packs:
+        """The entries that have no files of their own."""
+        return Packs(self.folder)
+
+    def present(self, entries: Sequence[Entry]) -> NDArray[np.bool_]:
+        """Which entries (n,) are there by their names; none of them is opened."""
+        there = np.concatenate([key_numbers(listed_keys(self.folder)), self.packs.numbers])
+        return np.isin(key_numbers(entry.key for entry in entries), there)
 
     def problem(self, entry: Entry) -> str | None:
         """None where the entry is there and whole, otherwise "missing" or what is wrong with it."""
@@ -106,40 +125,43 @@ class FeatureCache:
 
     def sweep(self) -> None:
         """Remove what writers left that were killed."""
-        for left in (self.root / self.card.folder).glob("*/.*.partial"):
+        for left in self.folder.glob("*/.*.partial"):
             with suppress(OSError):
                 if time.time() - left.stat().st_mtime > ABANDONED_S:
                     left.unlink()
 
     def _open(self, entry: Entry) -> dict[str, Tensor]:
         """The tensors of an entry, mapped and not yet read."""
-        path = self.path(entry)
         try:
-            with safe_open(path, framework="pt") as file:
-                told = dict(file.metadata() or {})
-                checksums = told.pop(KEY, None)
-                self._require(told == self._told(entry, checksums), entry, "its header differs")
-                names = file.keys()
-                found = {name: file.get_slice(name) for name in names}
-                self._require_shapes(entry, found, verified=checksums is not None)
-                tensors = {name: file.get_tensor(name) for name in names}
-        except (FileNotFoundError, NotADirectoryError):
-            raise FileNotFoundError(path) from None
-        except (SafetensorError, OSError, ValueError) as error:
-            raise DamagedEntryError(f"{path}, features of {entry.video_id}: {error}") from error
+            stored = self._stored(entry)
+        except ValueError as error:
+            raise DamagedEntryError(self._named(entry, str(error))) from error
+        told = dict(stored.told)
+        checksums = told.pop(KEY, None)
+        self._require(told == self._told(entry, checksums), entry, "its header differs")
+        self._require_shapes(entry, stored, verified=checksums is not None)
         if checksums is None:
             tell_unverified(f"the feature cache {self.root}")
         else:
-            small = {name: tensor for name, tensor in tensors.items() if name != "features"}
+            small = {name: part for name, part in stored.tensors.items() if name != "features"}
             wrong = damaged_tensors(small, checksums)
             self._require(not wrong, entry, f"the checksum of its {', '.join(wrong)} is another")
-        rows = tensors["rows"]
-        inside = bool(((rows >= -1) & (rows < len(tensors["features"]))).all())
+        rows = stored.tensors["rows"]
+        inside = bool(((rows >= -1) & (rows < len(stored.tensors["features"]))).all())
         self._require(inside, entry, "it names frames it does not have")
-        return tensors
+        return stored.tensors
 
-    def _require_shapes(self, entry: Entry, found: dict[str, Any], *, verified: bool) -> None:
-        shapes = {name: (part.get_dtype(), tuple(part.get_shape())) for name, part in found.items()}
+    def _stored(self, entry: Entry) -> Stored:
+        """An entry as it lies in a file of its own, which was written later, or in a pack."""
+        try:
+            return stored_in(self.path(entry))
+        except FileNotFoundError:
+            if (content := self.packs.find(entry.key)) is None:
+                raise
+            return stored_at(content)
+
+    def _require_shapes(self, entry: Entry, stored: Stored, *, verified: bool) -> None:
+        shapes = stored.shapes
         frames = shapes.get("times_s", ("", (0,)))[1][0]
         wanted = {
             "features": ("F16", (frames, self.card.num_tokens, self.card.width)),
@@ -152,7 +174,31 @@ class FeatureCache:
 
     def _require(self, right: bool, entry: Entry, why: str) -> None:
         if not right:
-            raise DamagedEntryError(f"{self.path(entry)}, features of {entry.video_id}: {why}")
+            raise DamagedEntryError(self._named(entry, why))
+
+    def _named(self, entry: Entry, why: str) -> str:
+        where = self.path(entry)
+        if not where.exists() and (part := self.packs.part(entry.key)) is not None:
+            where = part.pack
+        return f"{where}, features of {entry.video_id}: {why}"
+
+    def damage(self, key: str, stored: Stored) -> str | None:
+        """What is wrong with the file of an entry of which only its key is known; None if nothing.
+
+        Unlike `problem` it reads all frames.
+        """
+        told, parts = dict(stored.told), stored.tensors
+        checksums = told.pop(KEY, None)
+        if (told.get("key"), told.get("fingerprint")) != (key, self.card.fingerprint):
+            return "its header differs"
+        if checksums is None:
+            return None  # of an earlier version
+        small = {name: part for name, part in parts.items() if name != "features"}
+        if damaged_tensors(small, checksums) or not {"features", CHECKSUMS} <= parts.keys():
+            return "a checksum is another"
+        of_frames = [tensor_crc32(frame) for frame in parts["features"]]
+        same = of_frames == parts[CHECKSUMS].tolist()
+        return None if same else "the checksum of a frame is another"
 
     def _told(self, entry: Entry, checksums: str | None = "") -> dict[str, str]:
         told = {"format": WITHOUT_CHECKSUMS if checksums is None else FORMAT, "key": entry.key}

@@ -6,6 +6,7 @@ import logging
 import random
 import shutil
 from collections.abc import Callable, Iterable, Sequence
+from itertools import compress
 from typing import Any
 
 import torch
@@ -22,18 +23,27 @@ log = logging.getLogger(__name__)
 
 HEADER_BYTES = 4096  # of a file, generously
 LISTED = 10
+OPENED = 10_000  # so many entries take a few seconds
 
 
 class CacheFiller:
     """What of `entries` a cache lacks, what it will take, and the work of adding it.
 
-    Entries that are damaged or another's are named in the log and computed anew.
+    Entries that are damaged or another's are named in the log and computed anew. To find them, each
+    is opened; of more than `OPENED` entries only with `verify`, and otherwise their names are
+    listed, and damage is told when they are read.
     """
 
-    def __init__(self, cache: FeatureCache, entries: Sequence[Entry]) -> None:
+    def __init__(
+        self, cache: FeatureCache, entries: Sequence[Entry], *, verify: bool = False
+    ) -> None:
         self.cache = cache
-        problems = [(entry, cache.problem(entry)) for entry in entries]
         self.total = len(entries)
+        looked_at = entries
+        if len(entries) > OPENED and not verify:
+            # those that are there are verified as they are read
+            looked_at = list(compress(entries, (~cache.present(entries)).tolist()))
+        problems = [(entry, cache.problem(entry)) for entry in looked_at]
         self.missing = [entry for entry, problem in problems if problem is not None]
         damaged = [problem for _, problem in problems if problem not in (None, MISSING)]
         for problem in damaged[:LISTED]:

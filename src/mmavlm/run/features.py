@@ -19,6 +19,8 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import Tensor, nn
 
 from mmavlm.core.errors import ConfigError
+from mmavlm.data.cache_keys import key_numbers
+from mmavlm.data.cache_uses import note_use
 from mmavlm.data.datamodule import VideoDataModule
 from mmavlm.data.encoder_cards import EncoderCard, find_card, note_card
 from mmavlm.data.feature_cache import FeatureCache
@@ -92,12 +94,15 @@ class CacheWork:
         data: VideoDataModule,
         splits: Sequence[str],
         part: str = ENCODER,
+        *,
+        verify: bool = False,
     ) -> None:
         if data.cache is None:
             raise ConfigError("data.cache is null; name the folder of the cache: data.cache=…")
         self.config = config
         self.data = data
         self.part = part
+        self.splits = tuple(splits)
         self.settings = encoder_settings(config, part)
         sees = part == ENCODER
         self.noted = find_card(data.cache, self.settings, of_pictures=sees)
@@ -106,7 +111,10 @@ class CacheWork:
         use(self.cache)
         held: Callable[[str], Sequence[Entry]] = data.film_entries if sees else data.sound_entries
         entries = {e.key: e for split in splits for e in held(split)}
-        self.filler = CacheFiller(self.cache, list(entries.values()))
+        self.keys = list(entries)
+        if self.cache.folder.is_dir():
+            self._note_use()
+        self.filler = CacheFiller(self.cache, list(entries.values()), verify=verify)
 
     @cached_property
     def encoder(self) -> nn.Module:
@@ -132,9 +140,18 @@ class CacheWork:
             return 0
         self.filler.require_room()
         self._note()
+        self._note_use()
         return self.filler.fill(
             self._encode, self.data.broken.add, num_workers=self.data.num_workers
         )
+
+    def _note_use(self) -> None:
+        """Note what this run needs, so that nobody removes it."""
+        told = self.config.data
+        sets = [str(name) for name in told.get("sets") or ()]
+        named = " ".join(filter(None, [str(told.get("root")), *sets, ",".join(self.splits)]))
+        with suppress(ConfigError):  # a folder that only can be read serves as well
+            note_use(self.cache.folder, key_numbers(self.keys), named)
 
     def _note(self) -> None:
         if self.noted is None:
