@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from mmavlm import cache, evaluate, predict, train
-from mmavlm.data import fill_cache
+from mmavlm.data import fill_cache, known_films
 from mmavlm.model.encoders import TinyEncoder
+from mmavlm.run import features
 from mmavlm.run.features import build_encoder
 from support import SMALL, CountedEncoder, composed
 
@@ -284,3 +285,28 @@ def test_a_way_to_prune_that_there_is_none_of_is_refused(run, films, capsys):
     assert "prune=everything is unknown; choose true" in capsys.readouterr().err
     assert run(cache, *arguments, "keep_days=3") == 1
     assert "read with prune=true alone" in capsys.readouterr().err
+
+
+def test_films_of_a_large_cache_are_looked_at_when_they_are_read(
+    run, films, tmp_path, monkeypatch, capsys
+):
+    for module in (fill_cache, features):
+        monkeypatch.setattr(module, "OPENED", 5)
+    own = tmp_path / "own"
+    shutil.copytree(films / "lvu", own / "lvu", symlinks=False)
+    arguments = [*LVU, *COUNTED, f"data.root={own}", "data.cache=cache", "test=false"]
+    assert run(cache, *arguments[:-1]) == 0
+    (table,) = (tmp_path / "cache").glob("films.known")
+    looked, identity = [], known_films.identity
+    monkeypatch.setattr(known_films, "identity", lambda p: looked.append(p) or identity(p))
+    assert run(train, *arguments, "hydra.run.dir=first") == 0
+    assert looked == []
+    for path in (own / "lvu/videos").glob("*.mp4"):
+        path.touch()
+    assert run(train, *arguments, "hydra.run.dir=second") == 1
+    assert "has changed, or is gone, since its features" in capsys.readouterr().err
+    before = table.read_bytes()
+    assert run(cache, *arguments[:-1]) == 0
+    assert "12 entries written" in capsys.readouterr().out
+    assert table.read_bytes() != before
+    assert run(train, *arguments, "hydra.run.dir=third") == 0

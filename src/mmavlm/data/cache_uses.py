@@ -46,6 +46,8 @@ def note_use(folder: Path, numbers: Numbers, told: str) -> None:
     Raises:
         ConfigError: if the folder cannot be written.
     """
+    if not len(numbers):
+        return
     numbers = np.unique(numbers)
     path = folder / FOLDER / f"{hashlib.sha256(numbers.tobytes()).hexdigest()[:32]}{USE}"
     for noted_before in [path] if path.is_file() else _notes(folder):

@@ -243,7 +243,8 @@ class VideoDataModule(SplitLoaders):
         sampling = Sampling(
             settings["num_frames"], float(settings["frame_fps"]), settings["sample_fps"]
         )
-        return FilmPlan(self._media(split, sounds=False), sampling)
+        known = None if self._features is None else self._features.known
+        return FilmPlan(self._media(split, sounds=False), sampling, known)
 
     def sound_entries(self, split: str) -> list[SoundEntry]:
         """The entries of a feature cache that hold the clips of a split's items."""

@@ -28,6 +28,7 @@ from mmavlm.data.cache_keys import SUFFIX, key_numbers, listed_keys
 from mmavlm.data.encoder_cards import EncoderCard, write_whole
 from mmavlm.data.feature_packs import Packs
 from mmavlm.data.film_entries import Entry, FilmFrames, FilmPlan
+from mmavlm.data.known_films import KnownFilms, identity
 from mmavlm.data.sampling import StretchError
 from mmavlm.data.stored_tensors import Stored, stored_at, stored_in
 
@@ -45,10 +46,11 @@ class DamagedEntryError(VideoError):
 
 @dataclass(frozen=True)
 class FeatureCache:
-    """The features of one encoder below the folder `root`."""
+    """The features of one encoder below the folder `root`; `known` is what it says of films."""
 
     root: Path
     card: EncoderCard
+    known: KnownFilms | None = None
 
     def path(self, entry: Entry) -> Path:
         """Where an entry lies; no name of an annotation is part of it."""
@@ -213,5 +215,15 @@ class CachedFilms:
         self.plan = plan
 
     def read(self, medium: Medium) -> tuple[Tensor, Tensor]:
-        """Features (T,P,Dv) and times (T,) of a medium; errors as of `FeatureCache.read`."""
-        return self.cache.read(*self.plan.place(medium))
+        """Features (T,P,Dv) and times (T,) of a medium; errors as of `FeatureCache.read`.
+
+        Raises:
+            VideoError: also if the film is no longer what is remembered of it.
+        """
+        entry, row = self.plan.place(medium)
+        if self.plan.known is not None and tuple(identity(medium.source)) != entry.identity:
+            raise VideoError(
+                f"{medium.source} has changed, or is gone, since its features were computed; run "
+                "`python -m mmavlm.cache`, which looks at every film"
+            )
+        return self.cache.read(entry, row)

@@ -7,6 +7,7 @@ import random
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from itertools import compress
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,8 +17,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from mmavlm.core.errors import ConfigError, VideoError
+from mmavlm.data.cache_keys import Numbers, key_numbers
 from mmavlm.data.feature_cache import MISSING, FeatureCache
-from mmavlm.data.film_entries import Entry, FilmFrames
+from mmavlm.data.film_entries import Entry, FilmEntry, FilmFrames
+from mmavlm.data.known_films import Identity
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +41,7 @@ class CacheFiller:
         self, cache: FeatureCache, entries: Sequence[Entry], *, verify: bool = False
     ) -> None:
         self.cache = cache
-        self.total = len(entries)
+        self.entries = entries
         looked_at = entries
         if len(entries) > OPENED and not verify:
             # those that are there are verified as they are read
@@ -50,6 +53,17 @@ class CacheFiller:
             log.warning("damaged entry, to be computed anew: %s", problem)
         if len(damaged) > LISTED:
             log.warning("… and %d more damaged entries", len(damaged) - LISTED)
+
+    @property
+    def numbers(self) -> Numbers:
+        """The numbers of all entries, by which a note says what is needed."""
+        return key_numbers(entry.key for entry in self.entries)
+
+    @property
+    def films(self) -> list[tuple[Path, Identity]]:
+        """The films of the entries, and what they are."""
+        films = [entry for entry in self.entries if isinstance(entry, FilmEntry)]
+        return [(film.stretches[0].source, list(film.identity)) for film in films]
 
     @property
     def needed_bytes(self) -> int:
@@ -65,7 +79,8 @@ class CacheFiller:
 
     def __str__(self) -> str:
         what = "entries" if self.cache.card.of_pictures else "entries of sound"
-        counts = f"{self.total} {what}, {self.total - len(self.missing)} present"
+        total = len(self.entries)
+        counts = f"{total} {what}, {total - len(self.missing)} present"
         if self.missing:
             needed, free = size(self.needed_bytes), size(self.free_bytes)
             counts += f", {len(self.missing)} missing: up to {needed} to write, {free} free"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from torch import Tensor
 from mmavlm.core.errors import VideoError
 from mmavlm.core.medium import GridSampling, Kind, Medium
 from mmavlm.data.encoder_cards import EncoderCard
+from mmavlm.data.known_films import KnownFilms, identities
 from mmavlm.data.sampling import frame_times, grid_times
 from mmavlm.data.sources import FrameSource
 from mmavlm.data.transforms import ClipTransform
@@ -101,12 +101,13 @@ class FilmEntry:
     """One file of the cache: stretches of one film, each with another choice of frames.
 
     `key` names the file. It is a hash over film (name, size and time of change), choices and
-    sampling, so that whatever changes makes another entry.
+    sampling, so that whatever changes makes another entry. `identity` is what it says of the film.
     """
 
     stretches: tuple[Medium, ...]
     sampling: Sampling
     key: str
+    identity: tuple[int | str, ...] = ()
 
     @property
     def video_id(self) -> str:
@@ -157,24 +158,33 @@ class FilmEntry:
 
 
 class FilmPlan:
-    """The entries that hold the frames of `media`, and where each finds its own."""
+    """The entries that hold the frames of `media`, and where each finds its own.
 
-    def __init__(self, media: Iterable[Medium], sampling: Sampling) -> None:
+    Films that are `known` are taken to be as they were, until they are read; see `known_films`.
+    """
+
+    def __init__(
+        self, media: Iterable[Medium], sampling: Sampling, known: KnownFilms | None = None
+    ) -> None:
+        self.known = known
         self.entries: list[FilmEntry] = []
         self._places: dict[tuple[Film, Choice], tuple[FilmEntry, int]] = {}
         films: dict[Film, dict[Choice, Medium]] = {}
         for medium in media:
             films.setdefault(_film(medium), {}).setdefault(choice(medium), medium)
-        for named, choices in films.items():
-            name, source, kind = named
-            film = [name, *identity(source), *([] if kind == "film" else [kind])]
+        sources = [source for _, source, _ in films]
+        found = identities(sources) if known is None else known.identities(sources)
+        for (named, choices), told_of in zip(films.items(), found, strict=True):
+            name, _, kind = named
+            film = [name, *told_of, *([] if kind == "film" else [kind])]
             for group in _groups(sorted(choices), sampling):
                 versions = [FRAMES_VERSION, DECODING_VERSION]
                 told = [versions, film, sampling.num_frames, sampling.frame_fps, group]
                 if sampling.sample_fps is not None:
                     told.append(sampling.sample_fps)
                 key = hashlib.sha256(json.dumps(told).encode()).hexdigest()
-                entry = FilmEntry(tuple(choices[c] for c in group), sampling, key)
+                stretches = tuple(choices[c] for c in group)
+                entry = FilmEntry(stretches, sampling, key, tuple(told_of))
                 self.entries.append(entry)
                 for row, chosen in enumerate(group):
                     self._places[named, chosen] = entry, row
@@ -223,16 +233,3 @@ def _most_frames(choices: Sequence[Choice], sampling: Sampling) -> int:
             )
             on_grid.update(times_s)
     return len(on_grid) + others
-
-
-def identity(source: Path) -> list[int | str]:
-    """What changes when a film does: its size and time of change, or those of all its pictures."""
-    try:
-        if source.is_dir():
-            stats = [entry.stat() for entry in os.scandir(source)]
-            changed = max((stat.st_mtime_ns for stat in stats), default=0)
-            return ["frames", len(stats), sum(stat.st_size for stat in stats), changed]
-        stat = source.stat()
-    except OSError as error:  # told when it is decoded
-        return ["unreadable", type(error).__name__]
-    return [source.suffix, stat.st_size, stat.st_mtime_ns]

@@ -13,7 +13,8 @@ import torch
 from mmavlm.core.medium import Medium
 from mmavlm.data.encoder_cards import EncoderCard
 from mmavlm.data.feature_cache import FeatureCache
-from mmavlm.data.film_entries import FilmFrames, identity
+from mmavlm.data.film_entries import FilmFrames
+from mmavlm.data.known_films import identity
 from mmavlm.data.sound import Clips, ClipSettings, SoundSource
 
 # Counts up when cutting, mixing or resampling give other clips for the same settings.

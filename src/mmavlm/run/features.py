@@ -9,7 +9,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from typing import Any, cast
 
@@ -19,13 +19,13 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import Tensor, nn
 
 from mmavlm.core.errors import ConfigError
-from mmavlm.data.cache_keys import key_numbers
 from mmavlm.data.cache_uses import note_use
 from mmavlm.data.datamodule import VideoDataModule
 from mmavlm.data.encoder_cards import EncoderCard, find_card, note_card
 from mmavlm.data.feature_cache import FeatureCache
-from mmavlm.data.fill_cache import CacheFiller
+from mmavlm.data.fill_cache import OPENED, CacheFiller
 from mmavlm.data.film_entries import Entry
+from mmavlm.data.known_films import KnownFilms
 from mmavlm.model.encoders import StandInEncoder
 from mmavlm.weights.weight_files import ENCODER, SOUND_ENCODER, WeightFile
 
@@ -82,7 +82,9 @@ def _brings(config: DictConfig, part: str) -> bool:
 class CacheWork:
     """What the cache named by `data.cache` lacks of one encoder for some splits, and its filling.
 
-    The encoder is built only to learn what it is, or when there is a film to be encoded.
+    The encoder is built only to learn what it is, or when there is a film to be encoded. With
+    `verify` all entries are opened. Without `look_at_films` those that the cache remembers are
+    taken to be as they were (`KnownFilms`), unless an entry is missing.
 
     Raises:
         ConfigError: if `data.cache` names no folder.
@@ -96,6 +98,7 @@ class CacheWork:
         part: str = ENCODER,
         *,
         verify: bool = False,
+        look_at_films: bool = True,
     ) -> None:
         if data.cache is None:
             raise ConfigError("data.cache is null; name the folder of the cache: data.cache=…")
@@ -104,17 +107,24 @@ class CacheWork:
         self.part = part
         self.splits = tuple(splits)
         self.settings = encoder_settings(config, part)
-        sees = part == ENCODER
-        self.noted = find_card(data.cache, self.settings, of_pictures=sees)
+        self.noted = find_card(data.cache, self.settings, of_pictures=part == ENCODER)
         self.cache = FeatureCache(data.cache, self.noted or self.card)
+        known = KnownFilms(data.cache)
+        self.filler = self._filler(None if look_at_films or not known else known, verify)
+        if self.cache.known is not None and self.filler.missing:
+            self.filler = self._filler(None, verify)
+        if self.cache.folder.is_dir():
+            self._note_use()
+
+    def _filler(self, known: KnownFilms | None, verify: bool) -> CacheFiller:
+        """What is there and what is missing, by the films as they are or as they are known."""
+        data, sees = self.data, self.part == ENCODER
+        self.cache = replace(self.cache, known=known)
         use: Callable[[FeatureCache], None] = data.use_cache if sees else data.use_sound_cache
         use(self.cache)
         held: Callable[[str], Sequence[Entry]] = data.film_entries if sees else data.sound_entries
-        entries = {e.key: e for split in splits for e in held(split)}
-        self.keys = list(entries)
-        if self.cache.folder.is_dir():
-            self._note_use()
-        self.filler = CacheFiller(self.cache, list(entries.values()), verify=verify)
+        entries = {e.key: e for split in self.splits for e in held(split)}
+        return CacheFiller(self.cache, list(entries.values()), verify=verify)
 
     @cached_property
     def encoder(self) -> nn.Module:
@@ -146,12 +156,15 @@ class CacheWork:
         )
 
     def _note_use(self) -> None:
-        """Note what this run needs, so that nobody removes it."""
+        """Note what this run needs, so that nobody removes it, and what very many films are."""
         told = self.config.data
         sets = [str(name) for name in told.get("sets") or ()]
         named = " ".join(filter(None, [str(told.get("root")), *sets, ",".join(self.splits)]))
         with suppress(ConfigError):  # a folder that only can be read serves as well
-            note_use(self.cache.folder, key_numbers(self.keys), named)
+            note_use(self.cache.folder, self.filler.numbers, named)
+        films = self.filler.films
+        if self.cache.known is None and len(films) > OPENED:
+            KnownFilms(self.cache.root).remember(films)
 
     def _note(self) -> None:
         if self.noted is None:
@@ -193,7 +206,7 @@ def take_features(
         data.check_augmentation()
     stand_ins: dict[str, nn.Module] = {}
     for part in encoder_parts(config):
-        work = CacheWork(config, data, splits, part)
+        work = CacheWork(config, data, splits, part, look_at_films=False)
         log.info("%s", work.filler)
         work.fill()
         stand_ins[part] = StandInEncoder(**asdict(work.cache.card))
