@@ -22,7 +22,7 @@ ZERO_SHOT = sorted(path.stem for path in (CONF / "experiment").glob("zero_shot_*
 SETS = [name.removeprefix("zero_shot_") for name in ZERO_SHOT]
 # What is not asked by itself: captions to align with, films of our own making, mixes of the sets.
 FOR_TRAINING = {
-    "videos", "captions", "webvid", "movies", "mix", "llava", "videochat", "minigpt4",
+    "videos", "captions", "webvid", "shards", "movies", "mix", "llava", "videochat", "minigpt4",
     "conversations", "sounds", "heard_videos",
 }  # fmt: skip
 # Films that are watched live: what is scored there is each frame.

@@ -16,6 +16,7 @@ from mmavlm.core.nearest import nearest
 from mmavlm.core.settings import require_positions
 from mmavlm.data.parts import parts_of
 from mmavlm.data.readers.json_files import require_root
+from mmavlm.data.shards.places import is_address
 
 # Parts of a model that there may be none of.
 OPTIONAL_PARTS = ("alignment", "contrast", "heads", "saliency", "sound")
@@ -34,9 +35,9 @@ def check_config(config: DictConfig) -> None:
     _check_parts(config)
     rows = _frame_positions(config)
     for part in parts_of(config.data).values():
-        root = Path(part.root)
-        if config.prepare is None:  # else the set is yet to be made
-            require_root(root)
+        # else the set is yet to be made, or lies elsewhere
+        if config.prepare is None and not is_address(part.root):
+            require_root(Path(part.root))
         if rows is not None and isinstance(part.num_frames, int):
             require_positions(part.num_frames, rows)
 

@@ -18,13 +18,13 @@ from mmavlm.data.broken import BrokenBudget
 from mmavlm.data.dataset import VideoDataset, refuse_augmentation
 from mmavlm.data.feature_cache import CachedFilms, FeatureCache
 from mmavlm.data.film_entries import FilmEntry, FilmPlan, Sampling
+from mmavlm.data.films import films_of
 from mmavlm.data.items import Flag, Indices, asked_once, coded, flagged, present
 from mmavlm.data.joined import JoinedItems
 from mmavlm.data.kept_items import items_of
 from mmavlm.data.loaders import SplitLoaders
 from mmavlm.data.order import Draw, Lengths
 from mmavlm.data.probe_index import ProbeIndex
-from mmavlm.data.readers.json_files import require_root
 from mmavlm.data.sound import ClipSettings
 from mmavlm.data.sound_entries import CachedSounds, SoundEntry, SoundPlan
 from mmavlm.data.subtitles import check_choice
@@ -105,7 +105,9 @@ class VideoDataModule(SplitLoaders):
             group_by_length=group_by_length,
         )
         self.reader = reader
-        self.root = require_root(Path(root))
+        self.films = films_of(reader)
+        asked = {"data.cache": cache, "data.counterfactual": counterfactual}
+        self.root = self.films.folder(root, asked)
         self.task = task if task is None or isinstance(task, str) else list(task)
         self.repeat = shares("data", "repeat", repeat)
         counts = {"num_frames": num_frames, "image_size": image_size, "limit_items": limit_items}
@@ -118,7 +120,7 @@ class VideoDataModule(SplitLoaders):
         at_least("data", 0, max_broken=max_broken)
         above_zero("data", frame_fps=frame_fps, sample_fps=sample_fps)
         self.image_size = image_size
-        self.index = None if index is None else Path(index)
+        self.index = None if index is None else Path(index).expanduser()
         self.settings: dict[str, Any] = {
             "num_frames": num_frames,
             "frame_fps": frame_fps,
@@ -156,9 +158,9 @@ class VideoDataModule(SplitLoaders):
                     + (f" of task {self.task}" if self.task else "")
                     + "; `python -m mmavlm.check data=…` shows what is there"
                 )
-            films, missing, self._items[split] = present(items)
+            films, missing, self._items[split] = self.films.there(split, items)
             self.broken.expect(split, films)
-            self.broken.add(f"{name}: {missing[name]} does not exist" for name in sorted(missing))
+            self.broken.add(f"{name}: {missing[name]}" for name in sorted(missing))
             if split != "train":
                 tell_unknown(self._items[split], split, lambda: self.classes)
         return self._items[split]
@@ -181,6 +183,7 @@ class VideoDataModule(SplitLoaders):
             seed=self.seed,
             false_texts=self._false_texts_of if split == "train" else None,
             twins=self._twins if split == "train" and self.twin_films else None,
+            films=self.films,
             **self.settings,
         )
 

@@ -18,6 +18,7 @@ from mmavlm.core.medium import Medium
 from mmavlm.core.streams import is_streamed, streamed
 from mmavlm.data.feature_cache import CachedFilms
 from mmavlm.data.film_entries import choice
+from mmavlm.data.films import Films, FilmsOnDisk
 from mmavlm.data.items import refuse_sounds
 from mmavlm.data.order import Lengths
 from mmavlm.data.probe_index import ProbeIndex
@@ -97,7 +98,7 @@ class VideoDataset(Dataset[Sample | BrokenItem]):
     at most, else these are taken of all of a film (`frame_times`). What is said in a film stands
     between its frames (`subtitles`: see `subtitles_of`). `false_texts` says what is not true of
     an item, and `twins`, by the index of an item, which film its answer is not true of; that one
-    is cropped and mirrored as the item's own.
+    is cropped and mirrored as the item's own. `films` says where films lie, on a disk if not given.
 
     Raises:
         ConfigError: if training is to draw crops or mirror images of what is kept or cached.
@@ -125,6 +126,7 @@ class VideoDataset(Dataset[Sample | BrokenItem]):
         subtitles: bool | None = None,
         false_texts: FalseTextsOf | None = None,
         twins: Mapping[int, Medium] | None = None,
+        films: Films | None = None,
     ) -> None:
         if train:
             refuse_augmentation(
@@ -137,6 +139,7 @@ class VideoDataset(Dataset[Sample | BrokenItem]):
         self.subtitles = subtitles
         self.false_texts = false_texts
         self.twins = twins
+        self.films: Films = films or FilmsOnDisk()
         self.num_frames = num_frames
         self.image_size = image_size
         self.frame_fps = frame_fps
@@ -163,11 +166,12 @@ class VideoDataset(Dataset[Sample | BrokenItem]):
         rng, films, sounds, said = self._random(number, index), [], [], []
         for at_medium, medium in enumerate(item.conversation.media):
             try:
-                if medium.is_sound:
-                    sounds.append(self._clips(medium))
-                else:
-                    films.append(self._film(medium, rng))
-                said.append(subtitles_of(medium, self.subtitles))
+                with self.films.lent(medium):
+                    if medium.is_sound:
+                        sounds.append(self._clips(medium))
+                    else:
+                        films.append(self._film(medium, rng))
+                    said.append(subtitles_of(medium, self.subtitles))
             except VideoError as error:
                 return _broken(item, at_medium, error)
         try:
@@ -177,7 +181,7 @@ class VideoDataset(Dataset[Sample | BrokenItem]):
         if self.twins is not None:
             twins = [self.twins[index]] if index in self.twins else []
             try:
-                found = [self._film(twin, self._random(number, index)) for twin in twins]
+                found = [self._lent_film(twin, self._random(number, index)) for twin in twins]
             except VideoError as error:
                 return BrokenItem(item, 0, f"its twin: {error}")
             sample = replace(sample, twins=tuple(found))
@@ -206,6 +210,8 @@ class VideoDataset(Dataset[Sample | BrokenItem]):
     def _num_frames(self, medium: Medium) -> int:
         if medium.grid is not None and self.sample_fps is None:
             return self.num_frames  # a grid repeats frames rather than give fewer
+        if not self.films.at_hand:
+            return self.num_frames  # all would have to be fetched to know
         try:
             return len(self._times(medium, self._source(medium), None))
         except VideoError:  # told when it is loaded
@@ -224,6 +230,10 @@ class VideoDataset(Dataset[Sample | BrokenItem]):
         if self.keep_frames:
             self.kept_clips[stretch] = found
         return found
+
+    def _lent_film(self, medium: Medium, rng: np.random.Generator | None) -> Film:
+        with self.films.lent(medium):
+            return self._film(medium, rng)
 
     def _film(self, medium: Medium, rng: np.random.Generator | None) -> Film:
         if self.features is not None:

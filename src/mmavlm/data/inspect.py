@@ -16,10 +16,10 @@ from rich.table import Table
 from mmavlm.core.errors import DataError, VideoError
 from mmavlm.core.items import Item, Reader
 from mmavlm.core.medium import Medium
+from mmavlm.data.films import Films, films_of
 from mmavlm.data.items import asked_once, sources_of
 from mmavlm.data.readers.annotations import SPLITS, listed
 from mmavlm.data.readers.entries import Found, SkippingReader
-from mmavlm.data.readers.json_files import require_root
 from mmavlm.data.sources import FrameSource
 from mmavlm.data.talks import TokenLengths, described
 
@@ -142,9 +142,10 @@ def inspect(
         ConfigError: if the root is no folder or a task is unknown.
         DataError: if no split has any entry, be it a broken one.
     """
-    root = require_root(Path(root))
-    opened = _Opened(seen_s) if decode else None
-    found = {split: _inspect_split(reader, root, split, task, opened, tokens) for split in splits}
+    films = films_of(reader)
+    folder = films.folder(root)
+    opened = _Opened(seen_s, films) if decode else None
+    found = {split: _inspect_split(reader, folder, split, task, opened, tokens) for split in splits}
     if not any(split.items or split.skipped for split in found.values()):
         raise DataError(next(split.problem for split in found.values() if split.problem))
     tasks = listed(task)
@@ -173,8 +174,8 @@ def _inspect_split(
         of_task = f" of task {', '.join(listed(task))}" if task else ""
         problem = f"the annotation of the {split} split has no entries{of_task}"
     sources = sources_of(items)
-    present = {name: source for name, source in sources.items() if source.exists()}
-    missing = [name for name in sources if name not in present]
+    missing = films_of(reader).there(split, items).missing
+    present = [name for name in sources if name not in missing]
     media = {m.medium_id: m for item in items for m in item.conversation.media}
     broken = opened.broken([media[name] for name in present]) if opened else {}
     unseen = opened.unseen(items, {*present} - {*broken}) if opened else []
@@ -183,7 +184,7 @@ def _inspect_split(
         asked=len(items if split == "train" else asked_once(items)),
         videos=len(sources),
         missing_videos=len(missing),
-        missing=missing[:LISTED],
+        missing=list(missing)[:LISTED],
         broken_videos=len(broken),
         broken=broken,
         classes=_balance(items),
@@ -197,8 +198,9 @@ def _inspect_split(
 class _Opened:
     """What opening films and pictures shows; `seen_s` are the seconds seen of one, None for all."""
 
-    def __init__(self, seen_s: float | None) -> None:
+    def __init__(self, seen_s: float | None, films: Films) -> None:
         self.seen_s = seen_s
+        self.films = films
 
     def broken(self, media: Sequence[Medium]) -> dict[str, str]:
         """Film or picture → reason, of those whose first and last frame do not decode."""
@@ -206,8 +208,9 @@ class _Opened:
         seen = [medium for medium in media if medium.kind != "sound"]
         for medium in track(seen, "opening videos", console=Console(stderr=True)):
             try:
-                source = FrameSource.of(medium)
-                source.read([0.0, float(source.times_s[-1])], _first_pixel)
+                with self.films.lent(medium):
+                    source = FrameSource.of(medium)
+                    source.read([0.0, float(source.times_s[-1])], _first_pixel)
             except VideoError as error:
                 reasons[medium.medium_id] = str(error)
         return reasons
@@ -218,7 +221,7 @@ class _Opened:
             return []
         films = {m for i in items for m in i.conversation.media if m.kind == "film"}
         there = [medium for medium in films if medium.medium_id in whole]
-        long = sum(_length_s(medium) > self.seen_s for medium in there)
+        long = sum(self._length_s(medium) > self.seen_s for medium in there)
         if not long:
             return []
         return [
@@ -226,11 +229,11 @@ class _Opened:
             "are seen of each, and end unseen; raise data.num_frames, or lower data.sample_fps"
         ]
 
-
-def _length_s(medium: Medium) -> float:
-    duration_s = FrameSource.of(medium).duration_s
-    end_s = duration_s if medium.end_s is None else min(medium.end_s, duration_s)
-    return end_s - medium.start_s
+    def _length_s(self, medium: Medium) -> float:
+        with self.films.lent(medium):
+            duration_s = FrameSource.of(medium).duration_s
+        end_s = duration_s if medium.end_s is None else min(medium.end_s, duration_s)
+        return end_s - medium.start_s
 
 
 def _first_pixel(picture: Picture) -> torch.Tensor:

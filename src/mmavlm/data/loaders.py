@@ -16,10 +16,12 @@ from mmavlm.core.items import Item
 from mmavlm.core.settings import at_least, seed_given, whole_at_least
 from mmavlm.data.answered import WithoutAnswered
 from mmavlm.data.collate import collate
+from mmavlm.data.films import Films, FilmsOnDisk, Nearby
 from mmavlm.data.items import Flag, coded, flagged
 from mmavlm.data.order import Draw, EpochOrder, Lengths
 from mmavlm.data.readers.annotations import SPLITS
 from mmavlm.data.readers.duet import TRUTH
+from mmavlm.data.shards.order import ShardOrder, nodes_of
 from mmavlm.data.watched import WatchedDataset, WatchedLoader, heed_parent_alone
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ class SplitLoaders(L.LightningDataModule, ABC):
     sets: tuple[str, ...] = ()  # names of the sets that are mixed
     splits: Sequence[str] = SPLITS  # those that a run reads
     left_out: NDArray[np.bool_] | None = None  # items of the test that were answered before (n,)
+    films: Films = FilmsOnDisk()
 
     def __init__(
         self,
@@ -108,9 +111,20 @@ class SplitLoaders(L.LightningDataModule, ABC):
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled batches; the last incomplete one is kept."""
+        return self._loader("train", self.batch_size, self._order())
+
+    def _order(self) -> EpochOrder:
+        """The order of training: over shards, where items lie in some."""
         lengths = self.lengths() if self.group_by_length else None
         order = EpochOrder(self.draws(), self.seed, lengths=lengths, batch_size=self.batch_size)
-        return self._loader("train", self.batch_size, order)
+        if (nearby := self.nearby()) is None:
+            return order
+        nodes = nodes_of(order.num_replicas, self.trainer.num_nodes if self.trainer else 1)
+        return ShardOrder(order, nearby, nodes)
+
+    def nearby(self) -> Nearby | None:
+        """Which training items lie together; None if they may come in any order."""
+        return self.films.nearby(self.items("train"))
 
     def val_dataloader(self) -> DataLoader[Any]:
         """The validation split in order."""

@@ -21,6 +21,7 @@ from mmavlm.data.datamodule import VideoDataModule
 from mmavlm.data.dataset import BrokenItem, Sample, VideoDataset
 from mmavlm.data.feature_cache import FeatureCache
 from mmavlm.data.film_entries import FilmEntry
+from mmavlm.data.films import Nearby
 from mmavlm.data.joined import BEHIND_SET, JoinedItems, named
 from mmavlm.data.loaders import SplitLoaders
 from mmavlm.data.order import Draw, Lengths
@@ -88,6 +89,9 @@ class MixedDataModule(SplitLoaders):
         self.cache = None if cache is None else Path(cache)
         for part in self.parts.values():
             part.cache = self.cache
+            part.films.folder(
+                part.root, {"data.cache": cache, "data.counterfactual": counterfactual}
+            )
             part.seed = seed
             if sampling is not None:
                 part.sampling = Balance.given(sampling)
@@ -153,6 +157,12 @@ class MixedDataModule(SplitLoaders):
     def lengths(self) -> Lengths:
         """Frames and words of every training item."""
         return np.concatenate([part.lengths() for part in self.parts.values()])
+
+    def nearby(self) -> Nearby | None:
+        """Which training items lie together, in sets that lie in shards."""
+        parts = self.parts.values()
+        sizes = [len(part.items("train")) for part in parts]
+        return Nearby.joined([part.nearby() for part in parts], sizes)
 
     def use_cache(self, features: FeatureCache) -> None:
         """Take features from an opened cache, all sets from the same."""

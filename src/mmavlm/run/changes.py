@@ -22,7 +22,7 @@ HARMLESS = (
     "resume", "resume_accept", "checkpoint", "test", "prepare", "paths", "logger", "callbacks",
     "init.alignment", "init.checkpoint", "init.experiment", "init.allow_random", "init.required",
     "stage.calibrate", "data.num_workers", "data.timeout_s",
-    "data.max_broken", "data.keep_frames", "data.index", "data.decode_threads",
+    "data.max_broken", "data.reader.store", "data.keep_frames", "data.index", "data.decode_threads",
     "data.eval_batch_size", "trainer.accelerator", "trainer.strategy", "trainer.max_epochs",
     "trainer.max_steps", "trainer.max_time", "trainer.log_every_n_steps", "trainer.profiler",
     "trainer.default_root_dir", "trainer.enable_progress_bar", "trainer.enable_model_summary",

@@ -108,10 +108,9 @@ class SplitFiles:
         Raises:
             DataError: if the file cannot be read, is laid out otherwise, or has none of the split.
         """
-        path = self.path(root, split)
         others: Counter[str] = Counter()
         found = False
-        rows = map(self._renamed, read_rows(path)) if self.keys else read_rows(path)
+        rows = map(self._renamed, self._all(root, split)) if self.keys else self._all(root, split)
         head = list(islice(rows, 2))
         refuse_other_files(head, self.layout)
         for row in chain(head, rows):
@@ -127,11 +126,16 @@ class SplitFiles:
                 others[of] += 1
         if not found:
             there = ", ".join(f"{count} of {name}" for name, count in others.items())
+            path = self.path(root, split)
             raise DataError(
                 f"{path} has no rows of the {split} split, but {there}"
                 if there
                 else f"{path} holds no rows"
             )
+
+    def _all(self, root: Path, split: str) -> Iterator[Row]:
+        """The rows of a split's file, of whatever split they are."""
+        return read_rows(self.path(root, split))
 
     def _renamed(self, row: Row) -> Row:
         return replace(row, values={self.keys.get(k, k): v for k, v in row.values.items()})

@@ -100,6 +100,8 @@ def require_root(root: Path) -> Path:
     """
     if not root.is_dir():
         what = "is a file" if root.exists() else "does not exist"
+        if re.match(r"[a-z][a-z0-9+.-]+:/", str(root)):
+            what = "is an address, which data=shards alone reads"
         raise ConfigError(f"data.root={root} {what}; give the folder that holds the data")
     return root
 
