@@ -36,7 +36,7 @@ def run_fresh(folder, *lines):
 
 
 def test_help_and_versions_of_all_commands_need_nothing_heavy(tmp_path):
-    verbs = ("train", "evaluate", "predict", "chat", "check", "cache", "export", "pope",
+    verbs = ("train", "evaluate", "predict", "chat", "check", "cache", "pack", "export", "pope",
              "movies.__main__")  # fmt: skip
     told, modules = run_fresh(
         tmp_path, *([verb, "--help"] for verb in verbs), ["evaluate", "--version"],
@@ -74,6 +74,9 @@ MISTAKES = [
     (["chat", *ASK, "vido=a.mp4"], "did you mean video=a.mp4?"),
     (["export", "to=model"], "there is nothing to export"),
     (["cache", "data.root=/nowhere"], "data.root=/nowhere does not exist"),
+    (["pack", "data=lvu", "data.root=.", "ot=/shards"], "did you mean out=/shards?"),
+    (["pack", "data=lvu", "data.root=/nowhere", "out=x"], "data.root=/nowhere does not exist"),
+    (["check", "data=lvu", "data.root=s3://bucket"], "which data=shards alone reads"),
     (["check", "data=lvu", "data.root=/nowhere"], "data.root=/nowhere does not exist"),
     (["check", "data=lvu", "data.rot=/nowhere"], "did you mean data.root=/nowhere?"),
     (["pope", "data.root=/nowhere"], "data.root=/nowhere does not exist"),

@@ -98,6 +98,17 @@ COMMANDS: Mapping[str, Command] = {
         ),
         ("cache",),
     ),
+    "pack": Command(
+        "Make shards of a data set, to train from a bucket or to read whole from a disk.",
+        (
+            "data=captions data.root=/data out=s3://bucket/set",
+            "data=own_videos data.root=/data out=/shards shard_mb=512 processes=8",
+            "data=webvid data.root=/data out=/shards splits=[train]",
+            "data=lvu data.root=/data out=/shards frames_fps=10",
+            "data=msvd_qa data.root=/data out=/shards format=parquet",
+        ),
+        ("pack",),
+    ),
     "export": Command(
         "Write a model to a folder without pickle, for the Hub and `hub.from_pretrained`.",
         (
