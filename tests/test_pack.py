@@ -22,6 +22,8 @@ from mmavlm.core.options import Options
 from mmavlm.core.turns import Shown, Turn
 from mmavlm.data.datamodule import VideoDataModule
 from mmavlm.data.film_features import write_film_features
+from mmavlm.data.item_table import ItemTable
+from mmavlm.data.kept_items import items_of
 from mmavlm.data.shards.index import SUFFIX
 from mmavlm.data.shards.packed_items import item_of, plain_item
 from mmavlm.data.shards.packing import Packing, planned
@@ -132,6 +134,20 @@ def test_items_and_films_come_back_as_they_were(tmp_path, mixed, kind):
     assert [item.item_id for item in some] == ["words"]
 
 
+def test_packed_items_that_are_many_are_kept_as_a_table(tmp_path, mixed, monkeypatch):
+    monkeypatch.setattr("mmavlm.data.shards.reader.MANY", 1)
+    Packer(str(tmp_path / "out"), Packing()).pack(module_of(Given(mixed), tmp_path), "train")
+    reader = read_back(tmp_path, tmp_path / "out")
+    folder = reader.films.folder("")
+    table = items_of(reader, folder, "train", None, tmp_path / "index")
+    assert isinstance(table, ItemTable)
+    assert list(table) == list(reader(folder, "train", None))
+    assert {item.item_id: bare(item) for item in table} == {i.item_id: bare(i) for i in mixed}
+    some = items_of(reader, folder, "train", "talk", tmp_path / "index")
+    assert [item.item_id for item in some] == ["words"]
+    assert reader.films.nearby(table).shard.tolist().count(-1) == 1  # the one without a film
+
+
 def test_what_a_model_sees_of_shards_is_what_it_sees_of_the_set(tmp_path, mixed):
     films = [item for item in mixed if item.item_id in {"one", "two", "six", "seven", "four"}]
     settings = {"subtitles": None, "crop": False, "flip": False}
@@ -226,12 +242,12 @@ def test_a_file_of_a_kind_that_no_shard_holds_is_refused_by_name(tmp_path, make_
 
 @pytest.mark.parametrize(
     "change",
-    [{"id": None, "conversation": {}}, {"conversation": {"turns": [], "media": []}},
-     {"options": {"texts": ["a"]}}, {"label": "x"}, {"references": 3}],
+    [{"item_id": None, "rest": "{}"}, {"rest": "no json"}, {"rest": "[]"}, {"source": 3},
+     {"rest": '{"talk": {"turns": [], "media": []}}'}],
 )  # fmt: skip
 def test_values_that_make_no_item_are_refused(mixed, change):
-    item = mixed[0]
-    names = {m: f"{n}.mp4" for n, m in enumerate((item.film.source, item.film.subtitles))}
+    item = replace(mixed[-1], references=("a cat",))
+    names = {item.film.source: "0.mp4"}
     plain = plain_item(item, names)
     assert bare(item_of(json.loads(json.dumps(plain)), Path("/x"))) == bare(item)
     with pytest.raises(DataError):

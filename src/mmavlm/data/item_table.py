@@ -96,6 +96,14 @@ class ItemTable(ColumnItems):
         codes = [np.asarray(part.indices, np.int32) for part in parts]
         return Coded(names, np.concatenate([np.zeros(0, np.int32), *codes]))
 
+    def folders(self) -> Coded:
+        """The folder below the root in which the first film of every item lies, -1 for no film."""
+        first = pc.replace_substring_regex(self.column("source"), "/.*$", "")
+        parts = pc.dictionary_encode(first).unify_dictionaries().chunks
+        names = parts[0].dictionary.to_pylist() if parts else []
+        codes = [np.asarray(pc.fill_null(part.indices, -1), np.int32) for part in parts]
+        return Coded(names, np.concatenate([np.zeros(0, np.int32), *codes]))
+
     def films(self) -> Names:
         """The names of all that the items show or let hear."""
         if self.whole:

@@ -48,11 +48,15 @@ Resolve = Callable[[str, Path], Path]  # film, and where it was taken to lie →
 
 
 class ItemWriter:
-    """Writes the files of an `ItemTable` to a folder; use it as a context, then `finish`."""
+    """Writes the files of an `ItemTable` to a folder; use it as a context, then `finish`.
 
-    def __init__(self, folder: Path, common: Common) -> None:
+    Without `look` no film is looked for, and none is missing.
+    """
+
+    def __init__(self, folder: Path, common: Common, *, look: bool = True) -> None:
         self.folder = folder
         self.common = common
+        self.look = look
         schema = SCHEMA.with_metadata({COMMON: json.dumps(common._asdict()).encode()})
         self._sink = pa.OSFile(str(folder / ITEMS), "wb")
         self._file = pa.ipc.new_file(self._sink, schema)
@@ -93,7 +97,8 @@ class ItemWriter:
         places = np.concatenate([number, [place for place, _ in others]]).astype(np.int64)
         order = np.argsort(places, kind="stable")
         at = self._rows + np.argsort(order)  # the row that each becomes
-        self._taken.add(batch.column("source"), rows.kind, at[: len(number)])
+        if self.look:
+            self._taken.add(batch.column("source"), rows.kind, at[: len(number)])
         for row, (_, item) in zip(at[len(number) :].tolist(), others, strict=True):
             if not all(self._is_there(m.source) for m in item.conversation.media):
                 self._missing.append(row)
@@ -174,6 +179,8 @@ class ItemWriter:
             self._sink.close()
 
     def _is_there(self, source: Path) -> bool:
+        if not self.look:
+            return True
         if source not in self._there:
             self._there[source] = source.exists()
         return self._there[source]

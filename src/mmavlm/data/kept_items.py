@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from mmavlm.core.errors import DataError
 from mmavlm.core.files import PARTIAL, one_at_a_time, write_whole
 from mmavlm.core.items import Item, Reader
+from mmavlm.data.films import films_of
 from mmavlm.data.looked_at import looking
 from mmavlm.data.readers.entries import Found, SkippingReader
 from mmavlm.data.readers.tabled import Reading, TabledReader, write_reading
@@ -60,7 +61,8 @@ def items_of(
     if index is None or not isinstance(reader, SkippingReader) or not getattr(reader, "kept", ours):
         return reader(root, split, task)
     try:
-        told = [_described(reader), str(root), split, task]
+        own = getattr(reader, "kept_as", None)  # of one whose items no file of a disk tells
+        told = [_described(reader) if own is None else own(split), str(root), split, task]
     except TypeError:  # a setting that cannot be told from another
         return reader(root, split, task)
     kept = _Kept(reader, root, split, task, index / FOLDER / _digest(told))
@@ -125,8 +127,6 @@ class _Kept:
         return self.reader.reading(self.root, self.split, self.task)
 
     def _made_anew(self) -> Sequence[Item]:
-        from mmavlm.data.item_writer import ItemWriter
-
         for left in self.folder.parent.glob(f".{self.folder.name}.*{PARTIAL}"):
             shutil.rmtree(left, ignore_errors=True)  # of a process that was killed
         partial = self.folder.with_name(f".{self.folder.name}.{uuid.uuid4().hex}{PARTIAL}")
@@ -134,7 +134,7 @@ class _Kept:
         log.info("reading the %s split below %s for the first time", self.split, self.root)
         begin = time.monotonic()
         try:
-            with looking() as seen, ItemWriter(partial, self._common()) as writer:
+            with looking() as seen, self._writer(partial) as writer:
                 found = self._written(writer)
             if not len(writer):
                 return self.reader.accepted(found, self.split)
@@ -148,6 +148,11 @@ class _Kept:
         finally:
             shutil.rmtree(partial, ignore_errors=True)
         return self.reader.accepted(found._replace(items=_open(self.folder)), self.split)
+
+    def _writer(self, partial: Path) -> ItemWriter:
+        from mmavlm.data.item_writer import ItemWriter
+
+        return ItemWriter(partial, self._common(), look=films_of(self.reader).at_hand)
 
     def _common(self) -> Common:
         """What plain items have in common."""
@@ -191,7 +196,9 @@ class _Kept:
 
 
 def _is_large(reading: Reading) -> bool:
-    """Whether the annotation files of a reading are, of which the first entry is read."""
+    """Whether its items are many, by its annotation files, of which the first entry is read."""
+    if reading.many is not None:
+        return reading.many
     with looking() as seen:
         next(reading.entries(), None)
     return sum(path.stat().st_size for path in seen if path.is_file()) >= MANY_BYTES

@@ -9,6 +9,8 @@ from mmavlm.core.errors import ConfigError, DataError
 from mmavlm.data.datamodule import VideoDataModule
 from mmavlm.data.dataset import BrokenItem
 from mmavlm.data.inspect import inspect
+from mmavlm.data.item_table import ItemTable
+from mmavlm.data.kept_items import items_of
 from mmavlm.data.readers.heard import HeardReader
 from mmavlm.data.shards.reader import ShardReader
 from mmavlm.data.shards.store import ShardStore
@@ -243,3 +245,46 @@ def test_what_needs_all_films_at_hand_is_refused(tmp_path):
     for setting, value in (("cache", tmp_path), ("counterfactual", True)):
         with pytest.raises(ConfigError, match=rf"data.{setting} needs all films at hand"):
             module_of(reader, **{setting: value})
+
+
+def table_of(tmp_path, reader, monkeypatch):
+    """The items of a reader as a table, which is kept if they are many: here, if there is one."""
+    monkeypatch.setattr("mmavlm.data.shards.reader.MANY", 1)
+    folder = reader.films.folder("")
+    return items_of(reader, folder, "train", None, tmp_path / "index")
+
+
+def test_items_that_are_many_are_kept_as_a_table(tmp_path, clips, monkeypatch):
+    captioned(tmp_path / "set", clips, per_shard=2)
+    write_tar(tmp_path / "set/train-9.tar", {"a.txt": b"a sky", "a.png": clips[0].read_bytes()})
+    reader = reader_of(tmp_path, tmp_path / "set")
+    table = table_of(tmp_path, reader, monkeypatch)
+    assert isinstance(table, ItemTable)
+    assert list(table) == list(read(reader)) != []
+    again = table_of(tmp_path, reader_of(tmp_path, tmp_path / "set"), monkeypatch)
+    assert again.folder == table.folder
+    nearby, listed = reader.films.nearby(table), reader.films.nearby(list(table))
+    assert nearby.shard.tolist() == listed.shard.tolist() == [0, 0, 1, 1, 2, 2, 3]
+    assert nearby.groups == listed.groups
+
+
+def test_a_table_is_of_the_shards_that_are_there(tmp_path, clips, monkeypatch):
+    captioned(tmp_path / "set", clips, per_shard=2)
+    before = table_of(tmp_path, reader_of(tmp_path, tmp_path / "set"), monkeypatch)
+    write_tar(tmp_path / "set/train-7.tar", {"a.txt": b"more", "a.mp4": clips[0].read_bytes()})
+    after = table_of(tmp_path, reader_of(tmp_path, tmp_path / "set"), monkeypatch)
+    assert (len(before), len(after)) == (6, 7)
+    (tmp_path / "set/train-7.tar").unlink()
+    assert len(table_of(tmp_path, reader_of(tmp_path, tmp_path / "set"), monkeypatch)) == 6
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_shard_that_nobody_can_look_into_counts_beside_a_table_too(tmp_path, clips, monkeypatch):
+    monkeypatch.setattr("mmavlm.data.shards.reader.MANY", 1)
+    captioned(tmp_path / "set", clips, per_shard=2)
+    (tmp_path / "set/train-000001.tar").write_bytes(b"broken" * 300)
+    for _ in range(2):
+        data = module_of(reader_of(tmp_path, tmp_path / "set"), index=tmp_path / "index")
+        assert isinstance(data.items("train"), ItemTable)
+        assert data.broken.summary() == "2 of 6 videos broken or missing"
+        assert not isinstance(data.dataset("train")[3], BrokenItem)

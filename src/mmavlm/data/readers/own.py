@@ -85,16 +85,13 @@ class OwnReader(StrictReader, TabledReader):
         """
         root = Path(root)
         tasks = listed(task)
-        classes = self._labels(root, task, lenient=True)
         there: set[str] = set()
-        source = cache(lambda video: written_film(root, video))
+        item_of = self.item_of(root, task)
 
-        def of_row(_: str, row: Row) -> list[Item]:
+        def of_row(key: str, row: Row) -> list[Item]:
             of_task = row.name("task", OPEN)
             there.add(of_task)
-            if tasks and of_task not in tasks:
-                return []
-            return [self._item(root, source, row, of_task, classes.get(of_task, []))]
+            return [] if tasks and of_task not in tasks else [item_of(key, row)]
 
         rows = ((row.place, row) for row in self.files.rows(root, split))
         found = usable(rows, of_row, layout=LAYOUT, again=OWN_ID)
@@ -145,6 +142,17 @@ class OwnReader(StrictReader, TabledReader):
         }
         good = films_plain & asked_plain & answers_plain & ids_plain & tasks_plain & stretches_plain
         return PlainRows(columns, good & plain.without(rows, MORE), "any")
+
+    def item_of(self, root: Path, task: str | Sequence[str] | None) -> Callable[[str, Row], Item]:
+        """What makes the item of a row, of whatever task it is; raises DataError as of `read`."""
+        classes = self._labels(root, task, lenient=True)
+        source = cache(lambda video: written_film(root, video))
+
+        def of_row(_: str, row: Row) -> Item:
+            of_task = row.name("task", OPEN)
+            return self._item(root, source, row, of_task, classes.get(of_task, []))
+
+        return of_row
 
     def classes(self, root: Path, task: str | Sequence[str] | None) -> dict[str, list[str]]:
         """Closed task → its answers in the training split, sorted.

@@ -29,6 +29,7 @@ class Reading:
     `item_of` makes the item of any entry, or raises DataError. `plain` makes columns of those that
     it would change nothing of; where films of these are missed, `resolve` says where they lie.
     `common` is what plain items have in common. `layout` and `again` are as of `usable`.
+    `many` says whether the items are very many; None: the size of what is read tells.
     """
 
     entries: Callable[[], Iterator[tuple[str, Row]]]
@@ -39,6 +40,7 @@ class Reading:
     task: str = ""
     layout: Layout = ANY
     again: str = FIRST_KEPT
+    many: bool | None = None
 
     def found(self) -> Found:
         """All items, each made one by one."""

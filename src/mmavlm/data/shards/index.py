@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -64,7 +64,12 @@ class Shard:
     told: Told
     columns: Columns = COLUMNS
 
-    @property
+    @cached_property
+    def name(self) -> str:
+        """The last part of where it lies."""
+        return self.place.name
+
+    @cached_property
     def folder(self) -> str:
         """The name of the folder it is unpacked to: another one, if the shard changes."""
         told = [self.place.address, self.told.size, self.told.version, *self.columns]
@@ -104,11 +109,14 @@ class IndexFiles:
         return Shard(place, told, Columns(*header.columns)), header
 
     def entries(self, shard: Shard) -> Iterator[Entry]:
-        """What the index of a shard says, line by line."""
+        """What the index of a shard says, line by line; a line that cannot be read is a problem."""
         with self.path(shard.folder).open(encoding="utf-8") as file:
             next(file)
-            for line in file:
-                yield json.loads(line)
+            for number, line in enumerate(file):
+                try:
+                    yield json.loads(line)
+                except (ValueError, RecursionError) as error:
+                    yield {"key": f"line {number}", "problem": f"its index is damaged: {error}"}
 
     def make(self, shard: Shard, one: Try) -> None:
         """Get the index of a shard, or make it.
@@ -117,7 +125,7 @@ class IndexFiles:
             DamagedShardError: if shard or index are damaged, or of different versions.
             OSError: or whatever its file system raises, if it cannot be read.
         """
-        header, entries = _brought(shard) or _made(shard)
+        header, lines = _brought(shard) or _made(shard)
         one.check()
         header = replace(
             header,
@@ -126,13 +134,17 @@ class IndexFiles:
             version=shard.told.version,
             columns=list(shard.columns),
         )
-        write_whole(self.path(shard.folder), lines_of(header, entries))
+        write_whole(self.path(shard.folder), _whole(header, lines))
 
 
 def lines_of(header: Header, entries: Sequence[Entry]) -> bytes:
     """The content of an index."""
-    told = [asdict(replace(header, lines=len(entries))), *entries]
-    return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in told).encode()
+    return _whole(header, [json.dumps(entry, ensure_ascii=False) for entry in entries])
+
+
+def _whole(header: Header, lines: Sequence[str]) -> bytes:
+    first = json.dumps(asdict(replace(header, lines=len(lines))), ensure_ascii=False)
+    return "".join(f"{line}\n" for line in (first, *lines)).encode()
 
 
 def header_of(line: str) -> Header:
@@ -178,12 +190,12 @@ def _header(path: Path) -> Header:
         return header_of(file.readline())
 
 
-def _brought(shard: Shard) -> tuple[Header, list[Entry]] | None:
-    """The index that lies beside a shard; None if none does."""
+def _brought(shard: Shard) -> tuple[Header, list[str]] | None:
+    """The header and lines of the index that lies beside a shard; None if none does."""
     place = shard.place.beside(SUFFIX)
     try:
         with place.open() as file:
-            first, *lines = file.read().decode().splitlines()
+            first, *lines = file.read().decode().removesuffix("\n").split("\n")
     except (FileNotFoundError, PermissionError) as error:
         if is_for_good(error):  # buckets that may not be listed refuse what is not there
             return None
@@ -197,11 +209,11 @@ def _brought(shard: Shard) -> tuple[Header, list[Entry]] | None:
         raise DamagedShardError(
             f"it has {shard.told.size} bytes, and its index is of one with {header.bytes}"
         )
-    return header, [json.loads(line) for line in lines]
+    return header, lines
 
 
-def _made(shard: Shard) -> tuple[Header, list[Entry]]:
-    """An index from the shard itself."""
+def _made(shard: Shard) -> tuple[Header, list[str]]:
+    """The header and lines of an index from the shard itself."""
     with shard.place.open(HEADER_BYTES) as file:
         if kind_of(shard.place) == TAR:
             found = samples(tar_members(file))
@@ -213,7 +225,8 @@ def _made(shard: Shard) -> tuple[Header, list[Entry]]:
             f"mmavlm packed it, but its index, {shard.place.name}{SUFFIX}, does not lie beside it; "
             "copy that too"
         )
-    return Header(shard.place.name), entries
+    lines = [json.dumps(entry, ensure_ascii=False) for entry in entries]
+    return Header(shard.place.name), lines
 
 
 def entries_of(sample: Sample) -> Iterator[Entry]:

@@ -1,51 +1,50 @@
-"""Sets that lie in shards: what they hold, and which items are made of it."""
+"""Sets that lie in shards, as items."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
-from itertools import chain
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from mmavlm.core.errors import ConfigError, DataError
 from mmavlm.core.items import Item
 from mmavlm.core.options import Style
 from mmavlm.core.settings import whole_at_least
-from mmavlm.data.readers.annotations import SplitFiles, known_split, listed
+from mmavlm.data.item_rows import Common
+from mmavlm.data.readers.annotations import listed
 from mmavlm.data.readers.captions import CaptionReader
-from mmavlm.data.readers.entries import Found, SkippingReader
-from mmavlm.data.readers.own import OwnReader
+from mmavlm.data.readers.entries import Found
+from mmavlm.data.readers.own import OPEN, OWN_ID, OwnReader
 from mmavlm.data.readers.rows import Row
-from mmavlm.data.shards.fetching import LostShardError
-from mmavlm.data.shards.index import Entry, Shard
-from mmavlm.data.shards.members import part_of
-from mmavlm.data.shards.packed_items import item_of
-from mmavlm.data.shards.places import AT_ONCE, Place, Told, shards_of
+from mmavlm.data.readers.tabled import Reading, TabledReader
+from mmavlm.data.readers.values import absent
+from mmavlm.data.shards.packed_items import asked_by, item_of, no_plain_rows, plain_rows
+from mmavlm.data.shards.splits import ShardSplits
 from mmavlm.data.shards.store import ShardStore
 from mmavlm.data.shards.tables import Columns
+from mmavlm.data.shards.theirs import Called, RowsOfShards
 
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from mmavlm.data.item_writer import PlainRows
 
-USUAL = "%s-*.{tar,parquet}"
 ROWS = ("captions", "questions")
+MANY = 20_000  # items: fewer are read in a second
 
 
-class Kept(NamedTuple):
-    """A line of the index of a shard."""
+@dataclass
+class PackedRow(Row):
+    """A row of a shard of ours: a whole item, whose films go to a `folder`."""
 
-    shard: Shard
-    entry: Entry
-
-    @property
-    def place(self) -> str:
-        """Where it stands, for messages."""
-        return f"{self.shard.place.name}/{self.entry.get('key', '')}"
+    item: Mapping[str, Any] = field(default_factory=dict)
+    folder: str = ""
 
 
-class ShardReader(SkippingReader):
+NO_ROW = PackedRow(Path(), "", {})
+
+
+class ShardReader(TabledReader):
     """Shards below `root`, a folder or an address: WebDataset's tar files, or Parquet.
 
     `train`, `val` and `test` are their names, as patterns with braces or as globs; null is
@@ -59,8 +58,6 @@ class ShardReader(SkippingReader):
     Raises:
         ConfigError: if there are no such rows or keys, or a number is out of range.
     """
-
-    kept = False  # by whoever keeps items by the files of a disk: those of a bucket change unseen
 
     def __init__(
         self,
@@ -85,19 +82,22 @@ class ShardReader(SkippingReader):
             raise ConfigError(f"data.reader.rows={rows} is unknown; choose {' or '.join(ROWS)}")
         if keys and "video" in keys:
             raise ConfigError("data.reader.keys names video, but a row is about its own film")
-        self.at = str(root)
-        self.frame_fps = frame_fps
         self.films = store
         store.mixed = mixed
-        self.patterns = {"train": train, "val": val, "test": test}
-        self.columns = Columns(video, suffix)
-        self._seen: dict[str, list[Shard]] = {}
+        patterns = {"train": train, "val": val, "test": test}
+        self.splits = ShardSplits(str(root), store, patterns, Columns(video, suffix), frame_fps)
         self.rows: OwnReader | CaptionReader
         if rows == "questions":
             self.rows = OwnReader(closed=closed, options=options, keys=keys)
         else:
             self.rows = CaptionReader(max_words=max_words, keys=keys)
-        self.rows.files = _RowsOfShards(self.rows.files, self._rows)
+        self.rows.files = RowsOfShards(self.rows.files, self.splits)
+        self._told = [rows, dict(keys or {}), listed(closed), options, max_words]
+
+    def kept_as(self, split: str) -> list[Any]:
+        """Plain values that are equal where the items of a split are: settings and shards."""
+        shards = [shard.folder for shard, _ in self.splits.shards(split)]
+        return [*self._told, str(self.films.root), shards, self.splits.unread(split)]
 
     def read(self, root: Path, split: str, task: str | Sequence[str] | None) -> Found:
         """The items of the shards of a split, and what cannot be used.
@@ -106,25 +106,59 @@ class ShardReader(SkippingReader):
             ConfigError: if a file system cannot be used, or a task is given of captions.
             DataError: if there are no shards, or none can be read.
         """
-        shards = self._shards(split)
-        items: list[Item] = []
-        skipped = dict(self.films.unread.get(split, {}))
-        foreign = False
-        for kept in self._kept(shards):
-            if "problem" in kept.entry:
-                skipped[kept.place] = f"{kept.shard.place}, {kept.entry['key']}: " + str(
-                    kept.entry["problem"]
-                )
-            elif "item" in kept.entry:
-                items += self._packed(kept, task, skipped)
-            else:
-                foreign = True
-        if not foreign:
-            return Found(items, skipped)
-        found = self.rows.read(self.films.root, split, task)
-        names = {shard.folder: shard.place.name for shard in shards}
-        items += [_named(item, names, self.films.root) for item in found.items]
-        return Found(items, {**skipped, **found.skipped}, found.notes)
+        return self.reading(root, split, task).found()
+
+    def reading(self, root: Path, split: str, task: str | Sequence[str] | None) -> Reading:
+        """How the lines of the shards' indices become items; errors as of `read`."""
+        if self.splits.has(split, packed=False):
+            return self._theirs(split, task)
+        some = next(self._packed(split, task), None)
+        prompt, of_task = ("", "") if some is None else asked_by(some[1].item)
+        common = Common(str(self.films.root), prompt, of_task)
+        return Reading(
+            lambda: self._entries(split, task),
+            lambda _, row: _packed_item(row, self.films.root),
+            lambda entries: _plain(entries, common),
+            lambda _, source: source,
+            prompt=prompt,
+            task=of_task,
+            many=self._are_many(split),
+        )
+
+    def _theirs(self, split: str, task: str | Sequence[str] | None) -> Reading:
+        """How the rows of others become items; shards of ours may lie among theirs."""
+        names = {shard.folder: shard.name for shard, _ in self.splits.shards(split)}
+        called = Called(self.films.root, names)
+        inner = self._inner(split, task)
+
+        def item(key: str, row: Row) -> Item:
+            if isinstance(row, PackedRow):
+                return _packed_item(row, self.films.root)
+            return called.item(inner.item_of(key, row))
+
+        def plain(entries: Sequence[tuple[str, Row]]) -> PlainRows:
+            ours = any(isinstance(row, PackedRow) for _, row in entries)
+            return no_plain_rows(len(entries)) if ours else called.rows(inner.plain(entries))
+
+        entries = partial(self._entries, split, task)
+        many = self._are_many(split)
+        return replace(inner, entries=entries, item_of=item, plain=plain, many=many)
+
+    def _inner(self, split: str, task: str | Sequence[str] | None) -> Reading:
+        """How rows become items where films lie on a disk."""
+        found = self.rows.reading(self.films.root, split, task)
+        if found is not None:
+            return found
+        assert isinstance(self.rows, OwnReader)  # captions have a reading
+        return Reading(
+            lambda: self._entries(split, task),
+            self.rows.item_of(self.films.root, task),
+            lambda entries: no_plain_rows(len(entries)),
+            lambda _, source: source,
+            task=OPEN,
+            layout=self.rows.files.layout,
+            again=OWN_ID,
+        )
 
     def classes(self, root: Path, task: str | Sequence[str] | None) -> dict[str, list[str]]:
         """Closed task → its classes.
@@ -133,112 +167,56 @@ class ShardReader(SkippingReader):
             DataError: if shards were packed with other classes than the rest.
         """
         found: dict[str, list[str]] = {}
-        foreign = False
-        for shard in self._shards("train"):
-            _, header = self.films.index.shard(shard.folder)
-            foreign |= not header.packed
+        for shard, header in self.splits.shards("train"):
             for name, classes in header.classes.items():
                 if found.setdefault(name, list(classes)) != list(classes):
                     raise DataError(
                         f"{shard.place} was packed with other classes of task {name} than the "
                         "shards before it; pack them all at once"
                     )
-        own = self.rows.classes(self.films.root, task) if foreign else {}
-        return {name: classes for name, classes in {**own, **found}.items() if _asked(name, task)}
+        if self.splits.has("train", packed=False):
+            found = {**self.rows.classes(self.films.root, task), **found}
+        tasks = listed(task) or list(found)
+        return {name: classes for name, classes in found.items() if name in tasks}
 
-    def _shards(self, split: str) -> list[Shard]:
-        """The shards of a split that can be read; looked for once."""
-        if split not in self._seen:
-            patterns = self.patterns[known_split(split)] or USUAL % split
-            try:
-                found = shards_of(self.at, patterns, self.films.options)
-            except OSError as error:
-                reason = Place(self.at).reason(error)
-                raise DataError(f"data.root={Place(self.at)} cannot be listed: {reason}") from None
-            if not found:
-                raise DataError(
-                    f"no shards {patterns} lie below data.root={Place(self.at)}; name them with "
-                    f"data.reader.{split}="
-                )
-            self._seen[split] = self._looked_at(split, found)
-        return self._seen[split]
+    def _are_many(self, split: str) -> bool:
+        return sum(header.lines for _, header in self.splits.shards(split)) >= MANY
 
-    def _looked_at(self, split: str, found: Sequence[tuple[Place, Told | None]]) -> list[Shard]:
-        """The shards that have an index, which is made of those that lack one."""
-        look = self.films.look
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            outcomes = list(pool.map(lambda one: look(one[0], one[1], self.columns), found))
-        unread = {
-            place.name: str(outcome)
-            for (place, _), outcome in zip(found, outcomes, strict=True)
-            if isinstance(outcome, LostShardError)
-        }
-        self.films.unread[split] = unread
-        if len(unread) == len(found):
-            raise DataError(
-                f"none of {len(found)} shards can be read: {next(iter(unread.values()))}"
-            )
-        return [self._fitting(outcome) for outcome in outcomes if isinstance(outcome, Shard)]
-
-    def _fitting(self, shard: Shard) -> Shard:
-        """A shard whose JPEGs, if it holds any, are read at the rate they were taken at."""
-        rate = self.films.index.shard(shard.folder)[1].frame_fps
-        if None not in (rate, self.frame_fps) and rate != self.frame_fps:
-            raise ConfigError(
-                f"{shard.place} holds JPEGs at {rate:g} a second, but data.frame_fps is "
-                f"{self.frame_fps:g}; set data.frame_fps={rate:g}"
-            )
-        return shard
-
-    def _kept(self, shards: Sequence[Shard]) -> Iterator[Kept]:
-        of_each = ((Kept(shard, e) for e in self.films.index.entries(shard)) for shard in shards)
-        return chain.from_iterable(of_each)
+    def _entries(self, split: str, task: str | Sequence[str] | None) -> Iterator[tuple[str, Row]]:
+        """The rows of all shards, and those that cannot be looked into as broken ones."""
+        path = self.rows.files.path(self.films.root, split)
+        for name, why in self.splits.unread(split).items():
+            yield name, Row(path, name, {}, why)
+        yield from self._packed(split, task)
+        if self.splits.has(split, packed=False):
+            tasks = listed(task)
+            for row in self.rows.files.rows(self.films.root, split):
+                of_task = row.values.get("task")
+                known = OPEN if absent(of_task) else of_task
+                if not tasks or row.broken is not None or known in tasks:
+                    yield row.place, row
 
     def _packed(
-        self, kept: Kept, task: str | Sequence[str] | None, skipped: dict[str, str]
-    ) -> list[Item]:
-        try:
-            item = item_of(kept.entry["item"], self.films.root / kept.shard.folder)
-        except DataError as error:
-            skipped[f"{kept.place}{len(skipped)}"] = f"{kept.shard.place}: {error}"
-            return []
-        return [item] if _asked(item.task, task) else []
-
-    def _rows(self, split: str) -> Iterator[Row]:
-        """The rows of shards that others have packed."""
-        path = Path(str(self.patterns[split] or USUAL % split))
-        for kept in self._kept(self._shards(split)):
-            entry = kept.entry
-            if "film" in entry:
-                video = f"{kept.shard.folder}/{entry['film']}"
-                values = {"id": kept.place, **entry["values"], "video": video}
-                yield Row(path, kept.place, values)
+        self, split: str, task: str | Sequence[str] | None
+    ) -> Iterator[tuple[str, PackedRow]]:
+        path, tasks = self.rows.files.path(self.films.root, split), listed(task)
+        for number, kept in enumerate(self.splits.kept(split, packed=True)):
+            item = kept.entry.get("item")
+            place = f"{kept.shard.name}, item {number}"
+            if not isinstance(item, dict):
+                yield place, PackedRow(path, place, {}, "is no item of mmavlm's")
+            elif not tasks or item.get("task", "") in tasks:
+                yield place, PackedRow(path, place, {}, None, item, kept.shard.folder)
 
 
-class _RowsOfShards(SplitFiles):
-    """Rows that come from shards where others come from files."""
-
-    def __init__(self, files: SplitFiles, rows: Callable[[str], Iterator[Row]]) -> None:
-        self.__dict__.update(vars(files))
-        self._of_split = rows
-
-    def path(self, root: Path, split: str) -> Path:
-        return Path(f"the {split} shards")
-
-    def _all(self, root: Path, split: str) -> Iterator[Row]:
-        return self._of_split(split)
+def _packed_item(row: Row, root: Path) -> Item:
+    if not isinstance(row, PackedRow):
+        raise row.error("is no item of mmavlm's")
+    with row.placed():
+        return item_of(row.item, root / row.folder)
 
 
-def _asked(name: str, task: str | Sequence[str] | None) -> bool:
-    return task is None or name in listed(task)
-
-
-def _named(item: Item, shards: Mapping[str, str], root: Path) -> Item:
-    """An item whose film is called as its shard and its place in it, whatever folder it goes to."""
-    film = item.film
-    folder, *rest = film.source.relative_to(root).parts
-    path = "/".join(rest)
-    part = part_of(path)
-    kind = "film" if part is None else part.kind  # none of a folder of frames
-    named = replace(film, medium_id=f"{shards[folder]}/{path}", kind=kind)
-    return replace(item, conversation=replace(item.conversation, media=(named,)))
+def _plain(entries: Sequence[tuple[str, Row]], common: Common) -> PlainRows:
+    """Packed items by columns; a row that is none is not plain."""
+    rows = [row if isinstance(row, PackedRow) else NO_ROW for _, row in entries]
+    return plain_rows([row.item for row in rows], [row.folder for row in rows], common)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mmavlm.core.errors import ConfigError
 from mmavlm.core.files import write_whole
@@ -21,7 +22,7 @@ from mmavlm.core.items import Item
 from mmavlm.core.medium import Medium
 from mmavlm.core.settings import above_zero
 from mmavlm.data.films import NOTHING, Nearby, There
-from mmavlm.data.items import sources_of
+from mmavlm.data.items import ColumnItems, present, sources_of
 from mmavlm.data.names import Names
 from mmavlm.data.shards.fetching import LostShardError, Patience, Try, fetch
 from mmavlm.data.shards.index import Header, IndexFiles, Shard, kind_of, members_of
@@ -97,25 +98,38 @@ class ShardStore:
 
         How many films these hold nobody knows; they count as many as others hold on average.
         """
-        sources, unread = sources_of(items), self.unread.get(split, {})
-        shards = {self._name(path) for path in sources.values()}
-        average = max(1, round(len(sources) / max(1, len(shards))))
+        unread = self.unread.get(split, {})
+        whole = isinstance(items, ColumnItems)
+        films = present(items).films if whole else Names.of(sources_of(items))
+        shards, _ = self._shards_of(items)
+        average = max(1, round(len(films) / max(1, len(shards))))
         missing = {
             f"{shard}, film {number + 1} of about {average}": why
             for shard, why in unread.items()
             for number in range(average)
         }
-        return There(Names.of([*sources, *missing]), missing, items)
+        return There(films | Names.of(missing), missing, items)
 
     def nearby(self, items: Sequence[Item]) -> Nearby:
         """In which shard the first film of each item lies."""
+        shards, numbers = self._shards_of(items)
+        return Nearby(numbers, ((len(shards), self.mixed),))
+
+    def _shards_of(self, items: Sequence[Item]) -> tuple[list[str], NDArray[np.int32]]:
+        """The folders of the shards that items are of, and (N,) the number of each, -1 for none."""
+        if isinstance(items, ColumnItems):
+            # Imported here, since few have so many items.
+            from mmavlm.data.item_table import ItemTable
+
+            if isinstance(items, ItemTable):
+                return items.folders()
         numbers: dict[str | None, int] = {None: -1}
         found = np.empty(len(items), np.int32)
         for at, item in enumerate(items):
             media = item.conversation.media
             name = self._name(media[0].source) if media else None
             found[at] = numbers.setdefault(name, len(numbers) - 1)
-        return Nearby(found, ((len(numbers) - 1, self.mixed),))
+        return [name for name in numbers if name is not None], found
 
     @contextmanager
     def lent(self, medium: Medium) -> Iterator[None]:

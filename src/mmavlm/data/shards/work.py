@@ -15,7 +15,7 @@ from rich.progress import track
 from mmavlm.core.errors import ConfigError
 from mmavlm.data.shards.packing import MB, Packing, Plan, counted, planned
 from mmavlm.data.shards.places import Options, Place, shards_of
-from mmavlm.data.shards.reader import USUAL
+from mmavlm.data.shards.splits import USUAL
 from mmavlm.data.shards.writing import Job, Outcome, write_shard
 
 if TYPE_CHECKING:
