@@ -26,11 +26,13 @@ class Nearby:
     """Which items lie together: `shard` int32 (N,) says where each does, -1 nowhere.
 
     Shards are counted through the sets that items are of; `groups` has, for each of these, how
-    many shards it has, and of how many of them items are mixed at a time.
+    many shards it has, and of how many of them items are mixed at a time. So many as `ahead` are
+    fetched before their items are visited.
     """
 
     shard: NDArray[np.int32]
     groups: tuple[tuple[int, int], ...]
+    ahead: int = 0
 
     @classmethod
     def joined(cls, parts: Sequence[Nearby | None], sizes: Sequence[int]) -> Nearby | None:
@@ -47,7 +49,8 @@ class Nearby:
             found.append(np.where(part.shard < 0, -1, part.shard + np.int32(first)))
             groups += part.groups
             first += sum(count for count, _ in part.groups)
-        return cls(np.concatenate(found), tuple(groups))
+        ahead = max(part.ahead for part in parts if part is not None)
+        return cls(np.concatenate(found), tuple(groups), ahead)
 
 
 class There(NamedTuple):
@@ -78,6 +81,9 @@ class Films(Protocol):
     def lent(self, medium: Medium) -> AbstractContextManager[None]:
         """Have a film there, and keep it there meanwhile; VideoError if it cannot be had."""
 
+    def fetch(self, medium: Medium) -> None:
+        """Have a film fetched that is soon to be lent; if it cannot be had, lending it tells."""
+
     def nearby(self, items: Sequence[Item]) -> Nearby | None:
         """Which items lie together; None if they may come in any order."""
 
@@ -99,6 +105,9 @@ class FilmsOnDisk:
     def lent(self, medium: Medium) -> AbstractContextManager[None]:
         """Nothing is to be done."""
         return nullcontext()
+
+    def fetch(self, medium: Medium) -> None:
+        """Nothing is to be done."""
 
     def nearby(self, items: Sequence[Item]) -> None:
         """They may come in any order."""

@@ -120,7 +120,12 @@ class SplitLoaders(L.LightningDataModule, ABC):
         if (nearby := self.nearby()) is None:
             return order
         nodes = nodes_of(order.num_replicas, self.trainer.num_nodes if self.trainer else 1)
-        return ShardOrder(order, nearby, nodes)
+        return ShardOrder(order, nearby, nodes, self.fetch)
+
+    def fetch(self, index: int) -> None:
+        """Have the films of a training item fetched, where they do not lie on a disk."""
+        for medium in self.items("train")[index].conversation.media:
+            self.films.fetch(medium)
 
     def nearby(self) -> Nearby | None:
         """Which training items lie together; None if they may come in any order."""

@@ -164,6 +164,12 @@ class MixedDataModule(SplitLoaders):
         sizes = [len(part.items("train")) for part in parts]
         return Nearby.joined([part.nearby() for part in parts], sizes)
 
+    def fetch(self, index: int) -> None:
+        """Have the films of a training item fetched, by the set it is of."""
+        for medium in self.items("train")[index].conversation.media:
+            for part in self.parts.values():
+                part.films.fetch(medium)
+
     def use_cache(self, features: FeatureCache) -> None:
         """Take features from an opened cache, all sets from the same."""
         for part in self.parts.values():

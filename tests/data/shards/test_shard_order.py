@@ -1,4 +1,7 @@
+import threading
+import time
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -158,3 +161,40 @@ def test_sets_are_mixed_evenly_and_each_keeps_few_shards_open():
 
 def test_sets_on_disk_alone_may_come_in_any_order():
     assert Nearby.joined([None, None], [3, 4]) is None
+
+
+def waited_for(what):
+    until = time.monotonic() + 10
+    while not what():
+        assert time.monotonic() < until
+        time.sleep(0.005)
+
+
+def test_shards_are_fetched_in_order_and_not_too_far_ahead():
+    shard = np.repeat(np.arange(5, dtype=np.int32), 20)
+    brought = []
+    order = order_of(shard, mixed=1)
+    opened = list(dict.fromkeys(shard[[index for _, index in order]].tolist()))
+    order.nearby = replace(order.nearby, ahead=2)
+    order.bring = lambda index: brought.append(int(shard[index]))
+    visits = iter(order)
+    for at in range(100):
+        next(visits)
+        if at % 20 == 19:
+            there = min(5, at // 20 + 3)
+            waited_for(lambda many=there: len(brought) == many)
+            assert brought == opened[:there]
+    assert next(visits, None) is None
+
+
+def test_an_epoch_that_is_left_fetches_no_more():
+    shard = np.repeat(np.arange(50, dtype=np.int32), 4)
+    brought = []
+    order = order_of(shard, mixed=1)
+    order.nearby = replace(order.nearby, ahead=1)
+    order.bring = brought.append
+    visits = iter(order)
+    next(visits)
+    visits.close()
+    waited_for(lambda: not any(t.name == "shards ahead" for t in threading.enumerate()))
+    assert len(brought) <= 2

@@ -224,7 +224,23 @@ def test_waits_double_and_stay_within_the_time():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("mmavlm.data.shards.fetching.time.sleep", waited.append)
-        patch.setattr("mmavlm.data.shards.fetching.random.uniform", lambda a, b: 1)
+        patch.setattr("mmavlm.data.shards.fetching.CHANCE.uniform", lambda a, b: 1)
         with pytest.raises(LostShardError, match=r"broken pipe \(tries: 6"):
             patience.try_to("read", place, fail)
     assert waited == [0.25, 0.5, 1, 2, 4]
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_film_may_be_fetched_before_it_is_lent_and_what_fails_is_told_then(tmp_path, tar):
+    with served(tar.parent) as server:
+        store = store_of(tmp_path, tries=2)
+        film = looked(store, f"{server.address}/x.tar")
+        asked = server.asked["x.tar"]
+        store.fetch(film)
+        assert film.source.read_bytes() == read(store, film) == FILM
+        assert server.asked["x.tar"] == asked + 1
+        shutil.rmtree(film.source.parent)
+        server.always("x.tar", 500)
+        store.fetch(film)
+        with pytest.raises(LostShardError, match=r"x.tar cannot be fetched"):
+            read(store, film)

@@ -21,6 +21,7 @@ from mmavlm.data.shards.places import Place
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+CHANCE = random.SystemRandom()  # a run's own numbers are not to depend on what a server did
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.25, 30.0
 # What a server says that another try will not change.
 FOR_GOOD = (401, 403, 404, 410)
@@ -69,7 +70,7 @@ class Patience:
             left = self.seconds - time.monotonic() + begun
             if tried < self.tries and left > 0:
                 wait_s = min(FIRST_WAIT_S * 2 ** (tried - 1), LONGEST_WAIT_S, left)
-                time.sleep(wait_s * random.uniform(0.5, 1))  # nodes are not to come all at once
+                time.sleep(wait_s * CHANCE.uniform(0.5, 1))  # nodes are not to come all at once
         raise LostShardError(
             f"the shard {place} cannot be {what}: {reason} (tries: {tried}, "
             f"{time.monotonic() - begun:.0f} s)"

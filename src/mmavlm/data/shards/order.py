@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from mmavlm.core.ranks import Ranks
 from mmavlm.data.films import Nearby
 from mmavlm.data.order import GIVEN_AT_ONCE, EpochOrder, Visits, grouped
+from mmavlm.data.shards.ahead import Ahead
 
+TOLD_EVERY = 16  # visits
 OF_A_NODE = ("LOCAL_WORLD_SIZE", "SLURM_NTASKS_PER_NODE")  # processes: torchrun's, SLURM's
 
 
@@ -25,12 +28,19 @@ class ShardOrder(EpochOrder):
     places of so many. Several sets are spread over all of the epoch, each with its own shards, and
     items of no shard likewise. Ranks pay equally many visits: where these do not add up, a node
     pays its first ones twice. Batches of alike items (`lengths`, see `EpochOrder`) are made within
-    a node.
+    a node. Some shards are fetched ahead by `bring`, which is given the index of an item.
     """
 
-    def __init__(self, order: EpochOrder, nearby: Nearby, nodes: int = 1) -> None:
+    def __init__(
+        self,
+        order: EpochOrder,
+        nearby: Nearby,
+        nodes: int = 1,
+        bring: Callable[[int], None] | None = None,
+    ) -> None:
         self.__dict__.update(vars(order))
         self.nearby = nearby
+        self.bring = bring
         self.nodes = nodes
         self.ranks_of_node = self.num_replicas // nodes
 
@@ -38,8 +48,24 @@ class ShardOrder(EpochOrder):
         node, rank = divmod(self.rank, self.ranks_of_node)
         share = self.of_node(node)[rank :: self.ranks_of_node]
         share = share[self.left_out :].copy()
-        for start in range(0, len(share), GIVEN_AT_ONCE):
-            yield from map(tuple, share[start : start + GIVEN_AT_ONCE].tolist())
+        ahead = self._ahead(share[:, 1].copy())
+        try:
+            for start in range(0, len(share), GIVEN_AT_ONCE):
+                some = share[start : start + GIVEN_AT_ONCE].tolist()
+                for place, visit in enumerate(some, start):
+                    if place % TOLD_EVERY == 0:
+                        ahead.reach(place)
+                    yield tuple(visit)
+        finally:
+            ahead.stop()
+
+    def _ahead(self, indices: NDArray[np.int32]) -> Ahead:
+        """What has the shards of these items fetched before they are visited."""
+        bring = self.bring
+        many = 0 if bring is None else self.nearby.ahead
+        return Ahead(
+            self.nearby.shard[indices], many, lambda visit: bring and bring(int(indices[visit]))
+        )
 
     def of_node(self, node: int) -> Visits:
         """All visits of a node in this epoch, in order, those of its ranks in turn."""

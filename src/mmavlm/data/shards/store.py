@@ -16,11 +16,11 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mmavlm.core.errors import ConfigError
+from mmavlm.core.errors import ConfigError, MmavlmError
 from mmavlm.core.files import write_whole
 from mmavlm.core.items import Item
 from mmavlm.core.medium import Medium
-from mmavlm.core.settings import above_zero
+from mmavlm.core.settings import above_zero, whole_at_least
 from mmavlm.data.films import NOTHING, Nearby, There
 from mmavlm.data.items import ColumnItems, present, sources_of
 from mmavlm.data.names import Names
@@ -46,8 +46,9 @@ class ShardStore:
     """Shards on a disk of this machine: in the folder `cache`, of `gb` gigabytes at most.
 
     A shard is fetched once for all processes of the machine, and unpacked; the longest unused give
-    way. It is tried `tries` times to have one, and `fetch_s` seconds in all. `options` are what
-    its file system takes, such as {anon: true}; keys are better left to the environment.
+    way. It is tried `tries` times to have one, and `fetch_s` seconds in all. In training `ahead`
+    shards are fetched before they are read. `options` are what the file system takes, such as
+    {anon: true}; keys are better left to the environment.
 
     Raises:
         ConfigError: if a number is out of range.
@@ -61,9 +62,12 @@ class ShardStore:
         gb: float = 100,
         tries: int = 5,
         fetch_s: float = 300,
+        ahead: int = 1,
         options: Options | None = None,
     ) -> None:
         above_zero("data.reader.store", gb=gb)
+        whole_at_least("data.reader.store", 0, ahead=ahead)
+        self.ahead = ahead
         self.patience = Patience(tries, fetch_s)
         self.root = Path(cache).expanduser().absolute()
         self.options = dict(options or {})
@@ -113,7 +117,7 @@ class ShardStore:
     def nearby(self, items: Sequence[Item]) -> Nearby:
         """In which shard the first film of each item lies."""
         shards, numbers = self._shards_of(items)
-        return Nearby(numbers, ((len(shards), self.mixed),))
+        return Nearby(numbers, ((len(shards), self.mixed),), self.ahead)
 
     def _shards_of(self, items: Sequence[Item]) -> tuple[list[str], NDArray[np.int32]]:
         """The folders of the shards that items are of, and (N,) the number of each, -1 for none."""
@@ -148,6 +152,12 @@ class ShardStore:
                     yield
                     return
             self.bring(name)
+
+    def fetch(self, medium: Medium) -> None:
+        """Have the shard of a film there, if it can be had; else lending a film of it tells."""
+        if (name := self._name(medium.source)) is not None:
+            with suppress(MmavlmError, OSError):
+                self.bring(name)
 
     def look(self, place: Place, told: Told | None, columns: Columns) -> Shard | LostShardError:
         """A shard whose index is there, after making it if need be; or why it cannot be had.
