@@ -157,9 +157,27 @@ def header_of(line: str) -> Header:
         values = json.loads(line)
         if values.get("format") != FORMAT:
             raise ValueError(f"its first line does not say {FORMAT!r}")
-        return Header(**values)
+        header = Header(**values)
+        _check(header)
+        return header
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise DamagedShardError(f"its index is none of mmavlm's: {error}") from None
+
+
+def _check(header: Header) -> None:
+    """Refuse a header that says what none of ours does; raises ValueError."""
+    counts = (header.bytes, header.crc32)
+    fine = (
+        all(type(count) is int or count is None for count in counts)
+        and type(header.lines) is int
+        and type(header.frame_fps) in (int, float, type(None))
+        and isinstance(header.classes, dict)
+        and all(type(c) is list and {*map(type, c)} <= {str} for c in header.classes.values())
+        and all(type(column) is str for column in header.columns)
+        and len(header.columns) == len(COLUMNS)
+    )
+    if not fine:
+        raise ValueError("its first line says what none of mmavlm's does")
 
 
 def members_of(shard: Shard, file: BinaryIO) -> Iterator[Member]:
