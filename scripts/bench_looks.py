@@ -21,8 +21,9 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from bench_memory import SIZES, WARM_UP_FRAMES, build, film, side_by_side
+from bench_memory import WARM_UP_FRAMES, side_by_side
 from machine import machine
+from memory_films import SIZES, build, film
 from mmavlm.model.temporal import MemoryQFormer, Wanted
 
 

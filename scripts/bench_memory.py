@@ -1,12 +1,13 @@
-"""The memory Q-Former against the plain loop: time, error, gradients, memory, cost against length.
+"""The memory Q-Former against plain loops: time, error, gradients, memory, cost against length.
 
     python scripts/bench_memory.py [--parts forward train peak cost] [--frames 100] [--json]
     python scripts/bench_memory.py --parts memories    # what each strategy takes, side by side
 
-The plain loop projects the whole bank at every frame, computes all similarities anew and copies the
-bank; it is the same module with `cache_keys=False`, on the same weights and frames. Both take turns
-in one process; medians over the repetitions after a warm-up on fewer frames. Full size by default:
-ViT-g frame tokens (257×1408), 12 layers of width 768, bank length 20, 32 query tokens, 12 words.
+Plain loops project the whole bank at every frame, compute all similarities anew and copy the bank.
+"published" is that of MA-LMM's code, restated (plain_memory.py), "uncached" our own module with
+`cache_keys=False`. All have the same weights and frames and take turns in one process; medians over
+the repetitions after a warm-up on fewer frames. Full size by default: ViT-g frame tokens
+(257×1408), 12 layers of width 768, bank length 20, 32 query tokens, 12 words.
 """
 
 from __future__ import annotations
@@ -29,67 +30,16 @@ from rich.table import Table
 from torch import Tensor
 
 from machine import machine
-from mmavlm.core.interfaces import Memory, TextTokens
-from mmavlm.model.memory import EpisodicCompressor, Fifo, MergeAdjacent, TokenMerging
-from mmavlm.model.qformer import QFormer
+from memory_films import MEMORIES, SIZES, Film, build, film
+from mmavlm.core.interfaces import TextTokens
 from mmavlm.model.temporal import MemoryQFormer
+from plain_memory import plain_loop
 
+Loop = Callable[[Tensor, TextTokens, Tensor], Tensor]  # frame tokens, prompt, mask → video tokens
+OURS, PUBLISHED, UNCACHED = "ours", "published", "uncached"
 PARTS = ("forward", "train", "peak", "cost", "memories")
-# Visual and query memory, by the names of conf/memory.
-MEMORIES: dict[str, Callable[[int], tuple[Memory, Memory]]] = {
-    "merge_adjacent": lambda length: (MergeAdjacent(length), MergeAdjacent(length)),
-    "fifo": lambda length: (Fifo(length), Fifo(length)),
-    "episodic": lambda length: (EpisodicCompressor(length), EpisodicCompressor(length, "position")),
-    "token_merging": lambda length: (TokenMerging(length), TokenMerging(length, "time")),
-}
 COST_FRAMES = (50, 100, 200, 400, 1000)
 WARM_UP_FRAMES = 25
-SIZES = {
-    "full": {"positions": 257, "visual": 1408, "width": 768, "layers": 12, "heads": 12},
-    "small": {"positions": 16, "visual": 64, "width": 64, "layers": 2, "heads": 4},
-}
-
-
-def build(options: argparse.Namespace, cache_keys: bool) -> MemoryQFormer:
-    """The module under test; equal weights whatever `cache_keys`."""
-    torch.manual_seed(0)
-    size = SIZES[options.size]
-    qformer = partial(
-        QFormer,
-        width=size["width"],
-        layers=size["layers"],
-        heads=size["heads"],
-        hidden_width=4 * size["width"],
-        dropout=0.0,
-    )
-    visual_memory, query_memory = MEMORIES[options.memory](options.bank)
-    module = MemoryQFormer(
-        qformer=qformer,
-        visual_memory=visual_memory,
-        query_memory=query_memory,
-        visual_width=size["visual"],
-        vocab_size=30522,
-        cache_keys=cache_keys,
-    )
-    return module.to(options.device)
-
-
-def film(options: argparse.Namespace, frames: int) -> tuple[Tensor, TextTokens, Tensor]:
-    """Frame tokens that drift from scene to scene, a prompt of 12 words, and a full mask."""
-    size = SIZES[options.size]
-    generator = torch.Generator().manual_seed(1)
-    shape = (options.batch, size["positions"], size["visual"])
-    tokens = torch.empty(options.batch, frames, *shape[1:])
-    scene = torch.randn(shape, generator=generator)
-    for t in range(frames):
-        scene = 0.9 * scene + 0.44 * torch.randn(shape, generator=generator)
-        tokens[:, t] = scene
-    ids = torch.randint(1, 30522, (options.batch, 12), generator=generator)
-    prompt = TextTokens(
-        ids.to(options.device), torch.ones_like(ids, dtype=torch.bool).to(options.device)
-    )
-    mask = torch.ones(options.batch, frames, dtype=torch.bool)
-    return tokens.to(options.device), prompt, mask.to(options.device)
 
 
 def seconds(run: Callable[[], Any], options: argparse.Namespace) -> float:
@@ -112,54 +62,104 @@ def side_by_side(
     return taken
 
 
-def ratio(taken: dict[str, list[float]]) -> dict[str, Any]:
-    """Median seconds, and how many times faster: the median over the turns, and each of them."""
-    ratios = [plain / fast for plain, fast in zip(taken["plain"], taken["fast"], strict=True)]
-    medians = {name: median(times) for name, times in taken.items()}
-    return {"seconds": medians, "speed_up": median(ratios), "speed_ups": ratios}
+def ratios(taken: dict[str, list[float]]) -> dict[str, Any]:
+    """Median seconds, and how many times as fast as each other loop ours is: the median over turns.
+
+    Of each turn, too.
+    """
+    turns = {
+        name: [other / ours for other, ours in zip(times, taken[OURS], strict=True)]
+        for name, times in taken.items()
+        if name != OURS
+    }
+    return {
+        "seconds": {name: median(times) for name, times in taken.items()},
+        "speed_up": {name: median(each) for name, each in turns.items()},
+        "speed_ups": turns,
+    }
+
+
+def loops(options: argparse.Namespace) -> dict[str, tuple[MemoryQFormer, Loop]]:
+    """The loops to compare by name, each with its weights, which are equal."""
+    found: dict[str, tuple[MemoryQFormer, Loop]] = {}
+    for name in (OURS, *options.against):
+        if name == PUBLISHED and options.memory != "merge_adjacent":
+            continue  # the published code has no other strategy
+        module = build(options, cache_keys=name != UNCACHED)
+        loop = partial(published, module, options) if name == PUBLISHED else partial(ours, module)
+        found[name] = module, loop
+    return found
+
+
+def ours(module: MemoryQFormer, tokens: Tensor, prompt: TextTokens, mask: Tensor) -> Tensor:
+    """The video tokens of a film by our module."""
+    return module(tokens, prompt, mask).video_tokens
+
+
+def published(
+    module: MemoryQFormer,
+    options: argparse.Namespace,
+    tokens: Tensor,
+    prompt: TextTokens,
+    mask: Tensor,
+) -> Tensor:
+    """The same by the published loop, for films without padding."""
+    return plain_loop(module, tokens, prompt, options.bank)
+
+
+def watch(loop: Loop, inputs: Film, options: argparse.Namespace, frames: int) -> Tensor:
+    """The video tokens of a film's first frames, without gradient."""
+    tokens, prompt, mask = inputs
+    with torch.no_grad(), _autocast(options):
+        return loop(tokens[:, :frames], prompt, mask[:, :frames])
+
+
+def learn(
+    module: MemoryQFormer, loop: Loop, inputs: Film, options: argparse.Namespace, frames: int
+) -> Tensor:
+    """The gradients of a training step on a film's first frames, in one row."""
+    tokens, prompt, mask = inputs
+    module.zero_grad()
+    with _autocast(options):
+        video_tokens = loop(tokens[:, :frames], prompt, mask[:, :frames])
+    direction = torch.linspace(-1, 1, video_tokens[0].numel(), device=video_tokens.device)
+    (video_tokens.float().flatten(1) * direction).sum().backward()
+    return torch.cat([p.grad.flatten() for p in module.parameters() if p.grad is not None])
 
 
 def bench_forward(options: argparse.Namespace) -> dict[str, Any]:
-    """Evaluation: time of both loops, and how far their tokens are apart."""
-    fast, plain = build(options, True).eval(), build(options, False).eval()
-    inputs = film(options, options.frames)
-
-    found: dict[str, Tensor] = {}
-
-    def run(name: str, module: MemoryQFormer, frames: int | None = None) -> None:
-        tokens, prompt, mask = inputs
-        with torch.no_grad(), _autocast(options):
-            found[name] = module(tokens[:, :frames], prompt, mask[:, :frames]).video_tokens
-
-    runs = {"fast": partial(run, "fast", fast), "plain": partial(run, "plain", plain)}
-    for warm_up in runs.values():
-        warm_up(WARM_UP_FRAMES)
-    taken = side_by_side(runs, options)
-    return {**ratio(taken), "relative_error": _relative(found["fast"], found["plain"])}
+    """Evaluation: time of the loops, and how far their tokens are apart."""
+    inputs, runs = film(options, options.frames), {}
+    for name, (module, loop) in loops(options).items():
+        module.eval()
+        runs[name] = partial(watch, loop, inputs, options)
+    return _compare(runs, options)
 
 
 def bench_train(options: argparse.Namespace) -> dict[str, Any]:
-    """Forward and backward: time of both loops, and how far their gradients are apart."""
-    modules = {"fast": build(options, True), "plain": build(options, False)}
+    """Forward and backward: time of the loops, and how far their gradients are apart."""
     inputs = film(options, options.frames)
+    runs = {
+        name: partial(learn, module, loop, inputs, options)
+        for name, (module, loop) in loops(options).items()
+    }
+    return _compare(runs, options)
 
-    def run(module: MemoryQFormer, frames: int | None = None) -> None:
-        tokens, prompt, mask = inputs
-        module.zero_grad()
-        with _autocast(options):
-            video_tokens = module(tokens[:, :frames], prompt, mask[:, :frames]).video_tokens
-        direction = torch.linspace(-1, 1, video_tokens[0].numel(), device=video_tokens.device)
-        (video_tokens.float().flatten(1) * direction).sum().backward()
 
-    for module in modules.values():
-        run(module, WARM_UP_FRAMES)
-    runs = {name: partial(run, module) for name, module in modules.items()}
-    taken = side_by_side(runs, options)
-    fast, plain = (
-        torch.cat([p.grad.flatten() for p in m.parameters() if p.grad is not None])
-        for m in modules.values()
-    )
-    return {**ratio(taken), "relative_error": _relative(fast, plain)}
+def _compare(
+    runs: dict[str, Callable[[int], Tensor]], options: argparse.Namespace
+) -> dict[str, Any]:
+    """Time of `runs`, which take a number of frames, and how far each other's outcome is off."""
+    found: dict[str, Tensor] = {}
+
+    def run(name: str, frames: int) -> None:
+        found[name] = runs[name](frames)
+
+    for name in runs:
+        run(name, min(WARM_UP_FRAMES, options.frames))
+    taken = side_by_side({name: partial(run, name, options.frames) for name in runs}, options)
+    errors = {name: _relative(found[OURS], found[name]) for name in runs if name != OURS}
+    return {**ratios(taken), "relative_error": errors}
 
 
 def bench_memories(options: argparse.Namespace) -> dict[str, Any]:
@@ -181,46 +181,64 @@ def bench_memories(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def bench_peak(options: argparse.Namespace) -> dict[str, Any]:
-    """Peak memory beyond weights and input frames, of `frames` and of ten times as many."""
-    peaks = {str(t): _alone(options, t)["bytes"] for t in (options.frames, 10 * options.frames)}
-    few, many = peaks.values()
-    return {"bytes": peaks, "ratio": many / few}
+    """Bytes at most beyond weights and input frames, and beyond gradients in a training step.
+
+    Of films a little longer than the bank, from where on it no longer grows; of ours also of one
+    ten times as long as `frames`.
+    """
+    full = options.bank + 5
+    peaks = {
+        part: {name: _alone(_peak, options, name, full, part) for name in (OURS, *options.against)}
+        for part in ("forward", "train")
+    }
+    long = _alone(_peak, options, OURS, 10 * options.frames, "forward")
+    return {**peaks, "forward_of_a_long_film": {OURS: long}}
 
 
 def bench_cost(options: argparse.Namespace) -> dict[str, Any]:
     """Seconds and peak memory beyond weights and input frames, of films of growing length."""
-    rows = {str(frames): _alone(options, frames) for frames in COST_FRAMES}
+    rows = {str(frames): _alone(_time_and_peak, options, frames) for frames in COST_FRAMES}
     if options.plot:
         plot_cost(rows, options.plot)
     return {"frames": rows}
 
 
-def _alone(options: argparse.Namespace, frames: int) -> dict[str, float]:
-    """Time and memory of one film in a process of its own."""
+def _alone(measure: Callable[..., Any], *arguments: Any) -> Any:
+    """What is measured in a process of its own."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_time_and_peak, (options, frames))
+        return pool.apply(measure, arguments)
 
 
 def _time_and_peak(options: argparse.Namespace, frames: int) -> dict[str, float]:
     torch.set_num_threads(options.threads)
     module, inputs = build(options, True).eval(), film(options, frames)
-
-    def run(stop: int) -> None:
-        tokens, prompt, mask = inputs
-        with torch.no_grad(), _autocast(options):
-            module(tokens[:, :stop], prompt, mask[:, :stop])
-
-    if options.device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        run(WARM_UP_FRAMES)
-        taken = seconds(partial(run, frames), options)
-        return {"seconds": taken, "bytes": torch.cuda.max_memory_allocated() - before}
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    run = partial(watch, partial(ours, module), inputs, options)
+    before = _most_memory(options)
     run(WARM_UP_FRAMES)
     taken = seconds(partial(run, frames), options)
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {"seconds": taken, "bytes": 1024 * (most - before)}
+    return {"seconds": taken, "bytes": _most_memory(options) - before}
+
+
+def _peak(options: argparse.Namespace, name: str, frames: int, part: str) -> float:
+    torch.set_num_threads(options.threads)
+    alone = argparse.Namespace(**{**vars(options), "against": [name]})
+    (module, loop), inputs = loops(alone)[name], film(options, frames)
+    if part == "train":
+        for parameter in module.parameters():
+            parameter.grad = torch.ones_like(parameter)
+    before = _most_memory(options)
+    if part == "train":
+        learn(module, loop, inputs, options, frames)
+    else:
+        watch(loop, inputs, options, frames)
+    return _most_memory(options) - before
+
+
+def _most_memory(options: argparse.Namespace) -> float:
+    """The most bytes that were in use so far."""
+    if options.device == "cuda":
+        return torch.cuda.max_memory_allocated()
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def plot_cost(rows: dict[str, dict[str, float]], path: Path) -> None:
@@ -271,7 +289,7 @@ def bench(options: argparse.Namespace) -> dict[str, Any]:
 
 def show(result: dict[str, Any]) -> None:
     """Print the parts as a table."""
-    table = Table("part", "figure", title="memory Q-Former against the plain loop")
+    table = Table("part", "figure", title="memory Q-Former against plain loops")
     for name in PARTS:
         for key, value in result.get(name, {}).items():
             table.add_row(f"{name} {key}", json.dumps(value))
@@ -285,6 +303,9 @@ def main() -> None:
     parser.add_argument("--size", choices=list(SIZES), default="full")
     parser.add_argument("--frames", type=int, default=100, help="T")
     parser.add_argument("--memory", choices=list(MEMORIES), default="merge_adjacent")
+    parser.add_argument(
+        "--against", nargs="+", choices=(PUBLISHED, UNCACHED), default=[PUBLISHED, UNCACHED]
+    )
     parser.add_argument("--bank", type=int, default=20, help="M")
     parser.add_argument("--batch", type=int, default=1, help="B")
     parser.add_argument("--repeats", type=int, default=3)

@@ -16,10 +16,9 @@ from torch.utils.checkpoint import checkpoint
 
 from mmavlm.core.errors import ConfigError
 from mmavlm.core.interfaces import TextTokens
-from mmavlm.model.few_queries import FewQueries
+from mmavlm.model.few_queries import Bank, FewQueries, KeyValue
 
-KeyValue = tuple[Tensor, Tensor]  # projected keys and values of h heads, each (B,h,V,D/h)
-Bank = tuple[KeyValue, Tensor | None]  # and the mask (B,V) of those to attend to
+Banks = Sequence[Iterable[Bank]]  # stretches of keys, of each a bank for every frame
 
 
 class QFormer(nn.Module):
@@ -235,7 +234,7 @@ class QFormerLayer(nn.Module):
         return queries, text
 
     def over_frames(
-        self, hidden: Tensor, num_queries: int, banks: Iterable[Bank], visual_banks: Iterable[Bank]
+        self, hidden: Tensor, num_queries: int, banks: Banks, visual_banks: Banks
     ) -> Tensor:
         """The same for T frames (T,B,N,D), each with its own banks; one product for all of them."""
         hidden = self.attention.over_frames(hidden, banks)
@@ -282,15 +281,12 @@ class AttentionBlock(nn.Module):
             scores = scores.masked_fill(~key_mask[:, None, None, :], -torch.inf)
         return scores.softmax(dim=-1)
 
-    def over_frames(self, hidden: Tensor, banks: Iterable[Bank]) -> Tensor:
-        """As `forward` for T frames (T,B,N,D), without gradient, each with a bank of its own."""
-        queries = self.attention.query(hidden)
+    def over_frames(self, hidden: Tensor, banks: Banks) -> Tensor:
+        """As `forward` for T frames (T,B,N,D), without gradient, each with banks of its own."""
+        queries = self._split(self.attention.query(hidden))
         attend = FewQueries(self.dropout if self.training else 0.0)
-        mixed = torch.empty_like(queries)
-        frames = zip(self._split(queries), self._split(mixed), banks, strict=True)
-        for query, out, (keys, mask) in frames:
-            out.copy_(attend(query, *keys, mask))
-        return self.output(mixed, hidden)
+        mixed = attend.over_frames(queries, banks)
+        return self.output(mixed.transpose(-3, -2).flatten(-2), hidden)
 
     def _split(self, tokens: Tensor) -> Tensor:
         """(…,V,D) → (…,h,V,D/h)."""

@@ -20,7 +20,7 @@ def in_place(memory, frames, mask=None, at_most=None, project=None):
     bank, held = SlotBank(memory, frames[:, 0], at_most=at_most, ragged=ragged), None
     if project is not None:
         rows, positions, width = project(frames[:, 0]).shape
-        carried = Carried(frames.new_zeros(1, rows, 1, bank.room, positions, width))
+        carried = Carried(frames.new_zeros(rows, bank.room, positions, 1, 1, width))
     for t in range(frames.shape[1]):
         move = bank.make_room(mask[:, t])
         bank.take(move, frames[:, t])

@@ -19,7 +19,9 @@ def test_tokens_and_banks_are_those_of_the_frame_loop(memory, frames_at_once, mo
     module = build(memory)
     tokens, prompt, mask = inputs(0, 2, 11, ragged=False)
     monkeypatch.setattr(
-        memory_qformer, "PROJECTED_BYTES", frames_at_once * module._projected_bytes(tokens[:, 0])
+        memory_qformer,
+        "PROJECTED_BYTES",
+        frames_at_once * module._projected_bytes(tokens[:, 0], False),
     )
     with torch.no_grad():
         ours = module(tokens, prompt, mask)

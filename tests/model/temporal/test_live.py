@@ -112,7 +112,7 @@ def test_a_stream_holds_no_more_after_many_frames_than_after_few():
     tokens, prompt, _ = inputs(1, 1, 60, ragged=False)
     sizes = []
     for state in module.stream(prompt, tokens.unbind(1)):
-        kept = (state.visual.tokens, state.visual_keys.values)
+        kept = (state.visual.tokens, *(k.values for keys in state.visual_keys for k in keys))
         kept += (state.query.tokens, state.query_keys.values)
         sizes.append(sum(tensor.numel() for tensor in kept))
     assert len(set(sizes)) == 1

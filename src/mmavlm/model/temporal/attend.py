@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from mmavlm.model.qformer import KeyValue, QFormer, QFormerLayer
+from mmavlm.model.few_queries import KeyValue
+from mmavlm.model.qformer import QFormer, QFormerLayer
 from mmavlm.model.temporal.state import MemoryQFormerState
 
 if TYPE_CHECKING:

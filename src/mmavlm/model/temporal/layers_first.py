@@ -9,13 +9,14 @@ are those of the frame loop.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from torch import Tensor
 
+from mmavlm.model.few_queries import Bank, KeyValue
 from mmavlm.model.memory.carried import Carried
 from mmavlm.model.memory.slots import Move
-from mmavlm.model.qformer import Bank, KeyValue, QFormer, QFormerLayer
+from mmavlm.model.qformer import Banks, QFormer, QFormerLayer
 from mmavlm.model.temporal.live import LiveState
 
 
@@ -24,12 +25,10 @@ def layers_first(
     state: LiveState,
     frame_tokens: Tensor,
     masks: Tensor,
-    projected: Sequence[KeyValue],
 ) -> LiveState:
     """The state after T frames (B,T,P,Dv) with masks (B,T); the banks of `state` are written over.
 
-    `projected` holds the frames' keys and values, each (B,T,h,P,D/h), for every layer with
-    cross-attention. Runs without gradient; the banks must not have to grow.
+    Runs without gradient; the banks must not have to grow.
     """
     num_queries, last = state.video_tokens.shape[1], len(qformer.layers) - 1
     moves = []
@@ -38,26 +37,39 @@ def layers_first(
         state.visual.take(moves[-1], tokens)
 
     hidden = qformer.embeddings.dropout(state.hidden.expand(len(moves), -1, -1, -1))
-    looks = enumerate(projected)
+    stretches = [
+        (stretch, [move.of(positions=stretch) for move in moves]) for stretch in state.stretches()
+    ]
+    carried = iter(state.visual_keys)
     for i, layer in enumerate(qformer.layers):
-        banks: Iterable[Bank] = _query_banks(state, i, layer, hidden, masks)
-        visual: Iterable[Bank] = ()
+        banks: Banks = [_query_banks(state, i, layer, hidden, masks)]
+        visual: Banks = ()
         if layer.crossattention is not None:
-            look, keys = next(looks)
-            kept = state.visual_keys.part(things=slice(2 * look, 2 * look + 2))
-            visual = _visual_banks(state, kept, moves, keys)
+            projected = layer.crossattention.project(frame_tokens)
+            visual = [
+                _visual_banks(state, kept, moved, stretch, projected)
+                for kept, (stretch, moved) in zip(next(carried), stretches, strict=True)
+            ]
         if i == last:  # what comes out of it is not banked, so that of the last frame will do
-            banks, visual, hidden = deque(banks, maxlen=1), deque(visual, maxlen=1), hidden[-1:]
+            banks, visual = _of_the_last_frame(banks), _of_the_last_frame(visual)
+            hidden = hidden[-1:]
         hidden = layer.over_frames(hidden, num_queries, banks, visual)
     state.query.steps += len(moves)
     return state.seen(masks[:, -1], hidden[-1, :, :num_queries])
 
 
+def _of_the_last_frame(stretches: Banks) -> Banks:
+    return [deque(banks, maxlen=1) for banks in stretches]
+
+
 def _visual_banks(
-    state: LiveState, kept: Carried, moves: Sequence[Move], projected: KeyValue
+    state: LiveState, kept: Carried, moves: Sequence[Move], stretch: slice, projected: KeyValue
 ) -> Iterator[Bank]:
-    """The keys and values of a layer's cross-attention at each frame."""
-    keys, values = projected
+    """The keys and values of a layer's cross-attention at each frame, at a stretch of positions.
+
+    `projected` holds those of the frames (B,T,h,P,D/h) at all positions.
+    """
+    keys, values = (part[..., stretch, :] for part in projected)
     for t, move in enumerate(moves):
         kept.merge(move)
         banked = kept.put(move, (keys[:, t], values[:, t]))

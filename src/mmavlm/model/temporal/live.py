@@ -9,15 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
 
 from mmavlm.core.interfaces import MemoryState
+from mmavlm.model.few_queries import fits
 from mmavlm.model.memory.carried import Carried
 from mmavlm.model.memory.slots import Move, SlotBank, SlotRule
 from mmavlm.model.qformer import QFormer
 from mmavlm.model.temporal.state import MemoryQFormerState
+
+# Keys and values of so many bytes stay in a processor's cache while many frames attend to them.
+CACHED_BYTES = 2**22
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,7 @@ class LiveState:
     hidden: Tensor
     mask: Tensor
     visual: SlotBank
-    visual_keys: Carried
+    visual_keys: Sequence[Sequence[Carried]]  # of each layer, at each stretch of positions
     query: SlotBank
     query_keys: Carried
     video_tokens: Tensor
@@ -55,12 +60,20 @@ class LiveState:
         """The rows of a layer in the query bank."""
         return slice(layer * len(self.hidden), (layer + 1) * len(self.hidden))
 
+    def stretches(self) -> list[slice]:
+        """The stretches of positions at which keys and values lie together."""
+        ends = [0, *accumulate(kept.values.shape[2] for kept in self.visual_keys[0])]
+        return [slice(first, stop) for first, stop in pairwise(ends)]
+
     def copy(self) -> LiveState:
-        """The same state with banks of its own, so that stepping on leaves this one as it is."""
+        """The same state with banks of its own, so that stepping on leaves this one as it is.
+
+        All positions are then one stretch.
+        """
         return replace(
             self,
             visual=self.visual.clone(),
-            visual_keys=self.visual_keys.clone(),
+            visual_keys=[[Carried.joined(kept)] for kept in self.visual_keys],
             query=self.query.clone(),
             query_keys=self.query_keys.clone(),
         )
@@ -102,10 +115,12 @@ def live(
     *,
     ragged: bool,
     at_most: int | None = None,
+    in_stretches: bool = False,
 ) -> LiveState:
     """`state`, before its first frame, with banks in place for frames like `frame_tokens` (B,P,Dv).
 
     `rules` are those of the visual and the query bank, `at_most` the number of frames to come.
+    `in_stretches` says that many frames attend to them at once.
     """
     layers = qformer.layers
     layer_inputs = state.hidden.repeat(len(layers), 1, 1)
@@ -113,22 +128,28 @@ def live(
         SlotBank(rule, like, at_most=at_most, ragged=ragged)
         for rule, like in zip(rules, (frame_tokens, layer_inputs), strict=True)
     )
-    things = 2 * sum(layer.crossattention is not None for layer in layers)
+    looks = sum(layer.crossattention is not None for layer in layers)
     dtype = _key_dtype(layers[0].attention.attention.key.weight)
     heads = layers[0].attention.heads
 
-    def carried(things: int, bank: SlotBank) -> Carried:
-        rows, slots, positions, _ = bank.tokens.shape
-        shape = (things, rows, heads, slots, positions, qformer.width // heads)
+    def carried(bank: SlotBank, positions: int) -> Carried:
+        shape = (*bank.tokens.shape[:2], positions, 2, heads, qformer.width // heads)
         return Carried(frame_tokens.new_zeros(shape, dtype=dtype))
+
+    positions = visual.tokens.shape[2]
+    at_once = positions
+    if in_stretches and fits(frame_tokens.device, dtype):
+        at_once = CACHED_BYTES // (2 * visual.room * qformer.width * dtype.itemsize)
+    number = -(-positions // max(1, at_once))
+    sizes = [len(part) for part in torch.arange(positions).tensor_split(number)]
 
     return LiveState(
         hidden=state.hidden,
         mask=state.mask,
         visual=visual,
-        visual_keys=carried(things, visual),
+        visual_keys=[[carried(visual, size) for size in sizes] for _ in range(looks)],
         query=query,
-        query_keys=carried(2, query),
+        query_keys=carried(query, query.tokens.shape[2]),
         video_tokens=state.video_tokens,
         full_text=bool(state.mask.all()),
     )

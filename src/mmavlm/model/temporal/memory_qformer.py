@@ -26,13 +26,9 @@ from torch import Tensor
 from mmavlm.core.errors import ConfigError
 from mmavlm.core.interfaces import Memory, TextTokens
 from mmavlm.model.compiling import compiled
+from mmavlm.model.few_queries import KeyValue
 from mmavlm.model.memory.slots import SlotRule
-from mmavlm.model.qformer import (
-    AttentionBlock,
-    KeyValue,
-    QFormer,
-    QFormerLayer,
-)
+from mmavlm.model.qformer import AttentionBlock, QFormer, QFormerLayer
 from mmavlm.model.temporal.attend import (
     Attended,
     Keys,
@@ -113,7 +109,7 @@ class MemoryQFormer(GuidedQueries):
         """
         if isinstance(state, LiveState):
             if not torch.is_grad_enabled() and not layers:
-                return self._advance(state.copy(), frame_tokens, mask, self._keys(frame_tokens))
+                return self._advance(state.copy(), frame_tokens, mask, self._project(frame_tokens))
             state = state.settled()
         visual_bank = self.visual_memory.compress(state.visual_bank)
         query_bank = self.query_memory.compress(state.query_bank)
@@ -156,7 +152,7 @@ class MemoryQFormer(GuidedQueries):
 
         def step(state: State, frame_tokens: Tensor, everyone: Tensor) -> State:
             if isinstance(state, LiveState):
-                return self._advance(state, frame_tokens, everyone, self._keys(frame_tokens))
+                return self._advance(state, frame_tokens, everyone, self._project(frame_tokens))
             return self.step(state, frame_tokens, everyone)
 
         return watch(frames, start, step)
@@ -223,26 +219,30 @@ class MemoryQFormer(GuidedQueries):
         # What comes out of evaluation may be put to any use, which inference mode would forbid.
         mode = torch.inference_mode if torch.is_grad_enabled() else torch.no_grad
         first_frame = film.tokens[:, 0]
-        chunk = max(1, PROJECTED_BYTES // self._projected_bytes(first_frame))
         by_frame = first_frame.device.type != "cpu" or self._compiled or len(stops) >= film.length
+        chunk = max(1, PROJECTED_BYTES // self._projected_bytes(first_frame, by_frame))
         bounds = {*range(0, until, chunk), until}
         if not by_frame:
             bounds |= {stop for stop in stops if stop < until}
         for first, stop in pairwise(sorted(bounds)):
             with mode():
                 if not isinstance(state, LiveState):
-                    state = self._live(state, first_frame, ragged=film.ragged, at_most=until)
+                    state = self._live(
+                        state,
+                        first_frame,
+                        ragged=film.ragged,
+                        at_most=until,
+                        in_stretches=not by_frame,
+                    )
                 frames = film.frames(first, stop)
-                projected = self._project(frames)
+                projected = self._project(frames) if by_frame else []
             if not by_frame:
                 with mode():
-                    state = layers_first(
-                        self.qformer, state, frames, film.masks(first, stop), projected
-                    )
+                    state = layers_first(self.qformer, state, frames, film.masks(first, stop))
                 yield stop, state
                 continue
             for t in range(first, stop):
-                keys = [part[:, t - first] for pair in projected for part in pair]
+                keys = [(key[:, t - first], value[:, t - first]) for key, value in projected]
                 with mode():
                     state = self._advance(state, *film.frame(t), keys)
                 yield t + 1, state
@@ -266,34 +266,39 @@ class MemoryQFormer(GuidedQueries):
         *,
         ragged: bool,
         at_most: int | None = None,
+        in_stretches: bool = False,
     ) -> LiveState:
-        return live(state, self.qformer, self.rules, frame_tokens, ragged=ragged, at_most=at_most)
+        return live(
+            state,
+            self.qformer,
+            self.rules,
+            frame_tokens,
+            ragged=ragged,
+            at_most=at_most,
+            in_stretches=in_stretches,
+        )
 
     def _project(self, frames: Tensor) -> list[KeyValue]:
         """Frames (B,…,P,Dv) → keys and values of every layer with cross-attention."""
         return [block.project(frames) for block in self._cross_attentions()]
 
-    def _keys(self, frame_tokens: Tensor) -> list[Tensor]:
-        """The same of one frame (B,P,Dv), one after the other."""
-        return [part for pair in self._project(frame_tokens) for part in pair]
-
-    def _projected_bytes(self, frame_tokens: Tensor) -> int:
-        """The memory of the keys and values of one frame (B,P,Dv)."""
+    def _projected_bytes(self, frame_tokens: Tensor, of_all_layers: bool) -> int:
+        """The memory of the keys and values of one frame (B,P,Dv), of one layer or of all."""
         positions = frame_tokens.shape[0] * frame_tokens.shape[1]
-        return 2 * len(self._cross_attentions()) * positions * self.width * frame_tokens.itemsize
+        layers = len(self._cross_attentions()) if of_all_layers else 1
+        return 2 * layers * positions * self.width * frame_tokens.itemsize
 
     def _cross_attentions(self) -> list[AttentionBlock]:
         blocks = [layer.crossattention for layer in self.qformer.layers]
         return [block for block in blocks if block is not None]
 
     def _advance(
-        self, state: LiveState, frame_tokens: Tensor, mask: Tensor, projected: Sequence[Tensor]
+        self, state: LiveState, frame_tokens: Tensor, mask: Tensor, projected: Sequence[KeyValue]
     ) -> LiveState:
-        """Bank a frame (B,P,Dv) and its keys and values, X times (B,h,P,d), and attend to all."""
+        """Bank a frame (B,P,Dv) and its keys and values (B,h,P,d) a layer, and attend to all."""
         move = state.visual.make_room(mask)
         state.visual.take(move, frame_tokens)
-        state.visual_keys.merge(move)
-        visual_keys = iter(state.visual_keys.put(move, projected).split(2))
+        visual_keys = zip(state.visual_keys, projected, strict=True)
         room = state.query.make_room(mask.repeat(len(self.qformer.layers)))
         state.query_keys.merge(room)
 
@@ -303,8 +308,10 @@ class MemoryQFormer(GuidedQueries):
             banked = state.query_keys.part(rows).put(room.of(rows), keys)
             if layer.crossattention is None:
                 return (banked[0], banked[1]), None
-            keys, values = next(visual_keys)
-            return (banked[0], banked[1]), (keys, values)
+            (kept,), keys = next(visual_keys)
+            kept.merge(move)
+            seen = kept.put(move, keys)
+            return (banked[0], banked[1]), (seen[0], seen[1])
 
         key_mask = state.key_mask(room.of(state.rows(0)))
         masks = (key_mask, state.visual_mask(move))
