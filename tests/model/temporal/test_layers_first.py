@@ -5,7 +5,7 @@ import torch
 from small_films import STRATEGIES, build, gradients, inputs
 
 from mmavlm.model.memory import Fifo, MergeAdjacent
-from mmavlm.model.temporal import LiveState, memory_qformer
+from mmavlm.model.temporal import LiveState, live, memory_qformer
 
 
 def frame_by_frame(module, tokens, prompt):
@@ -35,7 +35,23 @@ def test_tokens_and_banks_are_those_of_the_frame_loop(memory, frames_at_once, mo
     )
 
 
-def test_a_film_goes_on_frame_by_frame_after_many_at_once():
+@pytest.mark.parametrize("ragged", [False, True])
+@pytest.mark.parametrize("memory", STRATEGIES, ids=lambda m: f"{type(m).__name__}{m.length}")
+def test_positions_in_stretches_change_nothing(memory, ragged, monkeypatch):
+    module = build(memory)
+    args = inputs(4, 2, 11, ragged=ragged)
+    with torch.no_grad():
+        whole = module(*args)
+        monkeypatch.setattr(live, "CACHED_BYTES", 1)
+        ours = module(*args)
+    assert [len(carried) for carried in whole.visual_keys] == [1, 1]
+    assert [len(carried) for carried in ours.visual_keys] == [5, 5]
+    torch.testing.assert_close(ours.video_tokens, whole.video_tokens, atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("cached_bytes", [1, 2**22])
+def test_a_film_goes_on_frame_by_frame_after_many_at_once(cached_bytes, monkeypatch):
+    monkeypatch.setattr(live, "CACHED_BYTES", cached_bytes)
     module = build(MergeAdjacent(3), Fifo(2))
     tokens, prompt, mask = inputs(1, 2, 12, ragged=False)
     with torch.no_grad():
