@@ -233,11 +233,11 @@ class QFormerLayer(nn.Module):
             queries = self.crossattention(queries, *visual_bank)
         return queries, text
 
-    def over_frames(
-        self, hidden: Tensor, num_queries: int, banks: Banks, visual_banks: Banks
-    ) -> Tensor:
-        """The same for T frames (T,B,N,D), each with its own banks; one product for all of them."""
-        hidden = self.attention.over_frames(hidden, banks)
+    def over_frames(self, hidden: Tensor, num_queries: int, visual_banks: Banks) -> Tensor:
+        """The rest for T frames (T,B,N,D) that have read their banks; one product for all of them.
+
+        Each has visual banks of its own.
+        """
         queries, text = hidden[:, :, :num_queries], hidden[:, :, num_queries:]
         if self.crossattention is not None:
             queries = self.crossattention.over_frames(queries, visual_banks)

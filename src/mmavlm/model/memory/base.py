@@ -26,7 +26,7 @@ def closeness(left: Tensor, right: Tensor) -> Tensor:
     Entries next to each other in a film are so alike that in single precision their cosines differ
     in the last digits only, and rounding would decide which are merged; here all digits count.
     """
-    return (left - right).square().sum(-1) / -2
+    return torch.linalg.vector_norm(left - right, dim=-1).square() / -2
 
 
 def distinguishable(similarity: Tensor) -> Tensor:

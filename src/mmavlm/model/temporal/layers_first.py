@@ -4,6 +4,9 @@ What a layer banks of a frame is its input, which no deeper layer has a part in.
 can look at all frames before the second one looks at any. Then a layer's weights are read once for
 all of them and its products are large; only banking and attention go frame by frame. The results
 are those of the frame loop.
+
+Without dropout the first layer's input is the same at every frame, and so is all that it banks. To
+read one entry many times is to read it once: its self-attention is that of one frame.
 """
 
 from __future__ import annotations
@@ -53,9 +56,24 @@ def layers_first(
         if i == last:  # what comes out of it is not banked, so that of the last frame will do
             banks, visual = _of_the_last_frame(banks), _of_the_last_frame(visual)
             hidden = hidden[-1:]
-        hidden = layer.over_frames(hidden, num_queries, banks, visual)
+        if i == 0 and not _drops(qformer, layer):
+            hidden = _read_once(state, layer, banks).expand_as(hidden)
+        else:
+            hidden = layer.attention.over_frames(hidden, banks)
+        hidden = layer.over_frames(hidden, num_queries, visual)
     state.query.steps += len(moves)
     return state.seen(masks[:, -1], hidden[-1, :, :num_queries])
+
+
+def _drops(qformer: QFormer, layer: QFormerLayer) -> bool:
+    return qformer.training and qformer.embeddings.dropout.p + layer.attention.dropout > 0
+
+
+def _read_once(state: LiveState, layer: QFormerLayer, stretches: Banks) -> Tensor:
+    """What the first layer's self-attention gives at every frame (B,N,D), and its entries banked."""
+    for banks in stretches:
+        deque(banks, maxlen=0)
+    return layer.attention(state.hidden, layer.attention.project(state.hidden), state.mask)
 
 
 def _of_the_last_frame(stretches: Banks) -> Banks:
