@@ -70,7 +70,7 @@ def _drops(qformer: QFormer, layer: QFormerLayer) -> bool:
 
 
 def _read_once(state: LiveState, layer: QFormerLayer, stretches: Banks) -> Tensor:
-    """What the first layer's self-attention gives at every frame (B,N,D), and its entries banked."""
+    """What the first layer's self-attention gives at every frame, (B,N,D); banks its entries."""
     for banks in stretches:
         deque(banks, maxlen=0)
     return layer.attention(state.hidden, layer.attention.project(state.hidden), state.mask)
