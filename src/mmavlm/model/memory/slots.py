@@ -127,7 +127,7 @@ def entries_at(slot: Tensor, room: int) -> Tensor:
 def entries(buffer: Tensor) -> Tensor:
     """The entries (R·C·N,…) of a buffer (R,C,N,…) in the same memory, counted through.
 
-    Entries that are counted are copied as a whole, several times faster than by three indices.
+    Entries that are counted are read as a whole, over three times faster than by three indices.
     """
     return buffer.view(-1, *buffer.shape[3:])
 
