@@ -29,6 +29,7 @@ def settings(films, tmp_path):
         "experiment=lvu_genre", *SMALL, f"data.root={films}", "memory.length=2",
         f"data.cache={tmp_path}/cache", "data.crop=false", "data.flip=false", "resume=auto",
         "callbacks.step_checkpoint.every_n_steps=1", "callbacks.wait=null",
+        "callbacks.throughput=null",
     ]  # fmt: skip
 
 

@@ -13,7 +13,8 @@ from support import SMALL, StopAtBatch
 # Eight batches an epoch or so, gathered by three: the last step of an epoch is of fewer.
 GATHERED = [
     *SMALL, "trainer.max_epochs=2", "trainer.accumulate_grad_batches=3", "data.batch_size=2",
-    "data.num_workers=2", "callbacks.wait=null", "callbacks.overview=null", "optimizer.lr=1e-2",
+    "data.num_workers=2", "callbacks.wait=null", "callbacks.throughput=null",
+    "callbacks.overview=null", "optimizer.lr=1e-2",
     "callbacks.step_checkpoint.every_n_steps=1", "qformer.dropout=0.1", "resume=auto",
     "test=false",
 ]  # fmt: skip
