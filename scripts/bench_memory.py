@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import resource
 import time
 from collections.abc import Callable
 from functools import partial
@@ -215,7 +214,7 @@ def _time_and_peak(options: argparse.Namespace, frames: int) -> dict[str, float]
     torch.set_num_threads(options.threads)
     module, inputs = build(options, True).eval(), film(options, frames)
     run = partial(watch, partial(ours, module), inputs, options)
-    before = _most_memory(options)
+    before = _count_from_here(options)
     run(WARM_UP_FRAMES)
     taken = seconds(partial(run, frames), options)
     return {"seconds": taken, "bytes": _most_memory(options) - before}
@@ -228,7 +227,7 @@ def _peak(options: argparse.Namespace, name: str, frames: int, part: str) -> flo
     if part == "train":
         for parameter in module.parameters():
             parameter.grad = torch.ones_like(parameter)
-    before = _most_memory(options)
+    before = _count_from_here(options)
     if part == "train":
         learn(module, loop, inputs, options, frames)
     else:
@@ -236,11 +235,26 @@ def _peak(options: argparse.Namespace, name: str, frames: int, part: str) -> flo
     return _most_memory(options) - before
 
 
+def _count_from_here(options: argparse.Namespace) -> float:
+    """The bytes in use now; what was in use before no longer counts. Needs Linux."""
+    if options.device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.memory_allocated()
+    Path("/proc/self/clear_refs").write_text("5")
+    return _told("VmRSS")
+
+
 def _most_memory(options: argparse.Namespace) -> float:
-    """The most bytes that were in use so far."""
+    """The most bytes that were in use since."""
     if options.device == "cuda":
         return torch.cuda.max_memory_allocated()
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return _told("VmHWM")
+
+
+def _told(what: str) -> float:
+    """Bytes that Linux tells of this process."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{what}:"))
 
 
 def plot_cost(rows: dict[str, dict[str, float]], path: Path) -> None:
