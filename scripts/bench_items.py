@@ -6,8 +6,9 @@
 Annotations are written for it, with ten rows a film. A start is a process of its own that reads the
 items of a split, films looked for and all; the first writes the table, the second finds it. Then
 `--ranks` processes with `--workers` each take the first batch of an epoch together, and their
-memory is told: proportional set size (PSS), shared pages counted once, less that of a thousand
-rows. Seconds of a core are the process's own, whatever else the machine does.
+memory is told: proportional set size (PSS), so that shared pages count once, of what is theirs and
+of tables of items, less that of a thousand rows. Seconds of a core are the process's own, whatever
+else the machine does.
 """
 
 from __future__ import annotations
@@ -161,12 +162,17 @@ def together(root: Path, kind: str, options: argparse.Namespace) -> dict[str, fl
     seconds = [pipe.recv() for pipe in pipes]
     trees = [psutil.Process(process.pid) for process in processes]
     everyone = [p for tree in trees for p in (tree, *tree.children(recursive=True))]
-    total = sum(process.memory_full_info().pss for process in everyone)
+    total = sum(m.pss for p in everyone for m in p.memory_maps(grouped=False) if counts(m.path))
     for pipe in pipes:
         pipe.send(None)
     for process in processes:
         process.join()
     return {"first_batch_s": max(seconds), "pss_bytes": total}
+
+
+def counts(path: str) -> bool:
+    """Whether a mapping is a process's own or of a table; libraries are shared with all others."""
+    return not path.startswith("/") or path.startswith("/dev/shm") or "/.mmavlm/items/" in path
 
 
 def in_a_process(call: Callable[[], dict[str, float]]) -> dict[str, float]:

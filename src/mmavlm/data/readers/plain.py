@@ -23,7 +23,7 @@ from mmavlm.data.sources import VIDEO_SUFFIXES
 
 Mask = NDArray[np.bool_]
 
-NO_TEXT = r"^(?:[\[{(]|b['\"]|\s|$)"  # as `values.SUSPECT`
+NO_TEXT = r"^(?:[\[{(]|b['\"]|\s*$)"  # what `values.as_text` looks at once more, or refuses
 # Names that a file system takes as they are: parts with slashes between them, and no steps up.
 NO_NAME = r"[^ -~]|[\\:]|^/|/$|//|(?:^|/)\.\.?(?:/|$)|^$"
 LONGEST_NAME = 240
