@@ -88,7 +88,8 @@ def reader_of(name: str) -> CountedReader:
     sets = config_dir() / "data"
     common = OmegaConf.load(sets / "videos.yaml")
     for path in sorted(sets.glob("*.yaml")):
-        config = OmegaConf.merge(common, OmegaConf.load(path), {"seed": 0, "clips": None})
+        given = {"seed": 0, "clips": None, "root": "."}  # which the annotation does not depend on
+        config = OmegaConf.merge(common, OmegaConf.load(path), given)
         reader = instantiate(config.get("reader"))  # a mix has none of its own
         if isinstance(reader, CountedReader):
             found[path.stem] = reader

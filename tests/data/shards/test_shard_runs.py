@@ -20,6 +20,7 @@ SETTINGS = [
     *SMALL, "experiment=webvid_alignment", "data=shards", "trainer.max_epochs=2", "test=false",
     "trainer.accumulate_grad_batches=2", "data.batch_size=2", "data.num_workers=2",
     "data.max_broken=0", "data.reader.mixed=2", "callbacks.wait=null", "callbacks.overview=null",
+    "callbacks.throughput=null",
     "callbacks.step_checkpoint.every_n_steps=1", "qformer.dropout=0.1", "optimizer.lr=1e-2",
     "resume=auto", "data.reader.train=train-{000000..000003}.tar",
     "data.reader.val=val-000000.tar", "data.reader.test=test-000000.tar",
