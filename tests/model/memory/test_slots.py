@@ -117,3 +117,9 @@ def test_half_precision_banks_equal_the_plain_one():
 
 def test_every_strategy_can_be_kept_in_place():
     assert all(isinstance(memory, SlotRule) for memory in STRATEGIES)
+
+
+@pytest.mark.parametrize("memory", STRATEGIES)
+def test_a_bank_that_no_frame_came_to_holds_nothing(memory):
+    like = torch.zeros(2, 3, 4)
+    assert SlotBank(memory, like).state().tokens.shape == (2, 0, 3, 4)

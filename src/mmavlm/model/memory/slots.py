@@ -135,7 +135,7 @@ def entries(buffer: Tensor) -> Tensor:
 def taken_from(buffer: Tensor, slot: Tensor) -> Tensor:
     """What slots (R,…,N) of a buffer (R,C,N,D) hold, (R,…,N,D)."""
     at = entries_at(slot, buffer.shape[1])
-    return entries(buffer).index_select(0, at).view(*slot.shape, -1)
+    return entries(buffer).index_select(0, at).view(*slot.shape, *buffer.shape[3:])
 
 
 def merge_slots(buffer: Tensor, merge: Merge) -> Tensor:
@@ -147,7 +147,7 @@ def merge_slots(buffer: Tensor, merge: Merge) -> Tensor:
     share = merge.share.to(kept.dtype).view(-1, 1)
     merged = torch.lerp(kept, dropped, share).to(buffer.dtype)
     held.index_copy_(0, merge.keep_at, merged)
-    return merged.view(*merge.keep.shape, -1)
+    return merged.view(*merge.keep.shape, *buffer.shape[3:])
 
 
 def put_entry(buffer: Tensor, move: Move, values: Tensor) -> None:
