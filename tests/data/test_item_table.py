@@ -5,6 +5,7 @@ import logging
 import multiprocessing
 import os
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ from mmavlm.data.items import Flag, coded, flagged, present
 from mmavlm.data.joined import JoinedItems
 from mmavlm.data.kept_items import items_of
 from mmavlm.data.readers import CaptionReader, OwnReader, WebVidReader
+from mmavlm.data.readers.entries import Found
 from mmavlm.data.readers.malmm import QuestionReader
 from mmavlm.data.readers.tabled import write_reading
 
@@ -382,6 +384,24 @@ def test_an_annotation_that_changes_is_read_anew_and_one_that_is_touched_is_not(
     assert len(read(many)) == 2
 
 
+def test_an_annotation_that_changes_while_it_is_read_is_read_anew(many, monkeypatch):
+    reading = CaptionReader.reading
+
+    def slowly(self, *given):
+        found = reading(self, *given)
+
+        def entries():
+            yield from found.entries()
+            annotate(many, range(3), "a cat")  # as long as before
+
+        return replace(found, entries=entries)
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(CaptionReader, "reading", slowly)
+        read(many)
+    assert [item.target for item in read(many)] == ["a cat 0", "a cat 1", "a cat 2"]
+
+
 def test_films_that_come_or_go_are_seen(many):
     annotate(many, range(4))
     assert set(present(read(many)).missing) == {"3.mp4"}
@@ -411,6 +431,16 @@ def test_ones_own_questions_are_kept_with_classes_and_without(closed, many, monk
     assert list(first) == list(OwnReader(closed=closed)(many, "train", None))
     unread(monkeypatch)
     assert list(read(many, OwnReader(closed=closed))) == list(first)
+
+
+def test_items_that_no_table_can_hold_stay_a_list_wherever_the_first_of_them_stands(
+    many, monkeypatch
+):
+    monkeypatch.setattr("mmavlm.data.item_writer.BATCH_ROWS", 2)
+    items = [*ITEMS[:5], question(99, meta={"x": {1, 2}})]
+    monkeypatch.setattr(OwnReader, "read", lambda *_: Found(items, {}))
+    assert read(many, OwnReader(closed="t")) == items
+    assert not list((many / ".mmavlm" / "items").glob("*/items.arrow"))
 
 
 def test_what_was_left_out_is_told_at_every_start_and_bad_rows_stop_each(many, caplog):

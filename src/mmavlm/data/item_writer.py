@@ -26,6 +26,7 @@ from mmavlm.data.item_table import (
     film_hashes,
 )
 from mmavlm.data.listing import Kind, not_listed
+from mmavlm.data.looked_at import look_at
 from mmavlm.data.names import Hashes
 
 MOVED_SCHEMA = pa.schema([("row", pa.int32()), ("source", pa.string())])
@@ -62,6 +63,7 @@ class ItemWriter:
         self._file = pa.ipc.new_file(self._sink, schema)
         self._waiting: list[pa.RecordBatch] = []
         self._rows = 0
+        self.finished = False
         self._taken = _Taken()
         self._ids: list[Hashes] = []
         self._films: list[Hashes] = []
@@ -158,6 +160,7 @@ class ItemWriter:
                 pa.ipc.new_file(sink, MOVED_SCHEMA) as file,
             ):
                 file.write_batch(pa.RecordBatch.from_arrays(arrays, schema=MOVED_SCHEMA))
+        self.finished = True
         return np.concatenate([np.zeros(0, np.int64), *self._entries])[dropped]
 
     def _films_but(self, table: pa.Table, dropped: NDArray[np.int32]) -> list[Hashes]:
@@ -166,12 +169,6 @@ class ItemWriter:
             return [np.zeros(0, np.uint64), *self._films]
         kept = np.setdiff1d(np.arange(len(table)), dropped)
         return [film_hashes(table.take(pa.array(kept)))]
-
-    @property
-    def folders(self) -> set[Path]:
-        """The folders in which films were looked for."""
-        root = Path(self.common.root)
-        return {root / name for name in self._taken.folders} | {s.parent for s in self._there}
 
     def _close(self) -> None:
         if not self._sink.closed:
@@ -182,6 +179,7 @@ class ItemWriter:
         if not self.look:
             return True
         if source not in self._there:
+            look_at(source.parent)
             self._there[source] = source.exists()
         return self._there[source]
 
@@ -233,7 +231,7 @@ class _Taken:
         rows, codes = np.concatenate(self.rows), np.concatenate(self.codes)
         order = np.argsort(codes, kind="stable")
         ends = np.cumsum(np.bincount(codes, minlength=len(self.folders)))
-        places = [root / folder for folder in self.folders]
+        places = [look_at(root / folder) for folder in self.folders]
         kinds = [self.kinds[code] for code in range(len(places))]
         for row in not_listed(table.column("source"), rows[order], ends, places, kinds):
             video = table.column("video")[row].as_py() or table.column("item_id")[row].as_py()

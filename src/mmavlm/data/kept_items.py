@@ -25,7 +25,7 @@ from mmavlm.core.errors import DataError
 from mmavlm.core.files import PARTIAL, one_at_a_time, write_whole
 from mmavlm.core.items import Item, Reader
 from mmavlm.data.films import films_of
-from mmavlm.data.looked_at import looking
+from mmavlm.data.looked_at import Seen, Stamp, looking, stamp
 from mmavlm.data.readers.entries import Found, SkippingReader
 from mmavlm.data.readers.tabled import Reading, TabledReader, write_reading
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1  # counts up when tables are laid out otherwise
+FORMAT = 2  # counts up when tables are laid out otherwise
 FOLDER, NOTED = "items", "noted.json"
 MANY_ITEMS = 20_000  # fewer are read in a second
 MANY_BYTES = 1 << 22  # of annotation files: about as many items
@@ -95,8 +95,7 @@ class _Kept:
             told = json.loads(noted.read_bytes())
             if (told["format"], told["code"]) != (FORMAT, _code(type(self.reader))):
                 return None
-            same = all(map(_same_file, told["files"])) and all(_same(*f) for f in told["folders"])
-            if not same:
+            if not all(_same(Path(path), was, sha256) for path, was, sha256 in told["seen"]):
                 return None
             table = _open(self.folder)
             skipped = dict(told["skipped"])
@@ -118,7 +117,7 @@ class _Kept:
             with one_at_a_time(self.folder.with_suffix(".lock")):
                 return self.found() or self._made_anew()
         except OSError as error:
-            log.info("%s cannot be written (%s): no items are kept", self.folder, error.strerror)
+            log.info("no items are kept in %s: %s", self.folder, error)
             return self.reader(self.root, self.split, self.task)
 
     def _reading(self) -> Reading | None:
@@ -136,11 +135,11 @@ class _Kept:
         try:
             with looking() as seen, self._writer(partial) as writer:
                 found = self._written(writer)
-            if not len(writer):
+            if not writer.finished:
                 return self.reader.accepted(found, self.split)
             if refusal := self.reader.refusal(found._replace(items=_open(partial))):
                 raise DataError(refusal)
-            write_whole(partial / NOTED, self._noted(found, seen | writer.folders))
+            write_whole(partial / NOTED, self._noted(found, seen))
             shutil.rmtree(self.folder, ignore_errors=True)
             os.replace(partial, self.folder)
             taken_s = time.monotonic() - begin
@@ -179,15 +178,12 @@ class _Kept:
                 writer.finish()
         return found
 
-    def _noted(self, found: Found, seen: set[Path]) -> bytes:
+    def _noted(self, found: Found, seen: Seen) -> bytes:
         """What the table was made of, and what is to be said of it."""
-        files = sorted(path for path in seen if path.is_file())
-        folders = sorted(seen.difference(files) | {path.parent for path in files})
         told = {
             "format": FORMAT,
             "code": _code(type(self.reader)),
-            "files": [[str(path), *_times(path), _sha256(path)] for path in files],
-            "folders": [[str(path), _changed(path)] for path in folders],
+            "seen": [[str(path), was, _sha256(path, was)] for path, was in sorted(seen.items())],
             "skipped": list(found.skipped.items())[:LISTED],
             "left_out": len(found.skipped),
             "notes": found.notes,
@@ -210,37 +206,23 @@ def _open(folder: Path) -> ItemTable:
     return ItemTable(folder)
 
 
-def _same_file(told: Sequence[Any]) -> bool:
-    """Whether a file holds what it did; it is read only where its times or size have changed."""
-    path, *times, sha256 = Path(told[0]), *told[1:]
-    if not path.is_file():
-        return False
-    return _times(path) == times or (path.stat().st_size == times[0] and _sha256(path) == sha256)
+def _same(path: Path, was: Stamp, sha256: str | None) -> bool:
+    """Whether a file or folder is as it was; a file is read only where its times have changed."""
+    now = stamp(path)
+    return now == was or (
+        sha256 is not None and now[:1] == was[:1] and _sha256(path, now) == sha256
+    )
 
 
-def _same(folder: str, changed: int | None) -> bool:
-    return _changed(Path(folder)) == changed
-
-
-def _times(path: Path) -> list[int]:
-    stat = path.stat()
-    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
-
-
-def _changed(folder: Path) -> int | None:
-    """When what a folder holds was changed; None if it is not there."""
-    try:
-        return folder.stat().st_mtime_ns
-    except (FileNotFoundError, NotADirectoryError):
+def _sha256(path: Path, was: Stamp) -> str | None:
+    """The digest of a file, None of a folder, and of a file that is not as it was when read."""
+    if len(was) < 2:
         return None
-
-
-def _sha256(path: Path) -> str:
     found = hashlib.sha256()
     with path.open("rb") as file:
         while some := file.read(1 << 20):
             found.update(some)
-    return found.hexdigest()
+    return found.hexdigest() if stamp(path) == was else None
 
 
 def _described(value: Any) -> Any:

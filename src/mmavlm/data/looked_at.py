@@ -6,14 +6,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
+from stat import S_ISDIR
 
-_seen: ContextVar[set[Path] | None] = ContextVar("seen", default=None)
+Stamp = list[int]  # of a file size and times, of a folder its time; empty if there is none
+Seen = dict[Path, Stamp]
+
+_seen: ContextVar[Seen | None] = ContextVar("seen", default=None)
 
 
 @contextmanager
-def looking() -> Iterator[set[Path]]:
-    """The files and folders, there or not, that are looked at meanwhile."""
-    seen: set[Path] = set()
+def looking() -> Iterator[Seen]:
+    """The files and folders, there or not, that are looked at meanwhile, as they first were.
+
+    With a file its folder is looked at, too.
+    """
+    seen: Seen = {}
     token = _seen.set(seen)
     try:
         yield seen
@@ -23,6 +30,19 @@ def looking() -> Iterator[set[Path]]:
 
 def look_at(path: Path) -> Path:
     """The path, which is noted: what is made of it changes when the file or the folder does."""
-    if (seen := _seen.get()) is not None:
-        seen.add(path)
+    if (seen := _seen.get()) is not None and path not in seen:
+        seen[path] = stamp(path)
+        if len(seen[path]) > 1:
+            seen.setdefault(path.parent, stamp(path.parent))
     return path
+
+
+def stamp(path: Path) -> Stamp:
+    """Size and times of change of a file in nanoseconds, or the time of change of a folder."""
+    try:
+        stat = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    if S_ISDIR(stat.st_mode):
+        return [stat.st_mtime_ns]
+    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
