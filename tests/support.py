@@ -1,5 +1,6 @@
 """Small real models and batches for the tests of what stands above the parts."""
 
+import json
 import signal
 from copy import deepcopy
 from dataclasses import replace
@@ -155,3 +156,20 @@ class ReplaceByFile(L.Callback):
                 self.folder.rename(self.folder.with_name("moved"))
             self.folder.parent.mkdir(parents=True, exist_ok=True)
             self.folder.touch()
+
+
+def left(folder):
+    """What a run left: its last checkpoint, and its metrics."""
+    last = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)
+    return last, json.loads((folder / "metrics.json").read_text())
+
+
+def assert_equal_runs(one, two):
+    """Two runs end with the same weights, state of random numbers and metrics."""
+    (whole, metrics), (resumed, metrics_resumed) = left(one), left(two)
+    assert whole["global_step"] == resumed["global_step"]
+    assert whole["state_dict"].keys() == resumed["state_dict"].keys()
+    for name, value in whole["state_dict"].items():
+        assert torch.equal(value, resumed["state_dict"][name]), name
+    assert torch.equal(whole["rng"], resumed["rng"])
+    assert metrics == metrics_resumed

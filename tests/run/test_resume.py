@@ -1,6 +1,5 @@
 """Runs that are ended anywhere and go on: they end as if nothing had happened."""
 
-import json
 import signal
 
 import pytest
@@ -8,7 +7,7 @@ import torch
 
 from mmavlm import train
 from mmavlm.movies.duet_set import DuetSettings, make_duet_set
-from support import SMALL, StopAtBatch
+from support import SMALL, StopAtBatch, assert_equal_runs, left
 
 # Eight batches an epoch or so, gathered by three: the last step of an epoch is of fewer.
 GATHERED = [
@@ -27,22 +26,6 @@ SETS = {
 }  # fmt: skip
 ONE_SET, *OTHERS = SETS
 BY_STOPPING = "+callbacks.stop._target_=support.StopAtBatch"
-
-
-def left(folder):
-    """What a run left: its last checkpoint, and its metrics."""
-    last = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)
-    return last, json.loads((folder / "metrics.json").read_text())
-
-
-def assert_equal_runs(one, two):
-    (whole, metrics), (resumed, metrics_resumed) = left(one), left(two)
-    assert whole["global_step"] == resumed["global_step"]
-    assert whole["state_dict"].keys() == resumed["state_dict"].keys()
-    for name, value in whole["state_dict"].items():
-        assert torch.equal(value, resumed["state_dict"][name]), name
-    assert torch.equal(whole["rng"], resumed["rng"])
-    assert metrics == metrics_resumed
 
 
 @pytest.fixture(scope="module")

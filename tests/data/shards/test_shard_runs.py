@@ -1,6 +1,5 @@
 """Runs from shards that are ended anywhere and go on: they end as if nothing had happened."""
 
-import json
 import os
 import random
 import shutil
@@ -10,11 +9,10 @@ import sys
 import time
 
 import pytest
-import torch
 
 from mmavlm import pack, train
 from shard_sets import served
-from support import SMALL
+from support import SMALL, assert_equal_runs
 
 KILLS = int(os.environ.get("MMAVLM_KILLS", "8"))  # thirty take five minutes
 SETTINGS = [
@@ -56,21 +54,6 @@ def whole(packed, tmp_path_factory):
                                    f"hydra.run.dir={folder}/run"])  # fmt: skip
         train.main()
     return folder / "run"
-
-
-def left(folder):
-    last = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)
-    return last, json.loads((folder / "metrics.json").read_text())
-
-
-def assert_equal_runs(one, two):
-    (whole, metrics), (resumed, metrics_resumed) = left(one), left(two)
-    assert whole["global_step"] == resumed["global_step"]
-    assert whole["state_dict"].keys() == resumed["state_dict"].keys()
-    for name, value in whole["state_dict"].items():
-        assert torch.equal(value, resumed["state_dict"][name]), name
-    assert torch.equal(whole["rng"], resumed["rng"])
-    assert metrics == metrics_resumed
 
 
 def stopped(run, *given):
