@@ -42,7 +42,7 @@ class FewQueries:
                 query, key, value, attn_mask=mask, dropout_p=self.dropout
             )
         out = query.new_empty(*query.shape[:-1], value.shape[-1])
-        self._attend(query, ((key, value), mask), out, None)
+        self._attend(_scaled(query), ((key, value), mask), out, None)
         return out
 
     def over_frames(self, queries: Tensor, stretches: Sequence[Iterable[Bank]]) -> Tensor:
@@ -56,6 +56,7 @@ class FewQueries:
             return torch.stack([self(query, *keys, mask) for query, (keys, mask) in looks])
         out, found = (torch.empty_like(queries) for _ in range(2))
         weight, share = (queries.new_empty(*queries.shape[:-1], 1) for _ in range(2))
+        queries = _scaled(queries)
         for number, banks in enumerate(stretches):
             into = (found, share) if number else (out, weight)
             for query, bank, *places in zip(queries, banks, *into, strict=True):
@@ -69,10 +70,9 @@ class FewQueries:
     def _attend(self, query: Tensor, bank: Bank, out: Tensor, weight: Tensor | None) -> None:
         """Write what (B,h,N,d) finds into `out`, and into `weight` (B,h,N,1) the log of its part.
 
-        That is the sum of the exponentials of the scores.
+        That is the sum of the exponentials of the scores. The query is scaled already.
         """
         (key, value), mask = bank
-        query = query * query.shape[-1] ** -0.5
         # a row at a time, because keys of several rows in a bank would be copied to be one batch
         for row in range(len(query)):
             scores = self._scores(query[row], key[row])
@@ -94,3 +94,7 @@ class FewQueries:
             self._memory = query.new_empty(size)
         scores = self._memory[:size].view(shape)
         return torch.bmm(query, key.transpose(1, 2), out=scores)
+
+
+def _scaled(query: Tensor) -> Tensor:
+    return query * query.shape[-1] ** -0.5
