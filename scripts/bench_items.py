@@ -3,7 +3,8 @@
     python scripts/bench_items.py --rows 10000 100000 1000000 [--formats captions_csv] [--json]
     python scripts/bench_items.py --rows 100000 --lists    # items as lists, as small sets are
 
-Annotations are written for it, with ten rows a film. A start is a process of its own that reads the
+Annotations are written for it, with ten rows a film; `shards` are of ten thousand rows each, packed
+by `data.shards`. A start is a process of its own that reads the
 items of a split, films looked for and all; the first writes the table, the second finds it. Then
 `--ranks` processes with `--workers` each take the first batch of an epoch together, and their
 memory is told: proportional set size (PSS), so that shared pages count once, of what is theirs and
@@ -34,6 +35,7 @@ from machine import machine
 
 FILM_ROWS = 10
 FOLDER_FILMS = 1000
+SHARD_ROWS = 10_000
 BASE_ROWS = 1000
 SENTENCE = "a man in a red coat rides a brown horse along the beach while two dogs look on"
 
@@ -78,10 +80,43 @@ def qa_json(root: Path, rows: int) -> None:
         file.write("}")
 
 
+def shards(root: Path, rows: int) -> None:
+    """`train-*.tar`, with their indices."""
+    numbers = range(-(-rows // SHARD_ROWS))
+    with multiprocessing.get_context("spawn").Pool() as pool:
+        for _ in pool.imap_unordered(partial(_shard, root, rows), numbers):
+            pass
+
+
+def _shard(root: Path, rows: int, number: int) -> None:
+    from mmavlm.core.items import Item
+    from mmavlm.data.readers.captions import PROMPT
+    from mmavlm.data.shards.packing import Packing, Plan
+    from mmavlm.data.shards.places import Place
+    from mmavlm.data.shards.writing import Job, write_shard
+
+    first = number * SHARD_ROWS
+    items = tuple(
+        Item.question(
+            item_id=f"c{n}",
+            video_id=film(n),
+            source=root / "videos" / film(n % SHARD_ROWS),
+            prompt=PROMPT,
+            target=caption(n),
+            task="caption",
+            references=(caption(n),),
+        )
+        for n in range(first, min(rows, first + SHARD_ROWS))
+    )
+    plan = Plan(f"train-{number:06d}.tar", items, Packing())
+    write_shard(Job(plan, Place(str(root / plan.name))))
+
+
 FORMATS: dict[str, Callable[[Path, int], None]] = {
     "captions_csv": captions_csv,
     "captions_jsonl": captions_jsonl,
     "qa_json": qa_json,
+    "shards": shards,
 }
 
 
@@ -106,9 +141,14 @@ def data_of(root: Path, kind: str, workers: int) -> Any:
     from mmavlm.data.datamodule import VideoDataModule
     from mmavlm.data.readers import CaptionReader
     from mmavlm.data.readers.malmm import QuestionReader
+    from mmavlm.data.shards.reader import ShardReader
+    from mmavlm.data.shards.store import ShardStore
 
-    qa = kind == "qa_json"
-    reader = QuestionReader(".", "Question: {question} Answer:") if qa else CaptionReader()
+    reader: Any = CaptionReader()
+    if kind == "qa_json":
+        reader = QuestionReader(".", "Question: {question} Answer:")
+    elif kind == "shards":
+        reader = ShardReader(root, ShardStore(root / "kept"))
     return VideoDataModule(
         reader, root, num_frames=2, image_size=32, batch_size=8, num_workers=workers,
         index=root / ".mmavlm",
@@ -187,8 +227,8 @@ def measure(kind: str, rows: int, options: argparse.Namespace) -> dict[str, Any]
     try:
         for folder in ("captions", "annotation"):
             (root / folder).mkdir()
+        make_films(root, min(rows, SHARD_ROWS) if kind == "shards" else rows)
         FORMATS[kind](root, rows)
-        make_films(root, rows)
         first = in_a_process(partial(start, root, kind, options.lists))
         second = in_a_process(partial(start, root, kind, options.lists))
         table = sum(p.stat().st_size for p in root.glob(".mmavlm/items/*/*") if p.is_file())
