@@ -45,6 +45,40 @@ def test_elements_are_those_of_the_whole_file_wherever_its_chunks_end(path, cont
         assert list(elements(written(path, below, indent), under="elements")) == content
 
 
+def told(path, read):
+    found = []
+    try:
+        found.extend(read(path))
+    except DataError as error:
+        found.append(str(error))
+    return found
+
+
+pieces = st.lists(
+    st.sampled_from(
+        ['"a": ', '"b": ', "{", "}", "[", "]", ",", "},", "{}", '"},"', "1", " ", "\n", "\\ud83d"]
+    )
+)
+
+
+@pytest.mark.parametrize(("read", "brackets"), [(entries, "{}"), (elements, "[]")])
+@given(pieces=pieces, chunk=st.integers(1, 40))
+def test_what_is_parsed_at_once_is_what_is_parsed_singly(path, read, brackets, pieces, chunk):
+    path.write_text(
+        "".join([brackets[0], '"k": ' * (brackets == "{}"), "{}, ", *pieces, brackets[1]])
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_files, "CHUNK_CHARS", chunk)
+        at_once = told(path, read)
+        patch.setattr(json_files._Text, "_at_once", lambda self, parse: None)
+        assert at_once == told(path, read)
+
+
+def test_a_key_that_is_there_twice_is_given_twice(path):
+    path.write_text('{"a": {"n": 1}, "a": {"n": 2},\n"b": {"n": 3}}')
+    assert list(entries(path)) == [("a", {"n": 1}), ("a", {"n": 2}), ("b", {"n": 3})]
+
+
 @given(content=st.dictionaries(st.text(), values), cut=st.floats(0, 1), chunk=st.integers(1, 40))
 def test_a_file_that_is_cut_off_is_refused(path, content, cut, chunk):
     text = json.dumps(content)

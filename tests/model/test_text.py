@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmavlm.core.errors import CheckpointError, ConfigError
-from mmavlm.data.readers.clean_up import clean_caption
+from mmavlm.data.readers.clean_up import clean_caption, clean_captions
 from mmavlm.model.text import PromptTokenizer, load_tokenizer, tiny_tokenizer
 
 LVU_LABELS = """
@@ -147,3 +147,12 @@ def test_cleaning_is_idempotent_and_bounded(text, max_words):
     cleaned = clean_caption(text, max_words)
     assert clean_caption(cleaned, max_words) == cleaned
     assert len(cleaned.split()) <= max_words
+
+
+@given(
+    texts=st.lists(st.text() | st.text(" \t\r\v\f\x1c\x1f\u00a0\u2003aB.(\"'Σ\n"), min_size=1),
+    max_words=st.integers(1, 4),
+)
+def test_captions_are_cleaned_up_together_as_each_alone(texts, max_words):
+    together = clean_captions(texts, max_words)
+    assert together == [clean_caption(text, max_words) for text in texts]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mmavlm.core.items import Item
@@ -216,12 +217,12 @@ class _Taken:
         """Note the sources of rows."""
         if not len(rows):
             return
-        folders, numbers = self.folders, {}
-        found = [source.rpartition("/")[0] for source in sources.to_pylist()]
-        for folder in dict.fromkeys(found):
-            numbers[folder] = folders.setdefault(folder, len(folders))
-            self.kinds[numbers[folder]] = kind
-        self.codes.append(np.fromiter(map(numbers.__getitem__, found), np.int32, len(found)))
+        coded = pc.replace_substring_regex(sources, "(^|/)[^/]*$", "").dictionary_encode()
+        codes = []
+        for folder in coded.dictionary.to_pylist():
+            codes.append(self.folders.setdefault(folder, len(self.folders)))
+            self.kinds[codes[-1]] = kind
+        self.codes.append(np.array(codes, np.int32)[coded.indices.to_numpy()])
         self.rows.append(rows.astype(np.int32))
 
     def not_there(self, root: Path, table: pa.Table) -> Iterable[tuple[int, str, Path]]:

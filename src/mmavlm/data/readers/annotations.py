@@ -114,7 +114,8 @@ class SplitFiles:
         head = list(islice(rows, 2))
         refuse_other_files(head, self.layout)
         for row in chain(head, rows):
-            if absent(value := row.values.get("split")) or (of := split_of(value)) == split:
+            value = row.values.get("split")
+            if value is None or absent(value) or (of := split_of(value)) == split:
                 found = True
                 yield row
             elif of is None:
@@ -184,15 +185,17 @@ def _lines(path: Path, file: Iterable[str]) -> Iterator[Row]:
     for number, line in enumerate(file, start=1):
         if line.isspace():
             continue
-        if first and (begin := line.strip())[:1] == "[":
-            yield from read_list(path)
-            return
-        if first and begin == "{":
-            raise DataError(
-                f"{path}: JSON over several lines, but a .jsonl has one object a line: write it so "
-                f"with `jq -c . {path.name}`, or name it {path.stem}.json if it is a single value"
-            )
-        first = False
+        if first:
+            if (begin := line.strip())[:1] == "[":
+                yield from read_list(path)
+                return
+            if begin == "{":
+                raise DataError(
+                    f"{path}: JSON over several lines, but a .jsonl has one object a line: write "
+                    f"it so with `jq -c . {path.name}`, or name it {path.stem}.json if it is a "
+                    "single value"
+                )
+            first = False
         place = f"line {number}"
         try:
             values = json_files.loads(line)
@@ -201,7 +204,7 @@ def _lines(path: Path, file: Iterable[str]) -> Iterator[Row]:
         except json_files.NOT_JSON as error:
             yield Row(path, place, {}, f"is not JSON: {error}")
         else:
-            yield Row.of(path, place, values)
+            yield Row(path, place, values) if type(values) is dict else Row.of(path, place, values)
 
 
 def _of_one_value(path: Path, file: Iterable[str]) -> Iterator[Row]:

@@ -80,8 +80,7 @@ class CaptionReader(StrictReader, TabledReader):
         video, films_plain = plain.names(videos)
         caption, words_plain = plain.words(captions, self.max_words)
         start_s, end_s, stretches_plain = plain.stretches(rows)
-        places = [f"{name}, {row.place}" for name, row in zip(video.to_pylist(), rows, strict=True)]
-        item_id, ids_plain = plain.texts_or(ids, places)
+        item_id, ids_plain = plain.texts_or(ids, lambda: plain.places(video, rows))
         columns = {
             "item_id": item_id,
             "video": video,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
@@ -36,8 +37,7 @@ def entries(path: Path) -> Iterator[tuple[str, Any]]:
         DataError: if the file is missing, broken, or holds something else.
     """
     with _opened(path) as text:
-        for key in text.each_key():
-            yield key, text.value()
+        yield from text.members()
         text.end()
 
 
@@ -151,8 +151,8 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) == len(pairs):
         return found
     doubled = Doubled(found)
-    keys = [key for key, _ in pairs]
-    doubled.again = next(key for at, key in enumerate(keys) if key in keys[:at])
+    count = Counter(key for key, _ in pairs)
+    doubled.again = next(key for key in found if count[key] > 1)
     return doubled
 
 
@@ -196,6 +196,24 @@ def whole_characters(value: Any) -> Any:
     return value
 
 
+def _pairs(text: str) -> list[tuple[str, Any]]:
+    """Keys and values of the object that a JSON text holds, in their order, each as often as it is.
+
+    Raises:
+        ValueError: if it is not JSON.
+        RecursionError: if it is nested thousands deep.
+    """
+    last: list[tuple[str, Any]] = []
+
+    def outermost(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        nonlocal last
+        last = pairs
+        return _object(pairs)
+
+    json.JSONDecoder(object_pairs_hook=outermost).decode(text)
+    return last
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[_Text]:
     try:
@@ -217,24 +235,52 @@ class _Text:
         self.at = 0  # where `rest` is not yet parsed
         self.halves = False  # whether it may have halves of characters
         self.lines = 1  # up to the beginning of `rest`
+        self.fresh = False  # whether nobody has tried to parse `rest` at once
 
     def each_key(self) -> Iterator[str]:
         """The keys of the object that begins here; each one's value is taken before the next."""
         self._enter("{", "object")
         for _ in self._members("}"):
-            if self._peek() != '"':
-                raise self._wrong("a key in double quotes")
-            key = self.value()
-            if self._peek() != ":":
-                raise self._wrong("a colon")
-            self.at += 1
-            yield key
+            yield self._key()
+
+    def members(self) -> Iterator[tuple[str, Any]]:
+        """Keys and values of the object that begins here."""
+        self._enter("{", "object")
+        for _ in self._members("}"):
+            some = self._at_once(lambda text: _pairs(f"{{{text}}}"))
+            yield from ((self._key(), self.value()),) if some is None else some
 
     def elements(self) -> Iterator[Any]:
         """The elements of the list that begins here."""
         self._enter("[", "list")
         for _ in self._members("]"):
-            yield self.value()
+            some = self._at_once(lambda text: _DECODERS[0].decode(f"[{text}]"))
+            yield from (self.value(),) if some is None else some
+
+    def _at_once(self, parse: Callable[[str], list[Any]]) -> list[Any] | None:
+        """The members from here to the last that ends with a bracket, None to take them singly.
+
+        A bracket within a member is none that ends it: what is parsed would lack another one.
+        """
+        if not self.fresh or self.halves:
+            return None
+        self.fresh = False
+        end = self.rest.rfind("},", self.at) + 1
+        try:
+            some = parse(self.rest[self.at : end]) if end else None
+        except NOT_JSON:  # told by the member that is wrong
+            return None
+        self.at = end or self.at
+        return some
+
+    def _key(self) -> str:
+        if self._peek() != '"':
+            raise self._wrong("a key in double quotes")
+        key: str = self.value()
+        if self._peek() != ":":
+            raise self._wrong("a colon")
+        self.at += 1
+        return key
 
     def value(self) -> Any:
         """The value that begins here."""
@@ -300,6 +346,7 @@ class _Text:
         came = self.file.read(max(CHUNK_CHARS, len(self.rest)))
         self.rest += came
         self.halves = HALF_ESCAPED.search(self.rest) is not None
+        self.fresh = True
         return bool(came)
 
     def _line(self, at: int) -> int:

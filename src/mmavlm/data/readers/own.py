@@ -126,9 +126,8 @@ class OwnReader(StrictReader, TabledReader):
         video, films_plain = plain.names(values[0])
         prompt, asked_plain = plain.texts(values[1])
         answer, answers_plain = plain.texts(values[2])
-        places = [f"{name}, {row.place}" for name, row in zip(video.to_pylist(), rows, strict=True)]
-        item_id, ids_plain = plain.texts_or(values[3], places)
-        task, tasks_plain = plain.texts_or(values[4], [OPEN] * len(rows))
+        item_id, ids_plain = plain.texts_or(values[3], lambda: plain.places(video, rows))
+        task, tasks_plain = plain.texts_or(values[4], lambda: [OPEN] * len(rows))
         start_s, end_s, stretches_plain = plain.stretches(rows)
         columns = {
             "item_id": item_id,

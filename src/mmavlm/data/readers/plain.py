@@ -7,7 +7,8 @@ nothing is said here: they are read value by value.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -28,13 +29,14 @@ NO_TEXT = r"^(?:[\[{(]|b['\"]|\s*$)"  # what `values.as_text` looks at once more
 NO_NAME = r"[^ -~]|[\\:]|^/|/$|//|(?:^|/)\.\.?(?:/|$)|^$"
 LONGEST_NAME = 240
 SUFFIXED = rf"(?i)[^/](?:{'|'.join(map(re.escape, VIDEO_SUFFIXES))})$"
+FIRST_PRINTED, LAST_PRINTED = ord(" "), ord("~")
 DECIMAL = r"^\d{1,7}(?:\.\d{1,9})?$"
 
 
 def columns(rows: Sequence[Row], *keys: str) -> list[list[Any]]:
     """What stands under each of the keys, None where it is absent."""
-    values = [row.values for row in rows]
-    return [[of_row.get(key) for of_row in values] for key in keys]
+    values: list[Any] = [row.values for row in rows]
+    return [list(map(dict.get, values, repeat(key))) for key in keys]
 
 
 def without(rows: Sequence[Row], keys: Sequence[str]) -> Mask:
@@ -57,18 +59,27 @@ def texts(values: Sequence[Any]) -> tuple[pa.StringArray, Mask]:
     except UnicodeEncodeError:  # halves of signs
         values = ["" if HALF.search(value) else value for value in values]
         array = pa.array(values, pa.string())
-    if not "".join(values).isprintable():
+    if not _is_plain_ascii(array):
         plain &= np.fromiter(map(str.isprintable, values), bool, len(values))
     return array, plain & ~_matches(array, NO_TEXT) & ~_bools(pc.is_in(array, _MARKS))
 
 
-def texts_or(values: Sequence[Any], others: Sequence[str]) -> tuple[pa.StringArray, Mask]:
+def texts_or(
+    values: Sequence[Any], others: Callable[[], Sequence[str]]
+) -> tuple[pa.StringArray, Mask]:
     """Texts, or `others` where there is none; which of the values are such, or none."""
     if {*map(type, values)} == {type(None)}:
-        return pa.array(others, pa.string()), np.ones(len(values), bool)
-    absent = np.array([value is None or value == "" for value in values], bool)
+        return pa.array(others(), pa.string()), np.ones(len(values), bool)
     array, plain = texts(values)
-    return pc.if_else(absent, pa.array(others, pa.string()), array), plain | absent
+    if plain.all():
+        return array, plain
+    absent = np.array([value is None or value == "" for value in values], bool)
+    return pc.if_else(absent, pa.array(others(), pa.string()), array), plain | absent
+
+
+def places(names: pa.StringArray, rows: Sequence[Row]) -> list[str]:
+    """The ids of rows that have none of their own: a name, and where the row stands."""
+    return [f"{name}, {row.place}" for name, row in zip(names.to_pylist(), rows, strict=True)]
 
 
 def words(values: Sequence[Any], max_words: int = 50) -> tuple[pa.StringArray, Mask]:
@@ -134,6 +145,14 @@ def _or_null(numbers: NDArray[np.float64]) -> pa.DoubleArray:
 
 def _matches(array: pa.StringArray, pattern: str) -> Mask:
     return _bools(pc.match_substring_regex(array, pattern))
+
+
+def _is_plain_ascii(array: pa.StringArray) -> bool:
+    """Whether all signs are printed, and ASCII."""
+    _, offsets, data = array.buffers()
+    ends = np.frombuffer(offsets, np.int32)[[array.offset, array.offset + len(array)]]
+    signs = np.frombuffer(data or b"", np.uint8)[slice(*ends)]
+    return not len(signs) or bool(signs.min() >= FIRST_PRINTED and signs.max() <= LAST_PRINTED)
 
 
 def _bools(array: pa.BooleanArray) -> Mask:

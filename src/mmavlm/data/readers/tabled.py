@@ -91,9 +91,8 @@ def write_reading(reading: Reading, writer: ItemWriter) -> Found:
 
 def _watch(watches: dict[Path, KeyWatch], rows: Sequence[Row], layout: Layout) -> None:
     """Note the keys of rows; of those that have the same ones it is enough to see one."""
-    alike: dict[tuple[str, ...], Row] = {}
-    for row in rows:
-        alike.setdefault(tuple(row.values), row)
+    keys_of = [tuple(row.values) for row in rows]
+    alike = {keys: rows[keys_of.index(keys)] for keys in dict.fromkeys(keys_of)}
     watch = watches.setdefault(rows[0].path, KeyWatch(layout))
     for keys, row in alike.items():
         if CLOCK_NAMES.isdisjoint(keys):

@@ -53,8 +53,15 @@ def table_rows(path: Path, file: Iterable[str]) -> Iterator[Row]:
             return
         if names is None:
             names = _names(path, cells)
+            nameless = "" in names
         elif cells:
-            yield _row(path, place, names, cells, separator)
+            if len(cells) > len(names) and (why := _surplus(cells[len(names) :], separator)):
+                yield Row(path, place, {}, why)
+                continue
+            values = dict(zip(names, cells, strict=False))
+            if nameless:  # the numbers of the rows, as pandas writes them
+                values.pop("", None)
+            yield Row(path, place, values)
 
 
 def _first_line(lines: Iterator[str]) -> tuple[int, str]:
@@ -78,12 +85,9 @@ def _names(path: Path, cells: list[str]) -> list[str]:
     return names
 
 
-def _row(path: Path, place: str, names: list[str], cells: list[str], separator: str) -> Row:
-    surplus = cells[len(names) :]
-    if any(cell.strip() for cell in surplus):
-        of_what = SEPARATORS.get(separator, repr(separator))
-        why = f"{len(surplus)} columns too many; put texts with {of_what} in quotes"
-        return Row(path, place, {}, why)
-    values = dict(zip(names, cells, strict=False))
-    values.pop("", None)  # the numbers of the rows, as pandas writes them
-    return Row(path, place, values)
+def _surplus(cells: list[str], separator: str) -> str | None:
+    """What is wrong with cells beyond the columns, None if they are empty."""
+    if not any(cell.strip() for cell in cells):
+        return None
+    of_what = SEPARATORS.get(separator, repr(separator))
+    return f"{len(cells)} columns too many; put texts with {of_what} in quotes"
