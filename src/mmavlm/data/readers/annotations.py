@@ -14,6 +14,7 @@ from typing_extensions import TypedDict
 from mmavlm.core.errors import ConfigError, DataError
 from mmavlm.data.looked_at import look_at
 from mmavlm.data.readers import json_files
+from mmavlm.data.readers.json_values import NOT_JSON, loads
 from mmavlm.data.readers.layout import Layout, refuse_other_files
 from mmavlm.data.readers.rows import Row
 from mmavlm.data.readers.tables import table_rows
@@ -198,10 +199,10 @@ def _lines(path: Path, file: Iterable[str]) -> Iterator[Row]:
             first = False
         place = f"line {number}"
         try:
-            values = json_files.loads(line)
+            values = loads(line)
         except JSONDecodeError as error:  # whose own line is always 1
             yield Row(path, place, {}, f"is not JSON: {error.msg} at column {error.colno}")
-        except json_files.NOT_JSON as error:
+        except NOT_JSON as error:
             yield Row(path, place, {}, f"is not JSON: {error}")
         else:
             yield Row(path, place, values) if type(values) is dict else Row.of(path, place, values)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
 import re
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,19 +11,21 @@ from typing import Any, TextIO
 
 from mmavlm.core.errors import ConfigError, DataError
 from mmavlm.data.looked_at import look_at
+from mmavlm.data.readers.json_values import (
+    HALF_ESCAPED,
+    NOT_JSON,
+    decoded,
+    loads,
+    pairs_of,
+    whole_characters,
+)
 
 # Parsed, a file takes several times its size in memory.
 MAX_JSON_BYTES = 1 << 30
 MAX_ENTRY_CHARS = 1 << 26
 CHUNK_CHARS = 1 << 20
-# What json raises: bad syntax, numbers of thousands of digits, brackets nested thousands deep.
-NOT_JSON = (ValueError, RecursionError)
 
 SPACE = re.compile(r"[ \t\n\r]*")
-# An escape may stand for half of a character, such as an emoji that was cut off.
-HALF_ESCAPED = re.compile(r"\\u[dD][89a-fA-F]")
-HALF = re.compile("[\ud800-\udfff]")
-MOST_DIGITS = 4000  # Python takes no whole number of many more
 # What has been read of a number may be one, and another than the whole: 1 of 1.5, 1 of 1e3.
 MAY_GO_ON = re.compile(r"[-+.\w]*\Z")
 
@@ -124,96 +124,6 @@ def require(path: Path) -> Path:
     )
 
 
-def loads(text: str) -> Any:
-    """What a JSON text holds, with whole characters.
-
-    Raises:
-        ValueError: if it is not JSON.
-        RecursionError: if it is nested thousands deep.
-    """
-    try:
-        value, end = _DECODERS[0].raw_decode(text)
-    except (ValueError, RecursionError):
-        value, end = None, 0
-    if not end or (end < len(text) and not text[end:].isspace()):
-        value = _decoded(text)  # which skips what stands before, and complains
-    return whole_characters(value) if "\\u" in text and HALF_ESCAPED.search(text) else value
-
-
-class Doubled(dict[str, Any]):
-    """An object that has a key twice, of which JSON would keep the last without a word."""
-
-    again: str
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) == len(pairs):
-        return found
-    doubled = Doubled(found)
-    count = Counter(key for key, _ in pairs)
-    doubled.again = next(key for key in found if count[key] > 1)
-    return doubled
-
-
-def _whole(digits: str) -> int | float:
-    """A whole number; one beyond all that are used is infinite, and refused by its key."""
-    return int(digits) if len(digits) <= MOST_DIGITS else math.inf
-
-
-_DECODERS = (
-    json.JSONDecoder(object_pairs_hook=_object),
-    json.JSONDecoder(object_pairs_hook=_object, parse_int=_whole),  # slower
-)
-
-
-def _decoded(text: str, at: int | None = None) -> Any:
-    """What a JSON text holds, or what the value `at` a place holds, and where that ends.
-
-    Raises:
-        ValueError: if it is not JSON, or nested thousands deep.
-    """
-    for decoder in _DECODERS:
-        try:
-            return decoder.decode(text) if at is None else decoder.raw_decode(text, at)
-        except json.JSONDecodeError:
-            raise
-        except RecursionError:
-            raise ValueError("brackets are nested too deep") from None
-        except ValueError:  # a number of thousands of digits
-            continue
-    raise AssertionError("all numbers can be read")
-
-
-def whole_characters(value: Any) -> Any:
-    """The value with U+FFFD for halves of characters, which neither tokenizers nor files take."""
-    if isinstance(value, str):
-        return HALF.sub("\ufffd", value)
-    if isinstance(value, list):
-        return [whole_characters(one) for one in value]
-    if isinstance(value, dict):
-        return {whole_characters(key): whole_characters(one) for key, one in value.items()}
-    return value
-
-
-def _pairs(text: str) -> list[tuple[str, Any]]:
-    """Keys and values of the object that a JSON text holds, in their order, each as often as it is.
-
-    Raises:
-        ValueError: if it is not JSON.
-        RecursionError: if it is nested thousands deep.
-    """
-    last: list[tuple[str, Any]] = []
-
-    def outermost(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        nonlocal last
-        last = pairs
-        return _object(pairs)
-
-    json.JSONDecoder(object_pairs_hook=outermost).decode(text)
-    return last
-
-
 @contextmanager
 def _opened(path: Path) -> Iterator[_Text]:
     try:
@@ -247,14 +157,14 @@ class _Text:
         """Keys and values of the object that begins here."""
         self._enter("{", "object")
         for _ in self._members("}"):
-            some = self._at_once(lambda text: _pairs(f"{{{text}}}"))
+            some = self._at_once(lambda text: pairs_of(f"{{{text}}}"))
             yield from ((self._key(), self.value()),) if some is None else some
 
     def elements(self) -> Iterator[Any]:
         """The elements of the list that begins here."""
         self._enter("[", "list")
         for _ in self._members("]"):
-            some = self._at_once(lambda text: _DECODERS[0].decode(f"[{text}]"))
+            some = self._at_once(lambda text: decoded(f"[{text}]"))
             yield from (self.value(),) if some is None else some
 
     def _at_once(self, parse: Callable[[str], list[Any]]) -> list[Any] | None:
@@ -287,7 +197,7 @@ class _Text:
         self._peek()
         while True:
             try:
-                value, end = _decoded(self.rest, self.at)
+                value, end = decoded(self.rest, self.at)
             except json.JSONDecodeError as error:
                 if not self._refill():
                     raise ValueError(f"{error.msg} in line {self._line(error.pos)}") from None

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mmavlm.data.readers.clean_up import clean_captions
-from mmavlm.data.readers.json_files import HALF
+from mmavlm.data.readers.json_values import HALF
 from mmavlm.data.readers.rows import CLOCK_NAMES, Row
 from mmavlm.data.readers.values import MARKS, MOST
 from mmavlm.data.sources import VIDEO_SUFFIXES

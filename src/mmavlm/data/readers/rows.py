@@ -11,7 +11,7 @@ from typing import Any
 from mmavlm.core.errors import DataError
 from mmavlm.core.options import Options, Style, read_options
 from mmavlm.data.readers.clean_up import clean_caption
-from mmavlm.data.readers.json_files import Doubled
+from mmavlm.data.readers.json_values import Doubled
 from mmavlm.data.readers.values import (
     MOST,
     absent,

@@ -35,6 +35,7 @@ def table_rows(path: Path, file: Iterable[str]) -> Iterator[Row]:
         chain([first], lines), delimiter=separator, strict=True, skipinitialspace=True
     )
     names: list[str] | None = None
+    why: str | None
     while True:
         place = f"line {before + reader.line_num + 1}"
         try:
