@@ -27,7 +27,7 @@ $(BIN)/python -m pip install -q uv && $(BIN)/uv pip install -q --python $(BIN)/p
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help demo movies ablation remedies test test-slow test-lowest lint format clean
+.PHONY: help demo movies ablation remedies site test test-slow test-lowest lint format clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -65,6 +65,9 @@ remedies: $(VENV)/.demo  ## what removes the habit: remedies over arms and seeds
 	$(SWEEP) arm=baseline remedy=$(BRIEF) $(BRIEFLY) & first=$$!; \
 	$(SWEEP) arm=one_level remedy=$(BRIEF) $(BRIEFLY); second=$$?; wait $$first && exit $$second
 	@echo "open outputs/remedies/objects/arms.md and arms.svg"
+
+site: $(VENV)/.dev  ## these documents as pages, with all settings and a reference of the code
+	$(BIN)/python scripts/build_site.py --to site
 
 test: $(VENV)/.dev lint  ## linters, type checks, all tests but the slow ones
 	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 -q -m "not slow"

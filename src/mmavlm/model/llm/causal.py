@@ -1,4 +1,4 @@
-"""Decoder-only models: [media and texts of the turns][answer tokens, end], in one sequence."""
+"""Decoder-only models: media and texts of turns, then answer tokens and end, in one sequence."""
 
 from __future__ import annotations
 
