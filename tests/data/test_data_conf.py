@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -54,3 +55,14 @@ def test_webvid_is_read_from_csv_without_any_setting(tmp_path):
     (tmp_path / "train.csv").write_text("videoid,name,page_dir\n7,A dog.,p1\n")
     data = datamodule("webvid", tmp_path, "data.reader.val=train.csv")
     assert [item.film.source for item in data.items("val")] == [film]
+
+
+def test_other_names_of_keys_are_set_as_the_comments_and_the_remedy_say(tmp_path):
+    (tmp_path / "a.mp4").touch()
+    (tmp_path / "train.jsonl").write_text('{"video": "a.mp4", "question": "what?", "answer": "so"}')
+    data = datamodule("own_videos", tmp_path, "data.reader.keys={prompt: question}")
+    assert [item.prompt for item in data.items("train")] == ["what?"]
+    for path in (Path(config_dir()) / "data").glob("*.yaml"):
+        if example := re.search(r"keys: .*# .*(\{.+\})", path.read_text()):
+            inner = "reader.reader" if path.stem == "heard_videos" else "reader"
+            datamodule(path.stem, tmp_path, f"data.{inner}.keys={example[1]}")
