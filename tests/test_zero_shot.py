@@ -23,7 +23,7 @@ SETS = [name.removeprefix("zero_shot_") for name in ZERO_SHOT]
 # What is not asked by itself: captions to align with, films of our own making, mixes of the sets.
 FOR_TRAINING = {
     "videos", "captions", "webvid", "shards", "movies", "mix", "llava", "videochat", "minigpt4",
-    "conversations", "sounds", "heard_videos",
+    "conversations", "sounds", "heard_videos", "hf_rows",
 }  # fmt: skip
 # Films that are watched live: what is scored there is each frame.
 WATCHED = {

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mmavlm.data.readers.paired import MiniGPT4Reader, SoundReader
     from mmavlm.data.readers.pope import PopeReader
     from mmavlm.data.readers.qvhighlights import QVHighlightsReader
+    from mmavlm.data.readers.saved_rows import SavedRowsReader
     from mmavlm.data.readers.videohallucer import VideoHallucerReader
     from mmavlm.data.readers.vidhalluc import VidHallucReader
     from mmavlm.data.readers.youcook2 import YouCook2Reader
@@ -54,6 +55,7 @@ __all__ = [
     "QVHighlightsReader",
     "QuestionReader",
     "ReferenceReader",
+    "SavedRowsReader",
     "SoundReader",
     "VidHallucReader",
     "VideoChatReader",
