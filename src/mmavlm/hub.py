@@ -15,6 +15,16 @@ from mmavlm.weights.pretrained import SMALL_FILES, PretrainedFolder
 from mmavlm.weights.trust import OF_THE_MODEL, Fence
 
 
+def fetched(name_or_path: str | Path, revision: str | None = None) -> Path:
+    """An exported folder on this machine: itself, or what the hub has of that name.
+
+    Raises:
+        CheckpointError: if there is no such folder, or the hub cannot give it.
+    """
+    hub = PretrainedFolder(name_or_path, revision=revision)
+    return hub.fetch((*SMALL_FILES, "*/*.json", TRAINED, FROZEN))
+
+
 def from_pretrained(
     name_or_path: str | Path, *, revision: str | None = None, trust: Sequence[str] = ()
 ) -> VideoLanguageModel:
@@ -30,8 +40,7 @@ def from_pretrained(
             that (see `mmavlm.weights.trust`), or its weights do not fit.
         NoMemoryError: if the config describes a model larger than the free memory.
     """
-    hub = PretrainedFolder(name_or_path, revision=revision)
-    folder = ExportedFolder.read(hub.fetch((*SMALL_FILES, "*/*.json", TRAINED, FROZEN)))
+    folder = ExportedFolder.read(fetched(name_or_path, revision))
     told = folder.run["config"]
     fence = Fence.around(folder.run, f"the config.json of {name_or_path}", trust)
     for group in OF_THE_MODEL:

@@ -170,7 +170,7 @@ def run_job(task: Callable[[DictConfig], Any], config: DictConfig) -> Any:
 
 def user_message(error: BaseException) -> str | None:
     """What to tell the user of an error they can mend, or None if it is a fault of the library."""
-    for cause in _causes(error):
+    for cause in causes(error):
         if isinstance(cause, MmavlmError):
             return str(cause)
         if isinstance(cause, MissingMandatoryValue):
@@ -199,7 +199,7 @@ def user_message(error: BaseException) -> str | None:
 
 def _not_built(error: InstantiationException) -> str:
     """What a part said of its settings, such as Lightning of those of the trainer."""
-    *_, cause = _causes(error)
+    *_, cause = causes(error)
     key = re.search(r"^full_key: (.+)$", str(error), re.MULTILINE)
     said = " ".join(str(cause).split()) or type(cause).__name__
     return (
@@ -218,7 +218,8 @@ def check_format(given: object) -> None:
         raise ConfigError(f"format={given!r} is unknown; choose {' or '.join(FORMATS)}")
 
 
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, and those that it came of."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__

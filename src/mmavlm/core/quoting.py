@@ -10,9 +10,14 @@ def quoted(value: str) -> str:
     return "'" + re.sub(r"(\\*)('|$)", _escaped, value) + "'"
 
 
+def as_text(value: str) -> str:
+    r"""The value as a config holds it, with `${…}` in it as text: OmegaConf resolves nothing."""
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
+
+
 def literal(value: str) -> str:
-    r"""The value in quotes, as `quoted`, with `${…}` in it as text: OmegaConf resolves nothing."""
-    return quoted(re.sub(r"(\\*)\$\{", r"\1\1\\${", value))
+    r"""The value in quotes, as `quoted`, with `${…}` in it as text."""
+    return quoted(as_text(value))
 
 
 def _escaped(found: re.Match[str]) -> str:

@@ -29,7 +29,7 @@ from mmavlm.data.sources import FrameSource
 from mmavlm.data.subtitles import check_choice
 from mmavlm.data.transforms import ClipTransform
 from mmavlm.model.backbone import VideoLanguageModel
-from mmavlm.model.explain import explain, stretches_of
+from mmavlm.model.explain import Explanation, explain, stretches_of
 from mmavlm.report import save_explanation
 from mmavlm.run.build import build_backbone, build_contrast
 from mmavlm.weights.checkpoint import RUN_KEY, load_trainable, read_checkpoint
@@ -77,20 +77,34 @@ def load_model(config: DictConfig) -> Ready:
             answers no questions.
         CheckpointError: if the weights do not fit.
     """
-    backbone, run = load_backbone(config)
+    return ready_to_answer(config, *load_backbone(config))
+
+
+def ready_to_answer(
+    config: DictConfig, backbone: VideoLanguageModel, run: Mapping[str, Any] | None
+) -> Ready:
+    """A model that was loaded, and of a checkpoint the run that it is of, if it can be asked.
+
+    Raises:
+        ConfigError: if the model has no LLM, or watches films and answers no questions.
+    """
     if backbone.llm is None:
         raise ConfigError(f"{_named(config)} is of stage 1, which has no LLM; give one of stage 2")
     if config.stage.get("max_new_tokens") is None:
         raise ConfigError(
             f"{_named(config)} is of the duet, which watches a film as it runs; use python -m "
-            "mmavlm.watch"
+            "mmavlm.watch, or in Python model.watch(…)"
         )
     longest = int(config.stage.max_new_tokens) if run is None else max_new_tokens(config, run)
     return Ready(backbone, backbone.llm, backbone.vision.device, longest)
 
 
-def load_backbone(config: DictConfig) -> tuple[VideoLanguageModel, Mapping[str, Any] | None]:
+def load_backbone(
+    config: DictConfig, device: torch.device | None = None, dtype: torch.dtype | None = None
+) -> tuple[VideoLanguageModel, Mapping[str, Any] | None]:
     """A model on its device, in eval mode, and of a checkpoint the run that it is of.
+
+    Without `device` it goes to a GPU if there is one; without `dtype` weights keep their own.
 
     Raises:
         ConfigError: if parts of the model are at random values.
@@ -105,7 +119,8 @@ def load_backbone(config: DictConfig) -> tuple[VideoLanguageModel, Mapping[str, 
         run = checkpoint[RUN_KEY]
     elif backbone.llm is not None:
         allow_untrained(config, backbone)
-    return backbone.to("cuda" if torch.cuda.is_available() else "cpu"), run
+    where = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return backbone.to(where, dtype), run
 
 
 def _named(config: DictConfig) -> str:
@@ -208,8 +223,18 @@ def explain_answer(
         ConfigError: if the answer is empty, the film cannot be cut into so many stretches, or a
             picture cannot be written to a file of that name.
     """
-    backbone, llm, _, longest = ready
     answer = str(answers[0]["answer"] if config.explain_answer is None else config.explain_answer)
+    explained = explanation_of(config, ready, batch, answer)
+    return write_explanation(explained, Path(config.explain_to or explained_name(config.video)))
+
+
+def explanation_of(config: DictConfig, ready: Ready, batch: Batch, answer: str) -> Explanation:
+    """What an answer to the question of a batch rests on.
+
+    Raises:
+        ConfigError: if the answer is empty, or the film cannot be cut into so many stretches.
+    """
+    backbone, llm, _, longest = ready
     stretches = config.explain_stretches
     if stretches is None:
         stretches = stretches_of(int(batch.frame_mask.sum()))
@@ -219,8 +244,21 @@ def explain_answer(
         return [str(rows[0]["answer"])]
 
     (explained,) = explain(backbone, batch, [answer], stretches=stretches, say=say)
-    name = config.explain_to or f"{Path(config.video).stem}_explained.png"
-    image, numbers = Path(name), Path(name).with_suffix(".json")
+    return explained
+
+
+def explained_name(video: str | Path) -> str:
+    """The name of the picture that explains an answer about a film."""
+    return f"{Path(video).stem}_explained.png"
+
+
+def write_explanation(explained: Explanation, image: Path) -> tuple[Path, Path]:
+    """Write the picture of an explanation, and its numbers as JSON beside it.
+
+    Raises:
+        ConfigError: if a picture cannot be written to a file of that name.
+    """
+    numbers = image.with_suffix(".json")
     save_explanation(explained, image)
     write_whole(numbers, (json.dumps(explained.as_dict()) + "\n").encode())
     return image, numbers

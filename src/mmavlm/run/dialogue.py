@@ -19,7 +19,7 @@ from mmavlm.core.nearest import nearest
 from mmavlm.data.readers.values import as_seconds
 from mmavlm.data.sound import ClipSettings
 from mmavlm.data.subtitles import check_choice
-from mmavlm.run.ask import generation_of, load_model
+from mmavlm.run.ask import Ready, generation_of, load_model
 from mmavlm.run.build import build_contrast
 from mmavlm.run.chat import Chat, own_medium, read_conversation, save_conversation
 
@@ -44,26 +44,7 @@ def chat_about_media(config: DictConfig) -> None:
         DataError: if what is to be shown first cannot be used, or questions that nobody typed
             were not all answered.
     """
-    model = load_model(config)
-    generation = generation_of(
-        config,
-        model.max_new_tokens,
-        num_beams=config.num_beams,
-        temperature=config.temperature,
-        top_p=config.top_p,
-    )
-    data = config.data
-    heard = data.get("clips") is not None
-    clips = ClipSettings(data.rate_hz, data.clips, data.clip_s) if heard else None
-    chat = Chat(
-        model,
-        generation,
-        data.num_frames,
-        clips,
-        subtitles=check_choice(data.get("subtitles")),
-        sample_fps=data.get("sample_fps"),
-        contrast=build_contrast(config),
-    )
+    chat = chat_of(config, load_model(config))
     for name, kind in KINDS.items():
         if config[name] is not None:
             chat.show(own_medium(kind, config[name]))
@@ -78,6 +59,33 @@ def chat_about_media(config: DictConfig) -> None:
     dialogue.run(typed_lines(chat) if typed else sys.stdin)
     if dialogue.mistakes and not typed:
         raise DataError(f"{dialogue.mistakes} of the lines could not be followed; see above")
+
+
+def chat_of(config: DictConfig, model: Ready) -> Chat:
+    """A conversation with a model, as a config has it.
+
+    Raises:
+        ConfigError: if settings of answers exclude each other, or the LLM keeps no conversation.
+    """
+    generation = generation_of(
+        config,
+        model.max_new_tokens,
+        num_beams=config.num_beams,
+        temperature=config.temperature,
+        top_p=config.top_p,
+    )
+    data = config.data
+    heard = data.get("clips") is not None
+    clips = ClipSettings(data.rate_hz, data.clips, data.clip_s) if heard else None
+    return Chat(
+        model,
+        generation,
+        data.num_frames,
+        clips,
+        subtitles=check_choice(data.get("subtitles")),
+        sample_fps=data.get("sample_fps"),
+        contrast=build_contrast(config),
+    )
 
 
 def typed_lines(chat: Chat) -> Iterator[str]:

@@ -51,6 +51,14 @@ class Group(NamedTuple):
     broken: dict[str, str]
 
 
+class Found(NamedTuple):
+    """A question with its answers, or the error in their way, and the times of the frames seen."""
+
+    item: Item
+    told: Row
+    times_s: tuple[float, ...] = ()
+
+
 @torch.inference_mode()
 def answer_questions(config: DictConfig, items: Sequence[Item]) -> None:
     """Append a row of answers for each question that has none yet; see `mmavlm.predict`.
@@ -83,24 +91,42 @@ def answer_questions(config: DictConfig, items: Sequence[Item]) -> None:
 
 def answered(config: DictConfig, model: Ready, items: Sequence[Item]) -> Iterator[Row]:
     """A row for each question: its answers, or the error that stands in their way."""
+
+    def shown(groups: Iterable[Group], total: int) -> Iterable[Group]:
+        to, silent = Console(stderr=True), not sys.stderr.isatty()
+        return track(groups, "answering", total=total, console=to, disable=silent)
+
+    for found in found_of(config, model, items, shown):
+        yield row_of(found.item, **found.told)
+
+
+def found_of(
+    config: DictConfig,
+    model: Ready,
+    items: Sequence[Item],
+    shown: Callable[[Iterable[Group], int], Iterable[Group]] = lambda groups, total: groups,
+) -> Iterator[Found]:
+    """What is found of each question; `shown` passes groups on, and is told how many there are."""
     size = config.data.get("eval_batch_size") or config.data.batch_size
     groups = list(about_films(items, size))
 
     def read(group: list[Item]) -> Group:
         return read_group(group, config.data, model.backbone.vision.encoder.image_size)
 
-    shown = track(
-        ahead(groups, read),
-        "answering",
-        total=len(groups),
-        console=Console(stderr=True),
-        disable=not sys.stderr.isatty(),
-    )
-    for group in shown:
-        found = answers_of(config, model, group.batch, size)
+    for group in shown(ahead(groups, read), len(groups)):
+        found, times_s = answers_of(config, model, group.batch, size), _times(group.batch)
         for item in group.items:
             reason = group.broken.get(item.item_id)
-            yield row_of(item, **(next(found) if reason is None else {"error": reason}))
+            if reason is None:
+                yield Found(item, next(found), next(times_s))
+            else:
+                yield Found(item, {"error": reason})
+
+
+def _times(batch: Batch) -> Iterator[tuple[float, ...]]:
+    """When the frames are, in seconds, that each question of a batch is about."""
+    for (film,) in batch.media_rows:
+        yield tuple(batch.timestamps_s[film, batch.frame_mask[film]].tolist())
 
 
 def answers_of(config: DictConfig, model: Ready, batch: Batch, size: int) -> Iterator[Row]:

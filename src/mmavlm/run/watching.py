@@ -49,13 +49,12 @@ def watch_live(config: DictConfig) -> None:
     rule, queries = rule_of(config), queries_of(config.query, config.queries)
     source = Path(config.video or config.camera)
     truth = None if config.truth is None else truth_of(Path(config.truth), source)
-    duet = LiveDuet(load_backbone(config)[0], _habits(config, rule))
-    fps = config.fps or config.data.get("sample_fps") or DEFAULT_FPS
+    duet = LiveDuet(load_backbone(config)[0], habits_of(config, rule))
     screen = Screen(as_json=config.format == "json")
     with (
         signals_end_it(),
         # in front of the record, so that what cannot be opened leaves no folder
-        _frames(config, fps, duet.image_size, screen.note) as frames,
+        frames_of(config, duet.image_size, screen.note) as frames,
         WatchRecord(Path(config.to), config, rule, truth) as record,
     ):
         typed = Typed(duet.ask, screen.note) if sys.stdin.isatty() else None
@@ -71,7 +70,12 @@ def watch_live(config: DictConfig) -> None:
     screen.note(f"report: {record.report}")
 
 
-def _habits(config: DictConfig, rule: SpeakingRule) -> Habits:
+def habits_of(config: DictConfig, rule: SpeakingRule) -> Habits:
+    """How a model takes part that speaks by a rule, as a config has it.
+
+    Raises:
+        ConfigError: if a setting does not fit.
+    """
     generation = Generation(
         num_beams=1,
         num_answers=1,
@@ -104,10 +108,15 @@ def _exit(number: int, frame: FrameType | None) -> None:
 
 
 @contextmanager
-def _frames(
-    config: DictConfig, fps: float, size: int, note: Callable[[str], None]
+def frames_of(
+    config: DictConfig, size: int, note: Callable[[str], None]
 ) -> Iterator[Iterable[LiveFrame]]:
-    """The frames of the film or the camera, which is closed afterwards."""
+    """The frames S×S of the film or the camera of a config, which is closed afterwards.
+
+    Raises:
+        VideoError: if film or camera cannot be read.
+    """
+    fps = config.fps or config.data.get("sample_fps") or DEFAULT_FPS
     if config.camera is None:
         yield film_frames(
             config.video, fps, size,
