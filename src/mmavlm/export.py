@@ -1,4 +1,4 @@
-"""Export a model: `python -m mmavlm.export checkpoint=… to=folder`, for `hub.from_pretrained`.
+"""Export a model: `python -m mmavlm.export checkpoint=… to=folder`, for `mmavlm.load`.
 
 In place of a checkpoint there may be settings with `init.weights`, such as a converted MA-LMM.
 """

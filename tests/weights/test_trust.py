@@ -379,7 +379,7 @@ def test_a_fusion_of_a_users_own_is_refused_until_its_package_is_trusted(
     assert run(evaluate, *ask, "trust=theirs") == 0
     assert run(export, ask[0], "to=model") == 1
     assert run(export, ask[0], "to=model", "trust=[theirs]") == 0
-    assert "from_pretrained(\"path/of/this/folder\", trust=['theirs'])" in card("model")
+    assert "mmavlm.load(\"path/of/this/folder\", trust=['theirs'])" in card("model")
     with pytest.raises(CheckpointError, match="trust=theirs"):
         from_pretrained("model")
     assert type(from_pretrained("model", trust=("theirs",)).vision.fusion).__name__ == "Theirs"

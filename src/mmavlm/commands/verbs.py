@@ -110,7 +110,7 @@ COMMANDS: Mapping[str, Command] = {
         ("pack",),
     ),
     "export": Command(
-        "Write a model to a folder without pickle, for the Hub and `hub.from_pretrained`.",
+        "Write a model to a folder without pickle, for the Hub and `mmavlm.load`.",
         (
             f"{CHECKPOINT} to=my_model",
             f"{CHECKPOINT} to=my_model license=cc-by-nc-4.0",

@@ -20,9 +20,10 @@ holds the {trained} weights that were trained (`model.safetensors`), the setting
 (`config.json`) and the tokenizers. {frozen}
 
 ```python
-from mmavlm.hub import from_pretrained
+import mmavlm
 
-model = from_pretrained("path/of/this/folder"{trust})  # or its name on the Hub
+model = mmavlm.load("path/of/this/folder"{trust})  # or its name on the Hub
+print(model.ask("film.mp4", "what happens?"))
 ```
 
 ```bash
