@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING, Any
 from mmavlm.core.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from mmavlm.loaded.auto import register_auto_classes
     from mmavlm.loaded.model import load
 
     __version__: str
 
-__all__ = ["__version__", "load"]
+__all__ = ["__version__", "load", "register_auto_classes"]
 
 _named, __dir__ = lazy_names(__name__)
 
