@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import mmavlm
+from cameras import TRANSPORT_STREAM, CameraServer, served, transport_stream
 from mmavlm import watch
 from mmavlm.core.errors import ConfigError, DataError, VideoError
 
@@ -73,6 +74,20 @@ def test_a_film_that_is_left_is_closed_and_gives_no_more(model, make_clip):
         next(watching)
     assert [*watching] == []
     assert [said.text for said in watching.waiting] == ["who?"]
+
+
+def test_a_camera_is_closed_when_its_moments_are(model):
+    pieces = transport_stream(200, 25)
+    with served(CameraServer(pieces, 25, TRANSPORT_STREAM)) as server:
+        watching = model.watch(camera=server.address, query="what happens?", fps=5)
+        assert repr(watching) == "<watching a camera, at 0.0 s>"
+        assert server.asked == [], "it is opened with the first moment"
+        with watching:
+            scored = [moment for moment, _ in zip(watching, range(3), strict=False)]
+        assert scored[0].query == "what happens?"
+        assert scored[-1].scores.keys() == {"informative", "relevance"}
+        assert server.left.wait(10)
+    assert [*watching] == []
 
 
 @pytest.mark.parametrize(("given", "settings", "error", "message"), [

@@ -184,6 +184,8 @@ def test_mistakes_in_films_and_prompts_are_told_and_nothing_is_printed(
     (None, {**UNTRAINED, "device": "cuda:99"}, ConfigError, "device='cuda:99' is not there"),
     (None, {**UNTRAINED, "device": "disk"}, ConfigError, "device='disk' is not there"),
     (None, {**UNTRAINED, "dtype": "int8"}, ConfigError, "dtype='int8' is unknown; choose auto"),
+    (None, {**UNTRAINED, "model": "instructblip_vicuna", "llm.quantization": "8bit",
+            "dtype": "float16"}, ConfigError, "that llm.quantization=8bit holds; leave"),
     (None, {"checkpoint": "a.ckpt"}, ConfigError, "give the name first: mmavlm.load"),
     (None, {**UNTRAINED, "fusion": "prompt_to_visual", "fusion.heads": 7}, ConfigError, "heads"),
 ])  # fmt: skip
@@ -218,6 +220,7 @@ def test_the_fence_holds_for_a_checkpoint_of_somebody_else(trained, tmp_path, cl
         mmavlm.load(tmp_path / "theirs.ckpt")
 
 
+@pytest.mark.filterwarnings(r"ignore:\s*version_base")
 def test_hydra_is_left_as_the_program_around_has_it(trained, clips):
     with initialize_config_dir(str(config_dir()), version_base="1.1"):
         model = mmavlm.load(trained)

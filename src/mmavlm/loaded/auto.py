@@ -162,10 +162,13 @@ class MmavlmModel(PreTrainedModel):
 
         Raises:
             ConfigError: if the folder is there, or naming an argument that has no meaning here.
+            OSError: if it cannot be written.
         """
         refuse_others(others)
         to = Path(save_directory).expanduser()
-        if to.exists() or self.folder is None:
+        if self.folder is None:
+            raise ConfigError("only a model that from_pretrained gave has a folder to be saved as")
+        if to.exists():
             raise ConfigError(f"{to} exists already; name a folder that is to be made")
         partial = to.with_name(f".{to.name}.{uuid.uuid4().hex}.partial")
         try:

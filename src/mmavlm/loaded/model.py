@@ -97,6 +97,11 @@ def load(
     lines = laid_over_checkpoint(lines)
     config = composed("train", lines)  # which has what all commands share
     check_sources(config)
+    if kind is not None and (held := OmegaConf.select(config, "backbone.llm.quantization")):
+        raise ConfigError(
+            f"dtype={str(dtype)!r} would cast weights that llm.quantization={held} holds; leave "
+            "one of them out"
+        )
     backbone, run = load_backbone(config, place, kind)
     name = settings.get("experiment") if name_or_path is None else name_or_path
     return LoadedModel(str(name), lines, config, backbone, run)
