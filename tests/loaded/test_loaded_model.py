@@ -124,6 +124,25 @@ def test_settings_are_those_of_the_command(model, trained, clips, run, capsys):
     assert len(model.ask(clips[0], PROMPT).times_s) == 4, "of that call alone"
 
 
+def test_a_film_is_asked_about_while_it_is_watched_as_predict_prints(
+    model, trained, clips, run, capsys
+):
+    capsys.readouterr()
+    stream = ["stream_fps=2", "every_s=1.5", "candidates=[comedy,action]", "format=json"]
+    assert run(predict, *asked_of(trained, clips[0]), *stream) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    answers = [*model.ask_along(clips[0], PROMPT, fps=2, every_s=1.5, candidates=CHOICES)]
+    assert [answer.end_s for answer in answers] == [row["at_s"] for row in rows]
+    assert len(rows) == 3
+    for answer, row in zip(answers, rows, strict=True):
+        same(answer, row)
+    assert model.explain(answers[-1]).answer == answers[-1].text
+    with pytest.raises(ConfigError, match="stream_fps must be above 0"):
+        model.ask_along(clips[0], PROMPT, fps=0)
+    with pytest.raises(VideoError, match=r"gone.mp4 does not exist"):
+        model.ask_along("gone.mp4", PROMPT)
+
+
 @pytest.mark.parametrize("text", ["what is ${seed}?", "a \\${b} 'c', \"d\"=[e]", "{}", "null"])
 def test_texts_are_taken_as_they_stand(model, clips, text):
     answer = model.ask(clips[0], text, candidates=[text, "another"])

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+import torch
 from omegaconf import DictConfig
 
 from mmavlm.core.conversation import Conversation
 from mmavlm.core.errors import ConfigError, VideoError
+from mmavlm.core.interfaces import MediaTokens
 from mmavlm.core.items import Item
 from mmavlm.core.quoting import as_text
 from mmavlm.loaded.places import kind_of
 from mmavlm.predict import check_request
-from mmavlm.run.ask import Ready
+from mmavlm.run.ask import Ready, ask, moments
 from mmavlm.run.chat import own_medium
 from mmavlm.run.questions import found_of
 
@@ -111,9 +113,7 @@ def answers_about(
             long for the model.
     """
     config = deepcopy(config)
-    if candidates is not None:
-        one = isinstance(candidates, str)
-        config.candidates = candidates if one else [as_text(str(text)) for text in candidates]
+    choose(config, candidates)
     items = []
     for number, (film, prompt) in enumerate(product(films, prompts)):
         about(config, film, prompt)
@@ -128,6 +128,29 @@ def answers_about(
         )
         for found in found_of(config, model, items)
     ]
+
+
+def choose(config: DictConfig, candidates: Sequence[str] | None) -> None:
+    """Write candidates into a config of `predict`; what is no list is refused with the question."""
+    if candidates is not None:
+        one = isinstance(candidates, str)
+        config.candidates = candidates if one else [as_text(str(text)) for text in candidates]
+
+
+@torch.inference_mode()
+def answers_along(
+    model: Ready, config: DictConfig, film: Path, prompt: str
+) -> Iterator[FilmAnswer]:
+    """The answers at the moments of a stream, which `config` asks about (see `moments`).
+
+    Raises:
+        VideoError: if the film cannot be decoded.
+    """
+    for at_s, tokens in moments(config, model.backbone):
+        rows = ask(config, model.llm, MediaTokens(tokens, [1]), model.max_new_tokens)
+        seen = range(round(at_s * config.stream_fps) + 1)
+        times_s = tuple(number / config.stream_fps for number in seen)
+        yield FilmAnswer(film, prompt, _rows(rows), times_s, config)
 
 
 def question(film: str | Path, prompt: str, name: str = "asked") -> Item:
@@ -148,4 +171,8 @@ def question(film: str | Path, prompt: str, name: str = "asked") -> Item:
 def _said(asked: Item, told: Mapping[str, Any]) -> tuple[Said, ...]:
     if "error" in told:
         raise VideoError(f"{asked.film.source} cannot be asked {asked.prompt!r}: {told['error']}")
-    return tuple(Said(a["answer"], a["probability"], a["log_prob"]) for a in told["answers"])
+    return _rows(told["answers"])
+
+
+def _rows(rows: Sequence[Mapping[str, Any]]) -> tuple[Said, ...]:
+    return tuple(Said(row["answer"], row["probability"], row["log_prob"]) for row in rows)

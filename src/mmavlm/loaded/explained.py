@@ -61,6 +61,7 @@ def explained(
         VideoError: if the film cannot be decoded any more.
     """
     config = deepcopy(answer.request)
+    config.stream_fps = config.every_s = None  # it is of the film as a whole
     about(config, answer.film, answer.prompt)
     config.explain_stretches = stretches
     size = model.backbone.vision.encoder.image_size

@@ -9,7 +9,7 @@ Keywords beyond those named here are settings, as the command of the same kind h
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, overload
@@ -22,7 +22,7 @@ from mmavlm.commands.checks import check_sources
 from mmavlm.commands.replay import laid_over_checkpoint
 from mmavlm.core.errors import ConfigError
 from mmavlm.core.quoting import as_text
-from mmavlm.loaded.answers import FilmAnswer, answers_about
+from mmavlm.loaded.answers import FilmAnswer, about, answers_about, answers_along, choose
 from mmavlm.loaded.explained import Explained, explained
 from mmavlm.loaded.live import Pictures, Watching
 from mmavlm.loaded.places import checkpoint_of, device_of, dtype_of
@@ -47,8 +47,8 @@ TAKEN_BY_ASK = {
     "questions": "give several prompts: ask(film, [prompt, …])",
     "question_options": "give the options as candidates",
     "answers_to": ON_THE_COMMAND_LINE,
-    "stream_fps": "use python -m mmavlm.predict",
-    "every_s": "use python -m mmavlm.predict",
+    "stream_fps": "ask while the film is watched: ask_along(film, prompt, fps=1)",
+    "every_s": "ask while the film is watched: ask_along(film, prompt, every_s=60)",
     "explain": "give the answer to explain(answer)",
     "explain_answer": "give a text to explain(answer, text)",
     "explain_stretches": "give it to explain(answer, stretches=…)",
@@ -178,6 +178,32 @@ class LoadedModel:
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         answers = answers_about(self._ready(config), config, films, prompts, candidates)
         return answers[0] if one else answers
+
+    @plainly
+    def ask_along(
+        self,
+        film: str | Path,
+        prompt: str,
+        *,
+        fps: float = 1.0,
+        every_s: float | None = None,
+        candidates: Sequence[str] | None = None,
+        **settings: Any,
+    ) -> Iterator[FilmAnswer]:
+        """The answers to a prompt every `every_s` seconds of a film, and at its end, as they come.
+
+        The film is watched frame by frame, `fps` of them a second, in constant memory, however long
+        it is. An answer's `end_s` says up to when it was seen.
+
+        Raises:
+            ConfigError: if the model answers nothing, or a setting does not fit.
+            VideoError: if the film is missing or cannot be decoded.
+        """
+        config = deepcopy(self._config("predict", lines_of(settings, TAKEN_BY_ASK)))
+        config.stream_fps, config.every_s = fps, every_s
+        choose(config, candidates)
+        about(config, film, prompt)
+        return answers_along(self._ready(config), config, Path(film), prompt)
 
     @plainly
     def chat(self, **settings: Any) -> Talk:
