@@ -8,9 +8,7 @@ if TYPE_CHECKING:
     from mmavlm.loaded.auto import register_auto_classes
     from mmavlm.loaded.model import load
 
-    __version__: str
-
-__all__ = ["__version__", "load", "register_auto_classes"]
+__all__ = ["load", "register_auto_classes"]
 
 _named, __dir__ = lazy_names(__name__)
 
