@@ -119,5 +119,20 @@ def test_films_that_lie_in_the_rows_are_refused_with_what_reads_them(tmp_path):
     film = pa.array([{"bytes": b"film", "path": "a.mp4"}], struct)
     table = pa.table({"video": film, "prompt": ["why?"], "answer": ["so"]})
     parquet.write_table(table, tmp_path / "train.parquet")
-    with pytest.raises(DataError, match=r"holds films as bytes in its column 'video'; data=shards"):
+    with pytest.raises(
+        DataError, match=r"as bytes in its column 'video'; save that column as texts"
+    ):
         SavedRowsReader()(tmp_path, "train", None)
+
+
+def test_a_column_of_videos_is_read_by_its_paths_unless_the_films_were_put_into_it(
+    datasets, make_clip, tmp_path
+):
+    row = {"video": str(make_clip("a.mp4")), "prompt": "why?", "answer": "so"}
+    saved = datasets.Dataset.from_list([row]).cast_column("video", datasets.Video())
+    saved.to_parquet(tmp_path / "train.parquet")
+    (item,) = SavedRowsReader()(tmp_path, "train", None)
+    assert item.film.source == tmp_path / "a.mp4"
+    saved.save_to_disk(tmp_path / "test")
+    with pytest.raises(DataError, match=r"arrow holds films as bytes in its column 'video'"):
+        SavedRowsReader()(tmp_path, "test", None)

@@ -167,8 +167,8 @@ def _plain(path: Path, batch: RecordBatch, film: str, root: Path) -> RecordBatch
         if types.is_struct(column.type) and {f.name for f in column.type} == {"bytes", "path"}:
             if name == film and column.field("bytes").null_count < len(column):
                 raise DataError(
-                    f"{path} holds films as bytes in its column {name!r}; data=shards reads films "
-                    "from Parquet files, or save the rows with paths of files"
+                    f"{path} holds films as bytes in its column {name!r}; save that column as "
+                    "texts, the paths of files (data=shards reads films that lie in Parquet files)"
                 )
             column = column.field("path")
         if types.is_binary(column.type) or types.is_large_binary(column.type):
