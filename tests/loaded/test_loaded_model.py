@@ -77,6 +77,23 @@ def test_a_file_a_run_and_an_exported_folder_are_one_model(model, trained, clips
         assert found.answers == expected.answers
 
 
+def test_a_name_on_the_hub_is_loaded_at_its_revision(
+    model, trained, clips, run, tmp_path, monkeypatch
+):
+    assert run(export, f"checkpoint={trained}/checkpoints/best.ckpt", f"to={tmp_path}/model") == 0
+    asked = []
+
+    def fetch(name, *, revision, allow_patterns):
+        asked.append((name, revision))
+        return str(tmp_path / "model")
+
+    monkeypatch.setattr("mmavlm.weights.pretrained.snapshot_download", fetch)
+    theirs = mmavlm.load("someone/a-model", revision="v1")
+    assert asked == [("someone/a-model", "v1")]
+    found = theirs.ask(clips[0], PROMPT, candidates=CHOICES)
+    assert found.answers == model.ask(clips[0], PROMPT, candidates=CHOICES).answers
+
+
 def test_a_run_without_a_best_checkpoint_gives_its_last(trained, tmp_path, clips):
     run = tmp_path / "run"
     shutil.copytree(trained, run)
