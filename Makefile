@@ -27,7 +27,7 @@ $(BIN)/python -m pip install -q uv && $(BIN)/uv pip install -q --python $(BIN)/p
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help demo movies ablation remedies site test test-slow test-lowest lint format clean
+.PHONY: help demo serve movies ablation remedies site test test-slow test-lowest lint format clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -35,6 +35,13 @@ help:  ## this list
 demo: $(VENV)/.demo  ## both stages on synthetic films, test, report
 	$(THREADS) $(BIN)/python -m mmavlm.train experiment=demo hydra.run.dir=outputs/demo
 	@echo "open outputs/demo/report.html"
+
+serve: outputs/demo/checkpoints/best.ckpt  ## a page to talk to films with the model of the demo, which is made first
+	$(call install,-e '.[serve]' -c constraints.txt)
+	$(BIN)/python -m mmavlm.serve checkpoint=$< data.root=data/movies open=true
+
+outputs/demo/checkpoints/best.ckpt:
+	$(MAKE) demo
 
 movies: $(VENV)/.demo  ## stories: a model that saw their films against one that did not, judged, report
 	$(BIN)/python -m mmavlm.movies kind=stories out=data/stories films=400 fan_out=1,2,6

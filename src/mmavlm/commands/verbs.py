@@ -76,6 +76,18 @@ COMMANDS: Mapping[str, Command] = {
         ),
         ("watch",),
     ),
+    "serve": Command(
+        "Talk to films on a page in the browser, which shows what answers rest on.",
+        (
+            f"{CHECKPOINT}",
+            f"{CHECKPOINT} other=outputs/<another>/checkpoints/best.ckpt",
+            f"{CHECKPOINT} port=8000 open=true",
+            f"{CHECKPOINT} max_mb=2000 max_minutes=120",
+            "experiment=zero_shot_own_videos",
+        ),
+        ("serve",),
+        module="serve.__main__",
+    ),
     "check": Command(
         "Look at a data set before training on it: items, classes, missing and broken films.",
         (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from math import exp
 from pathlib import Path
@@ -57,11 +57,12 @@ class Talk:
         with self._alone():
             return _said(self.chat.ask(text))
 
-    def stream(self, text: str) -> Iterator[str]:
+    def stream(self, text: str) -> Generator[str, None, Said]:
         """The same answer piece by piece, as it comes; put together, the pieces are the answer.
 
-        Where later letters change earlier ones, which few tokenizers do, the whole answer comes
-        once more in a line of its own. Who leaves before the end takes the question back.
+        The generator's own value is what `say` gives. Where later letters change earlier ones,
+        which few tokenizers do, the whole answer comes once more in a line of its own. Who leaves
+        before the end takes the question back.
 
         Raises:
             ConfigError: if beams compete for the answer (num_beams above 1).
@@ -69,7 +70,7 @@ class Talk:
             TooLongError: if the conversation needs more positions than the model has.
         """
         with self._alone():
-            yield from _as_it_comes(self.chat, text)
+            return (yield from _as_it_comes(self.chat, text))
 
     def back(self) -> str:
         """Forget the last question and its answer; gives the question. What it showed waits again.
@@ -123,7 +124,7 @@ class _LeftError(Exception):
     """Nobody hears an answer any more."""
 
 
-def _as_it_comes(chat: Chat, text: str) -> Iterator[str]:
+def _as_it_comes(chat: Chat, text: str) -> Generator[str, None, Said]:
     """The pieces of an answer, which a thread of its own gives, perhaps ahead of who hears them."""
     heard: SimpleQueue[str | Answer | BaseException] = SimpleQueue()
     left = Event()
@@ -154,6 +155,7 @@ def _as_it_comes(chat: Chat, text: str) -> Iterator[str]:
         if rest := text[len(told) :] if text.startswith(told) else f"\n{text}":
             yield rest
         whole = True
+        return _said(so_far)
     finally:
         left.set()
         speaker.join()

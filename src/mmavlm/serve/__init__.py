@@ -1,0 +1,1 @@
+"""A model in the browser, and for OpenAI's clients: on this machine alone."""

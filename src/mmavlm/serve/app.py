@@ -1,0 +1,243 @@
+"""The addresses of a served model: a page, what it calls, and OpenAI's `/v1`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from anyio import CancelScope
+from anyio.to_thread import run_sync
+from fastapi import FastAPI, Request
+from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from starlette.concurrency import iterate_in_threadpool
+
+from mmavlm.core.errors import MmavlmError
+from mmavlm.serve.limits import RefusedError
+from mmavlm.serve.line import BusyError
+from mmavlm.serve.openai_api import Completion, as_error, completed, conversation_of, settings_of
+from mmavlm.serve.served import Question, Served
+from mmavlm.serve.uploads import received
+from mmavlm.serve.visits import Visit, Visits
+
+PAGE = Path(__file__).parent / "page"
+FILES = {"": "page.html", "page.css": "page.css", "page.js": "page.js", "drawing.js": "drawing.js"}
+HOSTS = ("127.0.0.1", "localhost", "[::1]")
+# Nothing is loaded from elsewhere, and nothing said to anyone else.
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src 'self' blob: data:; media-src blob:; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
+)
+VISIT = "x-visit"
+BUSY = 503
+
+
+class Closing(Protocol):
+    """An iterator that is told when nobody listens any more."""
+
+    def __iter__(self) -> Iterator[Any]: ...
+    def __next__(self) -> Any: ...
+    def close(self) -> None:
+        """Stop, and leave nothing behind."""
+
+
+def served_app(served: Served, visits: Visits) -> FastAPI:
+    """The server of some models and those who visit them; visits end with it."""
+
+    @asynccontextmanager
+    async def life(_: FastAPI) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            visits.close()
+
+    app = FastAPI(title="mmavlm", lifespan=life, docs_url=None, redoc_url=None, openapi_url=None)
+    app.middleware("http")(_guarded)
+    app.add_exception_handler(MmavlmError, _refused)
+    _add_page(app, served, visits)
+    _add_work(app, served, visits)
+    _add_openai(app, served, visits)
+    return app
+
+
+def _add_page(app: FastAPI, served: Served, visits: Visits) -> None:
+    """The page, and what a visitor brings."""
+
+    @app.get("/{name}")
+    @app.get("/")
+    async def page(name: str = "") -> Response:
+        if name not in FILES:
+            return JSONResponse({"error": f"there is no {name} here"}, 404)
+        return FileResponse(PAGE / FILES[name], headers={"cache-control": "no-cache"})
+
+    @app.post("/api/visits")
+    async def begin() -> dict[str, Any]:
+        models = [
+            {"name": model.name, "talks": talks, "watches": model.backbone.heads is not None}
+            for model, talks in zip(served.models, served.talks, strict=True)
+        ]
+        return {"visit": visits.new().visit_id, "models": models, "limits": vars(served.limits)}
+
+    @app.delete("/api/visits")
+    async def end(request: Request) -> dict[str, Any]:
+        visits.end(request.headers.get(VISIT, ""))
+        return {}
+
+    @app.put("/api/films/{name}")
+    async def bring(name: str, request: Request) -> dict[str, Any]:
+        visit = _visit(visits, request)
+        film = await received(visit, name, request.stream(), served.limits)
+        return {"film": film.film_id, "kind": film.kind, "duration_s": film.duration_s}
+
+
+def _add_work(app: FastAPI, served: Served, visits: Visits) -> None:
+    """What the models are asked for; events as lines of JSON, as they come."""
+
+    @app.post("/api/ask")
+    async def ask(request: Request) -> Response:
+        told = await _body(request)
+        models = tuple(int(number) for number in told.get("models", (0,)))
+        question = Question(str(told.get("text", "")), models, tuple(told.get("films", ())))
+        return _lines(served.answers(_visit(visits, request), question))
+
+    @app.post("/api/explain")
+    async def explain(request: Request) -> Response:
+        told = await _body(request)
+        texts = [str(told.get(name, "")) for name in ("film", "prompt", "answer")]
+        number = int(told.get("model", 0))
+        return _lines(served.explained(_visit(visits, request), number, *texts))
+
+    @app.post("/api/watch")
+    async def watch(request: Request) -> Response:
+        told = await _body(request)
+        texts = [str(told.get(name, "")) for name in ("film", "query")]
+        number = int(told.get("model", 0))
+        return _lines(served.watched(_visit(visits, request), number, *texts))
+
+    @app.post("/api/forget")
+    async def forget(request: Request) -> dict[str, Any]:
+        _visit(visits, request).talks.clear()
+        return {}
+
+
+def _add_openai(app: FastAPI, served: Served, visits: Visits) -> None:
+    """What OpenAI's clients call."""
+
+    @app.get("/v1/models")
+    async def models() -> dict[str, Any]:
+        told = [{"id": m.name, "object": "model", "owned_by": "mmavlm"} for m in served.models]
+        return {"object": "list", "data": told}
+
+    @app.post("/v1/chat/completions")
+    async def complete(request: Request) -> Response:
+        told = await _body(request)
+        names = [model.name for model in served.models]
+        if (name := told.get("model") or names[0]) not in names:
+            raise RefusedError(f"there is no model {name!r}; here are {', '.join(names)}", 404)
+        number, visit = names.index(name), visits.new()
+        try:
+            talk = await conversation_of(visit, told.get("messages"), served.limits)
+            answer = completed(served, number, talk, settings_of(told))
+        except BaseException:
+            visits.end(visit.visit_id)
+            raise
+        completion = Completion(served.models[number])
+        if told.get("stream"):
+            events = _Ended(completion.events(answer), answer, lambda: visits.end(visit.visit_id))
+            return StreamingResponse(_listened(events), media_type="text/event-stream")
+        return await run_sync(_whole, completion, answer, visits, visit)
+
+
+def _whole(completion: Completion, answer: Closing, visits: Visits, visit: Visit) -> Response:
+    try:
+        events = list(answer)
+    finally:
+        answer.close()
+        visits.end(visit.visit_id)
+    if error := next((event["error"] for event in events if "error" in event), None):
+        return JSONResponse(as_error(error), 400)
+    return JSONResponse(completion.whole("".join(event.get("piece", "") for event in events)))
+
+
+class _Ended:
+    """Events of an answer in other words; closed, the answer is closed, and then what is left."""
+
+    def __init__(self, events: Iterator[str], answer: Closing, end: Any) -> None:
+        self._events, self._answer, self._end = events, answer, end
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        return next(self._events)
+
+    def close(self) -> None:
+        try:
+            self._answer.close()
+        finally:
+            self._end()
+
+
+def _visit(visits: Visits, request: Request) -> Visit:
+    return visits.get(request.headers.get(VISIT))
+
+
+async def _body(request: Request) -> dict[str, Any]:
+    try:
+        told = await request.json()
+    except (ValueError, RecursionError) as error:
+        raise RefusedError(f"the request is no JSON: {error}") from error
+    if not isinstance(told, dict):
+        raise RefusedError("the request must be a JSON object")
+    return told
+
+
+def _lines(events: Closing) -> Response:
+    return StreamingResponse(_listened(_AsLines(events)), media_type="application/x-ndjson")
+
+
+class _AsLines:
+    def __init__(self, events: Closing) -> None:
+        self._events = events
+        self.close = events.close
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        return json.dumps(next(self._events)) + "\n"
+
+
+async def _listened(events: Closing) -> AsyncIterator[str]:
+    """The events in a thread, closed when they end or nobody listens any more."""
+    try:
+        async for event in iterate_in_threadpool(events):
+            yield event
+    finally:
+        with CancelScope(shield=True):
+            await run_sync(events.close)
+
+
+async def _guarded(request: Request, answer: Any) -> Response:
+    """Only what comes from this machine's own pages and programs is answered."""
+    host = request.headers.get("host", "")
+    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
+    origin = request.headers.get("origin")
+    if name not in HOSTS or (origin is not None and origin.partition("://")[2] != host):
+        return JSONResponse({"error": "only pages of this server may ask it"}, 403)
+    response: Response = await answer(request)
+    response.headers["content-security-policy"] = POLICY
+    response.headers["x-content-type-options"] = "nosniff"
+    response.headers["referrer-policy"] = "no-referrer"
+    return response
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    status = error.status if isinstance(error, RefusedError) else 400
+    status = BUSY if isinstance(error, BusyError) else status
+    if request.url.path.startswith("/v1/"):
+        return JSONResponse(as_error(str(error)), status)
+    return JSONResponse({"error": str(error)}, status)
