@@ -1,5 +1,8 @@
 """The line, visits and limits behind a served model."""
 
+import subprocess
+import sys
+import tempfile
 import threading
 
 import pytest
@@ -96,6 +99,34 @@ def test_a_visit_that_is_silent_ends_and_its_films_are_deleted():
         visits.get(old.visit_id)
     visits.close()
     assert not visits.root.exists()
+
+
+def test_a_visitor_whose_answer_still_comes_is_not_silent():
+    now = [0.0]
+    visits = Visits(Limits(keep_minutes=1), clock=lambda: now[0])
+    visit = visits.new()
+    with visits.working(visit):
+        now[0] = 500
+        visits.sweep()
+        assert visit.folder.exists()
+    visits.sweep()
+    assert visit.folder.exists()
+    now[0] = 600
+    visits.sweep()
+    assert not visit.folder.exists()
+    visits.close()
+
+
+def test_what_a_killed_server_left_is_removed_and_what_runs_is_not(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    left = tmp_path / f"mmavlm-serve-{ended.pid}-abc"
+    left.mkdir()
+    running = Visits(Limits())
+    assert not left.exists()
+    assert Visits(Limits()).root != running.root
+    assert running.root.exists()
 
 
 @pytest.mark.parametrize("given", [{"max_mb": 0}, {"waiting": -1}, {"keep_minutes": "x"}])

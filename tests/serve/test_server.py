@@ -121,6 +121,9 @@ def test_what_cannot_be_taken_is_refused_and_nothing_of_it_stays(
     [
         ("/api/ask", {"text": " "}, "there is no question"),
         ("/api/ask", {"text": "a", "models": [7]}, "there is no model 7"),
+        ("/api/ask", {"text": "a", "models": ["x"]}, "told by its number"),
+        ("/api/ask", {"text": "a", "films": "x"}, "must be a list"),
+        ("/api/ask", {"text": "a" * 2**21}, "more than"),
         ("/api/ask", {"text": "a", "films": ["x"]}, "open it again"),
         ("/api/explain", {"film": "x", "prompt": "a", "answer": "b"}, "open it again"),
     ],

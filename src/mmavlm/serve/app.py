@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from anyio import CancelScope
+from anyio import CancelScope, create_task_group, sleep
 from anyio.to_thread import run_sync
 from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.concurrency import iterate_in_threadpool
 
 from mmavlm.core.errors import MmavlmError
-from mmavlm.serve.limits import RefusedError
+from mmavlm.serve.limits import Limits, RefusedError
 from mmavlm.serve.line import BusyError
 from mmavlm.serve.openai_api import Completion, as_error, completed, conversation_of, settings_of
 from mmavlm.serve.served import Question, Served
-from mmavlm.serve.uploads import received
+from mmavlm.serve.uploads import TOO_LARGE, received
 from mmavlm.serve.visits import Visit, Visits
 
 PAGE = Path(__file__).parent / "page"
@@ -33,6 +33,8 @@ POLICY = (
 )
 VISIT = "x-visit"
 BUSY = 503
+SWEPT_EVERY_S = 20
+BODY_BYTES = 2**20
 
 
 class Closing(Protocol):
@@ -49,10 +51,13 @@ def served_app(served: Served, visits: Visits) -> FastAPI:
 
     @asynccontextmanager
     async def life(_: FastAPI) -> AsyncIterator[None]:
-        try:
-            yield
-        finally:
-            visits.close()
+        async with create_task_group() as tasks:
+            tasks.start_soon(_swept, visits)
+            try:
+                yield
+            finally:
+                tasks.cancel_scope.cancel()
+                visits.close()
 
     app = FastAPI(title="mmavlm", lifespan=life, docs_url=None, redoc_url=None, openapi_url=None)
     app.middleware("http")(_guarded)
@@ -99,23 +104,25 @@ def _add_work(app: FastAPI, served: Served, visits: Visits) -> None:
     @app.post("/api/ask")
     async def ask(request: Request) -> Response:
         told = await _body(request)
-        models = tuple(int(number) for number in told.get("models", (0,)))
-        question = Question(str(told.get("text", "")), models, tuple(told.get("films", ())))
-        return _lines(served.answers(_visit(visits, request), question))
+        models, films = (_list(told, name) for name in ("models", "films"))
+        numbers = tuple(map(_number, models)) or (0,)
+        question = Question(str(told.get("text", "")), numbers, tuple(map(str, films)))
+        visit = _visit(visits, request)
+        return _lines(visits, visit, served.answers(visit, question))
 
     @app.post("/api/explain")
     async def explain(request: Request) -> Response:
         told = await _body(request)
         texts = [str(told.get(name, "")) for name in ("film", "prompt", "answer")]
-        number = int(told.get("model", 0))
-        return _lines(served.explained(_visit(visits, request), number, *texts))
+        visit, number = _visit(visits, request), _number(told.get("model", 0))
+        return _lines(visits, visit, served.explained(visit, number, *texts))
 
     @app.post("/api/watch")
     async def watch(request: Request) -> Response:
         told = await _body(request)
         texts = [str(told.get(name, "")) for name in ("film", "query")]
-        number = int(told.get("model", 0))
-        return _lines(served.watched(_visit(visits, request), number, *texts))
+        visit, number = _visit(visits, request), _number(told.get("model", 0))
+        return _lines(visits, visit, served.watched(visit, number, *texts))
 
     @app.post("/api/forget")
     async def forget(request: Request) -> dict[str, Any]:
@@ -133,7 +140,7 @@ def _add_openai(app: FastAPI, served: Served, visits: Visits) -> None:
 
     @app.post("/v1/chat/completions")
     async def complete(request: Request) -> Response:
-        told = await _body(request)
+        told = await _body(request, BODY_BYTES + served.limits.max_films * _base64(served.limits))
         names = [model.name for model in served.models]
         if (name := told.get("model") or names[0]) not in names:
             raise RefusedError(f"there is no model {name!r}; here are {', '.join(names)}", 404)
@@ -185,9 +192,32 @@ def _visit(visits: Visits, request: Request) -> Visit:
     return visits.get(request.headers.get(VISIT))
 
 
-async def _body(request: Request) -> dict[str, Any]:
+def _base64(limits: Limits) -> int:
+    """What a film of the largest size takes in a message."""
+    return limits.max_bytes * 4 // 3
+
+
+def _number(value: object) -> int:
+    if type(value) is not int:
+        raise RefusedError(f"a model is told by its number, got {value!r}")
+    return value
+
+
+def _list(told: dict[str, Any], name: str) -> list[Any]:
+    found = told.get(name, [])
+    if not isinstance(found, list):
+        raise RefusedError(f"{name} must be a list, got {found!r}")
+    return found
+
+
+async def _body(request: Request, most_bytes: int = BODY_BYTES) -> dict[str, Any]:
+    content = bytearray()
+    async for piece in request.stream():
+        content += piece
+        if len(content) > most_bytes:
+            raise RefusedError(f"the request has more than {most_bytes} bytes", TOO_LARGE)
     try:
-        told = await request.json()
+        told = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise RefusedError(f"the request is no JSON: {error}") from error
     if not isinstance(told, dict):
@@ -195,8 +225,23 @@ async def _body(request: Request) -> dict[str, Any]:
     return told
 
 
-def _lines(events: Closing) -> Response:
-    return StreamingResponse(_listened(_AsLines(events)), media_type="application/x-ndjson")
+def _lines(visits: Visits, visit: Visit, events: Closing) -> Response:
+    lines = _listened(_AsLines(events))
+
+    async def told() -> AsyncIterator[str]:
+        with visits.working(visit):
+            async with aclosing(lines):
+                async for line in lines:
+                    yield line
+
+    return StreamingResponse(told(), media_type="application/x-ndjson")
+
+
+async def _swept(visits: Visits) -> None:
+    """End visits that are silent, for ever."""
+    while True:
+        await sleep(SWEPT_EVERY_S)
+        await run_sync(visits.sweep)
 
 
 class _AsLines:
@@ -211,7 +256,7 @@ class _AsLines:
         return json.dumps(next(self._events)) + "\n"
 
 
-async def _listened(events: Closing) -> AsyncIterator[str]:
+async def _listened(events: Closing) -> AsyncGenerator[str, None]:
     """The events in a thread, closed when they end or nobody listens any more."""
     try:
         async for event in iterate_in_threadpool(events):

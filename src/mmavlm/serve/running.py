@@ -19,6 +19,7 @@ from mmavlm.serve.served import Served
 from mmavlm.serve.visits import Visits
 
 LOOPBACK = "127.0.0.1"
+GRACE_S = 5  # that answers have to end in when the server is told to
 
 
 def run(config: DictConfig, lines: Sequence[str]) -> None:
@@ -38,7 +39,10 @@ def run(config: DictConfig, lines: Sequence[str]) -> None:
     with _socket(config.port) as listening:
         address = f"http://{LOOPBACK}:{listening.getsockname()[1]}"
         app = served_app(Served(models, limits), visits)
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="on"))
+        settings_of = uvicorn.Config(
+            app, log_level="warning", lifespan="on", timeout_graceful_shutdown=GRACE_S
+        )
+        server = uvicorn.Server(settings_of)
         print(f"open {address} (for OpenAI's clients: {address}/v1); Ctrl-C ends", flush=True)
         if config.open:
             webbrowser.open(address)

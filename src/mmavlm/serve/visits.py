@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import re
 import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
@@ -16,6 +19,7 @@ from mmavlm.loaded.talk import Talk
 from mmavlm.serve.limits import Limits, RefusedError
 
 GONE = 410
+PREFIX = "mmavlm-serve-"  # of the folder of a server, and behind it its process
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,8 @@ class Visits:
 
     def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
         self.limits = limits
-        self.root = Path(tempfile.mkdtemp(prefix="mmavlm-serve-"))
+        _remove_left()
+        self.root = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
         self._clock = clock
         self._visits: dict[str, Visit] = {}
         self._lock = Lock()
@@ -103,6 +108,18 @@ class Visits:
             visit.last_s = self._clock()
             return visit
 
+    @contextmanager
+    def working(self, visit: Visit) -> Iterator[None]:
+        """Keep a visit from ending by silence meanwhile."""
+        with self._lock:
+            visit.busy += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                visit.busy -= 1
+                visit.last_s = self._clock()
+
     def end(self, visit_id: str) -> None:
         """Forget a visit and delete what it brought."""
         with self._lock:
@@ -122,3 +139,21 @@ class Visits:
         """End all visits."""
         self._visits.clear()
         shutil.rmtree(self.root, ignore_errors=True)
+
+
+def _remove_left() -> None:
+    """Remove what servers of this user left that were killed."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        process = re.match(rf"{PREFIX}(\d+)-", folder.name)
+        if process and folder.stat().st_uid == os.getuid() and not _runs(int(process[1])):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # of another user
+        return True
+    return True
