@@ -2,8 +2,6 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# Two threads take a small model 0.7 of the time of one; with more it is slower again.
-THREADS := OMP_NUM_THREADS=2 MKL_NUM_THREADS=2
 # The tests and the arms of the ablation run in two processes.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 # Of make movies: where both models start, and their runs.
@@ -33,8 +31,7 @@ help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
 demo: $(VENV)/.demo  ## both stages on synthetic films, test, report
-	$(THREADS) $(BIN)/python -m mmavlm.train experiment=demo hydra.run.dir=outputs/demo
-	@echo "open outputs/demo/report.html"
+	$(BIN)/python -m mmavlm.demo
 
 serve: outputs/demo/checkpoints/best.ckpt  ## a page to talk to films with the model of the demo, which is made first
 	$(call install,-e '.[serve]' -c constraints.txt)

@@ -9,6 +9,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from mmavlm.commands.plain import read_plain
+from mmavlm.commands.plain_verbs import PLAIN
 from mmavlm.core.config_files import config_dir
 
 ROOT = Path(__file__).parents[1]
@@ -18,20 +20,26 @@ IMPORT = re.compile(r"^from (mmavlm[\w.]*) import (.+)$", re.MULTILINE)
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]+)")
 PATH = re.compile(r"`((?:src|conf|scripts|tests|docs|notebooks)/[\w./-]+)`")
 MADE_UP = {"conf/fusion/mine.yaml"}  # examples of what a user would write
-COMMAND = re.compile(r"(?:-m mmavlm\.|^mmavlm )(\w+) +(.*)", re.MULTILINE)
+COMMAND = re.compile(r"(?:-m mmavlm\.|^mmavlm )([\w-]+) +(.*)", re.MULTILINE)
 # The config a command composes, by its name and, of `evaluate`, by what it is given.
 CONFIGS = {"evaluate": "train"}
 WITHOUT_MODEL = ("predictions=", "compare=")
 
 
-def commands():
-    """Name and arguments of every command with settings in a page's bash blocks."""
+def commands(plain):
+    """Name and arguments of every command in a page's bash blocks: those without a config, or with.
+
+    Of the latter the settings alone.
+    """
     for page in PAGES:
         for block in BLOCK.findall(page.read_text()):
             for name, rest in COMMAND.findall(block.replace("\\\n", " ").replace("…", "x")):
-                given = [word for word in shlex.split(rest, comments=True) if "=" in word]
+                words = shlex.split(rest, comments=True)
+                given = words if plain else [word for word in words if "=" in word]
                 # movies has a parser of its own, tested where it is, and so are parts of one's own
-                if name != "movies" and "--config-dir" not in rest:
+                if name == "movies" or "--config-dir" in rest:
+                    continue
+                if plain == (name.replace("_", "-") in PLAIN):
                     yield pytest.param(name, given, id=f"{page.name}: {name} {' '.join(given)}")
 
 
@@ -53,10 +61,15 @@ def first_of_sweeps(given):
             yield override.input_line
 
 
-@pytest.mark.parametrize(("name", "given"), list(commands()))
+@pytest.mark.parametrize(("name", "given"), list(commands(plain=False)))
 def test_settings_of_a_command_in_the_docs_exist(name, given):
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
         compose(composed_by(name, given), list(first_of_sweeps(given)))
+
+
+@pytest.mark.parametrize(("name", "given"), list(commands(plain=True)))
+def test_a_command_without_a_config_takes_what_the_docs_give_it(name, given):
+    assert read_plain(name.replace("_", "-"), given)
 
 
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import runpy
 import sys
 
-from mmavlm.commands.help import overview
 from mmavlm.commands.verbs import COMMANDS, versions
 from mmavlm.core.nearest import nearest
 
@@ -14,6 +13,9 @@ def main() -> None:
     """Entry point of `mmavlm`."""
     verb = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if verb in ("-h", "--help", "help"):
+        # Imported here, since `mmavlm doctor` also speaks where PyYAML is missing.
+        from mmavlm.commands.help import overview
+
         print(overview())
     elif verb in ("-V", "--version"):
         print(versions())

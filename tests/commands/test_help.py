@@ -3,8 +3,10 @@ import shlex
 import pytest
 from hydra import compose, initialize_config_dir
 
-from mmavlm.commands.help import command_help, overview
+from mmavlm.commands.help import command_help, overview, plain_help
 from mmavlm.commands.mistakes import refuse_mistakes
+from mmavlm.commands.plain import read_plain
+from mmavlm.commands.plain_verbs import PLAIN
 from mmavlm.commands.verbs import COMMANDS
 from mmavlm.core.config_files import (
     choices,
@@ -48,12 +50,16 @@ def test_what_help_lists_is_what_there_is_to_set(config):
 
 
 @pytest.mark.parametrize("verb", COMMANDS)
-def test_help_shows_five_lines_of_settings_that_exist(verb):
+def test_help_shows_lines_of_settings_that_exist_five_if_there_is_a_config(verb):
     command = COMMANDS[verb]
-    assert len(command.lines) == 5
-    shown = "" if verb == "movies" else command_help(verb)
+    assert len(command.lines) == 5 or verb in PLAIN
+    shown = plain_help(verb) if verb in PLAIN else command_help(verb) if verb != "movies" else ""
     for line in command.lines:
         arguments = shlex.split(line)
+        if verb in PLAIN:
+            assert f"mmavlm {verb} {line}".strip() in shown
+            read_plain(verb, arguments)
+            continue
         if verb == "movies":
             kind = next((a[5:] for a in arguments if a.startswith("kind=")), "lvu")
             movies._options(kind, [f"--{a}" for a in arguments if not a.startswith("kind=")])
@@ -74,6 +80,20 @@ def test_help_says_what_a_command_does_sets_and_chooses(verb):
             assert found.says in joined
     for group in groups(config_dir() / "train.yaml"):
         assert f"{group.says}: {', '.join(choices(group.key))}" in joined
+
+
+@pytest.mark.parametrize("verb", PLAIN)
+def test_help_of_a_command_without_a_config_tells_all_that_it_takes(verb):
+    shown = plain_help(verb)
+    joined = " ".join(shown.split())
+    assert PLAIN[verb].does in joined
+    for word in PLAIN[verb].words:
+        assert f"<{word.key}>" in shown
+        assert word.says in joined
+    for setting in PLAIN[verb].settings:
+        assert f"  {setting.key}=" in shown
+        assert setting.says in joined
+        assert all(choice in joined for choice in setting.choices)
 
 
 def test_help_on_a_group_lists_choices_and_the_settings_of_one():

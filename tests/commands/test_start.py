@@ -37,7 +37,8 @@ def run_fresh(folder, *lines):
 
 def test_help_and_versions_of_all_commands_need_nothing_heavy(tmp_path):
     verbs = ("train", "evaluate", "predict", "chat", "check", "cache", "pack", "export", "pope",
-             "movies.__main__")  # fmt: skip
+             "movies.__main__", "demo", "doctor", "prepare", "extract_frames",
+             "convert")  # fmt: skip
     told, modules = run_fresh(
         tmp_path, *([verb, "--help"] for verb in verbs), ["evaluate", "--version"],
         ["evaluate", "--cfg", "job"],
@@ -45,7 +46,7 @@ def test_help_and_versions_of_all_commands_need_nothing_heavy(tmp_path):
     assert [code for code, _, _ in told] == [0] * len(told)
     assert not HEAVY & modules
     for verb, (_, out, _) in zip(verbs, told, strict=False):
-        assert f"mmavlm {verb.partition('.')[0]} " in out
+        assert f"mmavlm {verb.partition('.')[0].replace('_', '-')} " in out
     assert told[-2][1].startswith("mmavlm 0.")
     assert "qformer_queries: 32" in told[-1][1]
 
@@ -81,6 +82,20 @@ MISTAKES = [
     (["check", "data=lvu", "data.rot=/nowhere"], "did you mean data.root=/nowhere?"),
     (["pope", "data.root=/nowhere"], "data.root=/nowhere does not exist"),
     (["movies.__main__", "out=films", "clps=3"], "did you mean clips?"),
+    (["prepare", "lvu", "rot=/data"], "did you mean root?"),
+    (["prepare", "lvu"], "root is not set; give it on the command line: root=…"),
+    (["prepare", "lvu", "root=/nowhere"], "root=/nowhere is no folder"),
+    (["extract_frames", "videos=/nowhere", "frames=f"], "videos=/nowhere is no folder"),
+    (["convert", "gone.pth"], "<target> is not given"),
+    (["convert", "a.pth", "b.safetensors", "fps=2"], "fps is of pickles, and weights are given"),
+    (["convert", "a.pkl", "b", "partial=true"], "partial is of weights, and pickles are given"),
+    (["convert", "a.pkl", "b.pth", "c"], "b.pth is no .pkl file as the others are"),
+    (["convert", "a.pth", "b.pth", "c.bin"], "several sources of weights; convert one at a time"),
+    (["demo", "threads=none"], "threads=none cannot be read; threads is a whole number"),
+    (["demo", "experiment=lvu_genre"], "the demo is an experiment itself"),
+    (["demo", "trainer.max_epoch=1"], "did you mean trainer.max_epochs=1?"),
+    (["doctor", "format=yaml"], "format=yaml is no choice of format; choose table, json"),
+    (["doctor", "timeout_s=0"], "timeout_s must be above 0, got 0"),
 ]
 
 

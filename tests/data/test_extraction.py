@@ -111,9 +111,9 @@ def test_a_real_film_gives_pictures_to_its_end(real_data, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"fps": 0}, "--fps must be above 0, got 0"),
-        ({"short_side": 0}, "--short-side must be at least 1 pixel, got 0"),
-        ({"quality": 101}, "--quality must be 1 to 100, got 101"),
+        ({"fps": 0}, "fps must be above 0, got 0"),
+        ({"short_side": 0}, "short_side must be at least 1 pixel, got 0"),
+        ({"quality": 101}, "quality must be 1 to 100, got 101"),
     ],
 )
 def test_numbers_out_of_range_are_named(settings, message):
@@ -122,9 +122,9 @@ def test_numbers_out_of_range_are_named(settings, message):
 
 
 def test_a_folder_without_films_is_named(tmp_path):
-    with pytest.raises(ConfigError, match=r"--videos .*none is no folder; give the one that holds"):
+    with pytest.raises(ConfigError, match=r"videos=.*none is no folder; give the one that holds"):
         plan(tmp_path / "none", tmp_path, Extraction())
-    with pytest.raises(ConfigError, match=r"--videos .* holds no films \(\.mp4, \.mkv, "):
+    with pytest.raises(ConfigError, match=r"videos=.* holds no films \(\.mp4, \.mkv, "):
         plan(tmp_path, tmp_path, Extraction())
 
 

@@ -1,21 +1,17 @@
-"""Weight files: what is read, refused and written, and the script over it."""
+"""Weight files: what is read, refused and written, and the command over it."""
 
 import json
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 import lavis_model
+from mmavlm import convert as convert_command
 from mmavlm.core import files
 from mmavlm.core.errors import CheckpointError
 from mmavlm.weights.convert import convert
-
-sys.path.append(str(Path(__file__).parents[2] / "scripts"))
-
-import convert_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -33,22 +29,22 @@ def checkpoint(tuned, tmp_path):
     return tmp_path / "checkpoint_best.pth"
 
 
-def test_the_script_converts_a_checkpoint_there_and_back_and_tells_of_every_key(
+def test_the_command_converts_a_checkpoint_there_and_back_and_tells_of_every_key(
     checkpoint, tuned, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
 
-    def script(*arguments):
-        monkeypatch.setattr(sys, "argv", ["convert", *map(str, arguments), "--partial"])
-        convert_checkpoint.main()
+    def command(*arguments):
+        monkeypatch.setattr(sys, "argv", ["convert", *map(str, arguments), "partial=true"])
+        convert_command.main()
         return capsys.readouterr().out
 
-    told = script(checkpoint, "ours.safetensors", "--report", "keys.json")
+    told = command(checkpoint, "ours.safetensors", "report=keys.json")
     assert "not there: ViT (visual_encoder.…)\nnot there: language model (llm_model.…)" in told
     assert f"{len(load_file(tmp_path / 'ours.safetensors'))} mapped" in told
     report = json.loads((tmp_path / "keys.json").read_text())
     assert {*report["mapped"], *report["left_out"]} == set(tuned)
-    script("ours.safetensors", "back.pth")
+    command("ours.safetensors", "back.pth")
     back = torch.load(tmp_path / "back.pth", weights_only=True)["model"]
     assert set(back) == {name for name in tuned if not name.endswith("inv_freq")}
     assert all(torch.equal(tensor, tuned[name]) for name, tensor in back.items())

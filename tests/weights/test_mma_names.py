@@ -116,7 +116,7 @@ def test_copies_must_be_equal_and_all_there(theirs, copy, original):
 
 def test_a_stage_1_file_is_partial_and_names_the_fusion_as_new(theirs):
     stage_1 = {n: t for n, t in theirs[None].items() if not n.startswith(("llm_", "visual_enc"))}
-    with pytest.raises(CheckpointError, match="say --partial"):
+    with pytest.raises(CheckpointError, match="say partial=true"):
         to_ours(stage_1, "stage1.pth")
     ours, report = to_ours(stage_1, "stage1.pth", partial=True)
     assert report.absent.keys() == {"ViT", "projection", "language model", "fusion"}

@@ -1,7 +1,6 @@
 """Video-LLaMA's weights: key by key there and back, and the published equations on both sides."""
 
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,15 +11,12 @@ from safetensors.torch import load_file
 import lavis_model
 import small_blip2
 import video_llama_model
+from mmavlm import convert as convert_command
 from mmavlm.core.errors import CheckpointError
 from mmavlm.run import build_backbone
 from mmavlm.weights.convert import convert
 from mmavlm.weights.lavis import to_lavis, to_ours
 from support import composed, random_batch
-
-sys.path.append(str(Path(__file__).parents[2] / "scripts"))
-
-import convert_checkpoint
 
 UNMAPPED = ("position_ids", "inv_freq", "log_logit_scale")
 POSITIONS = "vision.frame_positions.weight"
@@ -274,11 +270,11 @@ def test_what_video_llama_cannot_hold_is_refused_on_the_way_back(theirs):
             to_lavis({**ours, name: torch.ones(2)}, "ours")
 
 
-def test_the_script_converts_a_checkpoint_there_and_back(tuned, tmp_path, monkeypatch, capsys):
+def test_the_command_converts_a_checkpoint_there_and_back(tuned, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     torch.save({"model": tuned, "config": {"run": {}}, "epoch": 4}, "checkpoint_4.pth")
     for pair in (("checkpoint_4.pth", "vl.safetensors"), ("vl.safetensors", "back.pth")):
-        monkeypatch.setattr(sys, "argv", ["convert", *pair, "--partial"])
-        convert_checkpoint.main()
+        monkeypatch.setattr(sys, "argv", ["convert", *pair, "partial=true"])
+        convert_command.main()
     assert "not there: image Q-Former (Qformer.bert.…)" in capsys.readouterr().out
     assert same(torch.load("back.pth", weights_only=True)["model"], weights_of(tuned))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import sys
@@ -11,7 +10,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -24,21 +23,17 @@ from mmavlm.commands.arguments import asks_hydra, parsed, read_arguments
 from mmavlm.commands.help import command_help
 from mmavlm.commands.mistakes import refuse_mistakes
 from mmavlm.commands.replay import laid_over_checkpoint
+from mmavlm.commands.system_errors import DISK_FULL, NO_ACCESS, exit_if_reader_left
 from mmavlm.commands.verbs import versions
 from mmavlm.core.config_files import config_dir
 from mmavlm.core.errors import ConfigError, MmavlmError
 from mmavlm.core.given_files import require_checkpoint
 
 FORMATS = ("table", "json")
-READER_LEFT = 128 + 13  # what a shell reports of a process that SIGPIPE ended
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # What gloo and NCCL say of a process that is gone.
 LOST = re.compile(
     r"gloo.*(?:closed|reset) by peer|remote process exited|Timed out waiting .*recv", re.S
 )
-NO_ACCESS = (
-    errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ENOTDIR, errno.EEXIST,
-)  # fmt: skip
 
 
 def run_command(task: Callable[[DictConfig], Any], config_name: str) -> None:
@@ -127,25 +122,12 @@ def exit_on_mistake() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if isinstance(error, BrokenPipeError) and _is_broken(sys.stdout):
-            raise SystemExit(READER_LEFT) from None
+        exit_if_reader_left(error)
         message = user_message(error)
         if message is None:
             raise
         print(f"error: {message}", file=sys.stderr)
         raise SystemExit(1) from None
-
-
-def _is_broken(stream: TextIO) -> bool:
-    """Whether nobody reads a stream any more, which is then led to nowhere."""
-    try:
-        print(file=stream, flush=True)  # what failed before may have left nothing to be flushed
-    except BrokenPipeError:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())  # else Python fails once more when it ends
-        os.close(nowhere)
-        return True
-    return False
 
 
 class MistakeError(CompactHydraException):

@@ -6,7 +6,8 @@ import shutil
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 
-from mmavlm.commands.verbs import COMMANDS, Command
+from mmavlm.commands.command import Command, Plain
+from mmavlm.commands.verbs import COMMANDS
 from mmavlm.core.config_files import (
     Setting,
     choices,
@@ -28,13 +29,14 @@ NOT_SAID = ("_target_", "_partial_")  # keys that name code
 def overview() -> str:
     """All commands, a line each."""
     rows = [(verb, command.does) for verb, command in COMMANDS.items()]
+    width = 2 + max(map(len, COMMANDS))
     return "\n".join(
         [
             "mmavlm: video-language models that hallucinate less.",
             "",
             "usage: mmavlm <command> [key=value …]   (or python -m mmavlm.<command>)",
             "",
-            *_rows(rows, width=12),
+            *_rows(rows, width),
             "",
             "mmavlm <command> --help says more; mmavlm --version tells the versions.",
         ]
@@ -54,6 +56,32 @@ def command_help(verb: str, asked: Sequence[str] = ()) -> str:
         raise ConfigError(f"--help {unknown[0]}: there is no such group; nearest are {near}")
     blocks = [_group_help(command, argument) for argument in named]
     return "\n\n".join(blocks or ["\n".join(_command_lines(verb, command))])
+
+
+def plain_help(verb: str) -> str:
+    """The help of a command without a config."""
+    command = COMMANDS[verb]
+    named = "".join(f" <{word.key}>" for word in command.words)
+    told = [f"mmavlm {verb}: {command.does}", ""]
+    told += [f"usage: mmavlm {verb}{named} [key=value …]", ""]
+    told += [f"  mmavlm {verb} {line}".rstrip() for line in command.lines]
+    for title, rows in (
+        ("What is given in this order:", [(f"  <{w.key}>", w.says) for w in command.words]),
+        ("Settings:", [(f"  {s.key}={_by_default(s)}", _said(s)) for s in command.settings]),
+    ):
+        told += ["", title, *_rows(rows)] if rows else []
+    if command.passes_on:
+        told += ["", "All other settings go to the training: mmavlm train --help lists them."]
+    return "\n".join(told)
+
+
+def _by_default(setting: Plain) -> str:
+    value = setting.default
+    return "…" if value is None else str(value).lower() if isinstance(value, bool) else f"{value}"
+
+
+def _said(setting: Plain) -> str:
+    return f"{setting.says} (needed)" if setting.needed else setting.says
 
 
 def _command_lines(verb: str, command: Command) -> Iterator[str]:

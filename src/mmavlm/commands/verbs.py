@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from platform import python_version
 
+from mmavlm.commands.command import Command
+from mmavlm.commands.plain_verbs import PLAIN
+
 CHECKPOINT = "checkpoint=outputs/<run>/checkpoints/best.ckpt"
-
-
-@dataclass(frozen=True)
-class Command:
-    """What `mmavlm <verb>` does; `lines` are what follows the verb, `configs` files of conf/."""
-
-    does: str
-    lines: tuple[str, ...]
-    configs: tuple[str, ...] = ()
-    module: str = ""  # below mmavlm, if it is not named as the verb
-
-
 COMMANDS: Mapping[str, Command] = {
     "train": Command(
         "Train one stage of a model, after the experiment it starts with, if any; test it, report.",
@@ -154,6 +144,7 @@ COMMANDS: Mapping[str, Command] = {
         ),
         module="movies.__main__",
     ),
+    **PLAIN,
 }
 
 

@@ -36,5 +36,5 @@ def require_weights(path: Path) -> None:
     if not path.is_file():
         raise CheckpointError(
             f"the weights {path} do not exist; give a .safetensors file, such as "
-            "scripts/convert_checkpoint.py of the repository writes"
+            "mmavlm convert writes"
         )

@@ -12,13 +12,13 @@ import logging
 import math
 import os
 import shutil
-from argparse import ArgumentParser, Namespace
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -29,7 +29,9 @@ from mmavlm.core.errors import ConfigError, VideoError
 from mmavlm.data.pictures import FRAME_NAME
 from mmavlm.data.probe import VideoInfo, probe
 from mmavlm.data.sources import VIDEO_SUFFIXES
-from mmavlm.data.video import DECODING_VERSION, Picture, shown_pictures
+
+if TYPE_CHECKING:  # torch, which decoding takes, is imported when films are opened
+    from mmavlm.data.video import Picture
 
 log = logging.getLogger(__name__)
 
@@ -56,11 +58,11 @@ class Extraction:
 
     def __post_init__(self) -> None:
         if not 0 < self.fps < math.inf:
-            raise ConfigError(f"--fps must be above 0, got {self.fps:g}")
+            raise ConfigError(f"fps must be above 0, got {self.fps:g}")
         if self.short_side < 1:
-            raise ConfigError(f"--short-side must be at least 1 pixel, got {self.short_side}")
+            raise ConfigError(f"short_side must be at least 1 pixel, got {self.short_side}")
         if not 1 <= self.quality <= 100:
-            raise ConfigError(f"--quality must be 1 to 100, got {self.quality}")
+            raise ConfigError(f"quality must be 1 to 100, got {self.quality}")
 
 
 def plan(videos: Path, frames: Path, settings: Extraction) -> tuple[dict[Path, Path], int]:
@@ -71,11 +73,11 @@ def plan(videos: Path, frames: Path, settings: Extraction) -> tuple[dict[Path, P
             folders were extracted with other settings.
     """
     if not videos.is_dir():
-        raise ConfigError(f"--videos {videos} is no folder; give the one that holds the films")
+        raise ConfigError(f"videos={videos} is no folder; give the one that holds the films")
     found = sorted(path for path in videos.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
     films = [path for path in found if path.is_file() and not path.name.startswith(".")]
     if not films:
-        raise ConfigError(f"--videos {videos} holds no films ({', '.join(VIDEO_SUFFIXES)})")
+        raise ConfigError(f"videos={videos} holds no films ({', '.join(VIDEO_SUFFIXES)})")
     folders = [frames / path.relative_to(videos).with_suffix("") for path in films]
     sharing: dict[Path, list[str]] = defaultdict(list)
     for film, folder in zip(films, folders, strict=True):
@@ -92,6 +94,8 @@ def plan(videos: Path, frames: Path, settings: Extraction) -> tuple[dict[Path, P
 
 def _require_alike(folders: Sequence[Path], settings: Extraction) -> None:
     """Refuse complete folders of other settings; what does not say how it was made is taken."""
+    from mmavlm.data.video import DECODING_VERSION
+
     written = [path for folder in folders if (path := folder / SETTINGS_NAME).is_file()]
     wanted = asdict(settings)
     told = {path: _read_settings(path) for path in written}
@@ -102,7 +106,7 @@ def _require_alike(folders: Sequence[Path], settings: Extraction) -> None:
             raise ConfigError(
                 f"{path.parent} was extracted with {_told(found)}, but {_told(wanted)} is asked "
                 f"for ({others} folders differ); give the settings it was extracted with, another "
-                "--frames folder, or remove the folders to extract them anew"
+                "folder (frames=…), or remove the folders to extract them anew"
             )
     if old:
         log.warning(
@@ -126,7 +130,7 @@ def _read_settings(path: Path) -> dict[str, float]:
 
 def _told(settings: Mapping[str, float]) -> str:
     """Settings as they are given on the command line."""
-    return " ".join(f"--{name.replace('_', '-')} {value:g}" for name, value in settings.items())
+    return " ".join(f"{name}={value:g}" for name, value in settings.items())
 
 
 def extract_all(
@@ -167,6 +171,8 @@ def extract(film: Path, folder: Path, settings: Extraction) -> int:
     Raises:
         VideoError: if the film cannot be read to its end, or shows one frame for above an hour.
     """
+    from mmavlm.data.video import DECODING_VERSION, shown_pictures
+
     unfinished = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
@@ -208,23 +214,16 @@ def _shrunk(pictures: Iterator[Picture], short_side: int) -> Iterator[Image.Imag
         yield image
 
 
-def add_settings(parser: ArgumentParser) -> None:
-    """Give a script the options that `Extraction` is made of, and the number of processes."""
-    parser.add_argument("--fps", type=float, default=10.0, help="pictures a second")
-    parser.add_argument("--short-side", type=int, default=256, help="in pixels")
-    parser.add_argument("--quality", type=int, default=95, help="of JPEG, 1 to 100")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
-
-
-def extract_folder(videos: Path, frames: Path, options: Namespace, console: Console) -> bool:
-    """Extract all films below a folder as `add_settings` says, and tell; True if none failed.
+def extract_folder(
+    videos: Path, frames: Path, settings: Extraction, workers: int | None, console: Console
+) -> bool:
+    """Extract all films below a folder, in a process a core by default; True if none failed.
 
     Raises:
-        ConfigError: as `plan` and `Extraction` do.
+        ConfigError: as `plan` does.
     """
-    settings = Extraction(options.fps, options.short_side, options.quality)
     todo, complete = plan(videos, frames, settings)
-    failed = extract_all(todo, settings, options.workers, console)
+    failed = extract_all(todo, settings, workers or os.cpu_count() or 1, console)
     for path, reason in sorted(failed.items()):
         console.print(f"failed {path}: {reason}", style="red", markup=False, soft_wrap=True)
     console.print(

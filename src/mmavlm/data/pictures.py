@@ -128,5 +128,5 @@ def _upright(image: Image.Image) -> Image.Image:
 def _missing(path: Path, there: int) -> VideoError:
     return VideoError(
         f"{path} is missing; the folder holds {there} frames. Extract them again, or correct the "
-        "annotation's count (scripts/prepare.py of the repository, --write-counts)"
+        "annotation's count (mmavlm prepare … write_counts=true)"
     )

@@ -135,7 +135,7 @@ def frame_times(
         raise StretchError(
             f"{source.path} lasts {duration_s:.3f} s, but goes on to {times_s[-1]:g} s by the "
             f"{grid.frames} frames that its annotation counts; get the whole film, or correct "
-            "the count (scripts/prepare.py of the repository, --write-counts)"
+            "the count (mmavlm prepare … write_counts=true)"
         )
     return times_s
 

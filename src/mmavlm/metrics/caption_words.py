@@ -11,6 +11,7 @@ from pathlib import Path
 
 LIMIT_S = 540  # other processes wait for the first one, and give up after ten minutes
 TOKENIZER_JAR = "tokenizer/stanford-corenlp-3.4.1.jar"
+INSTALL_JAVA = "install Java 8 or newer (such as apt install default-jre-headless)"
 WORD = re.compile(
     r"\w+(?=n't\b)|n't\b|'(?:s|m|d|re|ve|ll)\b"  # do|n't, man|'s
     r"|\w+(?:[-.,/&]\w+)*"  # t-shirt, 1/2, 3.5

@@ -14,7 +14,14 @@ from mmavlm.core.errors import ConfigError
 from mmavlm.core.extras import needs_extra
 from mmavlm.metrics import caption_statistics as coco
 from mmavlm.metrics.caption_statistics import Scored
-from mmavlm.metrics.caption_words import JavaError, java, library, plain_words, ptb_words
+from mmavlm.metrics.caption_words import (
+    INSTALL_JAVA,
+    JavaError,
+    java,
+    library,
+    plain_words,
+    ptb_words,
+)
 from mmavlm.metrics.intervals import bootstrap_interval
 from mmavlm.metrics.resampling import group_sums
 from mmavlm.metrics.rows import first_of_each
@@ -25,7 +32,6 @@ log = logging.getLogger(__name__)
 COUNTED = {"cider": coco.cider, "bleu4": coco.bleu4, "rouge_l": coco.rouge_l}
 PLAIN = dict(zip(WITHOUT_JAVA, COUNTED.values(), strict=True))
 CHOOSING = "cider_plain"  # the score that is there with and without Java
-INSTALL_JAVA = "install Java 8 or newer (such as apt install default-jre-headless)"
 
 
 def left_out() -> str | None:

@@ -182,7 +182,7 @@ def _pairs(
         absent = ", ".join(f"{title} ({names})" for title, names in report.absent.items())
         raise CheckpointError(
             f"{where} holds only some parts of the model; not there: {absent}. If that is meant, "
-            "as with a fine-tuned checkpoint, say --partial"
+            "as with a fine-tuned checkpoint, say partial=true"
         )
     return pairs
 

@@ -167,7 +167,7 @@ class EntryFiles:
     `train`, `val` and `test` name other files instead. With `held_out` validation and test may be
     one and the same: where one of them is missing the other stands in, which is told. `shared`
     names a file that holds all splits, told apart by each entry's `subset`. With `counted` the
-    copy of a file whose frame counts scripts/prepare.py corrected is read, where there is one.
+    copy of a file whose frame counts `mmavlm prepare` corrected is read, where there is one.
     """
 
     def __init__(

@@ -12,8 +12,14 @@ from torch import Tensor
 
 from mmavlm.core.extras import needs_extra
 from mmavlm.metrics import caption_statistics as coco
-from mmavlm.metrics.caption_words import JavaError, java, library, plain_words, ptb_words
-from mmavlm.metrics.captions import INSTALL_JAVA
+from mmavlm.metrics.caption_words import (
+    INSTALL_JAVA,
+    JavaError,
+    java,
+    library,
+    plain_words,
+    ptb_words,
+)
 from mmavlm.metrics.duet.films import Taken
 from mmavlm.metrics.duet.watched import Event, EventTruth, Watched
 

@@ -5,24 +5,20 @@ import os
 import pickle
 import re
 import struct
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from mmavlm.convert import main
 from mmavlm.core.errors import DataError
 from mmavlm.core.items import Item
 from mmavlm.core.medium import Medium
 from mmavlm.core.turns import Line, Shown
 from mmavlm.data.collate import collate
 from mmavlm.data.dataset import VideoDataset
-
-sys.path.append(str(Path(__file__).parents[2] / "scripts"))
-
-from convert_features import main
-from feature_pickles import read_film_pickle
+from mmavlm.data.feature_pickles import read_film_pickle
 
 FRAMES, TOKENS, WIDTH = 6, 17, 8
 TEXT = "<image>Who is there? <image><image>It is\n me. <image><image><image> Oh."
@@ -84,7 +80,7 @@ def test_what_a_run_reads_is_what_the_pickle_held(tmp_path, protocol, numpy, cap
 @pytest.mark.parametrize("fps", [1, 3, 10, 23.976, 240])
 def test_what_is_said_stands_behind_its_frame_at_any_rate(tmp_path, fps):
     path = pickled(tmp_path / "a.pkl", {"feats": features(), "inputs": "Oh, " + TEXT})
-    main([str(path), str(tmp_path), "--fps", str(fps)])
+    main([str(path), str(tmp_path), f"fps={fps}"])
     (sample,) = VideoDataset([film(tmp_path, "a")], num_frames=8, image_size=32, subtitles=True)
     shown, said = 0, {}
     for part in sample.item.conversation.turns[0].parts:
@@ -213,10 +209,10 @@ def test_a_pickle_that_claims_more_than_it_has_is_refused_before_memory_is_taken
     ("feats", "text", "more", "reason"),
     [
         (features(), "<image>" * 5, [], "6 frames and 5 placeholders '<image>'"),
-        (features(), TEXT, ["--placeholder", "<v>"], "6 frames and 0 placeholders '<v>'"),
+        (features(), TEXT, ["placeholder=<v>"], "6 frames and 0 placeholders '<v>'"),
         (features()[0], TEXT, [], r"expected \(T,P,Dv\)"),
         (features(np.float32) * np.float32(1e6), TEXT, [], "beyond float16"),
-        (features(), TEXT, ["--fps", "0"], "--fps 0 is no rate"),
+        (features(), TEXT, ["fps=0"], "fps=0 is no rate"),
     ],
 )
 def test_a_mistake_ends_with_its_message_and_leaves_no_film(
@@ -229,6 +225,8 @@ def test_a_mistake_ends_with_its_message_and_leaves_no_film(
     assert not list(tmp_path.glob("out/*.safetensors"))
 
 
-def test_nothing_of_the_library_reads_a_pickle_of_features():
+def test_nothing_but_the_command_that_converts_reads_a_pickle_of_features():
     sources = (Path(__file__).parents[2] / "src").rglob("*.py")
-    assert not [p for p in sources if "feature_pickles" in p.read_text()]
+    reading = {"feature_pickles", "converted_features"}
+    naming = {p.stem for p in sources if any(name in p.read_text() for name in reading)}
+    assert naming == {"converted_features", "convert"}

@@ -1,6 +1,4 @@
-"""Convert LLaMA-VID's and MovieLLM's pickles of features to files that runs read.
-
-    python scripts/convert_features.py story_feat/*.pkl data/stories/story_feat
+"""LLaMA-VID's and MovieLLM's pickles of features → files that runs read.
 
 Of each pickle come two files of its name: `.safetensors`, which takes the place of the film, and
 `.json`, what is said in it. Pickles are read without running what they name; nothing else in
@@ -9,35 +7,38 @@ mmavlm reads any.
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from feature_pickles import read_film_pickle
-from mmavlm.commands.cli import exit_on_mistake
-from mmavlm.core.errors import DataError
+from mmavlm.core.errors import ConfigError, DataError
 from mmavlm.core.files import write_whole
+from mmavlm.data.feature_pickles import read_film_pickle
 from mmavlm.data.film_features import SUFFIX, write_film_features
 
 PLACEHOLDER = "<image>"
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Convert each pickle, one after the other."""
-    options = _parser().parse_args(arguments)
-    with exit_on_mistake():
-        if not (math.isfinite(options.fps) and 0 < options.fps <= 240):
-            raise DataError(f"--fps {options.fps:g} is no rate of frames; give 1 as LLaMA-VID has")
-        names = [path.stem for path in options.pickles]
-        if twice := {name for name in names if names.count(name) > 1}:
-            raise DataError(f"several pickles are called {', '.join(sorted(twice))}; convert apart")
-        for path in options.pickles:
-            print(convert(path, options.folder, options.fps, options.placeholder), flush=True)
+def convert_features(
+    pickles: Sequence[Path], folder: Path, fps: float = 1.0, placeholder: str = PLACEHOLDER
+) -> Iterator[str]:
+    """Write the two files of each pickle, one after the other, and say what they hold.
+
+    Raises:
+        ConfigError: if `fps` is no rate, or two pickles have one name.
+        DataError: naming the pickle, if it is none, or has another number of placeholders.
+    """
+    if not (math.isfinite(fps) and 0 < fps <= 240):
+        raise ConfigError(f"fps={fps:g} is no rate of frames; give 1 as LLaMA-VID has")
+    names = [path.stem for path in pickles]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ConfigError(f"several pickles are called {', '.join(sorted(twice))}; convert apart")
+    for path in pickles:
+        yield convert_film(path, folder, fps, placeholder)
 
 
-def convert(path: Path, folder: Path, fps: float, placeholder: str = PLACEHOLDER) -> str:
+def convert_film(path: Path, folder: Path, fps: float, placeholder: str = PLACEHOLDER) -> str:
     """Write the two files of a pickle, and say what they hold.
 
     Raises:
@@ -69,7 +70,7 @@ def spoken(
     if len(behind) != frames:
         raise DataError(
             f"{path} has {frames} frames and {len(behind)} placeholders {placeholder!r}; expected "
-            "one each (--placeholder says how they are spelt)"
+            "one each (placeholder=… says how they are spelt)"
         )
     behind[0] = f"{before} {behind[0]}"
     said = ((k, " ".join(words.split())) for k, words in enumerate(behind))
@@ -83,18 +84,3 @@ def spoken(
         for k, words in said
         if words
     ]
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("pickles", type=Path, nargs="+", help="pickles of features, one a film")
-    parser.add_argument("folder", type=Path, help="takes the converted files; made if not there")
-    parser.add_argument("--fps", type=float, default=1.0, help="frames a second of the pickles")
-    parser.add_argument("--placeholder", default=PLACEHOLDER, help="what stands for a frame")
-    return parser
-
-
-if __name__ == "__main__":
-    main()

@@ -12,7 +12,7 @@ import pickle
 import pickletools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -103,7 +103,9 @@ def _plain(path: Path) -> Any:
 def _look_through(file: BinaryIO, size: int) -> None:
     """Refuse opcodes that reach beyond a pickle, names, and sizes beyond the file, unrun."""
     whole = _Whole(file, size)
-    for count, (opcode, argument, _) in enumerate(pickletools.genops(whole)):
+    # of a file it asks for what `_Whole` has, and no more
+    for count, (opcode, found, _) in enumerate(pickletools.genops(cast("BinaryIO", whole))):
+        argument: Any = found
         if opcode.name in REFUSED or count > MOST_OPCODES:
             raise pickle.UnpicklingError(
                 f"its opcode {count}, {opcode.name}, is refused: features take a few dozen, which "
@@ -167,6 +169,7 @@ class _StandIn:
     """What is called in the place of a function or class; nothing can be set on it."""
 
     __slots__ = ("_call",)
+    _call: Callable[..., Any]
 
     def __init__(self, call: Callable[..., Any]) -> None:
         object.__setattr__(self, "_call", call)

@@ -1,13 +1,17 @@
-import sys
-from pathlib import Path
+from mmavlm import extract_frames
 
-sys.path.append(str(Path(__file__).parents[2] / "scripts"))
 
-from extract_frames import main
+def main(arguments):
+    """The exit code of the command."""
+    try:
+        extract_frames.main(arguments)
+    except SystemExit as stop:
+        return stop.code
+    return 0
 
 
 def arguments(root, *more):
-    return ["--videos", str(root / "videos"), "--frames", str(root / "frames"), *more]
+    return [f"videos={root / 'videos'}", f"frames={root / 'frames'}", *more]
 
 
 def pictures(folder):
@@ -22,7 +26,7 @@ def test_broken_films_are_named_and_counted_and_the_others_extracted(make_clip, 
     make_clip("videos/a.mp4", 12)
     make_clip("videos/page/b.mkv", 5)
     (tmp_path / "videos" / "empty.mp4").touch()
-    assert main(arguments(tmp_path, "--workers", "2", "--short-side", "24")) == 1
+    assert main(arguments(tmp_path, "workers=2", "short_side=24")) == 1
     shown = " ".join(capsys.readouterr().err.split())
     assert "empty.mp4 is empty (0 bytes)" in shown
     assert "2 films extracted, 0 were complete, 1 failed" in shown
@@ -30,7 +34,7 @@ def test_broken_films_are_named_and_counted_and_the_others_extracted(make_clip, 
     assert len(pictures(tmp_path / "frames" / "page" / "b")) == 5
     assert names(tmp_path / "frames") == ["a", "page"]
     (tmp_path / "videos" / "empty.mp4").unlink()
-    assert main(arguments(tmp_path, "--workers", "2", "--short-side", "24")) == 0
+    assert main(arguments(tmp_path, "workers=2", "short_side=24")) == 0
     assert "0 films extracted, 2 were complete, 0 failed" in capsys.readouterr().err
 
 
@@ -40,15 +44,15 @@ def test_folders_of_other_settings_are_refused_and_those_that_do_not_say_are_tak
     for name in ("a", "b"):
         make_clip(f"videos/{name}.mp4", 2)
     (tmp_path / "frames" / "b").mkdir(parents=True)
-    assert main(arguments(tmp_path, "--workers", "1", "--fps", "5")) == 0
-    assert main(arguments(tmp_path, "--fps", "5")) == 0
+    assert main(arguments(tmp_path, "workers=1", "fps=5")) == 0
+    assert main(arguments(tmp_path, "fps=5")) == 0
     capsys.readouterr()
     assert main(arguments(tmp_path)) == 1
     error = capsys.readouterr().err
-    assert "frames/a was extracted with --fps 5 --short-side 256 --quality 95" in error
-    assert "but --fps 10 --short-side 256 --quality 95 is asked for (1 folders differ)" in error
+    assert "frames/a was extracted with fps=5 short_side=256 quality=95" in error
+    assert "but fps=10 short_side=256 quality=95 is asked for (1 folders differ)" in error
 
 
 def test_a_mistake_of_the_user_ends_with_its_message_and_1(tmp_path, capsys):
     assert main(arguments(tmp_path)) == 1
-    assert "error: --videos" in capsys.readouterr().err
+    assert "error: videos=" in capsys.readouterr().err
