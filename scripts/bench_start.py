@@ -47,6 +47,7 @@ def commands(root: Path, runs: tuple[Path, Path]) -> dict[str, list[str]]:
         "check on LVU": ["check", "data=lvu", "data.task=genre", f"data.root={root}"],
         "evaluate compare=": ["evaluate", f"compare=[{a},{b}]", "samples=10"],
         "evaluate predictions=": ["evaluate", f"predictions={a}"],
+        "a tab": ["completion", "query", "mmavlm", "train", "data."],
         "doctor": ["doctor"],
         "movies": ["movies", "out=films", "clips=4", "duration_s=2", "workers=0"],
         "train": ["train", *of_lvu, f"data.root={root}", "trainer.max_epochs=0", "test=false"],

@@ -55,7 +55,7 @@ def test_help_shows_lines_of_settings_that_exist_five_if_there_is_a_config(verb)
     assert len(command.lines) == 5 or verb in PLAIN
     shown = plain_help(verb) if verb in PLAIN else command_help(verb) if verb != "movies" else ""
     for line in command.lines:
-        arguments = shlex.split(line)
+        arguments = shlex.split(line, comments=True)
         if verb in PLAIN:
             assert f"mmavlm {verb} {line}".strip() in shown
             read_plain(verb, arguments)
@@ -71,8 +71,8 @@ def test_help_shows_lines_of_settings_that_exist_five_if_there_is_a_config(verb)
 
 
 @pytest.mark.parametrize("verb", WITH_CONFIG)
-def test_help_says_what_a_command_does_sets_and_chooses(verb):
-    shown = command_help(verb)
+def test_help_on_all_says_what_a_command_does_sets_and_chooses(verb):
+    shown = command_help(verb, ["all"])
     assert COMMANDS[verb].does in shown
     joined = " ".join(shown.split())
     for config in COMMANDS[verb].configs:
@@ -80,6 +80,29 @@ def test_help_says_what_a_command_does_sets_and_chooses(verb):
             assert found.says in joined
     for group in groups(config_dir() / "train.yaml"):
         assert f"{group.says}: {', '.join(choices(group.key))}" in joined
+
+
+@pytest.mark.parametrize("verb", WITH_CONFIG)
+def test_help_tells_how_settings_are_written_and_what_is_its_own(verb):
+    shown = command_help(verb)
+    joined = " ".join(shown.split())
+    assert "How settings are written: key=value" in joined
+    assert f"mmavlm {verb} --help all" in shown
+    for config in COMMANDS[verb].configs:
+        for found in settings(config_dir() / f"{config}.yaml") if config != "train" else ():
+            assert found.says in joined
+    assert all(group.key in joined for group in groups(config_dir() / "train.yaml"))
+
+
+def test_help_on_training_is_a_screen_for_who_has_never_seen_it(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    lines = command_help("train").splitlines()
+    assert len(lines) <= 45
+    assert max(map(len, lines)) <= 100
+    shown = "\n".join(lines)
+    for wanted in ("experiment=demo", '"video": "clips/dog.mp4"', "report.html", "resume=auto",
+                   "outputs/<date>/<time>", "--help experiment"):  # fmt: skip
+        assert wanted in shown
 
 
 @pytest.mark.parametrize("verb", PLAIN)

@@ -44,6 +44,8 @@ def test_settings_given_in_any_order_are_read_and_the_others_are_as_by_default(o
         ("prepare", "lvu root=/d fps=ten", "fps=ten cannot be read; fps is a number"),
         ("prepare", "lvu root=/d workers=1.5", "workers=1.5 cannot be read; workers is a whole"),
         ("prepare", "lvu root=/d write_counts=yes", "write_counts is true or false"),
+        ("completion", "bash short=1", "short=1: mmavlm completion takes no settings"),
+        ("completion", "tcsh", "tcsh is no choice of shell; choose"),
         ("doctor", "json", "json: mmavlm doctor takes no words, and settings as key=value"),
         ("convert", "a.pth b.pth language_model=t6", "language_model=t6 is no choice of "
                                                      "language_model; choose t5, llm"),

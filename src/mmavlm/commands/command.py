@@ -41,6 +41,7 @@ class Command:
     settings: tuple[Plain, ...] = ()
     many: bool = False
     passes_on: bool = False
+    notes: tuple[str, ...] = ()  # what help says beside lines and settings
 
 
 def truth(text: str) -> bool:

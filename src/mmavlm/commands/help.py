@@ -24,6 +24,16 @@ from mmavlm.core.nearest import nearest
 MAIN = "train"  # the config that those of most other commands are laid over
 KEYS = 30  # columns of settings before their sentences
 NOT_SAID = ("_target_", "_partial_")  # keys that name code
+ALL = "all"  # asks for every setting and group
+WRITTEN = (
+    (
+        "  key=value",
+        "no dashes, no spaces; in quotes what the shell reads: 'data.task=[genre,scene]'",
+    ),
+    ("  group=choice", "changes a whole part: fusion=bidirectional, model=tiny (small, on a CPU)"),
+    ("  group.key=value", "changes a setting of it: data.batch_size=4, trainer.max_epochs=5"),
+    ("  experiment=name", "a recipe of groups and settings; what you type is laid over it"),
+)
 
 
 def overview() -> str:
@@ -46,11 +56,15 @@ def overview() -> str:
 def command_help(verb: str, asked: Sequence[str] = ()) -> str:
     """The help of a command, or of the groups that are `asked` of it: `data` or `data=lvu`.
 
+    `all` asks for every setting and group of it.
+
     Raises:
         ConfigError: if there is no such group or choice.
     """
     command = COMMANDS[verb]
     named = [a for a in asked if not a.startswith("-")]
+    if named == [ALL]:
+        return "\n".join(_every_line(verb, command))
     if unknown := [a for a in named if not _is_group(a)]:
         near = ", ".join(nearest(unknown[0], [g.key for g in _groups(command)], 5, least=3))
         raise ConfigError(f"--help {unknown[0]}: there is no such group; nearest are {near}")
@@ -85,9 +99,44 @@ def _said(setting: Plain) -> str:
 
 
 def _command_lines(verb: str, command: Command) -> Iterator[str]:
+    """A screen for who has never seen the command: examples, how to write settings, where to go."""
+    yield from _head(verb, command)
+    yield ""
+    yield "How settings are written:"
+    yield from _rows(WRITTEN, width=20)
+    for note in command.notes:
+        yield ""
+        yield from note.splitlines()
+    for config in command.configs:
+        own = settings(config_dir() / f"{config}.yaml") if config != MAIN else []
+        if own:
+            yield ""
+            yield headline(config_dir() / f"{config}.yaml")
+            yield from _settings(own)
+    yield ""
+    yield "More:"
+    yield from _rows(
+        [
+            (f"  mmavlm {verb} --help experiment", "the recipes, a line each; so of any group"),
+            (f"  mmavlm {verb} --help data=own_videos", "the settings of a choice"),
+            (f"  mmavlm {verb} --help {ALL}", "every setting and every group"),
+            (f"  mmavlm {verb} … --cfg job", "prints what would run, and runs nothing"),
+        ],
+        width=len(verb) + 36,
+    )
+    names = ", ".join(group.key for group in _groups(command))
+    yield from _rows([("  groups:", names)], width=12)
+
+
+def _head(verb: str, command: Command) -> Iterator[str]:
     yield f"mmavlm {verb}: {command.does}"
     yield ""
     yield from (f"  mmavlm {verb} {line}" for line in command.lines)
+
+
+def _every_line(verb: str, command: Command) -> Iterator[str]:
+    """All that can be set."""
+    yield from _head(verb, command)
     for config in command.configs:
         if found := settings(config_dir() / f"{config}.yaml"):
             yield ""

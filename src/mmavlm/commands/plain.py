@@ -80,7 +80,7 @@ def read_plain(verb: str, arguments: Sequence[str]) -> dict[str, Any]:
         elif command.passes_on:
             others.append(argument)
         elif argument.startswith("-") or (given and key.isidentifier()):
-            told.append(_told_unknown(argument, known))
+            told.append(_told_unknown(verb, argument, known))
         else:
             words.append(argument)
     told += [
@@ -129,7 +129,9 @@ def _value(setting: Plain, argument: str, text: str, told: list[str]) -> Any:
         return None
 
 
-def _told_unknown(argument: str, known: dict[str, Plain]) -> str:
+def _told_unknown(verb: str, argument: str, known: dict[str, Plain]) -> str:
+    if not known:
+        return f"{argument}: mmavlm {verb} takes no settings"
     name = argument.lstrip("-").partition("=")[0].replace("-", "_")
     if argument.startswith("-") and name in known:
         return f"{argument}: settings are written without dashes, key=value, such as {name}=…"

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from mmavlm.commands.command import Command, Plain, home_path, truth
 
 TABLE_OR_JSON = ("table", "json")
+SHELLS = ("bash", "zsh", "fish")
 _EXTRACTION = (
     Plain("fps", "pictures a second", float, 10.0),
     Plain("short_side", "of a picture, in pixels; smaller films stay as they are", int, 256),
@@ -97,5 +98,10 @@ PLAIN: Mapping[str, Command] = {
             Plain("placeholder", "of pickles: what stands for a frame; left out: <image>"),
         ),
         many=True,
+    ),
+    "completion": Command(
+        "Print what makes a shell complete commands, settings and choices.",
+        ("bash", "zsh", "fish"),
+        words=(Plain("shell", "bash, zsh or fish", choices=SHELLS),),
     ),
 }

@@ -6,21 +6,32 @@ from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from platform import python_version
 
-from mmavlm.commands.command import Command
+from mmavlm.commands.command import Command, Plain
 from mmavlm.commands.plain_verbs import PLAIN
 
+MOVIE_KINDS = ("lvu", "stories", "bias", "bias_order", "bias_sound", "duet")
 CHECKPOINT = "checkpoint=outputs/<run>/checkpoints/best.ckpt"
+OWN_VIDEOS = """Your own videos: a line a question in /data/train.jsonl, val.jsonl and test.jsonl,
+  {"video": "clips/dog.mp4", "prompt": "what does the dog do?", "answer": "it barks"}
+  then: mmavlm check data=own_videos data.root=/data      (tells what cannot be used, and why)
+        mmavlm train experiment=own_videos data.root=/data"""
+OUTPUTS = """What a run leaves in outputs/<date>/<time>/ of this folder, or in hydra.run.dir=…:
+  report.html (open it first), metrics.json, predictions.jsonl, checkpoints/, config.yaml
+  then: mmavlm chat checkpoint=outputs/<date>/<time>/checkpoints/best.ckpt video=film.mp4
+  A run that was stopped goes on: the same line with its hydra.run.dir=… and resume=auto."""
+
 COMMANDS: Mapping[str, Command] = {
     "train": Command(
-        "Train one stage of a model, after the experiment it starts with, if any; test it, report.",
+        "Train a model, one stage or both as the experiment says; test it; write a report.",
         (
-            "experiment=demo",
-            "experiment=lvu_genre data.root=/data",
-            "experiment=own_videos data.root=/data trainer.max_epochs=5 optimizer.lr=5e-5",
+            "experiment=demo                            # to try it: no data, no GPU, minutes",
+            "experiment=own_videos data.root=/data      # your own videos (below)",
+            "experiment=lvu_genre data.root=/data trainer.max_epochs=5 optimizer.lr=5e-5",
             "experiment=lvu_genre data.root=/data hydra.run.dir=outputs/lvu resume=auto",
-            "-m experiment=demo fusion=none,bidirectional seed=1,2",
+            "-m experiment=demo fusion=none,bidirectional seed=1,2    # a sweep of four runs",
         ),
         ("train",),
+        notes=(OWN_VIDEOS, OUTPUTS),
     ),
     "evaluate": Command(
         "Test a checkpoint or pretrained weights; or score predictions again, or compare two runs.",
@@ -143,6 +154,13 @@ COMMANDS: Mapping[str, Command] = {
             "out=watched kind=duet films=400 size=32",
         ),
         module="movies.__main__",
+        # those of all kinds; the others are told by its own help
+        settings=(
+            Plain("out", "the folder to make the set in", needed=True),
+            Plain("kind", "what is made", default="lvu", choices=MOVIE_KINDS),
+            Plain("seed", "what all chance follows from", int, 0),
+            Plain("size", "side of the picture in pixels", int, 96),
+        ),
     ),
     **PLAIN,
 }
