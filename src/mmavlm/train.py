@@ -90,7 +90,9 @@ def first_run(config: DictConfig, overrides: list[str]) -> Run:
     if config.resume == AUTO:
         own.append(f"resume={AUTO}")
     first = [f"experiment={name}", *carried, *own]
-    composed = compose("train", first)
+    # where yamls of one's own lie: not of the run's settings, which a checkpoint keeps
+    places = [o for o in HydraConfig.get().overrides.hydra if _key(o) == "hydra.searchpath"]
+    composed = compose("train", [*first, *places])
     if composed.init.experiment is not None:
         raise ConfigError(
             f"init.experiment={name} starts with {composed.init.experiment} itself; "

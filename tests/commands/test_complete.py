@@ -83,6 +83,7 @@ def test_help_is_offered_the_groups_it_tells_of():
 
 def test_words_and_settings_of_commands_without_a_config():
     assert offered("mmavlm completion ")[:3] == ["bash", "zsh", "fish"]
+    assert offered("mmavlm new f") == ["fusion", "folder="]
     assert offered("mmavlm-prepare lvu root=/data wr") == ["write_counts="]
     assert offered("mmavlm prepare write_counts=") == ["write_counts=true", "write_counts=false"]
     assert offered("mmavlm prepare root=/data ro") == []

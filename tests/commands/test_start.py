@@ -38,7 +38,7 @@ def run_fresh(folder, *lines):
 def test_help_and_versions_of_all_commands_need_nothing_heavy(tmp_path):
     verbs = ("train", "evaluate", "predict", "chat", "check", "cache", "pack", "export", "pope",
              "movies.__main__", "demo", "doctor", "prepare", "extract_frames", "convert",
-             "completion")  # fmt: skip
+             "new", "completion")  # fmt: skip
     told, modules = run_fresh(
         tmp_path, *([verb, "--help"] for verb in verbs), ["evaluate", "--version"],
         ["evaluate", "--cfg", "job"],

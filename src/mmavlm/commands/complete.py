@@ -19,13 +19,7 @@ from mmavlm.core.config_files import (
 PROGRAM, MAIN = "mmavlm", "train"
 TRUTHS = ("true", "false")
 ALWAYS = ("--help", "--version")
-WITH_CONFIG = (
-    *ALWAYS,
-    "--cfg",
-    "-m",
-    "--config-dir",
-    "hydra.run.dir=",
-)
+WITH_CONFIG = (*ALWAYS, "--cfg", "-m", "--config-dir", "hydra.run.dir=", "hydra.searchpath=")
 ASKS_HELP = {"-h", "--help"}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,13 @@ from mmavlm.core.config_files import config_dir
 from mmavlm.core.errors import ConfigError
 from mmavlm.core.extras import needs_extra
 from mmavlm.core.nearest import likeness, nearest, plain
+from mmavlm.core.quoting import quoted
+from mmavlm.core.settings import names
 
 CHOICES = 5  # so many of a group's choices are named
 SURE = 0.75  # how alike a setting must be to be named
 CLOSE = 0.04  # and how far at most behind the one that is most alike
+SEARCH = "hydra.searchpath"
 LAUNCHER, OF_LAUNCHER = "hydra/launcher", "hydra.launcher."
 # Launchers of sweeps on clusters: the plugin of Hydra that brings each, and our extra with it.
 LAUNCHERS = {
@@ -48,8 +52,10 @@ def refuse_mistakes(config_name: str, arguments: Sequence[str]) -> None:
         return
     told = [*map(_told_flag, unknown)]
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
-        look = _Look(config_name, options.config_dir, bool(options.multirun))
-        told += look.mistakes(options.overrides)
+        places, overrides = search_path(options.overrides)
+        places = [*([options.config_dir] if options.config_dir else []), *places]
+        look = _Look(config_name, places, bool(options.multirun))
+        told += look.mistakes(overrides)
     if told:
         more = f"{len(told)} mistakes:\n  " if len(told) > 1 else ""
         raise ConfigError(more + "\n  ".join(told))
@@ -62,13 +68,48 @@ def _told_flag(argument: str) -> str:
     return f"{argument}: settings are written without dashes, key=value, such as {line}"
 
 
+def search_path(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Where else yamls lie by `hydra.searchpath`, and the arguments without it."""
+    given = [a for a in arguments if a.partition("=")[0] == SEARCH]
+    places = [place for one in _parsed(given) for place in names(one.value())]
+    return places, [a for a in arguments if a not in given]
+
+
+def _folder(place: str) -> Path:
+    """The folder of a place where yamls lie: its path, with file:// or without, or pkg://package.
+
+    Raises:
+        ConfigError: if there is no such package, or no such folder.
+    """
+    scheme, mark, path = place.partition("://")
+    folder = Path(path if mark else place)
+    if scheme == "pkg" and mark:
+        try:
+            found = find_spec(path)
+        except ModuleNotFoundError:  # of the package above it
+            found = None
+        folders = [] if found is None else list(found.submodule_search_locations or [])
+        if not folders:
+            raise ConfigError(
+                f"{SEARCH} names {place}, but there is no such package here; install it, such as "
+                f"pip install -e {path.partition('.')[0]}"
+            )
+        folder = Path(folders[0])
+    if not folder.is_dir():
+        raise ConfigError(f"{place} is no folder of yamls; give one that is there")
+    return folder
+
+
 @dataclass
 class _Look:
     """A command line held against the config it is for."""
 
     config_name: str
-    folder: str | None  # of more configs (--config-dir)
+    places: list[str]  # of more configs (--config-dir, hydra.searchpath)
     sweep: bool
+
+    def __post_init__(self) -> None:
+        self.folders = [_folder(place) for place in self.places]
 
     def mistakes(self, arguments: Sequence[str]) -> list[str]:
         """What is set that is not there, one line for each."""
@@ -83,7 +124,7 @@ class _Look:
 
     def _composed(self, overrides: Iterator[str] | Sequence[str]) -> dict[str, Any] | None:
         """The config as plain containers, Hydra's own included; None if there is a mistake."""
-        more = [f"hydra.searchpath=[{self.folder}]"] if self.folder else []
+        more = [f"{SEARCH}=[{','.join(map(quoted, self.places))}]"] if self.places else []
         try:
             config = compose(self.config_name, [*overrides, *more], return_hydra_config=True)
         except (HydraException, OmegaConfBaseException):
@@ -109,8 +150,8 @@ class _Look:
     def _options(self, override: Override) -> list[str]:
         """The choices of the group that is set; [] if it is no group."""
         group = str(override.key_or_group).lstrip("/")
-        own = Path(self.folder, group).glob("*.yaml") if self.folder else ()
-        return [*_loader().get_group_options(group), *(path.stem for path in own)]
+        own = [path.stem for folder in self.folders for path in (folder / group).glob("*.yaml")]
+        return [*_loader().get_group_options(group), *sorted(own)]
 
     def _told_choice(self, override: Override) -> str | None:
         options, name = self._options(override), override.key_or_group

@@ -8,6 +8,7 @@ from mmavlm.commands.command import Command, Plain, home_path, truth
 
 TABLE_OR_JSON = ("table", "json")
 SHELLS = ("bash", "zsh", "fish")
+KINDS = ("fusion", "memory", "reader")
 _EXTRACTION = (
     Plain("fps", "pictures a second", float, 10.0),
     Plain("short_side", "of a picture, in pixels; smaller films stay as they are", int, 256),
@@ -98,6 +99,15 @@ PLAIN: Mapping[str, Command] = {
             Plain("placeholder", "of pickles: what stands for a frame; left out: <image>"),
         ),
         many=True,
+    ),
+    "new": Command(
+        "Make a package with a part of your own: a fusion, memory or reader, its yaml, its test.",
+        ("fusion my_fusion", "memory my_memory folder=~/parts", "reader my_reader"),
+        words=(
+            Plain("kind", "fusion, memory or reader", choices=KINDS),
+            Plain("package", "what it is called: small letters, digits and _"),
+        ),
+        settings=(Plain("folder", "where to make it", home_path, home_path(".")),),
     ),
     "completion": Command(
         "Print what makes a shell complete commands, settings and choices.",
