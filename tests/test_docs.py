@@ -12,6 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from mmavlm.commands.plain import read_plain
 from mmavlm.commands.plain_verbs import PLAIN
 from mmavlm.core.config_files import config_dir
+from mmavlm.movies import __main__ as movies
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -26,20 +27,20 @@ CONFIGS = {"evaluate": "train"}
 WITHOUT_MODEL = ("predictions=", "compare=")
 
 
-def commands(plain):
-    """Name and arguments of every command in a page's bash blocks: those without a config, or with.
+def kind_of(name):
+    """What reads the line of a command: a config, a table of its own, or the parser of films."""
+    return "films" if name == "movies" else "plain" if name.replace("_", "-") in PLAIN else "config"
 
-    Of the latter the settings alone.
-    """
+
+def commands(kind):
+    """Name and arguments of every command of a kind in a page's bash blocks."""
     for page in PAGES:
         for block in BLOCK.findall(page.read_text()):
             for name, rest in COMMAND.findall(block.replace("\\\n", " ").replace("…", "x")):
                 words = shlex.split(rest, comments=True)
-                given = words if plain else [word for word in words if "=" in word]
-                # movies has a parser of its own, tested where it is, and so are parts of one's own
-                if name == "movies" or "--config-dir" in rest:
-                    continue
-                if plain == (name.replace("_", "-") in PLAIN):
+                given = words if kind == "plain" else [word for word in words if "=" in word]
+                # parts of one's own are tested where they are
+                if kind == kind_of(name) and "--config-dir" not in rest:
                     yield pytest.param(name, given, id=f"{page.name}: {name} {' '.join(given)}")
 
 
@@ -61,15 +62,22 @@ def first_of_sweeps(given):
             yield override.input_line
 
 
-@pytest.mark.parametrize(("name", "given"), list(commands(plain=False)))
+@pytest.mark.parametrize(("name", "given"), list(commands("config")))
 def test_settings_of_a_command_in_the_docs_exist(name, given):
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
         compose(composed_by(name, given), list(first_of_sweeps(given)))
 
 
-@pytest.mark.parametrize(("name", "given"), list(commands(plain=True)))
+@pytest.mark.parametrize(("name", "given"), list(commands("plain")))
 def test_a_command_without_a_config_takes_what_the_docs_give_it(name, given):
     assert read_plain(name.replace("_", "-"), given)
+
+
+@pytest.mark.parametrize(("name", "given"), list(commands("films")))
+def test_films_are_made_by_settings_that_exist(name, given):
+    kind = next((word[5:] for word in given if word.startswith("kind=")), "lvu")
+    rest = [f"--{word}" for word in given if not word.startswith("kind=")]
+    assert movies._options(kind, rest)
 
 
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)

@@ -34,6 +34,7 @@ EXTRAS = {
     "captions": "CIDEr, METEOR, BLEU-4 and ROUGE-L of captions",
     "cluster": "sweeps on SLURM (hydra/launcher=submitit_slurm)",
     "dev": "tests and linters, in a clone",
+    "docs": "the site of the documents, in a clone",
     "diffusers": "films drawn by a text-to-image model (mmavlm movies image=diffusers)",
     "lora": "training adapters of a language model (llm.lora)",
     "notebook": "the notebooks of a clone",
