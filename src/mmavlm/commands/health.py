@@ -76,9 +76,12 @@ def of_versions() -> Iterator[Finding]:
     yield Finding(PACKAGE, OK, f"{version(PACKAGE)} in {where}, on {platform.platform()}")
     python = platform.python_version()
     good = SpecifierSet(admitted or "").contains(python, prereleases=True)
-    needs = f"an environment with Python {admitted}"
     said = f"{python} ({sys.executable})"
-    yield Finding("python", OK if good else BROKEN, said, "all of mmavlm", "" if good else needs)
+    if good:
+        yield Finding("python", OK, said)
+    else:
+        needs = f"an environment with Python {admitted}"
+        yield Finding("python", BROKEN, said, "all of mmavlm", needs)
     needed = [one for one in map(Requirement, lines) if _asked(one, "")]
     wrong = {one.name: problem for one in needed if (problem := unmet(one))}
     listed = ", ".join(
