@@ -145,6 +145,37 @@ def test_settings_of_a_folder_of_ones_own_are_known(tmp_path):
     assert "experiment=mien is no choice; nearest are mine" in near
 
 
+@pytest.mark.parametrize("place", ["file://{folder}/theirs/conf", "pkg://theirs.conf"])
+def test_settings_on_the_search_path_are_known_and_of_several_folders(tmp_path, monkeypatch, place):
+    folder = tmp_path / "a, b"  # a name that Hydra reads in quotes alone
+    for name, file in (("theirs/conf", "mine"), ("more", "other")):
+        (folder / name / "experiment").mkdir(parents=True)
+        (folder / name / f"experiment/{file}.yaml").write_text("# @package _global_\nown: 1\n")
+    (folder / "theirs/conf/__init__.py").touch()
+    (folder / "theirs/__init__.py").touch()
+    monkeypatch.syspath_prepend(str(folder))
+    path = f"hydra.searchpath=['{place.format(folder=folder)}']"
+    refuse_mistakes("train", [path, "experiment=mine", "own=2"])
+    both = ["--config-dir", str(folder / "more"), path]
+    refuse_mistakes("train", [*both, "experiment=[mine,other]", "own=2"])
+    near = told(*both, "experiment=mien", "own=2")
+    assert "experiment=mien is no choice; nearest are mine" in near
+    assert "did you mean own=3?" in told(path, "experiment=mine", "owne=3")
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("pkg://gone.conf", "names pkg://gone.conf, but there is no such package here; install it, "
+                            "such as pip install -e gone"),
+        ("pkg://mmavlm.nothing", "names pkg://mmavlm.nothing, but there is no such package"),
+        ("file:///nowhere", "file:///nowhere is no folder of yamls; give one that is there"),
+    ],
+)  # fmt: skip
+def test_a_search_path_that_leads_nowhere_is_told(place, message):
+    assert message in told(f"hydra.searchpath=[{place}]", "fusion=none")
+
+
 @pytest.mark.parametrize(
     ("launcher", "plugin", "extra"),
     [
