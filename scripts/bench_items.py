@@ -265,7 +265,7 @@ def plot(found: dict[str, dict[str, Any]], path: Path) -> None:
         left.loglog(
             rows, [s["second"]["wall_s"] for s in sizes.values()], "o:", color=line.get_color()
         )
-        right.semilogx(rows, [s["node_bytes_an_item"] for s in sizes.values()], "o-", label=kind)
+        right.loglog(rows, [s["node_bytes_an_item"] for s in sizes.values()], "o-", label=kind)
     left.set(xlabel="rows", ylabel="seconds", title="first start, and second (dotted)")
     right.set(xlabel="rows", ylabel="bytes an item, all processes", title="memory of a node")
     for panel in (left, right):
