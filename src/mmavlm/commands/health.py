@@ -40,6 +40,7 @@ EXTRAS = {
     "notebook": "the notebooks of a clone",
     "quant": "language models in 8 and 4 bit (llm.quantization)",
     "ray": "training and sweeps on a Ray cluster (trainer=ray)",
+    "serve": "a page to talk to films, and OpenAI's API (mmavlm serve)",
     "shards": "sets in a bucket (data=shards data.root=s3://…)",
     "tensorboard": "curves in TensorBoard (logger=tensorboard)",
     "wandb": "curves at Weights & Biases (logger=wandb)",
