@@ -112,7 +112,7 @@ def here(line):
 
 @pytest.mark.slow
 def test_the_stage_before_takes_a_memory_of_ones_own_too(tmp_path):
-    package = made(tmp_path, "memory", "own_memory")
+    package = made(tmp_path, "memory", "kept_memory")  # a name that no test imports
     (line,) = lines_of(package, "train")
     theirs = [word for word in line if word.startswith(("memory=", "hydra.searchpath="))]
     run = subprocess.run(
@@ -121,7 +121,7 @@ def test_the_stage_before_takes_a_memory_of_ones_own_too(tmp_path):
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
     for folder in ("outputs/demo_quick", "outputs/demo_quick/demo_alignment"):
-        assert "own_memory.memory.OwnMemory" in (tmp_path / folder / "config.yaml").read_text()
+        assert "kept_memory.memory.KeptMemory" in (tmp_path / folder / "config.yaml").read_text()
         checkpoint = torch.load(tmp_path / folder / "checkpoints/last.ckpt", weights_only=True)
         assert not [line for line in checkpoint["mmavlm"]["overrides"] if "hydra." in line]
 
