@@ -11,8 +11,8 @@ from typing import Any, Protocol
 from anyio import CancelScope, create_task_group, sleep
 from anyio.to_thread import run_sync
 from fastapi import FastAPI, Request
+from fastapi.concurrency import iterate_in_threadpool
 from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
-from starlette.concurrency import iterate_in_threadpool
 
 from mmavlm.core.errors import MmavlmError
 from mmavlm.serve.limits import Limits, RefusedError
