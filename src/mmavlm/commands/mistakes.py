@@ -91,8 +91,8 @@ def _folder(place: str) -> Path:
         folders = [] if found is None else list(found.submodule_search_locations or [])
         if not folders:
             raise ConfigError(
-                f"{SEARCH} names {place}, but there is no such package here; install it, such as "
-                f"pip install -e {path.partition('.')[0]}"
+                f"{SEARCH} names {place}, but there is no such package here; install "
+                f"{path.partition('.')[0]} with pip, or give the folder of its yamls: file://…"
             )
         folder = Path(folders[0])
     if not folder.is_dir():

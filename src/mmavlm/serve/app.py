@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from anyio import CancelScope, create_task_group, sleep
+from anyio import create_task_group, sleep
 from anyio.to_thread import run_sync
 from fastapi import FastAPI, Request
-from fastapi.concurrency import iterate_in_threadpool
-from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from fastapi.responses import FileResponse, JSONResponse, Response
 
 from mmavlm.core.errors import MmavlmError
 from mmavlm.serve.limits import Limits, RefusedError
 from mmavlm.serve.line import BusyError
+from mmavlm.serve.listening import AsLines, Closing, Guarded, Told
 from mmavlm.serve.openai_api import Completion, as_error, completed, conversation_of, settings_of
 from mmavlm.serve.served import Question, Served
 from mmavlm.serve.uploads import TOO_LARGE, received
@@ -24,26 +24,10 @@ from mmavlm.serve.visits import Visit, Visits
 
 PAGE = Path(__file__).parent / "page"
 FILES = {"": "page.html", "page.css": "page.css", "page.js": "page.js", "drawing.js": "drawing.js"}
-HOSTS = ("127.0.0.1", "localhost", "[::1]")
-# Nothing is loaded from elsewhere, and nothing said to anyone else.
-POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-    "img-src 'self' blob: data:; media-src blob:; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'none'"
-)
 VISIT = "x-visit"
 BUSY = 503
 SWEPT_EVERY_S = 20
 BODY_BYTES = 2**20
-
-
-class Closing(Protocol):
-    """An iterator that is told when nobody listens any more."""
-
-    def __iter__(self) -> Iterator[Any]: ...
-    def __next__(self) -> Any: ...
-    def close(self) -> None:
-        """Stop, and leave nothing behind."""
 
 
 def served_app(served: Served, visits: Visits) -> FastAPI:
@@ -60,7 +44,7 @@ def served_app(served: Served, visits: Visits) -> FastAPI:
                 visits.close()
 
     app = FastAPI(title="mmavlm", lifespan=life, docs_url=None, redoc_url=None, openapi_url=None)
-    app.middleware("http")(_guarded)
+    app.add_middleware(Guarded)
     app.add_exception_handler(MmavlmError, _refused)
     _add_page(app, served, visits)
     _add_work(app, served, visits)
@@ -154,7 +138,7 @@ def _add_openai(app: FastAPI, served: Served, visits: Visits) -> None:
         completion = Completion(served.models[number])
         if told.get("stream"):
             events = _Ended(completion.events(answer), answer, lambda: visits.end(visit.visit_id))
-            return StreamingResponse(_listened(events), media_type="text/event-stream")
+            return Told(events, "text/event-stream", visits.working(visit))
         return await run_sync(_whole, completion, answer, visits, visit)
 
 
@@ -226,15 +210,7 @@ async def _body(request: Request, most_bytes: int = BODY_BYTES) -> dict[str, Any
 
 
 def _lines(visits: Visits, visit: Visit, events: Closing) -> Response:
-    lines = _listened(_AsLines(events))
-
-    async def told() -> AsyncIterator[str]:
-        with visits.working(visit):
-            async with aclosing(lines):
-                async for line in lines:
-                    yield line
-
-    return StreamingResponse(told(), media_type="application/x-ndjson")
+    return Told(AsLines(events), "application/x-ndjson", visits.working(visit))
 
 
 async def _swept(visits: Visits) -> None:
@@ -242,42 +218,6 @@ async def _swept(visits: Visits) -> None:
     while True:
         await sleep(SWEPT_EVERY_S)
         await run_sync(visits.sweep)
-
-
-class _AsLines:
-    def __init__(self, events: Closing) -> None:
-        self._events = events
-        self.close = events.close
-
-    def __iter__(self) -> Iterator[str]:
-        return self
-
-    def __next__(self) -> str:
-        return json.dumps(next(self._events)) + "\n"
-
-
-async def _listened(events: Closing) -> AsyncGenerator[str, None]:
-    """The events in a thread, closed when they end or nobody listens any more."""
-    try:
-        async for event in iterate_in_threadpool(events):
-            yield event
-    finally:
-        with CancelScope(shield=True):
-            await run_sync(events.close)
-
-
-async def _guarded(request: Request, answer: Any) -> Response:
-    """Only what comes from this machine's own pages and programs is answered."""
-    host = request.headers.get("host", "")
-    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
-    origin = request.headers.get("origin")
-    if name not in HOSTS or (origin is not None and origin.partition("://")[2] != host):
-        return JSONResponse({"error": "only pages of this server may ask it"}, 403)
-    response: Response = await answer(request)
-    response.headers["content-security-policy"] = POLICY
-    response.headers["x-content-type-options"] = "nosniff"
-    response.headers["referrer-policy"] = "no-referrer"
-    return response
 
 
 async def _refused(request: Request, error: Exception) -> Response:
