@@ -166,8 +166,8 @@ def test_settings_on_the_search_path_are_known_and_of_several_folders(tmp_path, 
 @pytest.mark.parametrize(
     ("place", "message"),
     [
-        ("pkg://gone.conf", "names pkg://gone.conf, but there is no such package here; install it, "
-                            "such as pip install -e gone"),
+        ("pkg://gone.conf", "names pkg://gone.conf, but there is no such package here; install "
+                            "gone with pip"),
         ("pkg://mmavlm.nothing", "names pkg://mmavlm.nothing, but there is no such package"),
         ("file:///nowhere", "file:///nowhere is no folder of yamls; give one that is there"),
     ],
