@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import webbrowser
 from collections.abc import Sequence
+from contextlib import suppress
 
 import uvicorn
 from omegaconf import DictConfig
@@ -47,7 +48,8 @@ def run(config: DictConfig, lines: Sequence[str]) -> None:
         if config.open:
             webbrowser.open(address)
         try:
-            server.run(sockets=[listening])
+            with suppress(KeyboardInterrupt):  # raised again once all is closed
+                server.run(sockets=[listening])
         finally:
             visits.close()
 
