@@ -102,6 +102,20 @@ def test_two_models_answer_side_by_side(visit, model, make_clip):
         assert page.locator(".said").all_inner_texts() == [said, said]
 
 
+def test_another_film_begins_another_conversation(visit, server, model, make_clip, tmp_path):
+    page, first, second = visit(server[0]), make_clip("a.mp4"), make_clip("b.mp4", frames=10)
+    bring(page, first)
+    ask(page, "what happens?")
+    page.locator("#other").set_input_files(second)
+    page.locator("#name", has_text="b.mp4").wait_for()
+    assert page.locator("#turns li").count() == 0
+    assert ask(page, "what is it?") == model.chat().show(second).say("what is it?").text
+    (tmp_path / "c.mp4").write_bytes(b"no film")
+    page.locator("#other").set_input_files(tmp_path / "c.mp4")
+    page.locator("#notice", has_text="c.mp4").wait_for()
+    assert page.locator("#drop").is_visible()
+
+
 def test_a_film_that_is_dropped_is_opened(visit, server, make_clip):
     page, clip = visit(server[0]), make_clip()
     data = page.evaluate_handle(

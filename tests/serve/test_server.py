@@ -95,6 +95,18 @@ def test_what_is_brought_is_gone_when_the_visitor_is(server, make_clip):
     assert visitor.bring(make_clip()).status_code == 410
 
 
+def test_who_forgets_may_keep_the_film_or_not(visitor, server, model, make_clip):
+    clip = make_clip()
+    film = visitor.bring(clip).json()["film"]
+    answer_of(visitor.ask("what happens?", film))
+    visitor.client.post("/api/forget", json={})
+    said = model.chat().show(clip).say("what is it?").text
+    assert answer_of(visitor.ask("what is it?", film))["answer"] == said
+    visitor.client.post("/api/forget", json={"films": True})
+    assert [*server[2].get(visitor.told["visit"]).folder.iterdir()] == []
+    assert "open it again" in visitor.ask("what is it?", film)[0]["error"]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "status", "said"),
     [

@@ -110,7 +110,10 @@ def _add_work(app: FastAPI, served: Served, visits: Visits) -> None:
 
     @app.post("/api/forget")
     async def forget(request: Request) -> dict[str, Any]:
-        _visit(visits, request).talks.clear()
+        told, visit = await _body(request), _visit(visits, request)
+        visit.talks.clear()
+        if told.get("films") is True:
+            visit.remove_films()
         return {}
 
 

@@ -54,6 +54,12 @@ class Visit:
             raise RefusedError("this film is not here any more; open it again", GONE)
         return self.films[film_id]
 
+    def remove_films(self) -> None:
+        """Delete what was brought."""
+        for film in self.films.values():
+            film.path.unlink(missing_ok=True)
+        self.films.clear()
+
     def add(self, name: str, path: Path, kind: Kind, duration_s: float | None) -> Film:
         """Keep a film that lies in the folder."""
         film = Film(secrets.token_urlsafe(8), name, path, kind, duration_s)

@@ -79,12 +79,18 @@ async function open(file) {
   notice("");
   of("coming").hidden = false;
   try {
+    if (film && film.file !== file) {
+      await call("POST", "/api/forget", { films: true });  // another film is another conversation
+      of("turns").replaceChildren();
+      film = null;
+    }
     const told = await sent(file);
     film = { ...told, name: file.name, file };
     waiting = [film.film];
     asked = [];
     show(file, told);
   } finally {
+    if (!film) nothingShown();
     of("coming").hidden = true;
     of("coming").value = 0;
   }
@@ -274,6 +280,11 @@ async function watch(query, signal) {
     line.onclick = () => seek(moment.time_s ?? 0);
     place.append(line);
   }
+}
+
+function nothingShown() {
+  of("shown").hidden = true;
+  of("drop").hidden = false;
 }
 
 async function anew() {
