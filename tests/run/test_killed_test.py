@@ -57,6 +57,8 @@ KINDS = {
     "answered by several decodings": ("own", [*OWN, "callbacks=decodings"]),
 }
 
+LONG = ("beside which habit is asked for", "answered by several decodings")
+
 
 @pytest.fixture
 def test_once(run, roots):
@@ -83,7 +85,9 @@ def left(folder):
     )
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=pytest.mark.slow if kind in LONG else ()) for kind in KINDS]
+)
 def test_a_test_that_is_killed_twice_leaves_what_an_undisturbed_one_leaves(
     test_once, tmp_path, kind
 ):
