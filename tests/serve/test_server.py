@@ -237,7 +237,12 @@ def test_an_answer_that_takes_too_long_is_given_up(model, make_clip):
 
 @pytest.mark.parametrize(
     ("given", "said"),
-    [("port=70000", "port must be"), ("max_mb=0", "max_mb"), ("ports=1", "did you mean port")],
+    [
+        ("port=70000", "port must be"),
+        ("max_mb=0", "max_mb"),
+        ("ports=1", "did you mean port"),
+        ("other=gone/best.ckpt", "gone/best.ckpt does not exist"),
+    ],
 )
 def test_mistakes_of_the_command_are_told_before_torch_is_there(given, said):
     line = [sys.executable, "-m", "mmavlm.serve", "experiment=zero_shot_own_videos", given]

@@ -12,6 +12,7 @@ from mmavlm.commands.checks import check_sources
 from mmavlm.commands.cli import announce, run_on_checkpoint
 from mmavlm.core.errors import ConfigError
 from mmavlm.core.extras import needs_extra
+from mmavlm.loaded.places import checkpoint_of
 from mmavlm.serve.limits import Limits
 
 TEXTS = ("other",)  # settings that are taken as they stand
@@ -33,11 +34,14 @@ def check_request(config: DictConfig) -> None:
 
     Raises:
         ConfigError: if a number is out of range, or the extra `serve` is not installed.
+        CheckpointError: if the other model is missing.
     """
     check_sources(config)
     Limits.of(config)
     if type(config.port) is not int or not 0 <= config.port <= MOST_PORT:
         raise ConfigError(f"port must be a number from 0 to {MOST_PORT}, got {config.port}")
+    if config.other is not None:
+        checkpoint_of(config.other)
     try:
         import fastapi  # noqa: F401
         import uvicorn  # noqa: F401
