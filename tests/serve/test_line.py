@@ -87,6 +87,8 @@ def test_a_visit_that_is_silent_ends_and_its_films_are_deleted():
     visits = Visits(Limits(keep_minutes=1, max_visits=2), clock=lambda: now[0])
     old, kept = visits.new(), visits.new()
     (old.folder / "a.mp4").write_bytes(b"film")
+    for visit in (old, kept):
+        visit.add("a.mp4", visit.folder / "a.mp4", "film", 1.0)
     with pytest.raises(RefusedError, match="2 others talk"):
         visits.new()
     now[0] = 50
@@ -99,6 +101,15 @@ def test_a_visit_that_is_silent_ends_and_its_films_are_deleted():
         visits.get(old.visit_id)
     visits.close()
     assert not visits.root.exists()
+
+
+def test_who_brought_nothing_gives_way_and_answers_of_one_request_need_no_place():
+    visits = Visits(Limits(max_visits=2))
+    first, second = visits.new(), visits.new()
+    assert visits.new(brief=True).folder.exists()
+    third = visits.new()
+    assert [v.folder.exists() for v in (first, second, third)] == [False, True, True]
+    visits.close()
 
 
 def test_a_visitor_whose_answer_still_comes_is_not_silent():

@@ -88,6 +88,10 @@ def test_a_film_is_asked_about_and_shown_where_the_answer_looked(visit, server, 
     picture(page, "desktop")
     ask(page, "and then?")
     assert page.locator("#turns li").count() == 2
+    ask(page, "what happens?")
+    page.get_by_role("button", name="Copy the command").last.click()
+    last = page.locator("pre").last.inner_text()
+    assert last.endswith("\nwhat happens?\nand then?\nwhat happens?\nEND")
     page.get_by_role("button", name="New conversation").click()
     assert page.locator("#turns li").count() == 0
     assert ask(page, "what happens?") == said

@@ -2,6 +2,7 @@
 
 import base64
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -135,6 +136,8 @@ def test_what_cannot_be_taken_is_refused_and_nothing_of_it_stays(
         ("/api/ask", {"text": "a", "models": [7]}, "there is no model 7"),
         ("/api/ask", {"text": "a", "models": ["x"]}, "told by its number"),
         ("/api/ask", {"text": "a", "films": "x"}, "must be a list"),
+        ("/api/ask", {"text": None}, "text must be a text, got None"),
+        ("/api/explain", {"film": "x", "prompt": "a", "answer": 5}, "answer must be a text"),
         ("/api/ask", {"text": "a" * 2**21}, "more than"),
         ("/api/ask", {"text": "a", "films": ["x"]}, "open it again"),
         ("/api/explain", {"film": "x", "prompt": "a", "answer": "b"}, "open it again"),
@@ -218,6 +221,9 @@ def test_openais_client_asks_about_a_film(client, model, make_clip):
         ([{"type": "video_url", "video_url": {"url": "file:///etc/passwd"}}], "reads no paths"),
         ([{"type": "video_url", "video_url": {"url": "data:video/mp4;base64,@"}}], "no base64"),
         ([{"type": "hologram"}], "'hologram'"),
+        (5, "expected a text or a list"),
+        ([{"type": "text", "text": 5}], "'text'"),
+        ([{"type": "video_url", "video_url": "https://x.org/a.mp4"}], "fetches no addresses"),
         ("", "empty"),
     ],
 )
@@ -226,6 +232,40 @@ def test_messages_that_cannot_be_followed_are_refused_by_name(client, server, co
     messages = [{"role": "user", "content": content}]
     with pytest.raises(openai.BadRequestError, match=said):
         client.chat.completions.create(model=client.models.list().data[0].id, messages=messages)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"max_tokens": "a"}, "max_tokens must be a whole number"),
+        ({"max_tokens": 1.5}, "max_tokens must be a whole number"),
+        ({"max_tokens": 0}, "at least 1"),
+        ({"top_p": 2}, "top_p must be a number from 0 to 1"),
+        ({"temperature": True}, "temperature must be a number"),
+        ({"response_format": "json"}, "response_format"),
+    ],
+)
+def test_what_is_asked_of_an_answer_is_checked_by_its_own_name(server, given, said):
+    body = {"messages": [{"role": "user", "content": "who?"}], **given}
+    answer = httpx.post(f"{server[0]}/v1/chat/completions", json=body)
+    assert answer.status_code == 400
+    assert said in answer.json()["error"]["message"]
+
+
+def test_nothing_said_of_the_form_is_nothing_asked(server):
+    body = {"messages": [{"role": "user", "content": "who?"}], "response_format": None}
+    assert httpx.post(f"{server[0]}/v1/chat/completions", json=body, timeout=60).status_code == 200
+
+
+def test_what_says_that_it_is_too_large_is_refused_before_it_comes(visitor):
+    head = {"content-length": str(10**12), "x-visit": visitor.told["visit"]}
+    request = visitor.client.build_request("PUT", "/api/films/a.mp4", headers=head, content=b"abc")
+    request.headers["content-length"] = str(10**12)
+    with socket.create_connection((request.url.host, request.url.port), timeout=10) as line:
+        lines = ["PUT /api/films/a.mp4 HTTP/1.1", f"host: {request.url.host}:{request.url.port}"]
+        lines += [f"{name}: {value}" for name, value in head.items()]
+        line.sendall(("\r\n".join(lines) + "\r\n\r\nabc").encode())
+        assert b" 413 " in line.recv(200)
 
 
 def test_an_answer_that_takes_too_long_is_given_up(model, make_clip):

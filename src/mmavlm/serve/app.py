@@ -12,6 +12,7 @@ from anyio import create_task_group, sleep
 from anyio.to_thread import run_sync
 from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, JSONResponse, Response
+from starlette.requests import ClientDisconnect
 
 from mmavlm.core.errors import MmavlmError
 from mmavlm.serve.limits import Limits, RefusedError
@@ -19,7 +20,7 @@ from mmavlm.serve.line import BusyError
 from mmavlm.serve.listening import AsLines, Closing, Guarded, Told
 from mmavlm.serve.openai_api import Completion, as_error, completed, conversation_of, settings_of
 from mmavlm.serve.served import Question, Served
-from mmavlm.serve.uploads import TOO_LARGE, received
+from mmavlm.serve.uploads import TOO_LARGE, received, too_large
 from mmavlm.serve.visits import Visit, Visits
 
 PAGE = Path(__file__).parent / "page"
@@ -46,6 +47,7 @@ def served_app(served: Served, visits: Visits) -> FastAPI:
     app = FastAPI(title="mmavlm", lifespan=life, docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(Guarded)
     app.add_exception_handler(MmavlmError, _refused)
+    app.add_exception_handler(ClientDisconnect, _left)
     _add_page(app, served, visits)
     _add_work(app, served, visits)
     _add_openai(app, served, visits)
@@ -78,6 +80,7 @@ def _add_page(app: FastAPI, served: Served, visits: Visits) -> None:
     @app.put("/api/films/{name}")
     async def bring(name: str, request: Request) -> dict[str, Any]:
         visit = _visit(visits, request)
+        _check_length(request, served.limits.max_bytes, too_large(name, served.limits))
         film = await received(visit, name, request.stream(), served.limits)
         return {"film": film.film_id, "kind": film.kind, "duration_s": film.duration_s}
 
@@ -90,21 +93,21 @@ def _add_work(app: FastAPI, served: Served, visits: Visits) -> None:
         told = await _body(request)
         models, films = (_list(told, name) for name in ("models", "films"))
         numbers = tuple(map(_number, models)) or (0,)
-        question = Question(str(told.get("text", "")), numbers, tuple(map(str, films)))
+        question = Question(_text(told, "text"), tuple(dict.fromkeys(numbers)), tuple(films))
         visit = _visit(visits, request)
         return _lines(visits, visit, served.answers(visit, question))
 
     @app.post("/api/explain")
     async def explain(request: Request) -> Response:
         told = await _body(request)
-        texts = [str(told.get(name, "")) for name in ("film", "prompt", "answer")]
+        texts = [_text(told, name) for name in ("film", "prompt", "answer")]
         visit, number = _visit(visits, request), _number(told.get("model", 0))
         return _lines(visits, visit, served.explained(visit, number, *texts))
 
     @app.post("/api/watch")
     async def watch(request: Request) -> Response:
         told = await _body(request)
-        texts = [str(told.get(name, "")) for name in ("film", "query")]
+        texts = [_text(told, name) for name in ("film", "query")]
         visit, number = _visit(visits, request), _number(told.get("model", 0))
         return _lines(visits, visit, served.watched(visit, number, *texts))
 
@@ -131,7 +134,7 @@ def _add_openai(app: FastAPI, served: Served, visits: Visits) -> None:
         names = [model.name for model in served.models]
         if (name := told.get("model") or names[0]) not in names:
             raise RefusedError(f"there is no model {name!r}; here are {', '.join(names)}", 404)
-        number, visit = names.index(name), visits.new()
+        number, visit = names.index(name), visits.new(brief=True)
         try:
             talk = await conversation_of(visit, told.get("messages"), served.limits)
             answer = completed(served, number, talk, settings_of(told))
@@ -190,6 +193,19 @@ def _number(value: object) -> int:
     return value
 
 
+def _text(told: dict[str, Any], name: str) -> str:
+    if not isinstance(found := told.get(name, ""), str):
+        raise RefusedError(f"{name} must be a text, got {found!r}")
+    return found
+
+
+def _check_length(request: Request, most_bytes: int, error: RefusedError) -> None:
+    """Refuse what says of itself that it is too large, before it comes."""
+    told = request.headers.get("content-length", "")
+    if told.isdecimal() and int(told) > most_bytes:
+        raise error
+
+
 def _list(told: dict[str, Any], name: str) -> list[Any]:
     found = told.get(name, [])
     if not isinstance(found, list):
@@ -198,11 +214,13 @@ def _list(told: dict[str, Any], name: str) -> list[Any]:
 
 
 async def _body(request: Request, most_bytes: int = BODY_BYTES) -> dict[str, Any]:
+    error = RefusedError(f"the request has more than {most_bytes} bytes", TOO_LARGE)
+    _check_length(request, most_bytes, error)
     content = bytearray()
     async for piece in request.stream():
         content += piece
         if len(content) > most_bytes:
-            raise RefusedError(f"the request has more than {most_bytes} bytes", TOO_LARGE)
+            raise error
     try:
         told = json.loads(content)
     except (ValueError, RecursionError) as error:
@@ -223,9 +241,15 @@ async def _swept(visits: Visits) -> None:
         await run_sync(visits.sweep)
 
 
+async def _left(request: Request, error: Exception) -> Response:
+    """Nobody is there to be told."""
+    return Response(status_code=400)
+
+
 async def _refused(request: Request, error: Exception) -> Response:
     status = error.status if isinstance(error, RefusedError) else 400
     status = BUSY if isinstance(error, BusyError) else status
     if request.url.path.startswith("/v1/"):
-        return JSONResponse(as_error(str(error)), status)
+        kind = "server_error" if status == BUSY else "invalid_request_error"
+        return JSONResponse(as_error(str(error), kind), status)
     return JSONResponse({"error": str(error)}, status)

@@ -59,9 +59,13 @@ async def conversation_of(visit: Visit, messages: Any, limits: Limits) -> Conver
             raise RefusedError(f"messages[{number}] has the role {told!r}, not one of {[*ROLES]}")
         parts: list[Part] = []
         content = message.get("content") or ""
+        if not isinstance(content, str | list):
+            raise RefusedError(
+                f"messages[{number}] has content {content!r}; expected a text or a list"
+            )
         for part in [{"type": "text", "text": content}] if isinstance(content, str) else content:
-            if isinstance(part, dict) and part.get("type") == "text":
-                parts.append(str(part.get("text", "")))
+            if isinstance(part, dict) and isinstance(part.get("text"), str):
+                parts.append(part["text"])
             else:
                 medium = await _medium(visit, part, f"messages[{number}]", limits)
                 parts.append(Shown(len(media)))
@@ -74,6 +78,8 @@ async def _medium(visit: Visit, part: Any, where: str, limits: Limits) -> Medium
     """A film, picture or sound that comes in a message."""
     kind = part.get("type") if isinstance(part, dict) else None
     told = part.get(kind) if isinstance(kind, str) else None
+    if kind in ("video_url", "image_url") and isinstance(told, str):
+        told = {"url": told}
     if kind in ("video_url", "image_url") and isinstance(told, dict):
         url = str(told.get("url", ""))
         if (head := DATA.match(url)) is None:
@@ -112,9 +118,24 @@ def settings_of(body: Mapping[str, Any]) -> dict[str, Any]:
     """
     if body.get("n", 1) not in (1, None):
         raise RefusedError(ONE)
-    if body.get("tools") or body.get("response_format", {}).get("type", "text") != "text":
+    form = body.get("response_format") or {}
+    if body.get("tools") or not isinstance(form, dict) or form.get("type", "text") != "text":
         raise RefusedError("tools and response_format are not there: a model answers with text")
-    return {ours: body[name] for name, ours in SETTINGS.items() if body.get(name) is not None}
+    return {
+        ours: _number(name, body[name])
+        for name, ours in SETTINGS.items()
+        if body.get(name) is not None
+    }
+
+
+def _number(name: str, value: object) -> float | int:
+    whole = name not in ("temperature", "top_p")
+    good = type(value) is int or (not whole and type(value) is float)
+    least, most = (1, float("inf")) if whole else (0, 2 if name == "temperature" else 1)
+    if not good or not least <= value <= most:  # type: ignore[operator]  # a number by now
+        bounds = f"at least {least}" if whole else f"from {least} to {most}"
+        raise RefusedError(f"{name} must be a {'whole ' * whole}number {bounds}, got {value!r}")
+    return value  # type: ignore[return-value]
 
 
 def completed(

@@ -33,11 +33,11 @@ def run(config: DictConfig, lines: Sequence[str]) -> None:
         ConfigError: if the port is taken.
     """
     limits = Limits.of(config)
-    models = [_model_of(config, lines)]
-    if config.other is not None:
-        models.append(load(config.other))
-    visits = Visits(limits)
-    with _socket(config.port) as listening:
+    with _socket(config.port) as listening:  # which is told to be taken before a model is loaded
+        models = [_model_of(config, lines)]
+        if config.other is not None:
+            models.append(load(config.other))
+        visits = Visits(limits)
         address = f"http://{LOOPBACK}:{listening.getsockname()[1]}"
         app = served_app(Served(models, limits), visits)
         settings_of = uvicorn.Config(

@@ -46,17 +46,19 @@ async def received(visit: Visit, name: str, content: AsyncIterable[bytes], limit
     return visit.add(name, path, kind, duration_s)
 
 
+def too_large(name: str, limits: Limits) -> RefusedError:
+    """What is said of a film with too many bytes."""
+    more = f"{name} has more than {limits.max_mb:g} MB"
+    return RefusedError(f"{more}; cut it, or start the server with max_mb=…", TOO_LARGE)
+
+
 async def _written(path: Path, name: str, content: AsyncIterable[bytes], limits: Limits) -> None:
     size = 0
     with path.open("xb") as file:
         async for piece in content:
             size += len(piece)
             if size > limits.max_bytes:
-                raise RefusedError(
-                    f"{name} has more than {limits.max_mb:g} MB; cut it, or start the server with "
-                    "max_mb=…",
-                    TOO_LARGE,
-                )
+                raise too_large(name, limits)
             file.write(piece)
     if not size:
         raise RefusedError(f"{name} is empty")

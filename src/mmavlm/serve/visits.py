@@ -43,6 +43,7 @@ class Visit:
     talks: dict[int, Talk] = field(default_factory=dict)
     last_s: float = field(default_factory=time.monotonic)
     busy: int = 0  # requests that are being worked on
+    brief: bool = False  # of one answer alone
 
     def film(self, film_id: str) -> Film:
         """A film by its id.
@@ -81,24 +82,30 @@ class Visits:
     def __len__(self) -> int:
         return len(self._visits)
 
-    def new(self) -> Visit:
+    def new(self, *, brief: bool = False) -> Visit:
         """Begin a visit; those that were silent for too long end.
+
+        One that is `brief` ends with its answer, and the line in front of the model bounds those.
+        Of others the longest silent gives way that brought nothing.
 
         Raises:
             RefusedError: if there are as many as there may be.
         """
         self.sweep()
+        if not brief:
+            self._make_way()
         with self._lock:
-            if len(self._visits) >= self.limits.max_visits:
+            kept = [visit for visit in self._visits.values() if not visit.brief]
+            if not brief and len(kept) >= self.limits.max_visits:
                 raise RefusedError(
-                    f"{len(self._visits)} others talk with the model, which is all it takes; come "
-                    "back in a minute",
+                    f"{len(kept)} others talk with the model, which is all it takes; come back "
+                    f"when one has left, or was silent for {self.limits.keep_minutes:g} minutes",
                     503,
                 )
             name = secrets.token_urlsafe(16)
             folder = self.root / name
             folder.mkdir(mode=0o700)
-            self._visits[name] = Visit(name, folder, last_s=self._clock())
+            self._visits[name] = Visit(name, folder, last_s=self._clock(), brief=brief)
             return self._visits[name]
 
     def get(self, visit_id: str | None) -> Visit:
@@ -132,6 +139,13 @@ class Visits:
             visit = self._visits.pop(visit_id, None)
         if visit is not None:
             shutil.rmtree(visit.folder, ignore_errors=True)
+
+    def _make_way(self) -> None:
+        with self._lock:
+            kept = [visit for visit in self._visits.values() if not visit.brief]
+            idle = [v for v in kept if not (v.busy or v.films or v.talks)]
+        if len(kept) >= self.limits.max_visits and idle:
+            self.end(min(idle, key=lambda visit: visit.last_s).visit_id)
 
     def sweep(self) -> None:
         """End all visits that were silent for too long."""

@@ -180,6 +180,7 @@ function turn(text) {
 
 async function ask(text, signal) {
   const cards = turn(text);
+  const lines = [...asked, text];
   const place = of("turns").lastElementChild;
   place.scrollIntoView({ block: "nearest" });
   let whole = false;
@@ -189,7 +190,7 @@ async function ask(text, signal) {
       const card = cards[event.model];
       if (event.piece) card.text.textContent += event.piece;
       if (event.failed) card.text.append(element("span", event.failed, "warn"));
-      if (event.answer !== undefined) finished(card, event, text);
+      if (event.answer !== undefined) finished(card, event, lines);
     }
     whole = true;
     asked.push(text);
@@ -202,14 +203,14 @@ async function ask(text, signal) {
   }
 }
 
-function finished({ card, text: place }, event, text) {
+function finished({ card, text: place }, event, lines) {
   place.textContent = event.answer || "(nothing)";
   const first = event.first_s === null ? "" : `, the first word after ${event.first_s.toFixed(1)} s`;
   const percent = `probability ${event.probability.toPrecision(2)}, ${event.seconds.toFixed(1)} s${first}`;
   const doing = element("div", "", "doing");
   doing.append(element("span", percent, "faint"));
-  if (film?.kind === "film" && event.answer && asked.length === 0) doing.append(button("Why?", () => why(card, event, text)));
-  const line = command(event.model, text);
+  if (film?.kind === "film" && event.answer && lines.length === 1) doing.append(button("Why?", () => why(card, event, lines[0])));
+  const line = command(event.model, lines);
   doing.append(button("Copy the command", () => {
     navigator.clipboard?.writeText(line).catch(() => {});
     card.append(element("pre", line));
@@ -228,9 +229,8 @@ function quoted(text) {
   return /^[\w./=:-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;
 }
 
-function command(number, text) {
+function command(number, lines) {
   const shown = film ? ` ${quoted(`${{ film: "video", picture: "image", sound: "audio" }[film.kind]}=${film.name}`)}` : "";
-  const lines = [...asked.slice(0, asked.indexOf(text) < 0 ? asked.length : asked.indexOf(text)), text];
   return `mmavlm chat ${quoted(`checkpoint=${models[number].name}`)}${shown} <<'END'\n${lines.join("\n")}\nEND`;
 }
 
