@@ -5,6 +5,7 @@ from __future__ import annotations
 import runpy
 import sys
 
+from mmavlm.commands.system_errors import exit_if_reader_left
 from mmavlm.commands.verbs import COMMANDS, versions
 from mmavlm.core.nearest import nearest
 
@@ -16,7 +17,11 @@ def main() -> None:
         # Imported here, since `mmavlm doctor` also speaks where PyYAML is missing.
         from mmavlm.commands.help import overview
 
-        print(overview())
+        try:
+            print(overview(), flush=True)
+        except BrokenPipeError as error:
+            exit_if_reader_left(error)
+            raise
     elif verb in ("-V", "--version"):
         print(versions())
     elif verb in COMMANDS:

@@ -1,4 +1,6 @@
 import shlex
+import subprocess
+import sys
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -161,3 +163,10 @@ def test_comments_behind_above_and_below_a_setting_are_what_it_says(tmp_path, mo
         "d.e": ("[1, 2]", "a list, and more"),
         "d.f": ("null", ""),
     }
+
+
+def test_who_reads_no_further_than_the_first_line_ends_the_overview_in_silence():
+    line = f"{sys.executable} -m mmavlm | head -1"
+    for _ in range(3):
+        done = subprocess.run(line, shell=True, capture_output=True, text=True)
+        assert (done.stdout.count("\n"), done.stderr) == (1, "")

@@ -173,6 +173,9 @@ class LoadedModel:
             VideoError: naming a film that is missing or cannot be decoded.
         """
         config = self._config("predict", lines_of(settings, TAKEN_BY_ASK))
+        for name, given in (("film", film), ("prompt", prompt)):
+            if given is None or isinstance(given, int | float | bytes):
+                raise ConfigError(f"{name} is {given!r}; give a text, or a list of texts")
         one = isinstance(film, str | Path) and isinstance(prompt, str)
         films = [film] if isinstance(film, str | Path) else list(film)
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
@@ -261,6 +264,8 @@ class LoadedModel:
                 cannot be cut into so many stretches.
             VideoError: if the film cannot be decoded any more.
         """
+        if not isinstance(answer, FilmAnswer):
+            raise ConfigError(f"answer is {answer!r}; give what ask(film, prompt) gave")
         return explained(self._ready(answer.request), answer, text, stretches)
 
     def __repr__(self) -> str:

@@ -55,7 +55,7 @@ class Talk:
             TooLongError: if the conversation needs more positions than the model has.
         """
         with self._alone():
-            return _said(self.chat.ask(text))
+            return _said(self.chat.ask(_question(text)))
 
     def stream(self, text: str) -> Generator[str, None, Said]:
         """The same answer piece by piece, as it comes; put together, the pieces are the answer.
@@ -70,7 +70,7 @@ class Talk:
             TooLongError: if the conversation needs more positions than the model has.
         """
         with self._alone():
-            return (yield from _as_it_comes(self.chat, text))
+            return (yield from _as_it_comes(self.chat, _question(text)))
 
     def back(self) -> str:
         """Forget the last question and its answer; gives the question. What it showed waits again.
@@ -118,6 +118,12 @@ class Talk:
             yield
         finally:
             self._speaking.release()
+
+
+def _question(text: str) -> str:
+    if not isinstance(text, str):
+        raise DataError(f"a question is a text, got {text!r}")
+    return text
 
 
 class _LeftError(Exception):

@@ -261,7 +261,10 @@ class Chat:
 
 def own_medium(kind: Kind, path: str, start_s: float = 0.0, end_s: float | None = None) -> Medium:
     """A film, picture or sound by the path that a user gives."""
-    source = Path(path).expanduser().absolute()
+    try:
+        source = Path(path).expanduser().absolute()
+    except RuntimeError:  # ~name of nobody: a file that is called so
+        source = Path(path).absolute()
     return Medium(medium_id=source.stem, source=source, kind=kind, start_s=start_s, end_s=end_s)
 
 
