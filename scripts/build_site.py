@@ -34,7 +34,6 @@ from mmavlm.core.config_files import (
     settings,
     settings_of_choice,
 )
-from mmavlm.core.errors import ConfigError
 from mmavlm.core.extras import needs_extra
 
 ROOT = Path(__file__).parents[1]
@@ -255,7 +254,7 @@ def main() -> None:
     try:
         import zensical  # noqa: F401
     except ImportError as error:
-        raise ConfigError(needs_extra("the site", str(error), "docs")) from error
+        raise SystemExit(f"error: {needs_extra('the site', str(error), 'docs')}") from error
     with tempfile.TemporaryDirectory() as folder:
         build(write_pages(Path(folder).resolve()), options.to)
     print(f"open {options.to / 'index.html'}")

@@ -223,6 +223,7 @@ def test_openais_client_asks_about_a_film(client, model, make_clip):
         ([{"type": "hologram"}], "'hologram'"),
         (5, "expected a text or a list"),
         ([{"type": "text", "text": 5}], "'text'"),
+        ([{"type": "video_url", "text": "a", "video_url": {"url": "/a.mp4"}}], "reads no paths"),
         ([{"type": "video_url", "video_url": "https://x.org/a.mp4"}], "fetches no addresses"),
         ("", "empty"),
     ],

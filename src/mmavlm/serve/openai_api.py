@@ -22,7 +22,7 @@ from mmavlm.core.medium import Medium
 from mmavlm.core.turns import Part, Role, Shown, Turn
 from mmavlm.loaded.model import LoadedModel
 from mmavlm.serve.limits import Limits, RefusedError
-from mmavlm.serve.served import Served
+from mmavlm.serve.served import Served, answered
 from mmavlm.serve.turns import Event, InTurn, Until
 from mmavlm.serve.uploads import received
 from mmavlm.serve.visits import Visit
@@ -64,8 +64,10 @@ async def conversation_of(visit: Visit, messages: Any, limits: Limits) -> Conver
                 f"messages[{number}] has content {content!r}; expected a text or a list"
             )
         for part in [{"type": "text", "text": content}] if isinstance(content, str) else content:
-            if isinstance(part, dict) and isinstance(part.get("text"), str):
-                parts.append(part["text"])
+            if isinstance(part, dict) and part.get("type") == "text":
+                if not isinstance(text := part.get("text"), str):
+                    raise RefusedError(f"messages[{number}] has a part 'text' that is {text!r}")
+                parts.append(text)
             else:
                 medium = await _medium(visit, part, f"messages[{number}]", limits)
                 parts.append(Shown(len(media)))
@@ -149,14 +151,7 @@ def completed(
         question = talk.chat.take(talk_of)
         if question is None:
             raise MmavlmError("the last message is the assistant's; end with one of the user's")
-        until = Until(served.limits.answer_s)
-        pieces = talk.stream(question)
-        try:
-            for piece in pieces:
-                yield {"piece": piece}
-                until.check()
-        finally:
-            pieces.close()
+        yield from answered(talk, question, (), Until(served.limits.answer_s))
 
     return InTurn(served.line, work)
 

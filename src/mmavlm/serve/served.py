@@ -64,7 +64,9 @@ class Served:
                 try:
                     if number not in visit.talks:
                         visit.talks[number] = model.chat()
-                    for event in answered(visit.talks[number], asked.text, films, until):
+                    talk = visit.talks[number]
+                    talk.chat.waiting = ()  # of a question that failed; its films come again
+                    for event in answered(talk, asked.text, films, until):
                         yield {"model": number, **event}
                 except MmavlmError as error:
                     if len(models) == 1:
@@ -108,7 +110,6 @@ class Served:
 def answered(talk: Talk, text: str, films: Sequence[Film], until: Until) -> Iterator[Event]:
     """An answer piece by piece, and at its end all of it with its probability."""
     begun = time.monotonic()
-    talk.chat.waiting = ()  # of a question that failed; its films come again
     for film in films:
         talk.show(film.path, kind=film.kind)
     pieces = talk.stream(text)
