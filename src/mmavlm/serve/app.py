@@ -11,7 +11,7 @@ from typing import Any
 from anyio import create_task_group, sleep
 from anyio.to_thread import run_sync
 from fastapi import FastAPI, Request
-from fastapi.responses import FileResponse, JSONResponse, Response
+from fastapi.responses import JSONResponse, Response
 from starlette.requests import ClientDisconnect
 
 from mmavlm.core.errors import MmavlmError
@@ -24,7 +24,12 @@ from mmavlm.serve.uploads import TOO_LARGE, received, too_large
 from mmavlm.serve.visits import Visit, Visits
 
 PAGE = Path(__file__).parent / "page"
-FILES = {"": "page.html", "page.css": "page.css", "page.js": "page.js", "drawing.js": "drawing.js"}
+FILES = {
+    "": ("page.html", "text/html"),
+    "page.css": ("page.css", "text/css"),
+    "page.js": ("page.js", "text/javascript"),
+    "drawing.js": ("drawing.js", "text/javascript"),
+}
 VISIT = "x-visit"
 BUSY = 503
 SWEPT_EVERY_S = 20
@@ -56,13 +61,16 @@ def served_app(served: Served, visits: Visits) -> FastAPI:
 
 def _add_page(app: FastAPI, served: Served, visits: Visits) -> None:
     """The page, and what a visitor brings."""
+    # read once: what is told to be so long is then as long whatever becomes of the disk
+    pages = {name: ((PAGE / file).read_bytes(), kind) for name, (file, kind) in FILES.items()}
 
     @app.get("/{name}")
     @app.get("/")
     async def page(name: str = "") -> Response:
-        if name not in FILES:
+        if name not in pages:
             return JSONResponse({"error": f"there is no {name} here"}, 404)
-        return FileResponse(PAGE / FILES[name], headers={"cache-control": "no-cache"})
+        content, kind = pages[name]
+        return Response(content, headers={"cache-control": "no-cache"}, media_type=kind)
 
     @app.post("/api/visits")
     async def begin() -> dict[str, Any]:
