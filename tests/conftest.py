@@ -1,6 +1,7 @@
 """Fixtures that several folders of tests share."""
 
 import json
+import shutil
 import sys
 from fractions import Fraction
 from pathlib import Path
@@ -17,6 +18,7 @@ from public_sets import write_public_sets
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
 
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 REAL_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 
@@ -116,3 +118,16 @@ def run(tmp_path, monkeypatch):
         return 0
 
     return run
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """The browser that pages are looked at in."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        pytest.skip("no browser is installed")
+    with sync_api.sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()

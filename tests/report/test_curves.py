@@ -46,9 +46,10 @@ def test_a_single_point_or_none_is_no_curve(log):
 
 
 def test_losses_come_first_and_settings_last(log):
-    found = [(c.split, c.name) for c in read_csv_curves(log, prefix="FineTune")]
-    assert found[:2] == [("train", "FineTune loss"), ("val", "FineTune loss")]
-    assert found[-1] == ("", "FineTune lr-AdamW")
+    found = [(c.split, c.name) for c in read_csv_curves(log, group="FineTune")]
+    assert found[:2] == [("train", "loss"), ("val", "loss")]
+    assert found[-1] == ("", "lr-AdamW")
+    assert {c.group for c in read_csv_curves(log, group="FineTune")} == {"FineTune"}
 
 
 def test_a_missing_log_is_named(tmp_path):

@@ -1,9 +1,11 @@
 import base64
+import hashlib
 import io
 import itertools
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from importlib.resources import files
 
 import numpy as np
 import pytest
@@ -12,7 +14,15 @@ from explanations import explanation
 from PIL import Image
 
 from mmavlm.metrics.headline import Score
-from mmavlm.report import Confusion, Curve, Report, SampleAnswer, Table, write_report
+from mmavlm.report import (
+    Confusion,
+    Curve,
+    PlayedFilm,
+    Report,
+    SampleAnswer,
+    Table,
+    write_report,
+)
 
 EVIL = "<script>alert('x')</script> & \"y\" $\\frac{1$"
 VOID = {"meta", "img", "br", "wbr", "link", "input"}
@@ -53,6 +63,14 @@ def sample(**changes):
     return SampleAnswer(**{**settings, **changes})
 
 
+OURS = (files("mmavlm.report") / "report.js").read_text(encoding="utf-8")
+FILM = PlayedFilm("film", b"an mp4", 2.0, 4.5, whole=False)
+
+
+def scripts(html):
+    return re.findall(r"<script[^>]*>(.*?)</script>", html, re.DOTALL)
+
+
 def full_report(text="text"):
     return Report(
         title=text,
@@ -60,9 +78,21 @@ def full_report(text="text"):
         facts={"command": text, text: text},
         curves=[Curve(f"{text} loss", [0, 1], [1.0, 0.5], text)],
         confusions=[Confusion(text, [text, "b"], torch.tensor([[3, 1, 0], [0, 0, 0]]))],
-        samples=[sample(task=text, video_id=text, prompt=text, answers=[text, ""], truth=text)],
+        samples=[
+            sample(
+                task=text,
+                video_id=text,
+                prompt=text,
+                answers=[text, ""],
+                truth=text,
+                film=replace(FILM, name=text),
+            )
+        ],
         explanations=[explanation(task=text, video_id=text, prompt=text, answer=text, truth=text)],
-        tables=[Table(text, [text, "value"], [[text, "1"]])],
+        tables=[
+            Table(text, [text, "value"], [[text, "1"]], note=text),
+            Table(text, [text, "value"], [[text, "1"]], links=["0/report.html"], main=True),
+        ],
         config_yaml=f"a: {text}\n",
     )
 
@@ -77,7 +107,7 @@ def written(tmp_path, report):
 def test_every_text_is_escaped(tmp_path):
     html = written(tmp_path, full_report(EVIL))
     page = Page(html)
-    assert "script" not in page.tags
+    assert scripts(html) == [OURS]
     assert page.texts.count(EVIL) >= 10
     assert EVIL not in html
 
@@ -85,13 +115,47 @@ def test_every_text_is_escaped(tmp_path):
 def test_the_page_fetches_nothing(tmp_path):
     html = written(tmp_path, full_report())
     page = Page(html)
-    assert not {"script", "link", "iframe", "object"} & set(page.tags)
+    assert not {"link", "iframe", "object"} & set(page.tags)
     fetched = [v for _, name, v in page.attributes if name in ("src", "href", "xlink:href")]
-    assert all(value.startswith(("data:", "#")) for value in fetched)
+    assert all(value.startswith(("data:", "#")) or value == "0/report.html" for value in fetched)
     assert "@import" not in html
     assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", html))
     assert "default-src 'none'" in html
     assert "://" not in re.sub(r' xmlns(:\w+)?="[^"]*"', "", html)
+
+
+def test_no_script_but_our_own_may_run(tmp_path):
+    html = written(tmp_path, full_report(EVIL))
+    (script,) = scripts(html)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', html)
+    assert f"script-src 'sha256-{digest}'" in policy.split("; ")
+    assert "unsafe-inline" not in policy.partition("script-src")[2]
+
+
+def test_a_film_lies_in_the_page_once_and_is_pointed_to_from_elsewhere(tmp_path):
+    twice = [sample(film=FILM), sample(video_id="other", film=FILM), sample(video_id="none")]
+    page = Page(written(tmp_path, Report(title="t", samples=twice)))
+    (uri,) = [value for tag, name, value in page.attributes if (tag, name) == ("video", "src")]
+    assert base64.b64decode(uri.removeprefix("data:video/mp4;base64,")) == b"an mp4"
+    assert ("details", "id", "film-1") in page.attributes
+    assert page.attributes.count(("a", "href", "#film-1")) == 1
+    assert "Play the film, from 2 to 4 s" in page.texts
+    assert ("video", "data-start-s", "2.0") in page.attributes
+    assert ("video", "data-last-s", "2.500") in page.attributes
+
+
+def test_tables_that_a_page_is_about_are_open_and_lead_to_their_rows(tmp_path):
+    shown = [
+        Table("jobs", ["job", "score"], [["0", "1"], ["1", "2"]], "a note", ["0/r.html", ""], True),
+        Table("rest", ["name"], [["x"]]),
+    ]
+    html = written(tmp_path, Report(title="t", tables=shown))
+    assert html.index("a note") < html.index("<h2>Details</h2>") < html.index("rest")
+    page = Page(html)
+    assert [value for tag, name, value in page.attributes if tag == "a"] == ["0/r.html"]
+    with pytest.raises(ValueError, match=r"Table 'jobs': 1 rows have 2 links"):
+        Table("jobs", ["job"], [["0"]], links=["a", "b"])
 
 
 def test_a_report_that_cannot_be_written_leaves_the_earlier_one(tmp_path, monkeypatch):
@@ -184,13 +248,27 @@ def test_curves_of_one_name_share_axes(tmp_path):
 
 
 def test_details_and_settings_are_folded_under_the_main_curves(tmp_path):
-    names = {"loss": "train", "genre/top1": "val", "stage 2: wait": "train", "lr-AdamW": ""}
+    names = {"loss": "train", "genre/top1": "val", "wait": "train", "lr-AdamW": ""}
     curves = [Curve(name, [0, 1], [1.0, 0.5], split) for name, split in names.items()]
     html = written(tmp_path, Report(title="t", curves=curves))
     assert "3 more curves" in Page(html).texts
     main, folded = html.split("<details>")
     assert main.count("<svg") == 1
     assert folded.count("<svg") == 3
+
+
+def test_curves_of_a_stage_stand_together(tmp_path):
+    stages = {"stage 1": ("loss", "lr"), "stage 2": ("loss",)}
+    curves = [
+        Curve(name, [0, 1], [1.0, 0.5], "train", group=stage)
+        for stage, names in stages.items()
+        for name in names
+    ]
+    html = written(tmp_path, Report(title="t", curves=[curves[0], curves[2], curves[1]]))
+    shown = re.findall(r"<h[34][^>]*><bdi>([^<]*)</bdi>", html)
+    assert shown == ["stage 1", "loss", "lr", "stage 2", "loss"]
+    ids = [value for _, name, value in Page(html).attributes if name == "id"]
+    assert len(ids) == len(set(ids))
 
 
 def test_counts_of_another_shape_are_refused():

@@ -37,7 +37,7 @@ def test_a_report_shows_a_run_and_the_stage_before_it(tmp_path):
     before = outcome(tmp_path, stage="stage 1", duration_s=90, metrics={"test/recall": 0.5})
     run = outcome(tmp_path / "none", stage="stage 2", duration_s=30, metrics={"test/top1": 0.25})
     shown = describe(run, [before])
-    assert [curve.name for curve in shown.curves] == ["stage 1: loss"]
+    assert [(c.group, c.name) for c in shown.curves] == [("stage 1", "loss")]
     assert [table.rows[0][:2] for table in shown.tables] == [
         ["test/recall", "0.5"],
         ["test/top1", "0.25"],

@@ -97,3 +97,10 @@ def test_what_was_not_answered_or_is_gone_has_no_sheet(root, items, tmp_path):
         assert contact_sheets(few, answered(few)) == []
     finally:
         (tmp_path / "film.mp4").rename(root / items[0].video_id)
+
+
+def test_a_sheet_has_its_film_play_where_that_is_wanted(items):
+    asked = contact_sheets(items, answered(items), films=1, play_s=2)
+    (film,) = [sheet.played for sheet in asked]
+    assert (film.start_s, film.end_s, film.whole) == (0, 2, False)
+    assert [sheet.played for sheet in contact_sheets(items, answered(items), films=1)] == [None]

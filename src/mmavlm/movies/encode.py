@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -52,9 +52,15 @@ class Sound:
 
 
 def write_video(
-    frames: Iterable[NDArray[np.uint8]], path: Path, fps: int, sound: Sound | None = None
+    frames: Iterable[NDArray[np.uint8]],
+    path: Path,
+    fps: int,
+    sound: Sound | None = None,
+    settings: Mapping[str, str] = X264,
 ) -> None:
     """Encode frames, uint8 (H,W,3) with even H and W, at `fps`, with `sound` if any.
+
+    `settings` are the encoder's.
 
     Raises:
         VideoError: if PyAV has no H.264 encoder, or there are no frames.
@@ -69,7 +75,7 @@ def write_video(
     if first is None:
         raise VideoError(f"{path}: there are no frames to encode; give at least one")
     with whole_file(path) as part, av.open(str(part), "w", options={"fflags": "+bitexact"}) as file:
-        stream = cast(VideoStream, file.add_stream(CODEC, rate=fps, options=X264))
+        stream = cast(VideoStream, file.add_stream(CODEC, rate=fps, options=dict(settings)))
         stream.height, stream.width = first.shape[:2]
         stream.pix_fmt = "yuv420p"
         stream.gop_size = 2 * fps

@@ -6,6 +6,7 @@ from mmavlm.core.lazy import lazy_names
 
 if TYPE_CHECKING:
     from mmavlm.report.arms import draw_arms
+    from mmavlm.report.bars import Bar, draw_bars
     from mmavlm.report.contact_sheet import ContactSheet, SheetFrame, SheetQuestion
     from mmavlm.report.contents import (
         Confusion,
@@ -18,14 +19,17 @@ if TYPE_CHECKING:
     )
     from mmavlm.report.curves import read_csv_curves
     from mmavlm.report.explanation import draw_explanation, save_explanation
+    from mmavlm.report.films import PlayedFilm
     from mmavlm.report.timeline import draw_timeline, save_timeline
     from mmavlm.report.write import write_report
 
 __all__ = [
+    "Bar",
     "Confusion",
     "ContactSheet",
     "Curve",
     "Moment",
+    "PlayedFilm",
     "Report",
     "SampleAnswer",
     "SheetFrame",
@@ -33,6 +37,7 @@ __all__ = [
     "Table",
     "Timeline",
     "draw_arms",
+    "draw_bars",
     "draw_explanation",
     "draw_timeline",
     "read_csv_curves",

@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mmavlm.metrics.arms import Mean
-from mmavlm.report.drawing import NO_METADATA, style
+from mmavlm.report.drawing import INK, NO_METADATA, as_svg, style
 
-INK, FIRST, SECOND, THIRD = "#24292f", "#3b82c4", "#e07b39", "#4f9a5b"
+FILE_INK, FIRST, SECOND, THIRD = "#24292f", "#3b82c4", "#e07b39", "#4f9a5b"
 APART = 0.6  # rows between an arm with what is laid over it and the next one
 # A panel each: its title, and the scores drawn there with colour and name.
 PANELS: tuple[tuple[str, Mapping[str, tuple[str, str]]], ...] = (
@@ -31,9 +31,13 @@ PANELS: tuple[tuple[str, Mapping[str, tuple[str, str]]], ...] = (
 
 
 def draw_arms(
-    means: Mapping[str, Mapping[str, Mean]], groups: Sequence[Mapping[str, str]] = ()
+    means: Mapping[str, Mapping[str, Mean]],
+    groups: Sequence[Mapping[str, str]] = (),
+    in_page: bool = False,
 ) -> str:
     """Arm → score → mean as an svg: dots are seeds, bars 95 % intervals of the mean over seeds.
+
+    It is a file of its own, or an element in the colours of a page.
 
     `groups` are drawn apart: arm → what its row is called; without any all are one. In each a
     dotted line carries the first arm's means through the others.
@@ -43,6 +47,7 @@ def draw_arms(
     size = 10.2, 1.2 + 0.3 * (max(rows.values()) + 1)
     with style("arms"):
         figure = Figure(figsize=size, layout="constrained", facecolor="white")
+        ink = INK if in_page else FILE_INK
         panels = figure.subplots(1, len(PANELS), sharey=True)
         for axes, (title, scores) in zip(panels, PANELS, strict=True):
             for shift, (score, (colour, name)) in enumerate(scores.items()):
@@ -54,8 +59,8 @@ def draw_arms(
                     axes.plot(
                         [mean, mean], [ends[0] - 0.4, ends[1] + 0.4], ":", color=colour, lw=0.9
                     )
-            axes.set_title(title, fontsize=9, color=INK, pad=20)
-            axes.grid(axis="x", color=INK, alpha=0.12, linewidth=0.6)
+            axes.set_title(title, fontsize=9, color=ink, pad=20)
+            axes.grid(axis="x", color=ink, alpha=0.12, linewidth=0.6)
             axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2,
                         borderaxespad=0.1)  # fmt: skip
             if "%" in title:
@@ -63,6 +68,8 @@ def draw_arms(
         names = [name.replace("_", " ") for group in groups for name in group.values()]
         panels[0].set_yticks(list(rows.values()), names)
         panels[0].set_ylim(max(rows.values()) + 0.7, -0.7)
+        if in_page:
+            return as_svg(figure)
         out = io.StringIO()
         figure.savefig(out, format="svg", metadata=NO_METADATA)
     svg = out.getvalue()

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmavlm.report.drawing import data_uri
+from mmavlm.report.films import FilmsOfPage, PlayedFilm
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class SheetQuestion:
 
 @dataclass(frozen=True)
 class ContactSheet:
-    """One film: frames in the order of time, and questions about it.
+    """One film: frames in the order of time, and questions about it; `played` where it is to play.
 
     Raises:
         ValueError: if a question's evidence is not among the frames.
@@ -52,6 +53,7 @@ class ContactSheet:
     film: str
     frames: Sequence[SheetFrame]
     questions: Sequence[SheetQuestion]
+    played: PlayedFilm | None = None
 
     def __post_init__(self) -> None:
         for question in self.questions:
@@ -62,14 +64,14 @@ class ContactSheet:
                 )
 
 
-def lay_out(sheet: ContactSheet) -> dict[str, Any]:
+def lay_out(sheet: ContactSheet, films: FilmsOfPage) -> dict[str, Any]:
     """What the page's template is given: frames as pictures within the page, and their marks."""
     marks: list[list[tuple[int, bool | None]]] = [[] for _ in sheet.frames]
     for number, question in enumerate(sheet.questions, start=1):
         for frame in sorted({*question.evidence}):
             marks[frame].append((number, question.right))
     frames = [
-        (data_uri(frame.picture), f"{frame.at_s:.1f} s", frame.line, of_frame)
+        (data_uri(frame.picture), frame.at_s, frame.line, of_frame)
         for frame, of_frame in zip(sheet.frames, marks, strict=True)
     ]
     parts = [
@@ -77,4 +79,5 @@ def lay_out(sheet: ContactSheet) -> dict[str, Any]:
         for q in sheet.questions
     ]
     questions = list(zip(sheet.questions, parts, strict=True))
-    return {"film": sheet.film, "frames": frames, "questions": questions}
+    played = films.lay_out(sheet.played)
+    return {"film": sheet.film, "played": played, "frames": frames, "questions": questions}

@@ -14,13 +14,15 @@ from mmavlm.metrics import Rule
 from mmavlm.metrics.headline import Score
 from mmavlm.model.explain import Explanation
 from mmavlm.report.contact_sheet import ContactSheet
+from mmavlm.report.films import PlayedFilm
 
 
 @dataclass(frozen=True)
 class Curve:
     """A metric over optimizer steps; curves of one `name` share axes, one line a `split`.
 
-    `low` and `high` bound an interval around each value, or are empty.
+    Curves of one `group`, such as a stage, stand together. `low` and `high` bound an interval
+    around each value, or are empty.
 
     Raises:
         ValueError: if the lists differ in length.
@@ -32,6 +34,7 @@ class Curve:
     split: str = ""
     low: Sequence[float] = ()
     high: Sequence[float] = ()
+    group: str = ""
 
     def __post_init__(self) -> None:
         lengths = [len(self.steps), len(self.values), len(self.low), len(self.high)]
@@ -75,7 +78,7 @@ class SampleAnswer:
     """One item as it was answered: answers best first, their probabilities, the truth.
 
     `frames` are uint8 (H,W,3) in time order, or empty; `compare` says what of the best answer must
-    be the truth or one of `references` (see `metrics.Rule`).
+    be the truth or one of `references` (see `metrics.Rule`). `film` is there where it is to play.
 
     Raises:
         ValueError: if answers and probabilities differ in number, or a frame is not such an image.
@@ -90,6 +93,7 @@ class SampleAnswer:
     frames: Sequence[NDArray[np.uint8]] = ()
     references: Sequence[str] = ()
     compare: Rule = "whole"
+    film: PlayedFilm | None = None
 
     def __post_init__(self) -> None:
         if len(self.answers) != len(self.probabilities):
@@ -107,17 +111,27 @@ class SampleAnswer:
 
 @dataclass(frozen=True)
 class Table:
-    """A titled table of texts.
+    """A titled table of texts, with a `note` below its title.
+
+    `links` are addresses below the page's folder that the rows' first cells lead to, or empty. The
+    `main` ones are open and stand before all else.
 
     Raises:
-        ValueError: if a row has not one cell a column.
+        ValueError: if a row has not one cell a column, or not each row a link.
     """
 
     title: str
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
+    note: str = ""
+    links: Sequence[str] = ()
+    main: bool = False
 
     def __post_init__(self) -> None:
+        if self.links and len(self.links) != len(self.rows):
+            raise ValueError(
+                f"Table {self.title!r}: {len(self.rows)} rows have {len(self.links)} links"
+            )
         for row in self.rows:
             if len(row) != len(self.columns):
                 raise ValueError(
@@ -173,13 +187,14 @@ class Report:
     """A whole report: what a test gave (`scores`, the first of each task first), and all the rest.
 
     `facts` are what there is to know of the run (when, which command), name → text. `lead` are the
-    first sentences, where those are not about `scores`.
+    first sentences, where those are not about `scores`. `drawings` are title → svg element.
     """
 
     title: str
     lead: Sequence[str] = ()
     scores: Sequence[Score] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
+    drawings: Mapping[str, str] = field(default_factory=dict)
     curves: Sequence[Curve] = ()
     confusions: Sequence[Confusion] = ()
     sheets: Sequence[ContactSheet] = ()

@@ -20,8 +20,8 @@ MAX_POINTS = 400  # a line has no more than this many, so that the page stays sm
 COLOURS = {"train": "#3b82c4", "val": "#e07b39"}
 
 
-def read_csv_curves(csv_path: Path, prefix: str = "") -> list[Curve]:
-    """The curves of a CSVLogger's metrics.csv, losses first; `prefix` goes before their names.
+def read_csv_curves(csv_path: Path, group: str = "") -> list[Curve]:
+    """The curves of a CSVLogger's metrics.csv, losses first, all of one group.
 
     `val/loss` becomes the curve `loss` of split `val`; `x_low` and `x_high` become the interval
     of `x`. Columns with fewer than two finite values give no curve.
@@ -40,7 +40,7 @@ def read_csv_curves(csv_path: Path, prefix: str = "") -> list[Curve]:
             f"{csv_path} has no column step but {names}; expected the metrics.csv of a CSVLogger"
         )
     columns = {name: dict(_points(rows, name)) for name in names if name not in ("step", "epoch")}
-    found = [_curve(name, columns, prefix) for name in columns if not _bounds(name, columns)]
+    found = [_curve(name, columns, group) for name in columns if not _bounds(name, columns)]
     return sorted((c for c in found if len(c.steps) > 1), key=_rank)
 
 
@@ -56,7 +56,7 @@ def _bounds(name: str, columns: Mapping[str, object]) -> bool:
     return name.endswith(("_low", "_high")) and name.rsplit("_", 1)[0] in columns
 
 
-def _curve(name: str, columns: Mapping[str, Mapping[int, float]], prefix: str) -> Curve:
+def _curve(name: str, columns: Mapping[str, Mapping[int, float]], group: str) -> Curve:
     split, _, rest = name.partition("/")
     if split not in SPLITS or not rest:
         split, rest = "", name
@@ -64,12 +64,13 @@ def _curve(name: str, columns: Mapping[str, Mapping[int, float]], prefix: str) -
     low, high = (columns.get(f"{name}_{end}", {}) for end in ("low", "high"))
     bounded = points.keys() <= low.keys() and points.keys() <= high.keys()
     return Curve(
-        name=f"{prefix} {rest}".strip(),
+        name=rest,
         steps=list(points),
         values=list(points.values()),
         split=split,
         low=[low[step] for step in points] if bounded else (),
         high=[high[step] for step in points] if bounded else (),
+        group=group,
     )
 
 
@@ -77,19 +78,19 @@ def _rank(curve: Curve) -> tuple[int, str, str]:
     """Loss, its parts, what is measured, and last what is set (without a split)."""
     if not curve.split:
         return 3, curve.name, ""
-    last = curve.name.rsplit(" ", 1)[-1]
-    kind = 0 if last == "loss" else 1 if "/" not in last else 2
+    kind = 0 if curve.name == "loss" else 1 if "/" not in curve.name else 2
     return kind, curve.name, curve.split
 
 
 def draw(curves: Sequence[Curve]) -> str:
     """One set of axes with a line for each curve, as an svg element in the page's colours."""
-    with style(curves[0].name):
+    with style(f"{curves[0].group} {curves[0].name}"):
         figure = Figure(figsize=(4.6, 2.6), layout="constrained")
         axes = figure.add_subplot()
         for curve in curves:
             _line(axes, curve)
         axes.set_xlabel("optimizer step")
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(axis="y", color=INK, alpha=0.15, linewidth=0.6)
         if any(curve.split for curve in curves):
             axes.legend(frameon=False, labelcolor=INK)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import math
 import os
 from collections.abc import Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ from mmavlm.report.contents import Confusion, Curve, Report, SampleAnswer
 from mmavlm.report.curves import draw
 from mmavlm.report.drawing import data_uri
 from mmavlm.report.explanation import draw_explanation
+from mmavlm.report.films import FilmsOfPage
 from mmavlm.report.findings import findings
 from mmavlm.report.lead import against_guess, label, lead
 from mmavlm.report.timeline import draw_timeline, listed
@@ -28,10 +32,15 @@ ASIDE = {
     "tokens_s",
     "mfu",
 }  # of how the machine fares, not of what is learnt
+Drawn = tuple[str, str]  # a name and its svg element
 
 
 def write_report(path: Path, report: Report) -> None:
-    """Write a report as html: one file, no script, nothing fetched, every text escaped."""
+    """Write a report as html: one file, nothing fetched, every text escaped.
+
+    Its one script, which sorts tables and has films jump, is the only one that a browser runs in
+    it; without scripts the page shows all the same.
+    """
     environment = Environment(
         loader=PackageLoader("mmavlm.report", "."),
         autoescape=True,
@@ -39,39 +48,49 @@ def write_report(path: Path, report: Report) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    plots, more_plots = _plots(report.curves)
+    script = (files("mmavlm.report") / "report.js").read_text(encoding="utf-8")
+    films = FilmsOfPage()
     page = environment.get_template("report.html.j2").render(
         report=report,
         lead=report.lead or lead(report.scores),
         tiles=[(score, label(score), against_guess(score)) for score in report.scores],
         glossary={score.kind: score.meaning for score in report.scores},
-        plots=plots,
-        more_plots=more_plots,
+        curves=_plots(report.curves),
         confusions=[_heat_map(confusion) for confusion in report.confusions],
-        sheets=[lay_out(sheet) for sheet in report.sheets],
-        samples=[_film_strip(sample) for sample in report.samples],
+        sheets=[lay_out(sheet, films) for sheet in report.sheets],
+        samples=[_film_strip(sample, films) for sample in report.samples],
         explanations=[
             (e, draw_explanation(e), math.exp(e.log_prob), findings(e)) for e in report.explanations
         ],
         timelines=[(line, draw_timeline(line), listed(line)) for line in report.timelines],
+        script=script,
+        script_hash=_hash_of(script),
     )
     partial = path.with_name(path.name + ".partial")
     partial.write_text(page, encoding="utf-8")
     os.replace(partial, path)
 
 
-def _plots(curves: Sequence[Curve]) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-    """Names and drawings: those to see at once, and those of details (`task/top5`) and settings."""
-    by_name: dict[str, list[Curve]] = {}
+def _hash_of(script: str) -> str:
+    """A script as a page's policy names it."""
+    digest = hashlib.sha256(script.encode("utf-8")).digest()
+    return "sha256-" + base64.b64encode(digest).decode("ascii")
+
+
+def _plots(curves: Sequence[Curve]) -> list[tuple[str, list[Drawn], list[Drawn]]]:
+    """Of each group what to see at once, and what is of details (`task/top5`) and settings."""
+    groups: dict[str, dict[str, list[Curve]]] = {}
     for curve in curves:
-        by_name.setdefault(curve.name, []).append(curve)
-    first: list[tuple[str, str]] = []
-    rest: list[tuple[str, str]] = []
-    for name, group in by_name.items():
-        measured = name.rpartition(" ")[2]
-        shown = "/" not in name and measured not in ASIDE and any(curve.split for curve in group)
-        (first if shown else rest).append((name, draw(group)))
-    return first, rest
+        groups.setdefault(curve.group, {}).setdefault(curve.name, []).append(curve)
+    found = []
+    for group, by_name in groups.items():
+        first: list[Drawn] = []
+        rest: list[Drawn] = []
+        for name, lines in by_name.items():
+            shown = "/" not in name and name not in ASIDE and any(line.split for line in lines)
+            (first if shown else rest).append((name, draw(lines)))
+        found.append((group, first, rest))
+    return found
 
 
 def _heat_map(confusion: Confusion) -> dict[str, Any]:
@@ -91,10 +110,11 @@ def _heat_map(confusion: Confusion) -> dict[str, Any]:
     }
 
 
-def _film_strip(sample: SampleAnswer) -> dict[str, Any]:
+def _film_strip(sample: SampleAnswer, films: FilmsOfPage) -> dict[str, Any]:
     return {
         "sample": sample,
         "right": is_right(sample.answers, sample.truth, sample.references, sample.compare),
         "answers": list(zip(sample.answers, sample.probabilities, strict=True)),
         "frames": [data_uri(frame) for frame in sample.frames],
+        "film": films.lay_out(sample.film),
     }

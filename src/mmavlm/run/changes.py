@@ -19,7 +19,8 @@ log = logging.getLogger(__name__)
 # What changes where a run lies, how it is watched or how fast it is, but not what it learns.
 # `max_epochs` is here because a longer training is what a finished one is resumed for.
 HARMLESS = (
-    "resume", "resume_accept", "checkpoint", "test", "prepare", "paths", "logger", "callbacks",
+    "resume", "resume_accept", "checkpoint", "test", "report", "prepare", "paths", "logger",
+    "callbacks",
     "init.alignment", "init.checkpoint", "init.experiment", "init.allow_random", "init.required",
     "stage.calibrate", "data.num_workers", "data.timeout_s",
     "data.max_broken", "data.reader.store", "data.keep_frames", "data.index", "data.decode_threads",
@@ -38,7 +39,8 @@ HARMLESS_NAMES = {
 }  # fmt: skip
 # What of all this changes no answer of a test; weights, items and processes are compared apart.
 ANSWERS_STAY = (
-    "resume", "resume_accept", "checkpoint", "test", "paths", "logger", "format", "optimizer",
+    "resume", "resume_accept", "checkpoint", "test", "report", "paths", "logger", "format",
+    "optimizer",
     "init.alignment", "init.checkpoint", "init.experiment", "init.allow_random", "init.required",
     "stage.monitor", "data.num_workers", "data.timeout_s", "data.max_broken", "data.keep_frames",
     "data.index", "data.decode_threads", "trainer.max_epochs", "trainer.max_steps",

@@ -9,7 +9,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from mmavlm.model.explain import Explanation
-from mmavlm.report import ContactSheet
+from mmavlm.report import ContactSheet, PlayedFilm
 from mmavlm.stages.predictions import PredictionLog
 
 
@@ -20,7 +20,7 @@ class Outcome:
     `stage` is its title, `command` the line that made it, `overrides` the settings in that line.
     `duration_s` counts from the start of this process's run; `resumed`: earlier ones trained too.
     `classes` are the class names of each task. `predictions` is None if the stage answers nothing.
-    `notes` are what the stage says of its test in words.
+    `notes` are what the stage says of its test in words. `films` are item → the film that plays.
     """
 
     stage: str
@@ -36,3 +36,4 @@ class Outcome:
     notes: Mapping[str, str] = field(default_factory=dict)
     explanations: Sequence[Explanation] = ()
     sheets: Sequence[ContactSheet] = ()
+    films: Mapping[str, PlayedFilm] = field(default_factory=dict)

@@ -16,7 +16,15 @@ from mmavlm.metrics.guesses import Guesses
 from mmavlm.metrics.headline import headline
 from mmavlm.metrics.taken import in_parts
 from mmavlm.metrics.words import meaning
-from mmavlm.report import Confusion, Curve, Report, SampleAnswer, Table, read_csv_curves
+from mmavlm.report import (
+    Confusion,
+    Curve,
+    PlayedFilm,
+    Report,
+    SampleAnswer,
+    Table,
+    read_csv_curves,
+)
 from mmavlm.run.facts import facts
 from mmavlm.run.outcome import Outcome
 from mmavlm.stages.predictions import PredictionLog
@@ -39,7 +47,7 @@ def describe(run: Outcome, earlier: Sequence[Outcome]) -> Report:
         curves=[curve for part in (*earlier, run) for curve in curves(part)],
         confusions=found.matrices(),
         sheets=run.sheets,
-        samples=samples(log),
+        samples=samples(log, run.films),
         explanations=list(run.explanations),
         tables=[metrics_table(part) for part in (*earlier, run)],
         config_yaml=OmegaConf.to_yaml(redacted(OmegaConf.to_container(run.config, resolve=True))),
@@ -47,7 +55,7 @@ def describe(run: Outcome, earlier: Sequence[Outcome]) -> Report:
 
 
 def curves(run: Outcome) -> list[Curve]:
-    """The csv log's curves, named after their stage.
+    """The csv log's curves, those of a stage together.
 
     What never changes is left out, and of a benchmark (`videohallucer/all/f1`) everything but its
     headline: drawing its dozens of numbers would take longer than asking it.
@@ -55,7 +63,7 @@ def curves(run: Outcome) -> list[Curve]:
     path = run.folder / "csv" / "metrics.csv"
     if not path.is_file():
         return []
-    found = read_csv_curves(path, prefix=f"{run.stage}:")
+    found = read_csv_curves(path, group=run.stage)
     return [
         curve
         for curve in found
@@ -93,7 +101,7 @@ class Confusions:
         ]  # fmt: skip
 
 
-def samples(log: PredictionLog) -> list[SampleAnswer]:
+def samples(log: PredictionLog, films: Mapping[str, PlayedFilm]) -> list[SampleAnswer]:
     """The kept items with their frames, prompt, answers and truth, and how these are compared."""
     return [
         SampleAnswer(
@@ -106,6 +114,7 @@ def samples(log: PredictionLog) -> list[SampleAnswer]:
             frames=frames,
             references=row.references,
             compare=row.compare,
+            film=films.get(item),
         )
         for item, frames in log.frames.items()
         for row in (log.sampled[item],)

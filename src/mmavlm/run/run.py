@@ -34,9 +34,10 @@ from mmavlm.data.readers.annotations import SPLITS
 from mmavlm.metrics.guesses import Guesses
 from mmavlm.metrics.headline import headline
 from mmavlm.metrics.table import score_table
-from mmavlm.report import ContactSheet, write_report
+from mmavlm.report import ContactSheet, PlayedFilm, write_report
 from mmavlm.run.build import build_stage, leave_mix, start_from_alignment
 from mmavlm.run.changes import settings_of_answers
+from mmavlm.run.films import films_of
 from mmavlm.run.outcome import Outcome
 from mmavlm.run.report import describe
 from mmavlm.run.resume import checkpoint_to_resume, go_on_logging
@@ -207,16 +208,26 @@ class Run:
             notes=self.stage.notes,
             explanations=[explained for c in callbacks for explained in c.explained],
             sheets=self._sheets(),
+            films=self._films(),
         )
 
+    def _films(self) -> dict[str, PlayedFilm]:
+        """Of the sample answers, the wrong ones first."""
+        log, told = self.stage.predictions, self.config.report
+        if log is None:
+            return {}
+        shown = sorted(log.sampled, key=lambda item: log.sampled[item].right is not False)
+        return films_of(self.data.items("test"), shown, most=told.films, most_s=told.film_s)
+
     def _sheets(self) -> list[ContactSheet]:
-        log = self.stage.predictions
+        log, told = self.stage.predictions, self.config.report
         if log is None:
             return []
         items = with_evidence(self.data.items("test"))
         named = {item.item_id for item in items}
         rows = log.read() if named else ()
-        return contact_sheets(items, {r.item_id: r for r in rows if r.item_id in named})
+        answered = {row.item_id: row for row in rows if row.item_id in named}
+        return contact_sheets(items, answered, play_s=told.film_s if told.films else 0)
 
     @property
     def command(self) -> list[str]:

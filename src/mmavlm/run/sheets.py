@@ -16,6 +16,7 @@ from mmavlm.data.sources import FrameSource
 from mmavlm.data.subtitles import subtitles_of
 from mmavlm.metrics import Prediction
 from mmavlm.report import ContactSheet, SheetFrame, SheetQuestion
+from mmavlm.run.films import small_film
 
 FILMS = 3
 QUESTIONS = 14  # of a film
@@ -25,11 +26,15 @@ Asked = tuple[Item, Prediction]
 
 
 def contact_sheets(
-    items: Iterable[Item], answered: Mapping[str, Prediction], films: int = FILMS
+    items: Iterable[Item],
+    answered: Mapping[str, Prediction],
+    films: int = FILMS,
+    play_s: float = 0.0,
 ) -> list[ContactSheet]:
     """A sheet for each of the first `films` with questions that have evidence; `answered` by item.
 
-    Films that are no longer there, since their features are cached, are left out.
+    Films that are no longer there, since their features are cached, are left out. Of the others
+    the first `play_s` seconds are to play.
 
     Raises:
         VideoError: naming a film that cannot be read.
@@ -40,7 +45,7 @@ def contact_sheets(
             film = item.conversation.media[0].source
             by_film.setdefault(film, []).append((item, answered[item.item_id]))
     there = (path for path in by_film if path.exists())
-    return [_sheet(path, by_film[path]) for path in islice(there, films)]
+    return [_sheet(path, by_film[path], play_s) for path in islice(there, films)]
 
 
 def with_evidence(items: Iterable[Item]) -> list[Item]:
@@ -48,7 +53,7 @@ def with_evidence(items: Iterable[Item]) -> list[Item]:
     return [item for item in items if item.meta.get(EVIDENCE) and item.conversation.media]
 
 
-def _sheet(path: Path, asked: Sequence[Asked]) -> ContactSheet:
+def _sheet(path: Path, asked: Sequence[Asked], play_s: float) -> ContactSheet:
     """Frames spread over a film, and the nearest one before each moment of evidence."""
     source = FrameSource(path)
     times_s = source.times_s
@@ -68,7 +73,9 @@ def _sheet(path: Path, asked: Sequence[Asked]) -> ContactSheet:
         _question(item, row, [shown.index(frame) for frame in evidence])
         for (item, row), evidence in zip(chosen, shows, strict=True)
     ]
-    return ContactSheet(asked[0][1].video_id, frames, questions)
+    name = asked[0][1].video_id
+    played = small_film(Medium(medium_id=name, source=path), play_s) if play_s else None
+    return ContactSheet(name, frames, questions, played)
 
 
 def _spread_over_tasks(asked: Sequence[Asked]) -> list[Asked]:
