@@ -56,7 +56,7 @@ ablation: $(VENV)/.demo  ## the controlled experiment: all arms and seeds, two a
 	$(ONE_THREAD) $(BIN)/python -m mmavlm.train -m experiment=ablation arm=$(FIRST_ARMS) & first=$$!; \
 	$(ONE_THREAD) $(BIN)/python -m mmavlm.train -m experiment=ablation arm=$(OTHER_ARMS); second=$$?; \
 	wait $$first && exit $$second
-	@echo "open outputs/ablation/arms.md and arms.svg"
+	@echo "open outputs/ablation/arms.html"
 
 remedies: $(VENV)/.demo  ## what removes the habit: remedies over arms and seeds, two at a time; goes on where it was stopped
 	$(BIN)/python -m mmavlm.movies kind=bias out=data/biased films=1000 frames=2 counterfactual=true
@@ -68,7 +68,7 @@ remedies: $(VENV)/.demo  ## what removes the habit: remedies over arms and seeds
 	wait $$first && exit $$second
 	$(SWEEP) arm=baseline remedy=$(BRIEF) $(BRIEFLY) & first=$$!; \
 	$(SWEEP) arm=one_level remedy=$(BRIEF) $(BRIEFLY); second=$$?; wait $$first && exit $$second
-	@echo "open outputs/remedies/objects/arms.md and arms.svg"
+	@echo "open outputs/remedies/objects/arms.html"
 
 site: $(VENV)/.dev  ## these documents as pages, with all settings and a reference of the code
 	$(BIN)/python scripts/build_site.py --to site

@@ -18,10 +18,10 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from mmavlm.callbacks.sweep import markdown
 from mmavlm.core.errors import DataError
 from mmavlm.core.metrics_file import write_text
 from mmavlm.report.drawing import NO_METADATA, style
+from mmavlm.run.sweep import markdown
 
 INK = "#24292f"
 SCORES = {"habit": "habit (points)", "both": "both of a pair right (%)"}

@@ -1,6 +1,7 @@
 """The controlled experiment, small: two arms, two seeds, a few films, to its tables."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,9 @@ def test_a_sweep_ends_in_means_differences_and_a_figure_and_is_not_run_again(run
     assert told["against"]["baseline"]["two_stages"]["accuracy"]["seeds"] == [1, 2]
     assert told["against"]["two_stages"] == {}
     assert "| two_stages | accuracy | " in (sweep / "arms.md").read_text()
+    page = (sweep / "arms.html").read_text()
+    assert "Against baseline" in page
+    assert 'href="two_stages-2/report.html"' in page
     assert "two stages" in (sweep / "arms.svg").read_text()
     assert (sweep / "two_stages-2/ablation_alignment/report.html").is_file()
 
@@ -97,6 +101,34 @@ def test_what_is_not_finished_is_named_and_left_out(tmp_path, capsys):
     assert list(told["against"]["baseline"]) == ["mine"]
     assert told["against"]["baseline"]["mine"]["accuracy"]["difference"] == 1
     assert "Not finished: " in capsys.readouterr().out
+
+
+def test_the_page_of_arms_tells_what_differs_for_sure_from_what_may_be_chance(tmp_path):
+    for seed in range(1, 6):
+        left(tmp_path, "baseline", seed, right=seed == 1)
+        left(tmp_path, "same", seed, right=seed == 2)
+        left(tmp_path, "mine", seed, right=True)
+    write_arms(tmp_path, {"baseline": ["same", "mine"]})
+    accuracy, habit = first_sentences(tmp_path)
+    chance = "may be chance, with 5 seeds and p ≥ 0.05 for all arms at once (Holm)."
+    assert accuracy == (
+        "Against baseline, accuracy differs in mine by +80.0 points (95 % interval +24.5 to "
+        f"+135.5). In 1 other arm it {chance}"
+    )
+    assert habit == f"Against baseline, any difference in habit {chance}"
+    few = tmp_path / "few"
+    left(few, "baseline", 1, right=False)
+    left(few, "mine", 1, right=True)
+    left(few, "mine", 2, right=True, whole=False)
+    write_arms(few, {"baseline": ["mine"]})
+    one, missing = first_sentences(few)
+    assert one.startswith("One seed cannot tell the arms from baseline")
+    assert missing == "Not finished: baseline with seed 2, mine with seed 2."
+
+
+def first_sentences(folder):
+    lead = (folder / "arms.html").read_text().partition('class="lead">')[2]
+    return re.findall(r"<p>(.*?)</p>", lead.partition("</section>")[0])
 
 
 def test_a_folder_without_finished_runs_gets_no_tables(tmp_path):

@@ -12,9 +12,9 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from mmavlm import check, evaluate, predict, train
-from mmavlm.callbacks.sweep import finish
 from mmavlm.data.extraction import Extraction, extract
 from mmavlm.metrics import left_out
+from mmavlm.run.sweep import finish
 from support import SMALL
 
 EXPERIMENTS = sorted(

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from mmavlm.callbacks.sharding import FrozenShardsStrategy
     from mmavlm.callbacks.signals import ended_as_asked
     from mmavlm.callbacks.step_checkpoint import StepCheckpoint
-    from mmavlm.callbacks.sweep import SweepTable
     from mmavlm.callbacks.throughput import Throughput
     from mmavlm.callbacks.wait import LoaderWait
 
@@ -36,7 +35,6 @@ __all__ = [
     "MemoryEstimate",
     "ModelOverview",
     "StepCheckpoint",
-    "SweepTable",
     "Throughput",
     "WholeCheckpoints",
     "check_loggers",

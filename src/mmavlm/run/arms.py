@@ -19,26 +19,25 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from mmavlm.callbacks.decodings import FOLDER, PLAIN
-from mmavlm.callbacks.sweep import markdown, read_jobs
 from mmavlm.core.metrics_file import write_text
 from mmavlm.metrics import read_predictions
 from mmavlm.metrics.arms import ArmDifference, ArmRun, Mean, Runs, compare_arms, holm, over_seeds
 from mmavlm.metrics.planted_bias import SCORES, bias_scores
 from mmavlm.metrics.prediction_files import FILE
 from mmavlm.movies.bias import pair_of
-from mmavlm.report import draw_arms
+from mmavlm.report import draw_arms, write_report
+from mmavlm.run.arms_page import Comparisons, Means, arms_tables, describe_arms
+from mmavlm.run.sweep import markdown, read_jobs
 
 log = logging.getLogger(__name__)
 
 OVER = " + "  # between the name of an arm and what is laid over it
 NO_REMEDY = "none"
-NAME = "arms"  # of the files: arms.json, arms.md, arms.svg
-Means = dict[str, dict[str, Mean]]  # arm → score → mean
-Comparisons = dict[str, dict[str, dict[str, ArmDifference]]]  # reference → arm → score → difference
+NAME = "arms"  # of the files: arms.json, arms.md, arms.svg, arms.html
 
 
 class ArmsTable(Callback):
-    """Collect a sweep over `arm` and `seed` into arms.json, arms.md and arms.svg in its folder.
+    """Collect a sweep over `arm` and `seed` into arms.json, .md, .svg and .html in its folder.
 
     `compare` says which arms are compared with which one: reference → arms. A sweep over remedies,
     too, has an arm for each of both, `one_level + group_dro`, and for each decoding that a run was
@@ -77,9 +76,11 @@ def write_arms(folder: Path, compare: Mapping[str, Sequence[str]]) -> None:
         "against": _plain(against),
     }
     write_text(folder / f"{NAME}.json", json.dumps(told, indent=1) + "\n")
-    tables = "\n".join(_tables(means, against, missing))
+    tables = "\n".join(_as_markdown(means, against, missing))
     write_text(folder / f"{NAME}.md", tables)
-    write_text(folder / f"{NAME}.svg", draw_arms(means, _groups(arms, compare)))
+    groups = _groups(arms, compare)
+    write_text(folder / f"{NAME}.svg", draw_arms(means, groups))
+    write_report(folder / f"{NAME}.html", describe_arms(folder, means, against, missing, groups))
     Console(soft_wrap=True).print(tables, markup=False, highlight=False)
 
 
@@ -155,40 +156,12 @@ def compare_all(arms: Mapping[str, Runs], compare: Mapping[str, Sequence[str]]) 
     return found
 
 
-def _tables(means: Means, against: Comparisons, missing: Sequence[str]) -> Iterator[str]:
-    runs = {len(of_score["accuracy"].values) for of_score in means.values()}
-    yield f"Mean and 95 % interval over {'-'.join(map(str, sorted(runs)))} seeds, in percent.\n"
-    header = ["arm", *SCORES]
-    rows = [[arm, *map(_mean, of_score.values())] for arm, of_score in means.items()]
-    yield markdown([header, ["-"] * len(header), *rows])
-    for reference, arms in against.items():
-        if not arms:
-            continue
-        yield (
-            f"Less {reference}, in points: mean over seeds, its 95 % interval, p of the paired "
-            "t-test over seeds, that p for all arms of the table at once (Holm), p of the films "
-            "exchanged.\n"
-        )
-        header = ["arm", "score", "difference", "interval", "p", "p, Holm", "p, films"]
-        rows = [[arm, s, *_difference(d)] for arm, of in arms.items() for s, d in of.items()]
-        yield markdown([header, ["-"] * len(header), *rows])
+def _as_markdown(means: Means, against: Comparisons, missing: Sequence[str]) -> Iterator[str]:
+    for table in arms_tables(means, against):
+        yield f"{table.note}\n"
+        yield markdown([table.columns, ["-"] * len(table.columns), *table.rows])
     if missing:
         yield f"Not finished: {', '.join(missing)}.\n"
-
-
-def _mean(found: Mean) -> str:
-    if len(found.values) == 1:
-        return f"{100 * found.mean:.1f}"
-    return f"{100 * found.mean:.1f} ({100 * found.low:.1f} to {100 * found.high:.1f})"
-
-
-def _difference(found: ArmDifference) -> list[str]:
-    bounds = f"{100 * found.low:+.1f} to {100 * found.high:+.1f}"
-    return [
-        f"{100 * found.difference:+.1f}",
-        bounds if len(found.seeds) > 1 else "",
-        *("" if p != p else f"{p:.2g}" for p in (found.p_seeds, found.p_holm, found.p_films)),
-    ]
 
 
 def _plain(value: Any) -> Any:

@@ -25,6 +25,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mmavlm.core.metrics_file import read_metrics, write_text
+from mmavlm.core.redaction import redacted
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +48,7 @@ class Job:
 
 
 class SweepTable(Callback):
-    """Collect the jobs' metrics and errors into a printed table, sweep.csv and sweep.md."""
+    """Collect the jobs' metrics and errors into a printed table, sweep.csv, .md and report.html."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Promise the table: Hydra tells of a sweep's end only if no job failed."""
@@ -75,7 +76,7 @@ class SweepTable(Callback):
 
 def finish(folder: Path) -> None:
     """Write and print the table of a sweep's folder, if a job was started there."""
-    if jobs := without_shared(read_jobs(folder)):
+    if jobs := read_jobs(folder):
         write_table(folder, jobs)
 
 
@@ -108,36 +109,70 @@ def without_shared(jobs: list[Job]) -> list[Job]:
 
 
 def write_table(folder: Path, jobs: list[Job]) -> None:
-    """Write sweep.csv (all metrics) and sweep.md (the main ones), and print the latter."""
+    """Write sweep.csv (all metrics), sweep.md (the main ones) which is printed, and report.html.
+
+    Settings that all jobs share are told once, in the report.
+    """
+    first = jobs[0].settings
+    jobs = without_shared(jobs)
+    shared = {key: value for key, value in first.items() if key not in jobs[0].settings}
     names = list(dict.fromkeys(name for job in jobs for name in job.metrics))
     shown = [n for n in names if n.startswith("test/") and n.rsplit("/", 1)[-1] in HEADLINE]
-    rows = _rows(jobs, names, lambda job: [str(job.metrics.get(n, "")) for n in names])
+    rows = rows_of(jobs, names, lambda job: [str(job.metrics.get(n, "")) for n in names])
     everything = io.StringIO()
     csv.writer(everything, lineterminator="\n").writerows(rows)
     write_text(folder / "sweep.csv", everything.getvalue())
 
     columns = [name.removeprefix("test/") for name in shown] or ["state"]
-    header, *lines = _rows(jobs, columns, lambda job: _cells(job, shown))
+    header, *lines = rows_of(jobs, columns, lambda job: _cells(job, shown))
     write_text(folder / "sweep.md", markdown([header, ["-"] * len(header), *lines]))
-    table = Table(
-        *map(escape, header), title=escape(f"{len(jobs)} jobs in {folder}"), title_justify="left"
-    )
-    for line in lines:
-        table.add_row(*map(escape, line))
-    Console().print(table)
+    _print(f"{len(jobs)} jobs in {folder}", [header, *lines], 1 + len(jobs[0].settings))
+    _write_page(folder, jobs, shared, [header, *lines])
 
 
-def _rows(
-    jobs: list[Job], columns: list[str], cells: Callable[[Job], list[str]]
+def _print(title: str, rows: list[list[str]], named: int) -> None:
+    """Print as many columns as the screen has room for, at least one beside the `named` ones."""
+    console, columns = Console(), len(rows[0])
+    while True:
+        table = Table(*map(escape, rows[0][:columns]), title=escape(title), title_justify="left")
+        for row in rows[1:]:
+            table.add_row(*map(escape, row[:columns]))
+        width = table.__rich_measure__(console, console.options.update(max_width=10**4)).maximum
+        if width <= console.width or columns <= named + 1:
+            break
+        columns -= 1
+    console.print(table)
+    if left := len(rows[0]) - columns:
+        console.print(f"{left} more columns are in the report")
+
+
+def _write_page(
+    folder: Path, jobs: list[Job], shared: dict[str, str], shown: list[list[str]]
+) -> None:
+    # drawing is loaded at a sweep's end: this module is read at the start of each single run, too
+    from mmavlm.report import write_report
+    from mmavlm.run.sweep_page import PAGE, describe_sweep
+
+    write_report(folder / PAGE, describe_sweep(folder, jobs, shared, shown))
+    log.info("report: %s", folder / PAGE)
+
+
+def rows_of(
+    jobs: Sequence[Job], columns: list[str], cells: Callable[[Job], list[str]]
 ) -> list[list[str]]:
     """A header and a row a job: number, settings, cells, and the error's first line if any has."""
     failed = any(job.error for job in jobs)
     header = ["job", *jobs[0].settings, *columns, *["error"] * failed]
     rows = [
-        [j.number, *j.settings.values(), *cells(j), *[j.error.partition("\n")[0]] * failed]
+        [j.number, *shown_settings(j), *cells(j), *[j.error.partition("\n")[0]] * failed]
         for j in jobs
     ]
     return [header, *rows]
+
+
+def shown_settings(job: Job) -> list[str]:
+    """What was set for a job, without secrets."""
+    return [str(redacted(value, key)) for key, value in job.settings.items()]
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:

@@ -1,18 +1,19 @@
 import csv
+import re
 import runpy
 import subprocess
 import sys
 import textwrap
 import weakref
+from html import unescape
 
 import pytest
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from mmavlm.callbacks import SweepTable
-from mmavlm.callbacks.sweep import finish, read_jobs, without_shared, write_table
 from mmavlm.core.metrics_file import write_metrics
+from mmavlm.run.sweep import SweepTable, finish, read_jobs, without_shared, write_table
 
 
 def job(folder, number, overrides, metrics):
@@ -37,6 +38,82 @@ def test_the_table_has_a_row_a_job_in_order_and_a_column_a_varied_setting(tmp_pa
     assert "| 10 | 10 | 0.500 |" in (tmp_path / "sweep.md").read_text()
 
 
+def page_of(folder):
+    """The first sentences of a sweep's page, and the addresses of other pages."""
+    html = (folder / "report.html").read_text(encoding="utf-8")
+    lead = html[html.index('class="lead"') :].partition("</section>")[0]
+    sentences = unescape(" ".join(re.findall(r"<p>(.*?)</p>", lead)))
+    return sentences, re.findall(r'<a href="([^"]*)"', html)
+
+
+def top1(value, low, high):
+    return {"test/genre/top1": value, "test/genre/top1_low": low, "test/genre/top1_high": high}
+
+
+def test_the_page_of_a_sweep_says_which_job_is_best_and_how_sure_that_is(tmp_path):
+    fusions = {
+        "none": (0.5, 0.4, 0.6),
+        "bidirectional": (0.7, 0.6, 0.8),
+        "mma_code": (0.65, 0.5, 0.8),
+    }
+    for number, (name, values) in enumerate(fusions.items()):
+        job(tmp_path, number, ["experiment=demo", f"fusion={name}"], top1(*values))
+    (tmp_path / "1/report.html").touch()
+    write_table(tmp_path, read_jobs(tmp_path))
+    lead, links = page_of(tmp_path)
+    assert lead.startswith("3 jobs, all done.")
+    assert "best in job 1 (fusion=bidirectional) with 70.0 % (95 % interval 60.0 to 80.0)" in lead
+    assert "worst in job 0 (fusion=none) with 50.0 %" in lead
+    assert "Of the 2 others 1 lies within the best one's interval" in lead
+    assert links == ["1/report.html"], "the one job that has a report"
+    html = (tmp_path / "report.html").read_text()
+    assert "<dd><bdi>experiment=demo</bdi></dd>" in html
+    assert "genre/top1: right answers" in html
+
+
+def test_a_number_that_counts_mistakes_is_best_where_it_is_lowest(tmp_path):
+    for number, value in enumerate((0.4, 0.1)):
+        job(
+            tmp_path,
+            number,
+            [f"seed={number}"],
+            {"test/speech/wer": value, "test/speech/unparsed": value},
+        )
+    write_table(tmp_path, read_jobs(tmp_path))
+    assert "best in job 1 (seed=1) with 10.0 %" in page_of(tmp_path)[0]
+
+
+def test_jobs_that_are_alike_are_not_told_best_and_worst(tmp_path):
+    for number in range(2):
+        job(tmp_path, number, [f"seed={number}"], top1(0.5, 0.4, 0.6))
+    write_table(tmp_path, read_jobs(tmp_path))
+    assert "50.0 % (95 % interval 40.0 to 60.0) in each of 2 jobs." in page_of(tmp_path)[0]
+
+
+def test_a_narrow_screen_shows_fewer_numbers_whole(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    names = [f"test/task_{n}/top1" for n in range(9)]
+    for number in range(2):
+        job(tmp_path, number, [f"seed={number}"], dict.fromkeys(names, 0.5))
+    write_table(tmp_path, read_jobs(tmp_path))
+    shown = capsys.readouterr().out
+    assert "task_0/top1" in shown
+    assert "0.500" in shown
+    assert "…" not in shown
+    (left,) = re.findall(r"(\d) more columns are in the report", shown)
+    assert shown.count("top1") + int(left) == 9
+
+
+def test_secrets_stay_out_of_the_page_of_a_sweep(tmp_path):
+    for number in range(2):
+        shared = ["logger.api_key=topsecret", f"logger.token=secret{number}", f"seed={number}"]
+        job(tmp_path, number, shared, top1(0.5, 0.4, 0.6))
+    write_table(tmp_path, read_jobs(tmp_path))
+    for name in ("report.html", "sweep.md", "sweep.csv"):
+        text = (tmp_path / name).read_text().replace(tmp_path.name, "")
+        assert "secret" not in text, name
+
+
 def test_a_job_without_metrics_appears_as_failed(tmp_path):
     job(tmp_path, 0, ["fusion=none"], {"test/genre/top1": 0.5})
     job(tmp_path, 1, ["fusion=bidirectional"], {})
@@ -58,6 +135,7 @@ def test_jobs_without_headline_metrics_are_told_done_from_failed(tmp_path):
     write_table(tmp_path, read_jobs(tmp_path))
     lines = (tmp_path / "sweep.md").read_text().splitlines()
     assert lines[2:] == ["| 0 | 1 | done |", "| 1 | 2 | failed |"]
+    assert page_of(tmp_path)[0] == "2 jobs, 1 of them done. Not done: 1."
 
 
 def test_a_folder_without_jobs_gets_no_table(tmp_path, capsys):
@@ -70,7 +148,7 @@ def test_a_folder_without_jobs_gets_no_table(tmp_path, capsys):
 def sweep(tmp_path):
     """The command line of a small app, and its folder."""
     (tmp_path / "config.yaml").write_text(
-        "x: 1\nhydra:\n  callbacks:\n    table:\n      _target_: mmavlm.callbacks.SweepTable\n"
+        "x: 1\nhydra:\n  callbacks:\n    table:\n      _target_: mmavlm.run.sweep.SweepTable\n"
     )
     (tmp_path / "app.py").write_text(
         textwrap.dedent("""
@@ -78,7 +156,7 @@ def sweep(tmp_path):
         import hydra
         from hydra.core.hydra_config import HydraConfig
         from mmavlm.core.metrics_file import write_metrics
-        from mmavlm.callbacks import SweepTable
+        from mmavlm.run.sweep import SweepTable
 
         @hydra.main(version_base="1.3", config_path=".", config_name="config")
         def app(cfg):
