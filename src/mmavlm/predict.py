@@ -10,10 +10,11 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from mmavlm.commands.checks import check_sources
+from mmavlm.commands.checks import check_rate, check_sources
 from mmavlm.commands.cli import announce, check_format, run_on_checkpoint
 from mmavlm.core.errors import ConfigError, DataError, VideoError
 from mmavlm.core.items import Item
+from mmavlm.core.settings import above_zero
 
 TEXTS = (
     "video",
@@ -72,8 +73,19 @@ def questions_of(config: DictConfig) -> list[Item]:
 
 
 def _check_candidates(config: DictConfig) -> None:
-    if isinstance(config.candidates, str):
+    """Refuse candidates that are no list, or of which one cannot be told from another."""
+    if config.candidates is None:
+        return
+    if not OmegaConf.is_list(config.candidates):
         raise ConfigError(f"candidates takes a list: candidates=[{config.candidates},…]")
+    texts = [str(text).strip() for text in config.candidates]
+    if not texts or not all(texts):
+        raise ConfigError(
+            f"candidates={texts} has no text, or an empty one; give the answers to choose from, or "
+            "leave candidates out"
+        )
+    if twice := [text for text in dict.fromkeys(texts) if texts.count(text) > 1]:
+        raise ConfigError(f"candidates has {twice[0]!r} more than once; give each answer once")
 
 
 def check_request(config: DictConfig) -> None:
@@ -99,9 +111,8 @@ def check_request(config: DictConfig) -> None:
 
 def _check_stream(config: DictConfig) -> None:
     """Refuse a stream that cannot be watched as asked."""
-    for key in ("stream_fps", "every_s"):
-        if config[key] is not None and config[key] <= 0:
-            raise ConfigError(f"{key} must be above 0, got {config[key]}")
+    check_rate("stream_fps", config.stream_fps)
+    above_zero("", every_s=config.every_s)
     if config.stream_fps is None and config.every_s is not None:
         raise ConfigError("every_s asks along a stream; give stream_fps too, such as 1")
     if config.explain and config.stream_fps is not None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from mmavlm.commands.checks import check_sources
+from mmavlm.commands.checks import check_rate, check_sources
 from mmavlm.commands.cli import announce, check_format, run_on_checkpoint
 from mmavlm.core.errors import ConfigError, DataError, VideoError
 from mmavlm.core.redaction import redacted_address
@@ -17,8 +17,6 @@ from mmavlm.core.settings import above_zero, at_least, true_or_false, whole_at_l
 from mmavlm.core.speaking import SpeakingRule
 
 TEXTS = ("video", "camera", "query", "system")  # settings that are taken as they stand
-
-MOST_FPS = 1000
 
 
 def watch(config: DictConfig) -> None:
@@ -50,9 +48,8 @@ def check_request(config: DictConfig) -> None:
         )
     if config.camera is not None and (config.start_s or config.end_s is not None):
         raise ConfigError("a camera is watched from now on; leave out start_s and end_s")
-    above_zero("", fps=config.fps, timeout_s=config.timeout_s)
-    if config.fps is not None and config.fps > MOST_FPS:
-        raise ConfigError(f"fps must be at most {MOST_FPS}, got {config.fps}; no film shows more")
+    above_zero("", timeout_s=config.timeout_s)
+    check_rate("fps", config.fps)
     at_least("", 0, start_s=config.start_s, end_s=config.end_s)
     whole_at_least("", 1, window=config.window, max_new_tokens=config.max_new_tokens)
     true_or_false(

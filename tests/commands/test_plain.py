@@ -102,7 +102,7 @@ def test_a_mistake_and_a_full_disk_end_with_a_message_and_1_and_no_traceback(cap
     full = OSError(errno.ENOSPC, "No space left on device", "/data/a.jpg")
     code, said = ended(raising(full), capsys)
     assert code == 1
-    assert "error: /data/a.jpg cannot be read or written: No space left on device; mend" in said
+    assert "error: /data/a.jpg cannot be written: No space left on device; make room" in said
 
 
 def test_a_fault_of_the_library_keeps_its_traceback(capsys):

@@ -1,5 +1,6 @@
 """How soon a command speaks: what it has imported by then."""
 
+import importlib
 import json
 import subprocess
 import sys
@@ -58,6 +59,17 @@ MISTAKES = [
     (["train", "experiment=lvu_genre"], "data.root is not set"),
     (["train", "experiment=lvu_genre", "data.root=/nowhere"], "data.root=/nowhere does not exist"),
     (["train", "experiment=lvu_genre", "data.root=.", "data.num_frames=200"], "has 120 rows"),
+    (["train", "experiment=demo", "data.num_frames=0"], "data.num_frames must be at least 1, got"),
+    (["train", "experiment=demo", "data.sample_fps=-1"], "data.sample_fps must be above 0, got -1"),
+    (["train", "experiment=demo", "hydra.run.dir=file/x"], "file is a file; give a folder"),
+    (["train", "-m", "experiment=demo", "hydra.sweep.dir=file"], "file is a file; give a folder"),
+    (["predict", *ASK, "video=file", "prompt=b", "data.num_frames=many"], "a whole number, got 'm"),
+    (["predict", *ASK, "video=file", "prompt=b", "stage.num_beams=0"], "stage.num_beams must be"),
+    (["predict", *ASK, "video=file", "prompt=b", "candidates=[]"], "candidates=[] has no text"),
+    (["predict", *ASK, "video=file", "prompt=b", "candidates=[a,a]"], "'a' more than once"),
+    (["predict", *ASK, "video=file", "prompt=b", "stream_fps=1e9"], "stream_fps must be at most"),
+    (["movies.__main__", "out=file/films"], "file is a file; give a folder"),
+    (["demo", "quik=true"], "there is no setting quik; did you mean quick?"),
     (["train", "experiment=lvu_genre", "data.root=.", "resume=gone.ckpt"], "gone.ckpt does not"),
     (["train", "data.root=.", "init.alignment=gone.ckpt"], "gone.ckpt does not exist"),
     (["train", "data.root=.", "init.weights=gone.safetensors"], "gone.safetensors do not exist"),
@@ -100,12 +112,38 @@ MISTAKES = [
 
 
 def test_what_a_config_shows_to_be_wrong_is_told_before_torch_is_there(tmp_path):
+    (tmp_path / "file").touch()
     told, modules = run_fresh(tmp_path, *(line for line, _ in MISTAKES))
     for (line, message), (code, _, error) in zip(MISTAKES, told, strict=True):
         assert code == 1, line
         assert message in error, line
         assert "Traceback" not in error, line
     assert not HEAVY & modules
+
+
+def test_a_folder_that_is_gone_meanwhile_is_told(tmp_path, monkeypatch, capsys):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    lines = (["train", "experiment=demo"], ["chat", *ASK], ["doctor"], ["movies.__main__", "out=x"])
+    for verb, *arguments in lines:
+        monkeypatch.setattr(sys, "argv", [verb, *arguments])
+        with pytest.raises(SystemExit, match="1"):
+            importlib.import_module(f"mmavlm.{verb}").main()
+        assert "the folder this was started in is gone" in capsys.readouterr().err, verb
+
+
+def test_ctrl_c_ends_a_command_in_one_word(monkeypatch, capsys):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mmavlm.predict.predict", interrupted)
+    monkeypatch.setattr("mmavlm.commands.plain._run", interrupted)
+    for verb, arguments in (("predict", ASK), ("doctor", [])):
+        monkeypatch.setattr(sys, "argv", [verb, *arguments])
+        with pytest.raises(SystemExit, match="130"):
+            importlib.import_module(f"mmavlm.{verb}").main()
+        assert capsys.readouterr().err.strip().splitlines()[-1] == "interrupted"
 
 
 def test_check_says_what_it_does_and_needs_neither_torch_nor_lightning(films, tmp_path):

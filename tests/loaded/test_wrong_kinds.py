@@ -3,7 +3,7 @@
 import pytest
 
 import mmavlm
-from mmavlm.core.errors import ConfigError, DataError
+from mmavlm.core.errors import CheckpointError, ConfigError, DataError
 
 
 @pytest.fixture(scope="module")
@@ -39,3 +39,61 @@ def test_a_film_that_begins_with_a_tilde_is_shown(model, make_clip, tmp_path, mo
     make_clip("~nobody.mp4")
     monkeypatch.chdir(tmp_path)
     assert model.chat().show("~nobody.mp4").chat.waiting[0].source == tmp_path / "~nobody.mp4"
+
+
+@pytest.mark.parametrize(
+    ("candidates", "said"),
+    [
+        ([], "no text, or an empty one"),
+        (["a", " "], "no text, or an empty one"),
+        (["a", "b", "a"], "'a' more than once"),
+        ("a", r"candidates takes a list: candidates=\[a"),
+    ],
+)
+def test_candidates_that_leave_no_choice_are_refused(model, make_clip, candidates, said):
+    clip = make_clip()
+    for ask in (model.ask, model.ask_along):
+        with pytest.raises(ConfigError, match=said):
+            ask(clip, "who?", candidates=candidates)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"fps": 1e9}, "stream_fps must be at most 1000"),
+        ({"fps": 0}, "stream_fps must be above 0"),
+        ({"fps": "often"}, "stream_fps must be a number, got 'often'"),
+        ({"every_s": -1}, "every_s must be above 0"),
+    ],
+)
+def test_a_rate_that_no_film_has_is_refused(model, make_clip, settings, said):
+    with pytest.raises(ConfigError, match=said):
+        model.ask_along(make_clip(), "who?", **settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"data.num_frames": 0}, "data.num_frames must be at least 1, got 0"),
+        ({"data.num_frames": "many"}, "data.num_frames must be a whole number, got 'many'"),
+        ({"stage.num_beams": 0}, "stage.num_beams must be at least 1"),
+    ],
+)
+def test_numbers_that_cannot_be_are_refused(model, make_clip, settings, said):
+    with pytest.raises(ConfigError, match=said):
+        model.ask(make_clip(), "who?", **settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("", "the name of the model is empty"),
+        ("folder/nope", "folder/nope does not exist; give the path"),
+        ("folder", r"config.json cannot be read .*; give a folder written by"),
+    ],
+)
+def test_a_model_that_is_not_there_is_told_as_what_was_meant(tmp_path, monkeypatch, name, said):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(CheckpointError, match=said):
+        mmavlm.load(name)

@@ -115,6 +115,7 @@ def test_who_forgets_may_keep_the_film_or_not(visitor, server, model, make_clip)
         ("broken.mp4", b"not a film", 400, "broken.mp4"),
         ("empty.mp4", b"", 400, "empty.mp4 is empty"),
         ("model.pt", b"x", 400, "no film, picture or sound by its ending"),
+        ("voice.wav", b"RIFF", 400, "is a sound, and no model here hears"),
         ("..%5C..%5Cx.mp4", b"x", 400, "x.mp4"),
         ("torn.png", b"\x89PNG", 400, "torn.png"),
     ],

@@ -13,11 +13,12 @@ from mmavlm.core.config_files import choices
 from mmavlm.core.errors import ConfigError
 from mmavlm.core.given_files import AUTO, require_checkpoint, require_weights
 from mmavlm.core.nearest import nearest
-from mmavlm.core.settings import require_positions
+from mmavlm.core.settings import above_zero, require_positions, whole_at_least
 from mmavlm.data.parts import parts_of
 from mmavlm.data.readers.json_files import require_root
 from mmavlm.data.shards.places import is_address
 
+MOST_FPS = 1000
 # Parts of a model that there may be none of.
 OPTIONAL_PARTS = ("alignment", "contrast", "heads", "saliency", "sound")
 
@@ -69,10 +70,12 @@ def check_sources(config: DictConfig) -> None:
     """Refuse what a model is to start from, if it is not there.
 
     Raises:
-        ConfigError: if `init.experiment` is no experiment, or `llm.chat_template` no template.
+        ConfigError: if `init.experiment` is no experiment, `llm.chat_template` no template, or
+            frames, beams or the like are no numbers that can be.
         CheckpointError: naming a file that is not there.
     """
     _check_chat_template(OmegaConf.select(config, "llm.chat_template"))
+    _check_numbers(config)
     first = config.init.experiment
     if first is not None and first not in (known := choices("experiment")):
         near = ", ".join(nearest(str(first), known, 5, least=3))
@@ -83,6 +86,27 @@ def check_sources(config: DictConfig) -> None:
             require_checkpoint(Path(path))
     if config.init.weights is not None:
         require_weights(Path(config.init.weights))
+
+
+def check_rate(name: str, fps: Any) -> None:
+    """Refuse a rate of frames that is none, or more than any film has.
+
+    Raises:
+        ConfigError: naming the setting.
+    """
+    above_zero("", **{name: fps})
+    if fps is not None and fps > MOST_FPS:
+        raise ConfigError(f"{name} must be at most {MOST_FPS}, got {fps}; no film shows more")
+
+
+def _check_numbers(config: DictConfig) -> None:
+    """Refuse counts and rates that are none, which would else be told where they are used."""
+    for name, part in parts_of(config.data).items():
+        group = f"data.sets.{name}" if name else "data"
+        whole_at_least(group, 1, **{key: part.get(key) for key in ("num_frames", "image_size")})
+        above_zero(group, **{key: part.get(key) for key in ("sample_fps", "frame_fps")})
+    counts = ("num_beams", "num_answers", "max_new_tokens")
+    whole_at_least("stage", 1, **{key: config.stage.get(key) for key in counts})
 
 
 def _check_chat_template(choice: Any) -> None:

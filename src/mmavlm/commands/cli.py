@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
@@ -23,13 +23,21 @@ from mmavlm.commands.arguments import asks_hydra, parsed, read_arguments
 from mmavlm.commands.help import command_help
 from mmavlm.commands.mistakes import refuse_mistakes
 from mmavlm.commands.replay import laid_over_checkpoint
-from mmavlm.commands.system_errors import DISK_FULL, NO_ACCESS, exit_if_reader_left
+from mmavlm.commands.system_errors import (
+    exit_if_reader_left,
+    exit_interrupted,
+    refused_by_system,
+    require_place,
+    require_writable,
+)
 from mmavlm.commands.verbs import versions
 from mmavlm.core.config_files import config_dir
 from mmavlm.core.errors import ConfigError, MmavlmError
 from mmavlm.core.given_files import require_checkpoint
 
 FORMATS = ("table", "json")
+OUTPUTS = "outputs"  # where runs go that are not sent elsewhere
+WRITING = ("train", "evaluate", "score")
 # What gloo and NCCL say of a process that is gone.
 LOST = re.compile(
     r"gloo.*(?:closed|reset) by peer|remote process exited|Timed out waiting .*recv", re.S
@@ -44,9 +52,11 @@ def run_command(task: Callable[[DictConfig], Any], config_name: str) -> None:
     if answered(config_name):
         return
     with exit_on_mistake():
+        require_place()
         read_arguments()
         parsed(sys.argv[1:])  # which tells better than Hydra what cannot be read
         refuse_mistakes(config_name, sys.argv[1:])
+        _require_output(config_name, sys.argv[1:])
     # Frozen parts are in eval mode for good, which is no mistake.
     warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode")
     # Nor is a process, or a task, that has nothing of a kind to be counted.
@@ -61,9 +71,9 @@ def run_command(task: Callable[[DictConfig], Any], config_name: str) -> None:
         with exit_on_mistake():
             return task(config)
 
-    hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=config_name)(
-        guarded
-    )()
+    main = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=config_name)
+    with exit_on_mistake():
+        main(guarded)()
 
 
 def run_on_checkpoint(
@@ -76,6 +86,7 @@ def run_on_checkpoint(
     if answered(config_name):
         return
     with exit_on_mistake():
+        require_place()
         read_arguments(texts)
         if not asks_hydra(sys.argv[1:]):
             given = {str(one.key_or_group): one.value() for one in parsed(sys.argv[1:])}
@@ -86,6 +97,16 @@ def run_on_checkpoint(
                 refuse_mistakes(config_name, sys.argv[1:])
             sys.argv[1:] = laid_over_checkpoint(sys.argv[1:])
     run_command(task, config_name)
+
+
+def _require_output(config_name: str, arguments: Sequence[str]) -> None:
+    """Refuse a folder for a run that cannot be written to, of which Hydra gives a traceback."""
+    if config_name not in WRITING:
+        return
+    given = {str(one.key_or_group): str(one.value()) for one in parsed(arguments)}
+    for key in ("hydra.run.dir", "hydra.sweep.dir"):
+        folder = given.get(key, OUTPUTS).partition("${")[0]
+        require_writable(Path(folder), key)
 
 
 def answered(verb: str) -> bool:
@@ -117,10 +138,12 @@ def exit_on_mistake() -> Iterator[None]:
     """Turn a user's mistake into its message on stderr and exit code 1.
 
     Who reads what is printed may leave, as `head` does: that is no mistake, and ends a command in
-    silence with the exit code of the shell's own.
+    silence with the exit code of the shell's own. Ctrl-C ends it likewise, in one word.
     """
     try:
         yield
+    except KeyboardInterrupt:
+        exit_interrupted()
     except Exception as error:
         exit_if_reader_left(error)
         message = user_message(error)
@@ -158,21 +181,13 @@ def user_message(error: BaseException) -> str | None:
         if isinstance(cause, MissingMandatoryValue):
             key = getattr(cause, "full_key", None) or "a setting"
             return f"{key} is not set; give it on the command line: {key}=…"
-        if isinstance(cause, OSError) and cause.errno in DISK_FULL:
-            return (
-                f"{cause.filename or 'a file'} cannot be written: {cause.strerror}; make room or "
-                "raise the quota, and go on with resume=auto and the same hydra.run.dir"
-            )
+        if (refused := refused_by_system(cause)) is not None:
+            return refused
         if isinstance(cause, RuntimeError) and LOST.search(str(cause)):
             return (
                 "another process of this run has ended, or cannot be reached any more; its log, or "
                 "the system's (such as of memory), says why. All processes end; go on with "
                 f"resume=auto and the same hydra.run.dir ({str(cause).partition('. ')[0]})"
-            )
-        if isinstance(cause, OSError) and cause.errno in NO_ACCESS and cause.filename:
-            return (
-                f"{cause.filename} cannot be read or written: {cause.strerror}; mend that, and go "
-                "on with resume=auto and the same hydra.run.dir"
             )
     if isinstance(error, InstantiationException) and not os.environ.get("HYDRA_FULL_ERROR"):
         return _not_built(error)

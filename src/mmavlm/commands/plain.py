@@ -7,7 +7,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from mmavlm.commands.command import Command, Plain, truth
-from mmavlm.commands.system_errors import DISK_FULL, NO_ACCESS, exit_if_reader_left
+from mmavlm.commands.system_errors import (
+    exit_if_reader_left,
+    exit_interrupted,
+    refused_by_system,
+    require_place,
+)
 from mmavlm.commands.verbs import COMMANDS, versions
 from mmavlm.core.errors import ConfigError, MmavlmError
 from mmavlm.core.nearest import nearest
@@ -23,7 +28,10 @@ def run_plain(verb: str, task: Callable[..., int], arguments: Sequence[str] | No
     """
     given = sys.argv[1:] if arguments is None else list(arguments)
     try:
+        require_place()
         code = _run(verb, task, given)
+    except KeyboardInterrupt:
+        exit_interrupted()
     except (MmavlmError, OSError) as error:
         exit_if_reader_left(error)
         if (message := _message(verb, error)) is None:
@@ -51,12 +59,8 @@ def _message(verb: str, error: MmavlmError | OSError) -> str | None:
     """What to tell of an error that a user can mend; None of others."""
     if isinstance(error, MmavlmError):
         return str(error)
-    if error.errno not in (*DISK_FULL, *NO_ACCESS) or COMMANDS[verb].passes_on:
-        return None  # what is passed on to a training, that has told of itself
-    return (
-        f"{error.filename or 'a file'} cannot be read or written: {error.strerror}; mend that, and "
-        "start the command again"
-    )
+    # what is passed on to a training, that has told of itself
+    return None if COMMANDS[verb].passes_on else refused_by_system(error)
 
 
 def read_plain(verb: str, arguments: Sequence[str]) -> dict[str, Any]:

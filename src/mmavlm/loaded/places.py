@@ -27,10 +27,17 @@ def checkpoint_of(name_or_path: str | Path, revision: str | None = None) -> Path
     Raises:
         CheckpointError: if nothing is there, a run has no checkpoint, or the hub cannot give it.
     """
+    if not str(name_or_path).strip():
+        raise CheckpointError(
+            "the name of the model is empty; give a checkpoint, the folder of a run, an exported "
+            "folder, or a name on the hub"
+        )
     path = Path(name_or_path).expanduser()
     if path.is_dir():
         return _of_run(path)
-    if path.exists() or not HUB_NAME.fullmatch(str(name_or_path)):
+    # a name whose first part is a folder here is meant as a path
+    here = path.parent.is_dir() and path.parent != Path()
+    if path.exists() or here or not HUB_NAME.fullmatch(str(name_or_path)):
         require_checkpoint(path)
         return path
     from mmavlm.hub import fetched  # here, so that what is on no disk is told without torch

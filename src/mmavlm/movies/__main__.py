@@ -13,6 +13,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from mmavlm.commands.system_errors import (
+    exit_interrupted,
+    refused_by_system,
+    require_place,
+    require_writable,
+)
 from mmavlm.commands.verbs import COMMANDS, versions
 from mmavlm.core.errors import ConfigError, MmavlmError
 from mmavlm.core.nearest import nearest
@@ -44,11 +50,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         kind, rest = _kind_parser().parse_known_args(given)
         options = _options(kind.kind, rest)
         out = options.pop("out")
-        _check_folder(Path(out))
+        require_place()
+        require_writable(Path(out), "out")
         with Progress(*columns) as bar:
             table = _MAKERS[kind.kind](out, options, _reporting(bar))
-    except MmavlmError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        exit_interrupted()
+    except (MmavlmError, OSError) as error:
+        message = str(error) if isinstance(error, MmavlmError) else refused_by_system(error)
+        if message is None:
+            raise
+        print(f"error: {message}", file=sys.stderr)
         raise SystemExit(1) from None
     if table is not None:
         Console().print(table)
@@ -72,12 +84,6 @@ def _options(kind: str, given: Sequence[str]) -> Options:
     if told:
         raise ConfigError("\n  ".join(told))
     return vars(options)
-
-
-def _check_folder(out: Path) -> None:
-    there = next(path for path in (out, *out.absolute().parents) if path.exists())
-    if not there.is_dir():
-        raise ConfigError(f"out={out}: {there} is a file; give a folder, which need not exist")
 
 
 def _reporting(bar: Progress) -> Report:

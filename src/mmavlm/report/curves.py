@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from mmavlm.core.errors import DataError
 from mmavlm.report.contents import Curve
@@ -90,7 +91,7 @@ def draw(curves: Sequence[Curve]) -> str:
         for curve in curves:
             _line(axes, curve)
         axes.set_xlabel("optimizer step")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(axis="y", color=INK, alpha=0.15, linewidth=0.6)
         if any(curve.split for curve in curves):
             axes.legend(frameon=False, labelcolor=INK)

@@ -15,6 +15,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.requests import ClientDisconnect
 
 from mmavlm.core.errors import MmavlmError
+from mmavlm.loaded.places import kind_of
 from mmavlm.serve.limits import Limits, RefusedError
 from mmavlm.serve.line import BusyError
 from mmavlm.serve.listening import AsLines, Closing, Guarded, Told
@@ -89,6 +90,10 @@ def _add_page(app: FastAPI, served: Served, visits: Visits) -> None:
     async def bring(name: str, request: Request) -> dict[str, Any]:
         visit = _visit(visits, request)
         _check_length(request, served.limits.max_bytes, too_large(name, served.limits))
+        if kind_of(name) == "sound" and not served.hears:
+            raise RefusedError(
+                f"{name} is a sound, and no model here hears; give films or pictures"
+            )
         film = await received(visit, name, request.stream(), served.limits)
         return {"film": film.film_id, "kind": film.kind, "duration_s": film.duration_s}
 

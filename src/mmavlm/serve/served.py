@@ -40,6 +40,11 @@ class Served:
         self.line = Line(self.limits.waiting)
         self.talks = [_talks(model) for model in self.models]
 
+    @property
+    def hears(self) -> bool:
+        """Whether any of the models takes sounds in."""
+        return any(model.backbone.sound is not None for model in self.models)
+
     def model(self, number: int) -> LoadedModel:
         """A model by its number.
 
