@@ -112,3 +112,19 @@ def test_mistakes_are_told(model, clips):
         model.chat(num_beams=0)
     with pytest.raises(ConfigError, match=r"show it: chat\(\)\.show"):
         model.chat(video="a.mp4")
+
+
+def test_an_answer_that_was_cut_is_told_from_one_that_ended(model, clips):
+    talk = model.chat(**{"stage.min_new_tokens": 0, "stage.max_new_tokens": 3}).show(clips[0])
+    assert talk.say(QUESTIONS[0]).cut
+    llm = model.backbone.llm
+
+    def end_at_once(module, inputs, logits):
+        logits[..., llm.answers.end_ids] += 1e4
+        return logits
+
+    hook = llm.model.get_output_embeddings().register_forward_hook(end_at_once)
+    try:
+        assert not talk.say(QUESTIONS[1]).cut
+    finally:
+        hook.remove()

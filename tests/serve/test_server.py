@@ -208,11 +208,16 @@ def test_openais_client_asks_about_a_film(client, model, make_clip):
     answer = client.chat.completions.create(model=name, messages=messages)
     said = model.chat().show(clip).say("what happens?")
     assert answer.choices[0].message.content == said.text
+    assert answer.choices[0].finish_reason == ("length" if said.cut else "stop")
     pieces = client.chat.completions.create(model=name, messages=messages, stream=True)
-    assert "".join(p.choices[0].delta.content or "" for p in pieces) == said.text
+    pieces = [piece.choices[0] for piece in pieces]
+    assert "".join(piece.delta.content or "" for piece in pieces) == said.text
+    assert pieces[-1].finish_reason == answer.choices[0].finish_reason
     messages += [{"role": "assistant", "content": said.text}, {"role": "user", "content": "why?"}]
     short = client.chat.completions.create(model=name, messages=messages, max_tokens=4)
     assert short.choices[0].message.content
+    # no end may come before the fourth token
+    assert short.choices[0].finish_reason == "length"
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from math import isqrt
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -228,10 +228,14 @@ class ReadsPatches(Protocol):
 
 @dataclass(frozen=True)
 class Answer:
-    """One generated text with its log-probability given video and prompt (sum over tokens)."""
+    """One generated text with its log-probability given video and prompt (sum over tokens).
+
+    `cut` says that it has no end of its own: it had as many tokens as it may.
+    """
 
     text: str
     log_prob: float
+    cut: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True)

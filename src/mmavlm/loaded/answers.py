@@ -29,11 +29,13 @@ class Said:
     """A text that a model gave, and how likely it is.
 
     `log_prob` is the sum over its tokens. `probability` is among the candidates if there were any.
+    `cut` says of what was said in a conversation that it was ended by `max_new_tokens`.
     """
 
     text: str
     probability: float
     log_prob: float
+    cut: bool = field(default=False, compare=False)
 
     def __str__(self) -> str:
         return self.text

@@ -177,4 +177,4 @@ def _is_kept(heard: SimpleQueue[str | Answer | BaseException], last: object) -> 
 
 
 def _said(answer: Answer) -> Said:
-    return Said(answer.text, exp(answer.log_prob), answer.log_prob)
+    return Said(answer.text, exp(answer.log_prob), answer.log_prob, answer.cut)

@@ -169,7 +169,7 @@ def _whole(completion: Completion, answer: Closing, visits: Visits, visit: Visit
         visits.end(visit.visit_id)
     if error := next((event["error"] for event in events if "error" in event), None):
         return JSONResponse(as_error(error), 400)
-    return JSONResponse(completion.whole("".join(event.get("piece", "") for event in events)))
+    return JSONResponse(completion.whole(events))
 
 
 class _Ended:

@@ -13,7 +13,7 @@ import json
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any
 
 from mmavlm.core.conversation import Conversation
@@ -166,28 +166,35 @@ class Completion:
             "model": model.name,
         }
 
-    def whole(self, text: str) -> dict[str, Any]:
+    def whole(self, told: Sequence[Event]) -> dict[str, Any]:
         """All of it."""
+        text = "".join(event.get("piece", "") for event in told)
         message = {"role": "assistant", "content": text}
-        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        choice = {"index": 0, "message": message, "finish_reason": _finish(told[-1])}
         return {**self._head, "object": "chat.completion", "choices": [choice]}
 
     def events(self, told: Iterator[Event]) -> Iterator[str]:
         """Piece by piece, as server-sent events."""
         yield self._chunk({"role": "assistant", "content": ""})
+        event: Event = {}
         for event in told:
             if "piece" in event:
                 yield self._chunk({"content": event["piece"]})
             elif "error" in event:
                 yield f"data: {json.dumps(as_error(event['error']))}\n\n"
                 return
-        yield self._chunk({}, "stop")
+        yield self._chunk({}, _finish(event))
         yield "data: [DONE]\n\n"
 
     def _chunk(self, delta: Mapping[str, Any], finish: str | None = None) -> str:
         choice = {"index": 0, "delta": delta, "finish_reason": finish}
         told = {**self._head, "object": "chat.completion.chunk", "choices": [choice]}
         return f"data: {json.dumps(told)}\n\n"
+
+
+def _finish(last: Event) -> str:
+    """Why an answer ends, by its last event."""
+    return "length" if last.get("cut") else "stop"
 
 
 def as_error(message: str, kind: str = "invalid_request_error") -> dict[str, Any]:

@@ -145,7 +145,7 @@ def _talks(model: LoadedModel) -> bool:
 
 def _whole(said: Said, begun: float, first_s: float | None) -> Event:
     taken: dict[str, Any] = {"seconds": time.monotonic() - begun, "first_s": first_s}
-    return {"answer": said.text, "probability": said.probability, **taken}
+    return {"answer": said.text, "probability": said.probability, "cut": said.cut, **taken}
 
 
 def _without_paths(visit: Visit) -> Told:

@@ -82,6 +82,8 @@ def test_generated_ids_end_with_the_first_end():
     end = tiny.answers.eos_id
     assert tiny.answers.until_end([7, 8, end, 0, end]) == [7, 8, end]
     assert tiny.answers.until_end([7, 8]) == [7, 8]
+    assert tiny.answers.ended([7, 8, end])
+    assert not tiny.answers.ended([7, 8])
 
 
 def test_rows_are_padded_on_the_right():

@@ -102,6 +102,10 @@ class Answers:
             return ids[: bisect_left(range(len(ids)), True, key=lambda n: self._stops(ids[:n]))]
         return ids
 
+    def ended(self, ids: Sequence[int]) -> bool:
+        """Whether generated ids hold an end, and were not cut before it."""
+        return bool({*self.end_ids} & {*ids}) or (bool(self.stop) and self._stops(ids))
+
     def decode(self, ids: Sequence[int]) -> str:
         """The text of an answer, without its end, special tokens and outer spaces."""
         text = self._text(ids)

@@ -51,7 +51,8 @@ def best_answers(
         read = read or llm.layout.read(asked)
         scores = _scores(llm, asked, read, found, each, other, less)
     pairs = zip(found, scores.flatten().tolist(), strict=True)
-    told = [Answer(llm.answers.decode(ids), log_prob) for ids, log_prob in pairs]
+    ends = llm.answers
+    told = [Answer(ends.decode(ids), score, cut=not ends.ended(ids)) for ids, score in pairs]
     return [told[i : i + each] for i in range(0, len(told), each)]
 
 
