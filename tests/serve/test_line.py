@@ -14,9 +14,33 @@ from mmavlm.serve.turns import InTurn
 from mmavlm.serve.visits import Visits
 
 
+def told(*events):
+    yield from events
+
+
+def test_a_closed_line_ends_what_is_served_and_what_waits():
+    line, ended = Line(4), []
+
+    def endless(_):
+        try:
+            while True:
+                yield {"n": 0}
+        finally:
+            ended.append(True)
+
+    first, second = InTurn(line, endless), InTurn(line, endless)
+    assert [next(first), next(second)] == [{"n": 0}, {"waiting": 1}]
+    line.close()
+    for turn in (first, second, InTurn(line, endless)):
+        (last,) = turn
+        assert "the server was told to end" in last["error"]
+    assert ended == [True], "closed at once, and not when it is collected"
+    assert len(line) == 0
+
+
 def test_all_come_in_the_order_in_which_they_stand():
     line, came = Line(8), []
-    turns = [InTurn(line, lambda _, n=n: iter([{"n": n}])) for n in range(6)]
+    turns = [InTurn(line, lambda _, n=n: told({"n": n})) for n in range(6)]
     threads = [
         threading.Thread(target=lambda t=t: came.extend(e["n"] for e in t if "n" in e))
         for t in reversed(turns)
@@ -41,8 +65,8 @@ def test_a_full_line_takes_nobody_and_says_so():
 
 def test_who_leaves_before_it_began_holds_nobody_up():
     line = Line(4)
-    first = InTurn(line, lambda _: iter([{"n": 1}]))
-    second = InTurn(line, lambda _: iter([{"n": 2}]))
+    first = InTurn(line, lambda _: told({"n": 1}))
+    second = InTurn(line, lambda _: told({"n": 2}))
     first.close()
     assert [*second] == [{"n": 2}]
 
@@ -58,7 +82,7 @@ def test_long_work_lets_those_who_wait_come_between():
 
     first = InTurn(line, long)
     next(first)
-    second = InTurn(line, lambda _: iter([order.append("short") or {}]))
+    second = InTurn(line, lambda _: told(order.append("short") or {}))
     thread = threading.Thread(target=lambda: [*second])
     thread.start()
     assert [event for event in first if event] in ([], [{"waiting": 1}])

@@ -259,6 +259,17 @@ def test_what_is_asked_of_an_answer_is_checked_by_its_own_name(server, given, sa
     assert said in answer.json()["error"]["message"]
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("POST", "/v1/embeddings", 404), ("GET", "/v1/chat/completions", 405)],
+)
+def test_openais_clients_are_told_in_their_form_what_is_not_here(server, method, path, status):
+    answer = httpx.request(method, server[0] + path)
+    assert answer.status_code == status
+    assert answer.json()["error"]["message"].startswith(f"{method} {path}: ")
+    assert "not" in httpx.post(f"{server[0]}/api/nothing").json()["error"]
+
+
 def test_nothing_said_of_the_form_is_nothing_asked(server):
     body = {"messages": [{"role": "user", "content": "who?"}], "response_format": None}
     assert httpx.post(f"{server[0]}/v1/chat/completions", json=body, timeout=60).status_code == 200
@@ -314,7 +325,11 @@ def test_the_command_serves_a_checkpoint_until_it_is_interrupted(trained, films,
         last = answer_of(visitor.ask("what is the genre of the movie?", film))
         talk = mmavlm.load(checkpoint).chat().show(clip)
         assert last["answer"] == talk.say("what is the genre of the movie?").text
+        asked = visitor.events("/api/ask", text="and who is she?", films=[], models=[0])
+        next(asked)
         server.send_signal(signal.SIGINT)
+        *_, last = asked
+        assert "answer" in last or "the server was told to end" in last["error"]
         assert server.wait(30) == 0
         assert "Traceback" not in server.stderr.read()
     assert [*tmp_path.iterdir()] == []

@@ -12,6 +12,7 @@ from anyio import create_task_group, sleep
 from anyio.to_thread import run_sync
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from mmavlm.core.errors import MmavlmError
@@ -54,6 +55,7 @@ def served_app(served: Served, visits: Visits) -> FastAPI:
     app.add_middleware(Guarded)
     app.add_exception_handler(MmavlmError, _refused)
     app.add_exception_handler(ClientDisconnect, _left)
+    app.add_exception_handler(HTTPException, _not_here)
     _add_page(app, served, visits)
     _add_work(app, served, visits)
     _add_openai(app, served, visits)
@@ -257,6 +259,15 @@ async def _swept(visits: Visits) -> None:
 async def _left(request: Request, error: Exception) -> Response:
     """Nobody is there to be told."""
     return Response(status_code=400)
+
+
+async def _not_here(request: Request, error: Exception) -> Response:
+    """An address that there is none of, or not in this way."""
+    assert isinstance(error, HTTPException)
+    told = f"{request.method} {request.url.path}: {str(error.detail).lower()}"
+    if request.url.path.startswith("/v1/"):
+        return JSONResponse(as_error(told), error.status_code, error.headers)
+    return JSONResponse({"error": told}, error.status_code, error.headers)
 
 
 async def _refused(request: Request, error: Exception) -> Response:

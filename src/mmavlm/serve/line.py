@@ -12,6 +12,10 @@ class BusyError(MmavlmError):
     """Too many wait already."""
 
 
+class ClosedError(MmavlmError):
+    """The server is about to end."""
+
+
 class Line:
     """A line of which the first is served; at most `most` stand behind the first.
 
@@ -22,6 +26,7 @@ class Line:
         self.most = most
         self._places: deque[object] = deque()
         self._changed = Condition()
+        self._closed = False
 
     def __len__(self) -> int:
         return len(self._places)
@@ -43,11 +48,18 @@ class Line:
             return place
 
     def wait(self, place: object, seconds: float) -> int:
-        """How many are before a place, after waiting for that to change, or `seconds`."""
+        """How many are before a place, after waiting for that to change, or `seconds`.
+
+        Raises:
+            ClosedError: if the line is closed.
+        """
         with self._changed:
             before = self._before(place)
             if before:
-                self._changed.wait_for(lambda: self._before(place) != before, seconds)
+                self._changed.wait_for(
+                    lambda: self._closed or self._before(place) != before, seconds
+                )
+            self.check()
             return self._before(place)
 
     def leave(self, place: object) -> None:
@@ -56,6 +68,21 @@ class Line:
             if place in self._places:
                 self._places.remove(place)
             self._changed.notify_all()
+
+    def close(self) -> None:
+        """Serve nobody any more; a signal may say so."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def check(self) -> None:
+        """Do nothing as long as the line is open.
+
+        Raises:
+            ClosedError: if it is closed.
+        """
+        if self._closed:
+            raise ClosedError("the server was told to end; start it anew, and ask again")
 
     def _before(self, place: object) -> int:
         return self._places.index(place)

@@ -13,7 +13,7 @@ import json
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Generator, Iterator, Mapping, Sequence
 from typing import Any
 
 from mmavlm.core.conversation import Conversation
@@ -146,7 +146,7 @@ def completed(
     """The answer to the last message, piece by piece."""
     model = served.model(number)
 
-    def work(_: InTurn) -> Iterator[Event]:
+    def work(_: InTurn) -> Generator[Event, None, None]:
         talk = model.chat(**settings)
         question = talk.chat.take(talk_of)
         if question is None:

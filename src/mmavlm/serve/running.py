@@ -6,6 +6,7 @@ import socket
 import webbrowser
 from collections.abc import Sequence
 from contextlib import suppress
+from types import FrameType
 
 import uvicorn
 from omegaconf import DictConfig
@@ -16,6 +17,7 @@ from mmavlm.loaded.model import LoadedModel, load
 from mmavlm.run.ask import load_backbone
 from mmavlm.serve.app import served_app
 from mmavlm.serve.limits import Limits
+from mmavlm.serve.line import Line
 from mmavlm.serve.served import Served
 from mmavlm.serve.visits import Visits
 
@@ -39,11 +41,12 @@ def run(config: DictConfig, lines: Sequence[str]) -> None:
             models.append(load(config.other))
         visits = Visits(limits)
         address = f"http://{LOOPBACK}:{listening.getsockname()[1]}"
-        app = served_app(Served(models, limits), visits)
+        served = Served(models, limits)
+        app = served_app(served, visits)
         settings_of = uvicorn.Config(
             app, log_level="warning", lifespan="on", timeout_graceful_shutdown=GRACE_S
         )
-        server = uvicorn.Server(settings_of)
+        server = _Server(settings_of, served.line)
         print(f"open {address} (for OpenAI's clients: {address}/v1); Ctrl-C ends", flush=True)
         if config.open:
             webbrowser.open(address)
@@ -52,6 +55,18 @@ def run(config: DictConfig, lines: Sequence[str]) -> None:
                 server.run(sockets=[listening])
         finally:
             visits.close()
+
+
+class _Server(uvicorn.Server):
+    """A server that ends the answers that are being given when it is told to end itself."""
+
+    def __init__(self, config: uvicorn.Config, line: Line) -> None:
+        super().__init__(config)
+        self._line = line
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._line.close()
+        super().handle_exit(sig, frame)
 
 
 def _model_of(config: DictConfig, given: Sequence[str]) -> LoadedModel:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,7 +63,7 @@ class Served:
             raise RefusedError("there is no question; write one")
         told = _without_paths(visit)
 
-        def work(_: InTurn) -> Iterator[Event]:
+        def work(_: InTurn) -> Generator[Event, None, None]:
             until = Until(self.limits.answer_s)
             for number, model in models:
                 try:
@@ -84,7 +84,7 @@ class Served:
         """What an answer to a first question about a film rests on."""
         film, model = visit.film(film_id), self.model(number)
 
-        def work(_: InTurn) -> Iterator[Event]:
+        def work(_: InTurn) -> Generator[Event, None, None]:
             yield {"doing": "hiding parts of the film"}
             # one candidate: what is to be explained is given, not looked for
             answer = model.ask(film.path, prompt, candidates=[said])
@@ -96,7 +96,7 @@ class Served:
         """The moments of a film that a model watches as it runs."""
         film, model = visit.film(film_id), self.model(number)
 
-        def work(turn: InTurn) -> Iterator[Event]:
+        def work(turn: InTurn) -> Generator[Event, None, None]:
             frames, seconds = 0, 0.0
             with model.watch(film.path, query or None) as moments:
                 begun = time.monotonic()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from typing import Any
 
 from mmavlm.core.errors import MmavlmError
@@ -13,7 +14,7 @@ from mmavlm.serve.line import Line
 log = logging.getLogger(__name__)
 
 Event = dict[str, Any]
-Work = Callable[["InTurn"], Iterator[Event]]
+Work = Callable[["InTurn"], Generator[Event, None, None]]
 Told = Callable[[str], str]  # what an error says → what may be said of it
 
 TOLD_EVERY_S = 2.0
@@ -63,7 +64,10 @@ class InTurn:
     def _run(self, work: Work) -> Generator[Event, None, None]:
         try:
             yield from self._waited()
-            yield from work(self)
+            with closing(work(self)) as events:
+                for event in events:
+                    self._line.check()
+                    yield event
         except MmavlmError as error:
             yield {"error": self._told(str(error))}
         except Exception:
