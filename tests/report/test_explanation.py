@@ -192,6 +192,15 @@ def test_findings_say_whether_the_film_was_needed():
     )
 
 
+def test_a_film_of_which_one_stretch_matters_is_not_said_to_matter_nothing():
+    # grey frames may suggest the very answer that the stretch shows
+    hidden = replace(explanation(), change_when_grey=-0.003, changes=torch.tensor([0.0, -6.0, 0.0]))
+    told = " ".join(findings(hidden))
+    assert "does not rest" not in told
+    assert "yet hiding one stretch changes it by 6.000 nats" in told
+    assert "does not rest" in " ".join(findings(replace(hidden, changes=torch.zeros(3))))
+
+
 def test_a_long_or_empty_other_answer_is_told_shortly():
     others = (Otherwise(WITHOUT_FILM, "word " * 50, -1.0), Otherwise(SHUFFLED, " ", -1.0))
     told = findings(replace(explanation(), otherwise=others))

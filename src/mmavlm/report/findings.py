@@ -48,9 +48,14 @@ def _of_film(explanation: Explanation) -> list[str]:
     if change is not None:
         nats = f"{change:+.3f} nats".replace("-", "−")
         if abs(change) < SAME_NATS:
+            rests = (
+                ". It does not rest on what this film shows."
+                if largest < SAME_NATS
+                else f", yet hiding one stretch changes it by {largest:.3f} nats."
+            )
             sentences.append(
-                f"Nearly the same with every frame grey: the answer's log-probability changes by "
-                f"{nats}. It does not rest on what this film shows."
+                "Nearly the same with every frame grey: the answer's log-probability changes by "
+                f"{nats}{rests}"
             )
         else:
             way = "less" if change < 0 else "more"
