@@ -1,8 +1,5 @@
 """The line, visits and limits behind a served model."""
 
-import subprocess
-import sys
-import tempfile
 import threading
 
 import pytest
@@ -150,18 +147,6 @@ def test_a_visitor_whose_answer_still_comes_is_not_silent():
     visits.sweep()
     assert not visit.folder.exists()
     visits.close()
-
-
-def test_what_a_killed_server_left_is_removed_and_what_runs_is_not(tmp_path, monkeypatch):
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
-    left = tmp_path / f"mmavlm-serve-{ended.pid}-abc"
-    left.mkdir()
-    running = Visits(Limits())
-    assert not left.exists()
-    assert Visits(Limits()).root != running.root
-    assert running.root.exists()
 
 
 @pytest.mark.parametrize("given", [{"max_mb": 0}, {"waiting": -1}, {"keep_minutes": "x"}])

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Collection, Iterable, Iterator
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +12,7 @@ from PIL import Image
 from mmavlm.core.errors import VideoError
 from mmavlm.core.items import Item
 from mmavlm.core.medium import Medium
+from mmavlm.core.temporary import working_folder
 from mmavlm.data.sources import FrameSource
 from mmavlm.movies.encode import write_video
 from mmavlm.report import PlayedFilm
@@ -63,8 +62,8 @@ def small_film(medium: Medium, most_s: float) -> PlayedFilm | None:
         last_s = min(source.duration_s, np.inf if medium.end_s is None else medium.end_s)
         end_s = min(last_s, medium.start_s + most_s)
         times_s = np.arange(medium.start_s, end_s, 1 / FPS).tolist()
-        with tempfile.TemporaryDirectory(prefix="mmavlm-report-") as folder:
-            path = Path(folder) / "film.mp4"
+        with working_folder("report") as folder:
+            path = folder / "film.mp4"
             write_video(_small(source.pictures(times_s)), path, FPS, settings=SETTINGS)
             mp4 = path.read_bytes()
     except VideoError as error:

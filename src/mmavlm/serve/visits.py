@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import re
 import secrets
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,11 +12,11 @@ from pathlib import Path
 from threading import Lock
 
 from mmavlm.core.medium import Kind
+from mmavlm.core.temporary import own_folder
 from mmavlm.loaded.talk import Talk
 from mmavlm.serve.limits import Limits, RefusedError
 
 GONE = 410
-PREFIX = "mmavlm-serve-"  # of the folder of a server, and behind it its process
 
 
 @dataclass(frozen=True)
@@ -73,8 +70,7 @@ class Visits:
 
     def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
         self.limits = limits
-        _remove_left()
-        self.root = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
+        self.root = own_folder("serve")
         self._clock = clock
         self._visits: dict[str, Visit] = {}
         self._lock = Lock()
@@ -159,21 +155,3 @@ class Visits:
         """End all visits."""
         self._visits.clear()
         shutil.rmtree(self.root, ignore_errors=True)
-
-
-def _remove_left() -> None:
-    """Remove what servers of this user left that were killed."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-        process = re.match(rf"{PREFIX}(\d+)-", folder.name)
-        if process and folder.stat().st_uid == os.getuid() and not _runs(int(process[1])):
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _runs(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # of another user
-        return True
-    return True

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import tarfile
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 
 from mmavlm.core.errors import ConfigError, DataError, VideoError
 from mmavlm.core.files import written_whole
+from mmavlm.core.temporary import working_folder
 from mmavlm.data.shards.fetching import Patience
 from mmavlm.data.shards.index import SUFFIX, Header, header_of, lines_of
 from mmavlm.data.shards.members import FRAMES, part_of
@@ -63,11 +63,11 @@ def write_shard(job: Job) -> Outcome:
     plan, place = job.plan, job.place
     if _is_there(job):
         return Outcome(plan.name, 0, {})
-    with tempfile.TemporaryDirectory(prefix="mmavlm-pack-") as folder:
-        frames, broken = _extracted(plan, Path(folder))
+    with working_folder("pack") as folder:
+        frames, broken = _extracted(plan, folder)
         kept = _without(plan, broken)
         files = list(_files(kept, frames))
-        path = Path(folder) / plan.name
+        path = folder / plan.name
         _written(path, files)
         packing = plan.packing
         has_frames = any(name.endswith(FRAMES) for name in kept.names.values())
@@ -81,7 +81,7 @@ def write_shard(job: Job) -> Outcome:
             classes=job.classes,
         )
         entries = [{"item": plain_item(item, kept.names)} for item in kept.items]
-        index = Path(folder) / "index"
+        index = folder / "index"
         index.write_bytes(lines_of(header, entries))
         put(path, place)
         put(index, place.beside(SUFFIX))
