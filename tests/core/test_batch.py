@@ -125,3 +125,14 @@ def test_conversations_about_nothing_have_no_films():
     assert batch.rows([1]).frame_mask.shape[0] == 0
     assert batch.video_id == batch.item_id
     assert batch_of((), (0,)).rows([0]).frames.shape[0] == 0
+
+
+def test_pictures_are_spread_over_the_real_frames_of_the_first_film():
+    batch = batch_of((1, 0), (), frames=5)
+    mask = torch.tensor([[True] * 5, [True] * 4 + [False]])
+    frames = torch.arange(10, dtype=torch.uint8).view(2, 5, 1, 1, 1).expand(2, 5, 3, 2, 2)
+    batch = replace(batch, frames=frames, features=None, frame_mask=mask)
+    assert [int(picture[0, 0, 0]) for picture in batch.pictures_of(0, 2)] == [5, 8]
+    assert [picture.shape for picture in batch.pictures_of(0, 9)] == [(2, 2, 3)] * 4
+    assert batch.pictures_of(1, 9) == []
+    assert replace(batch, frames=None, features=frames.float()[..., 0]).pictures_of(0, 2) == []

@@ -9,7 +9,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mmavlm.core.conversation import Conversation
@@ -221,6 +223,18 @@ class Batch:
         """The rows of the films among the media of a conversation."""
         media = zip(self.conversations[row].media, self.media_rows[row], strict=True)
         return [place for medium, place in media if not medium.is_sound]
+
+    def pictures_of(self, row: int, most: int) -> list[NDArray[np.uint8]]:
+        """At most so many frames (H,W,3) of a conversation's first film, spread over the real ones.
+
+        There are none where no film is shown, and where features stand for its frames.
+        """
+        films = self.films_of(row)
+        if self.frames is None or not films:
+            return []
+        real = self.frames[films[0]][self.frame_mask[films[0]]]
+        chosen = torch.linspace(0, len(real) - 1, min(most, len(real))).round().long()
+        return list(real[chosen.to(real.device)].permute(0, 2, 3, 1).cpu().numpy())
 
     def film_of(self, row: int) -> int | None:
         """The row of the film that a conversation shows, None unless it shows that alone, once."""

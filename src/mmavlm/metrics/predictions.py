@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast, get_args
@@ -70,6 +71,28 @@ class Prediction:
             compare=compare,
             said=list(said),
         )
+
+
+class FewOfEach:
+    """Chooses items to look at: the first of each task, and the first that were answered wrong.
+
+    Of each task it takes `per_task` of the one and so many more of the other, `most` in all.
+    """
+
+    def __init__(self, per_task: int, most: int) -> None:
+        self.per_task = per_task
+        self.most = most
+        self._taken: Counter[tuple[str, bool]] = Counter()  # by task, and whether first or wrong
+
+    def wants(self, task: str, *, right: bool | None) -> bool:
+        """Whether one more item of this kind is looked at; if so it is counted."""
+        for is_first in (True, False):
+            kind = task, is_first
+            wanted = is_first or right is False
+            if wanted and self._taken[kind] < self.per_task and self._taken.total() < self.most:
+                self._taken[kind] += 1
+                return True
+        return False
 
 
 def check_rule(rule: str, key: str) -> Rule:

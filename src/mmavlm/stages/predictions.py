@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from mmavlm.core.batch import Batch
 from mmavlm.core.files import written_whole
 from mmavlm.metrics import Prediction, PredictionFile
 from mmavlm.metrics.prediction_rows import parse_row
+from mmavlm.metrics.predictions import FewOfEach
 from mmavlm.stages.answer_file import AnswerFile, Place, Told
 from mmavlm.stages.gathered_answers import gathered_files
 
@@ -43,7 +43,7 @@ class PredictionLog:
         self.latest: dict[str, Prediction] = {}
         self.sampled: dict[str, Prediction] = {}
         self.frames: dict[str, list[NDArray[np.uint8]]] = {}
-        self._kept: Counter[tuple[str, bool]] = Counter()  # by task, and whether first or wrong
+        self._few = FewOfEach(SAMPLE_ITEMS, MOST_ITEMS)
         self._before: dict[int, list[Place]] = defaultdict(list)
         for place in () if file is None else file.places:
             self._before[place.batch].append(place)
@@ -79,12 +79,10 @@ class PredictionLog:
         self._losses.append((of_set, loss, len(predictions)))
         for row, prediction in enumerate(predictions):
             self.latest[prediction.item_id] = prediction
-            films = batch.films_of(row)
-            if batch.frames is not None and films and self._is_sample(prediction):
+            shown = batch.frames is not None and batch.films_of(row)
+            if shown and self._few.wants(prediction.task, right=prediction.right):
                 self.sampled[prediction.item_id] = prediction
-                self.frames[prediction.item_id] = _thumbnails(
-                    batch.frames[films[0]], batch.frame_mask[films[0]]
-                )
+                self.frames[prediction.item_id] = batch.pictures_of(row, SAMPLE_FRAMES)
                 self.ask_again()
 
     def ask_again(self) -> None:
@@ -151,16 +149,6 @@ class PredictionLog:
         self._beside: dict[str, Any] = {}
         self._again = False
 
-    def _is_sample(self, prediction: Prediction) -> bool:
-        """Whether one more item of this kind is to be looked at; if so it is counted."""
-        for is_first in (True, False):
-            kind = prediction.task, is_first
-            wanted = is_first or prediction.right is False
-            if wanted and self._kept[kind] < SAMPLE_ITEMS and len(self.frames) < MOST_ITEMS:
-                self._kept[kind] += 1
-                return True
-        return False
-
 
 def _once(keys: NDArray[np.int64], order: NDArray[np.int64] | None) -> NDArray[np.int64]:
     """Which rows are the first of their item, in the order of the items, or as they came."""
@@ -171,10 +159,3 @@ def _once(keys: NDArray[np.int64], order: NDArray[np.int64] | None) -> NDArray[n
     places = sorter[np.searchsorted(order, keys[first], sorter=sorter)]
     found: NDArray[np.int64] = first[np.argsort(places, kind="stable")]
     return found
-
-
-def _thumbnails(frames: torch.Tensor, mask: torch.Tensor) -> list[NDArray[np.uint8]]:
-    """A few frames (H,W,3) spread over the real ones of (T,3,H,W)."""
-    real = frames[mask]
-    chosen = torch.linspace(0, len(real) - 1, min(SAMPLE_FRAMES, len(real))).round().long()
-    return list(real[chosen.to(real.device)].permute(0, 2, 3, 1).cpu().numpy())
