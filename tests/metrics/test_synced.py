@@ -1,6 +1,7 @@
 import pytest
 import torch
 import torch.distributed as dist
+from predicted import predicted
 
 from mmavlm.metrics import (
     AnswerAccuracy,
@@ -14,6 +15,7 @@ from mmavlm.metrics import (
     YesNoStats,
     captions,
 )
+from mmavlm.metrics.confusion import ConfusionCounts
 from mmavlm.metrics.duet.film_metrics import Speaking
 from mmavlm.metrics.duet.watched import Event, EventTruth, Said, Watched
 from mmavlm.metrics.sah import KINDS
@@ -26,6 +28,7 @@ SHARES = {
 }
 
 
+KNOWN = ("yes", "no")  # answers that have a class
 HALLUCINATION = (YesNoStats, PairedAccuracy, GroupAccuracy, SAHRatio, OrderAccuracy, Chair)
 
 
@@ -36,10 +39,12 @@ def all_metrics():
         *(metric() for metric in HALLUCINATION),
         CaptionScores(),
         Speaking(every_s=[2]),
+        ConfusionCounts({"q": KNOWN}),
     )
 
 
-def fill(items, answers, recall, yes_no, paired, groups, sah, order, chair, captioned, speaking):
+def fill(items, answers, recall, yes_no, paired, groups, sah, order, chair, captioned, speaking,
+         confused):  # fmt: skip
     generator = torch.Generator().manual_seed(0)
     video, text = torch.randn(2, 12, 4, generator=generator)
     text = text + video
@@ -60,6 +65,14 @@ def fill(items, answers, recall, yes_no, paired, groups, sah, order, chair, capt
         film = Watched(*ids, 9.5, (), {}, (Said(i / 3, "now"), Said(8.0, f"then {i}")))
         truth = EventTruth(*ids, f"v{i // 3}", (Event(2.0, 2.0), Event(7.0, 8.5)))
         speaking.update([film if i % 4 else None], [truth])
+        confused.update([predicted(i, said, "maybe" if i == 6 else KNOWN[i % 2], task="q")])
+
+
+def computed(metrics):
+    """What metrics come to, as plain values."""
+    *others, counts = (metric.compute() for metric in metrics)
+    return [*others, {task: (found.counts.tolist(), found.left_out)
+                      for task, found in counts.items()}]  # fmt: skip
 
 
 def run_rank(rank: int, port: int, folder: str):
@@ -70,7 +83,7 @@ def run_rank(rank: int, port: int, folder: str):
     for name, shares in SHARES.items():
         metrics = all_metrics()
         fill(shares[rank], *metrics)
-        results[name] = [metric.compute() for metric in metrics]
+        results[name] = computed(metrics)
     torch.save(results, f"{folder}/rank{rank}.pt")
     dist.destroy_process_group()
 
@@ -82,12 +95,13 @@ def test_two_processes_report_what_one_process_reports(tmp_path, monkeypatch):
     spawn_ranks(run_rank, str(tmp_path))
     metrics = all_metrics()
     fill(range(12), *metrics)
-    expected = [metric.compute() for metric in metrics]
+    expected = computed(metrics)
     assert 0 < expected[0]["top1"] < 1
     assert 0 < expected[1]["v2t_r1"] < 1
     told = ("f1", "hallucinated", "accuracy", "sah_ratio", "accuracy", "chair_i", "rouge_l_plain",
             "speaking_f1")  # fmt: skip
-    for values, name in zip(expected[2:], told, strict=True):
+    assert expected[-1] == {"q": ([[2, 3, 0], [2, 4, 0]], 1)}
+    for values, name in zip(expected[2:-1], told, strict=True):
         assert 0 < values[name] < 1
     for rank in range(2):
         results = torch.load(tmp_path / f"rank{rank}.pt")
