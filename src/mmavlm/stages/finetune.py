@@ -176,9 +176,9 @@ class FineTune(Stage):
                 total = total + weight * loss
         return total
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Answer the validation split."""
-        self._evaluate(batch, "val")
+    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, list[Prediction]]:
+        """Answer the validation split: what is answered to the batch, as `answered`."""
+        return {"answered": self._evaluate(batch, "val")}
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Answer the test split, keeping every prediction; what was answered before is taken."""
@@ -232,14 +232,17 @@ class FineTune(Stage):
             for i, row in enumerate(answered)
         ]
 
-    def _evaluate(self, batch: Batch, split: str) -> None:
+    def _evaluate(self, batch: Batch, split: str) -> list[Prediction]:
+        answered: list[Prediction] = []
         if self._skip(batch):
-            return
+            return answered
         for name, rows in self._by_set(batch):
             loss, predictions = self.answer(rows, self._answers_by(split))
             self._take(split, name, loss, predictions)
             if split == "test":
                 self.predictions.extend(predictions, rows, float(loss), name)
+            answered += predictions
+        return answered
 
     def _take(
         self, split: str, of_set: str, loss: Tensor, predictions: Sequence[Prediction]

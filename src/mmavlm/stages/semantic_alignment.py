@@ -18,6 +18,8 @@ from mmavlm.stages.optim import OptimizerRecipe
 
 log = logging.getLogger(__name__)
 
+# The rows of a set, and level → features of unit norm of their films and texts, each (B,E).
+Compared = tuple[Batch, dict[str, tuple[Tensor, Tensor]]]
 JOINT = "joint"  # both levels' features side by side: their similarities averaged
 
 
@@ -92,13 +94,13 @@ class SemanticAlignment(Stage):
         terms = self.backbone(batch, answer=False, chunk=self.grad_cache_chunk)
         return {**terms, "loss": torch.stack(list(terms.values())).sum()}
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Loss and retrieval features of the validation split."""
-        self._evaluate(batch, "val")
+    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, list[Compared]]:
+        """Loss and retrieval features of the validation split, these as `compared`."""
+        return {"compared": self._evaluate(batch, "val")}
 
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Loss and retrieval features of the test split."""
-        self._evaluate(batch, "test")
+    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, list[Compared]]:
+        """Loss and retrieval features of the test split, these as `compared`."""
+        return {"compared": self._evaluate(batch, "test")}
 
     def on_validation_epoch_end(self) -> None:
         """Log recall over the whole validation split."""
@@ -108,9 +110,10 @@ class SemanticAlignment(Stage):
         """Log recall over the whole test split."""
         self._log_recall("test")
 
-    def _evaluate(self, batch: Batch, split: str) -> None:
+    def _evaluate(self, batch: Batch, split: str) -> list[Compared]:
+        compared: list[Compared] = []
         if self._skip(batch):
-            return
+            return compared
         for name, rows in self._by_set(batch):
             losses = self.losses(rows)
             self._log_losses(split, losses, rows)
@@ -121,6 +124,8 @@ class SemanticAlignment(Stage):
             for level, (video, text) in features.items():
                 metric = self._metric(split, name, level)
                 metric.update(video, text, rows.item_id, rows.target)
+            compared.append((rows, features))
+        return compared
 
     def _log_recall(self, split: str) -> None:
         """Log recall by set and level, and the mean over sets as `<split>/recall`."""
