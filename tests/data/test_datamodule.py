@@ -269,3 +269,11 @@ WHOLE = ("num_frames", "limit_items", "batch_size", "eval_batch_size", "num_work
 def test_settings_that_are_no_numbers_are_named(root, settings, message):
     with pytest.raises(ConfigError, match=rf"data\.{message}"):
         module(root, **settings)
+
+
+def test_the_files_that_items_were_read_from_are_known_by_their_names(root):
+    data = module(root)
+    assert data.annotation_files == {}
+    data.splits = ("train", "val")
+    data.setup("fit")
+    assert data.annotation_files == {f"{s}.jsonl": root / f"{s}.jsonl" for s in ("train", "val")}

@@ -521,3 +521,12 @@ def test_a_datamodule_trains_on_a_table_as_on_a_list(many, monkeypatch):
     )
     for one, other in zip(of_table.draws(), of_list.draws(), strict=True):
         assert one.visits(1, 3).tolist() == other.visits(1, 3).tolist()
+
+
+def test_the_files_of_a_table_are_known_when_it_is_made_and_when_it_is_there(many, monkeypatch):
+    for _ in range(2):
+        data = VideoDataModule(CaptionReader(), many, index=many / ".mmavlm", image_size=8)
+        assert isinstance(data.items("train"), ItemTable)
+        file = many / "captions" / "train.jsonl"
+        assert data.annotation_files == {"captions/train.jsonl": file}
+        unread(monkeypatch)

@@ -171,3 +171,12 @@ def test_sets_without_a_name_a_reader_or_with_a_cache_of_their_own_are_refused(r
         MixedDataModule({"a/b": sets_of(root)["own"]})
     with pytest.raises(ConfigError, match=r"\['breakfast', 'msvd_qa', 'own'\] of data.sets name"):
         MixedDataModule(sets_of(root, cache=root / "cache"))
+
+
+def test_the_files_of_all_sets_are_known_below_the_names_of_the_sets(root):
+    data = mix(root)
+    data.items("val")
+    found = data.annotation_files
+    assert {name.split("/")[0] for name in found} == {"breakfast", "msvd_qa", "own"}
+    assert found["own/val.jsonl"] == root / "val.jsonl"
+    assert all(path.is_file() for path in found.values())

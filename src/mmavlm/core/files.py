@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import logging
 import os
 import platform
@@ -47,6 +48,19 @@ def written_whole(path: Path) -> Iterator[Path]:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file's bytes, as hexadecimal digits.
+
+    Raises:
+        OSError: if the file cannot be read.
+    """
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        while some := file.read(1 << 20):
+            found.update(some)
+    return found.hexdigest()
 
 
 def remove_partials(folder: Path) -> None:

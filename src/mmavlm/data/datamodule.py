@@ -23,6 +23,7 @@ from mmavlm.data.items import Flag, Indices, asked_once, coded, flagged, present
 from mmavlm.data.joined import JoinedItems
 from mmavlm.data.kept_items import items_of
 from mmavlm.data.loaders import SplitLoaders
+from mmavlm.data.looked_at import Seen, files_of, looking, named_below
 from mmavlm.data.order import Draw, Lengths
 from mmavlm.data.probe_index import ProbeIndex
 from mmavlm.data.sound import ClipSettings
@@ -140,6 +141,7 @@ class VideoDataModule(SplitLoaders):
         self._features: FeatureCache | None = None
         self._sound_features: FeatureCache | None = None
         self._items: dict[str, Sequence[Item]] = {}
+        self._files: Seen = {}
 
     def items(self, split: str) -> Sequence[Item]:
         """The items of a split whose videos exist; read once.
@@ -147,11 +149,9 @@ class VideoDataModule(SplitLoaders):
         What training is told several ways, evaluation is asked once (see `asked_once`).
         """
         if split not in self._items:
-            found = items_of(self.reader, self.root, split, self.task, self.index)
-            items = (found if split == "train" else asked_once(found))[: self.limit_items]
-            if split == "train" and self.counterfactual:
-                twins = read_twins(self.root, self.task, present(found).films)
-                items = JoinedItems([items, twins[: self.limit_items]])
+            with looking() as seen:
+                items = self._read(split)
+            self._files |= files_of(seen)
             if not items:
                 raise DataError(
                     f"the {split} split below {self.root} has no items"
@@ -164,6 +164,19 @@ class VideoDataModule(SplitLoaders):
             if split != "train":
                 tell_unknown(self._items[split], split, lambda: self.classes)
         return self._items[split]
+
+    def _read(self, split: str) -> Sequence[Item]:
+        found = items_of(self.reader, self.root, split, self.task, self.index)
+        items = (found if split == "train" else asked_once(found))[: self.limit_items]
+        if split == "train" and self.counterfactual:
+            twins = read_twins(self.root, self.task, present(found).films)
+            items = JoinedItems([items, twins[: self.limit_items]])
+        return items
+
+    @property
+    def annotation_files(self) -> dict[str, Path]:
+        """The files that items were read from so far, by their names below the root."""
+        return named_below(self.root, sorted(self._files))
 
     @property
     def classes(self) -> dict[str, list[str]]:

@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmavlm.core.errors import DataError
-from mmavlm.core.files import PARTIAL, one_at_a_time, write_whole
+from mmavlm.core.files import PARTIAL, file_sha256, one_at_a_time, write_whole
 from mmavlm.core.items import Item, Reader
 from mmavlm.data.films import films_of
-from mmavlm.data.looked_at import Seen, Stamp, looking, stamp
+from mmavlm.data.looked_at import Seen, Stamp, look_at, looking, stamp
 from mmavlm.data.readers.entries import Found, SkippingReader
 from mmavlm.data.readers.tabled import Reading, TabledReader, write_reading
 
@@ -97,6 +97,9 @@ class _Kept:
                 return None
             if not all(_same(Path(path), was, sha256) for path, was, sha256 in told["seen"]):
                 return None
+            for path, _, sha256 in told["seen"]:
+                if sha256 is not None:
+                    look_at(Path(path))
             table = _open(self.folder)
             skipped = dict(told["skipped"])
             notes = tuple((int(level), str(note)) for level, note in told["notes"])
@@ -218,11 +221,8 @@ def _sha256(path: Path, was: Stamp) -> str | None:
     """The digest of a file, None of a folder, and of a file that is not as it was when read."""
     if len(was) < 2:
         return None
-    found = hashlib.sha256()
-    with path.open("rb") as file:
-        while some := file.read(1 << 20):
-            found.update(some)
-    return found.hexdigest() if stamp(path) == was else None
+    found = file_sha256(path)
+    return found if stamp(path) == was else None
 
 
 def _described(value: Any) -> Any:

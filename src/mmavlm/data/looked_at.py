@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -18,14 +18,28 @@ _seen: ContextVar[Seen | None] = ContextVar("seen", default=None)
 def looking() -> Iterator[Seen]:
     """The files and folders, there or not, that are looked at meanwhile, as they first were.
 
-    With a file its folder is looked at, too.
+    With a file its folder is looked at, too. Who was looking already sees the files as well.
     """
     seen: Seen = {}
+    outer = _seen.get()
     token = _seen.set(seen)
     try:
         yield seen
     finally:
         _seen.reset(token)
+        if outer is not None:
+            outer.update((p, was) for p, was in files_of(seen).items() if p not in outer)
+
+
+def files_of(seen: Seen) -> Seen:
+    """Those of what was looked at that are files, and are there."""
+    return {path: was for path, was in seen.items() if len(was) > 1}
+
+
+def named_below(root: Path, paths: Iterable[Path]) -> dict[str, Path]:
+    """Paths by their names below a folder, those elsewhere by their whole path."""
+    inside = ((path, path.is_relative_to(root)) for path in paths)
+    return {str(path.relative_to(root if below else path.anchor)): path for path, below in inside}
 
 
 def look_at(path: Path) -> Path:

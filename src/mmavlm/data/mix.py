@@ -129,6 +129,15 @@ class MixedDataModule(SplitLoaders):
         """The items of all sets, one set behind the other, under the names of their sets."""
         return JoinedItems([part.items(split) for part in self.parts.values()], self.sets)
 
+    @property
+    def annotation_files(self) -> dict[str, Path]:
+        """The files that items of all sets were read from so far, below the names of the sets."""
+        return {
+            name + BEHIND_SET + file: path
+            for name, part in self.parts.items()
+            for file, path in part.annotation_files.items()
+        }
+
     def dataset(self, split: str) -> MixedDataset:
         """The datasets of all sets as one."""
         return MixedDataset({name: part.dataset(split) for name, part in self.parts.items()})
