@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         Moment,
         Report,
         SampleAnswer,
+        Similarity,
         Table,
         Timeline,
     )
@@ -34,6 +35,7 @@ __all__ = [
     "SampleAnswer",
     "SheetFrame",
     "SheetQuestion",
+    "Similarity",
     "Table",
     "Timeline",
     "draw_arms",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mmavlm.metrics import Rule
+from mmavlm.metrics import Prediction, Rule, is_right
 from mmavlm.metrics.headline import Score
 from mmavlm.model.explain import Explanation
 from mmavlm.report.contact_sheet import ContactSheet
@@ -106,6 +107,58 @@ class SampleAnswer:
                 raise ValueError(
                     f"SampleAnswer {self.video_id!r}: frames must be uint8 (H,W,3), "
                     f"got {frame.dtype} {frame.shape}"
+                )
+
+    @classmethod
+    def of(
+        cls,
+        row: Prediction,
+        frames: Sequence[NDArray[np.uint8]],
+        film: PlayedFilm | None = None,
+    ) -> SampleAnswer:
+        """What was predicted of an item, beside some of its frames."""
+        answers = row.answers or row.ranking
+        return cls(
+            task=row.task,
+            video_id=row.video_id,
+            prompt=row.prompt,
+            answers=[answer.text for answer in answers],
+            probabilities=[math.exp(answer.log_prob) for answer in answers],
+            truth=row.truth,
+            frames=frames,
+            references=row.references,
+            compare=row.compare,
+            film=film,
+        )
+
+    @property
+    def right(self) -> bool | None:
+        """Whether the best answer is right, None where that cannot be said (see `is_right`)."""
+        return is_right(self.answers, self.truth, self.references, self.compare)
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """Level → cosines (N,N) of N films, in rows, and the N texts of them, in columns.
+
+    `same` (N,N) is True where a text is the film's own, or has the same words.
+
+    Raises:
+        ValueError: if a matrix has not a row a film and a column a text.
+    """
+
+    films: Sequence[str]
+    texts: Sequence[str]
+    levels: Mapping[str, NDArray[np.float32]]
+    same: NDArray[np.bool_]
+
+    def __post_init__(self) -> None:
+        expected = len(self.films), len(self.texts)
+        for name, matrix in {**self.levels, "same": self.same}.items():
+            if matrix.shape != expected:
+                raise ValueError(
+                    f"Similarity: {name} must have a row a film and a column a text, {expected}, "
+                    f"got {matrix.shape}"
                 )
 
 

@@ -56,7 +56,7 @@ def save_explanation(explanation: Explanation, path: Path) -> None:
     """
     kind = path.suffix.removeprefix(".").lower()
     with style(path.stem):
-        figure, out = picture(explanation, _title(explanation)), io.BytesIO()
+        figure, out = titled_picture(explanation), io.BytesIO()
         kinds = figure.canvas.get_supported_filetypes()
         if kind not in kinds:
             raise ConfigError(
@@ -64,6 +64,11 @@ def save_explanation(explanation: Explanation, path: Path) -> None:
             )
         figure.savefig(out, format=kind, dpi=150, facecolor="white")
     write_whole(path, out.getvalue())
+
+
+def titled_picture(explanation: Explanation) -> Figure:
+    """The picture with question, answer and what was found above it."""
+    return picture(explanation, _title(explanation))
 
 
 def picture(explanation: Explanation, title: str = "") -> Figure:

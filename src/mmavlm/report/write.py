@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from mmavlm.metrics import is_right
 from mmavlm.report.contact_sheet import lay_out
 from mmavlm.report.contents import Confusion, Curve, Report, SampleAnswer
 from mmavlm.report.curves import draw
@@ -113,7 +112,7 @@ def _heat_map(confusion: Confusion) -> dict[str, Any]:
 def _film_strip(sample: SampleAnswer, films: FilmsOfPage) -> dict[str, Any]:
     return {
         "sample": sample,
-        "right": is_right(sample.answers, sample.truth, sample.references, sample.compare),
+        "right": sample.right,
         "answers": list(zip(sample.answers, sample.probabilities, strict=True)),
         "frames": [data_uri(frame) for frame in sample.frames],
         "film": films.lay_out(sample.film),

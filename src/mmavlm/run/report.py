@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -104,20 +103,8 @@ class Confusions:
 def samples(log: PredictionLog, films: Mapping[str, PlayedFilm]) -> list[SampleAnswer]:
     """The kept items with their frames, prompt, answers and truth, and how these are compared."""
     return [
-        SampleAnswer(
-            task=row.task,
-            video_id=row.video_id,
-            prompt=row.prompt,
-            answers=[answer.text for answer in row.answers or row.ranking],
-            probabilities=[math.exp(answer.log_prob) for answer in row.answers or row.ranking],
-            truth=row.truth,
-            frames=frames,
-            references=row.references,
-            compare=row.compare,
-            film=films.get(item),
-        )
+        SampleAnswer.of(log.sampled[item], frames, films.get(item))
         for item, frames in log.frames.items()
-        for row in (log.sampled[item],)
     ]
 
 
