@@ -378,13 +378,6 @@ def test_a_mistake_in_one_job_of_a_sweep_leaves_the_others_running(run, films, t
     assert "| 1 | 4 | done |  |" in table
 
 
-def test_wandb_works_offline(run, films, tmp_path, monkeypatch):
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    arguments = ["experiment=lvu_genre", *SMALL, f"data.root={films}", "logger=wandb", "test=false"]
-    assert run(train, *arguments, "hydra.run.dir=run") == 0
-    assert list((tmp_path / "run/wandb").glob("offline-run-*"))
-
-
 def test_check_prints_one_line_of_json(run, films, capsys):
     code = run(check, "data=lvu", "data.task=genre", f"data.root={films}", "format=json")
     splits = json.loads(capsys.readouterr().out)["splits"]

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mmavlm.callbacks.monitor import monitor_told
     from mmavlm.callbacks.out_of_memory import is_out_of_memory, memory_told
     from mmavlm.callbacks.overview import MemoryEstimate, ModelOverview, estimate_memory
+    from mmavlm.callbacks.pictures import LoggedPictures
     from mmavlm.callbacks.ray_workers import ray_environment, ray_strategy
     from mmavlm.callbacks.sharding import FrozenShardsStrategy
     from mmavlm.callbacks.signals import ended_as_asked
@@ -32,6 +33,7 @@ __all__ = [
     "HabitScores",
     "HallucinationProbe",
     "LoaderWait",
+    "LoggedPictures",
     "MemoryEstimate",
     "ModelOverview",
     "StepCheckpoint",

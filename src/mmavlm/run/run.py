@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import lightning as L
 from hydra.core.hydra_config import HydraConfig
@@ -18,6 +18,7 @@ from rich.console import Console
 
 from mmavlm.callbacks import (
     ExplainAnswers,
+    LoggedPictures,
     WholeCheckpoints,
     check_loggers,
     check_trainer,
@@ -51,6 +52,7 @@ from mmavlm.weights.untrained import allow_untrained, require_trained
 ANSWERS = "answers"  # the folder, in that of a run, with those of a test that is not finished
 
 log = logging.getLogger(__name__)
+Kind = TypeVar("Kind", bound=L.Callback)
 
 
 def tested_splits(config: DictConfig) -> tuple[str, ...]:
@@ -169,11 +171,14 @@ class Run:
         write_metrics(self.folder / "metrics.json", metrics)
         self.stage.write(self.folder)
         outcomes = [run.outcome for run in earlier]
-        write_report(self.folder / "report.html", describe(self.outcome, outcomes))
+        report = describe(self.outcome, outcomes)
+        write_report(self.folder / "report.html", report)
         # last, since it says that all the rest is there (see `run.resume.is_finished`)
         write_text(self.folder / "config.yaml", OmegaConf.to_yaml(self.config, resolve=True))
         if self.stage.predictions is not None:
             self.stage.predictions.remove()
+        for callback in self._callbacks(LoggedPictures):
+            callback.show_run(self.trainer, report, self.best_checkpoint)
 
     def tell(self) -> None:
         """Print the test's scores, what the stage says of them, and where the report lies.
@@ -192,8 +197,6 @@ class Run:
     @property
     def outcome(self) -> Outcome:
         """What there is to report of this run, so far."""
-        trainer: Any = self.trainer  # whose type does not have `callbacks`
-        callbacks = [c for c in trainer.callbacks if isinstance(c, ExplainAnswers)]
         return Outcome(
             stage=self.stage.title,
             folder=self.folder,
@@ -206,7 +209,7 @@ class Run:
             classes=self.stage.classes,
             predictions=self.stage.predictions,
             notes=self.stage.notes,
-            explanations=[explained for c in callbacks for explained in c.explained],
+            explanations=[e for c in self._callbacks(ExplainAnswers) for e in c.explained],
             sheets=self._sheets(),
             films=self._films(),
         )
@@ -218,6 +221,10 @@ class Run:
             return {}
         shown = sorted(log.sampled, key=lambda item: log.sampled[item].right is not False)
         return films_of(self.data.items("test"), shown, most=told.films, most_s=told.film_s)
+
+    def _callbacks(self, kind: type[Kind]) -> list[Kind]:
+        trainer: Any = self.trainer  # whose type does not have `callbacks`
+        return [callback for callback in trainer.callbacks if isinstance(callback, kind)]
 
     def _sheets(self) -> list[ContactSheet]:
         log, told = self.stage.predictions, self.config.report
