@@ -6,9 +6,11 @@ import json
 
 import numpy as np
 import pytest
+from lightning.pytorch.loggers import CSVLogger, WandbLogger
 from PIL import Image
 
 from mmavlm import evaluate, train
+from mmavlm.callbacks import failure_ends_wandb, wandb_to_end
 from support import SMALL
 
 wandb = pytest.importorskip("wandb")
@@ -16,28 +18,34 @@ pytest.importorskip("tensorboard")
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # noqa: E402
 
-from wandb_records import artifacts, logged, media  # noqa: E402
+from wandb_records import artifacts, logged, media, records  # noqa: E402
 
 WANDB = "lightning.pytorch.loggers.WandbLogger"
 
 
 @pytest.fixture
-def shown(run, films, tmp_path, monkeypatch):
-    """A function that trains with both loggers; gives the run's folder and TensorBoard's events."""
+def offline(tmp_path, monkeypatch):
+    """A W&B of this test's own, which leaves nothing elsewhere."""
     wandb.teardown()  # what an earlier test began knows nothing of these
     monkeypatch.setenv("WANDB_MODE", "offline")
     for name in ("CACHE", "DATA", "CONFIG"):
         monkeypatch.setenv(f"WANDB_{name}_DIR", str(tmp_path / name))
+    yield
+    wandb.teardown()
+
+
+@pytest.fixture
+def shown(run, films, tmp_path, offline):
+    """A function that trains with both loggers; gives the run's folder and TensorBoard's events."""
     both = ["logger=tensorboard", f"+logger.wandb._target_={WANDB}", "+logger.wandb.project=tests",
             "+logger.wandb.save_dir=${paths.run}", f"hydra.run.dir={tmp_path}/run"]  # fmt: skip
 
     def shown(*arguments):
         assert run(train, *SMALL, *arguments, f"data.root={films}", *both) == 0
-        wandb.finish()
+        wandb.teardown()  # which waits until all is on the disk
         return tmp_path / "run", events_of(tmp_path / "run")
 
-    yield shown
-    wandb.teardown()
+    return shown
 
 
 def events_of(folder):
@@ -124,3 +132,28 @@ def test_an_evaluation_shows_its_answers_and_data(run, trained, tmp_path):
     events = events_of(tmp_path / "again")
     assert {"test/answers/1", "test/confusion/genre"} <= {*events.Tags()["images"]}
     assert "lvu/annotation/test.json" in text(events, "data")
+
+
+@pytest.mark.usefixtures("offline")
+def test_each_job_of_a_sweep_is_a_run_of_its_own(run, films, tmp_path):
+    arguments = ["experiment=lvu_genre", *SMALL, f"data.root={films}", "test=false", "logger=wandb"]
+    assert run(train, "-m", *arguments, "seed=1,2", f"hydra.sweep.dir={tmp_path}/sweep") == 0
+    wandb.teardown()
+    for job in range(2):
+        assert "val/accuracy" in logged(tmp_path / "sweep" / str(job))
+
+
+@pytest.mark.usefixtures("offline")
+def test_an_error_ends_the_run_of_wandb_but_not_one_that_was_open_before(tmp_path):
+    loggers = [WandbLogger(project="tests", save_dir=tmp_path), CSVLogger(tmp_path)]
+    ours = wandb_to_end(loggers)
+    assert ours == loggers[:1]
+    ours[0].log_metrics({"loss": 1.0})
+    with pytest.raises(OSError, match="disk"), failure_ends_wandb(ours):
+        raise OSError("disk")
+    assert wandb.run is None
+    wandb.teardown()
+    assert [r.exit.exit_code for r in records(tmp_path) if r.HasField("exit")] == [1]
+
+    with wandb.init(project="tests", dir=tmp_path / "theirs"):
+        assert wandb_to_end(loggers) == []

@@ -100,7 +100,7 @@ def test_two_processes_report_what_one_process_reports(tmp_path, monkeypatch):
     assert 0 < expected[1]["v2t_r1"] < 1
     told = ("f1", "hallucinated", "accuracy", "sah_ratio", "accuracy", "chair_i", "rouge_l_plain",
             "speaking_f1")  # fmt: skip
-    assert expected[-1] == {"q": ([[2, 3, 0], [2, 4, 0]], 1)}
+    assert expected[-1] == {"q": ([[3, 2, 0], [5, 1, 0]], 1)}
     for values, name in zip(expected[2:-1], told, strict=True):
         assert 0 < values[name] < 1
     for rank in range(2):

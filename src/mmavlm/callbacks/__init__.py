@@ -12,7 +12,12 @@ if TYPE_CHECKING:
     from mmavlm.callbacks.explanations import ExplainAnswers
     from mmavlm.callbacks.finite import FiniteGuard
     from mmavlm.callbacks.habit import HabitScores
-    from mmavlm.callbacks.loggers import check_loggers
+    from mmavlm.callbacks.loggers import (
+        check_loggers,
+        end_wandb,
+        failure_ends_wandb,
+        wandb_to_end,
+    )
     from mmavlm.callbacks.monitor import monitor_told
     from mmavlm.callbacks.out_of_memory import is_out_of_memory, memory_told
     from mmavlm.callbacks.overview import MemoryEstimate, ModelOverview, estimate_memory
@@ -41,13 +46,16 @@ __all__ = [
     "WholeCheckpoints",
     "check_loggers",
     "check_trainer",
+    "end_wandb",
     "ended_as_asked",
     "estimate_memory",
+    "failure_ends_wandb",
     "is_out_of_memory",
     "memory_told",
     "monitor_told",
     "ray_environment",
     "ray_strategy",
+    "wandb_to_end",
 ]
 
 __getattr__, __dir__ = lazy_names(__name__)

@@ -22,9 +22,12 @@ from mmavlm.callbacks import (
     WholeCheckpoints,
     check_loggers,
     check_trainer,
+    end_wandb,
     ended_as_asked,
+    failure_ends_wandb,
     memory_told,
     monitor_told,
+    wandb_to_end,
 )
 from mmavlm.core.errors import ConfigError
 from mmavlm.core.files import claimed
@@ -90,6 +93,7 @@ class Run:
         self.data.splits = splits
         self.stage = build_stage(config, self.data, overrides, splits)
         self.trainer = self._build_trainer()
+        self._wandb = wandb_to_end(self.trainer.loggers)
         self.metrics: dict[str, float] = {}
 
     def claim(self) -> AbstractContextManager[None]:
@@ -111,6 +115,7 @@ class Run:
             require_trained(config, self.stage.backbone)
         monitor = config.stage.monitor
         with (
+            failure_ends_wandb(self._wandb),
             ended_as_asked(),
             memory_told(self.trainer, self.stage),
             monitor_told(self.trainer, monitor),
@@ -149,7 +154,11 @@ class Run:
         on, if it was of the same weights, items and settings.
         """
         self.stage.keeping = Keeping(self.folder / ANSWERS, settings_of_answers(self.config))
-        with ended_as_asked(), memory_told(self.trainer, self.stage):
+        with (
+            failure_ends_wandb(self._wandb),
+            ended_as_asked(),
+            memory_told(self.trainer, self.stage),
+        ):
             if self.stage.validates_before_test and self.trainer.limit_val_batches:
                 self.trainer.validate(self.stage, datamodule=self.data, verbose=False)
                 self._collect()
@@ -179,6 +188,7 @@ class Run:
             self.stage.predictions.remove()
         for callback in self._callbacks(LoggedPictures):
             callback.show_run(self.trainer, report, self.best_checkpoint)
+        end_wandb(self._wandb)
 
     def tell(self) -> None:
         """Print the test's scores, what the stage says of them, and where the report lies.
