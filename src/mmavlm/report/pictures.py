@@ -190,7 +190,7 @@ def _told(similarity: Similarity, matrix: NDArray[np.float32]) -> str:
         for name, part in parts.items()
         if part.size
     ]
-    return ", ".join(means).replace("-", "−")
+    return f"mean cosine {', '.join(means)}".replace("-", "−")
 
 
 def _range(matrix: NDArray[np.float32]) -> tuple[float, float]:
