@@ -32,12 +32,12 @@ def features(dtype=np.float16):
 def pickled(path, value, protocol=4, numpy=b"numpy._core"):
     """A pickle of a value, with the names that one of numpy's versions gives its parts."""
     content = pickle.dumps(value, protocol=protocol)
-    if numpy == b"numpy.core":
-        new, old = b"numpy._core", b"numpy.core"
+    written = b"numpy._core" if b"numpy._core" in content else b"numpy.core"
+    if numpy != written:
         for suffix in (b".multiarray", b".numeric"):  # each behind its length, or on a line
-            whole, short = new + suffix, old + suffix
-            content = content.replace(bytes([len(whole)]) + whole, bytes([len(short)]) + short)
-            content = content.replace(b"c" + whole + b"\n", b"c" + short + b"\n")
+            was, becomes = written + suffix, numpy + suffix
+            content = content.replace(bytes([len(was)]) + was, bytes([len(becomes)]) + becomes)
+            content = content.replace(b"c" + was + b"\n", b"c" + becomes + b"\n")
         content = unframed(content)
     path.write_bytes(content)
     return path

@@ -63,6 +63,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        _require_held(checkpoint, path.stat().st_size)
     except Exception as error:  # torch raises many kinds; all mean the file cannot be trusted
         raise CheckpointError(
             f"checkpoint {path} cannot be read ({type(error).__name__}: "
@@ -77,6 +78,21 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if isinstance(state := checkpoint.get(STATE_KEY), dict):
         today[STATE_KEY] = moved.weights(state)
     return {**checkpoint, **today}
+
+
+def _require_held(value: Any, held: int) -> None:
+    """Refuse tensors that claim more bytes than the file holds, as torch before 2.7 does not."""
+    import torch  # here, as above
+
+    if isinstance(value, torch.Tensor):
+        if (claimed := value.untyped_storage().nbytes()) > held:
+            raise ValueError(f"a tensor of {claimed} bytes does not match expected size {held}")
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            _require_held(inner, held)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            _require_held(inner, held)
 
 
 def newest_checkpoint(folders: Iterable[Path]) -> tuple[Path, dict[str, Any]] | None:
