@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from typing import Any
 import httpx
 import numpy as np
 import torch
+import yaml
 from rich.console import Console
 from rich.table import Table
 
@@ -115,9 +117,8 @@ def talked(size: str, path: Path, threads: int, rounds: int) -> dict[str, float]
             first.append(asked(client, "what happens?", [brought(client, path)]))
             again.append(asked(client, "and then?", []))
     torch.set_num_threads(threads)
-    settings = dict(line.split("=", 1) for line in lines)
-    model = mmavlm.load(**{name: json.loads(value) if value.isdigit() else value
-                           for name, value in settings.items()}, device="cpu")  # fmt: skip
+    pairs = (line.split("=", 1) for line in lines)
+    model = mmavlm.load(**{name: yaml.safe_load(value) for name, value in pairs}, device="cpu")
     alone = []
     for _ in range(rounds + 1):
         begun = time.perf_counter()
@@ -135,15 +136,22 @@ def talked(size: str, path: Path, threads: int, rounds: int) -> dict[str, float]
 
 
 def watched(size: str, path: Path, threads: int) -> dict[str, float]:
-    """What a frame of a film takes that is watched as it runs."""
+    """What a frame of a film takes that is watched as it runs, and what a reply does."""
     with served([*WATCHED, *SIZES[size][1]], threads) as client:
         told = brought(client, path)
         body = {"film": told, "query": "Tell me when the square is on the right."}
         for _ in range(2):  # the second time all is warm
+            taken: dict[str, list[float]] = {"frame": [], "reply": []}
+            last_s = time.perf_counter()
             with client.stream("POST", "/api/watch", json=body) as moments:
-                events = [json.loads(line) for line in moments.iter_lines()]
-    seen = next(event["seen"] for event in events if "seen" in event)
-    return {"watched_frames": seen["frames"], "watched_frame_ms": 1000 * seen["frame_s"]}
+                for line in moments.iter_lines():
+                    moment, now_s = json.loads(line).get("moment", {}), time.perf_counter()
+                    kind = "reply" if moment.get("reply") else "frame"
+                    if moment and not moment.get("query"):
+                        taken[kind].append(now_s - last_s)
+                    last_s = now_s
+    found = {f"watched_{kind}_ms": 1000 * median(of) for kind, of in taken.items() if of}
+    return {"watched_frames": len(taken["frame"]), "replies": len(taken["reply"]), **found}
 
 
 def main() -> None:
@@ -165,8 +173,8 @@ def main() -> None:
         print(json.dumps(told, indent=1))
         return
     table = Table("", *found, title=str(told["machine"]))
-    for name in next(iter(found.values())):
-        table.add_row(name, *(f"{of_size[name]:.3g}" for of_size in found.values()))
+    for name in dict.fromkeys(name for of_size in found.values() for name in of_size):
+        table.add_row(name, *(f"{of_size.get(name, math.nan):.3g}" for of_size in found.values()))
     Console().print(table)
 
 
