@@ -98,3 +98,8 @@ def test_weights_the_hub_cannot_give_are_named(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(CheckpointError, match=r"could not load test_vit.r160_in1k .*checkpoint_"):
         TimmEncoder("test_vit.r160_in1k")
+
+
+def test_a_text_that_says_false_does_not_count_as_true():
+    with pytest.raises(ConfigError, match=r"encoder\.pretrained must be true or false, got 'false'"):
+        TimmEncoder(NAME, pretrained="false")

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from mmavlm.core.errors import CheckpointError, ConfigError, first_line
 from mmavlm.core.interfaces import PatchGrid
+from mmavlm.core.settings import true_or_false
 from mmavlm.model.encoders.base import FrozenEncoder
 from mmavlm.weights.pretrained import as_dtype, load_strict
 
@@ -27,8 +28,8 @@ class TimmEncoder(FrozenEncoder):
     random otherwise. Another `image_size` than the model's own resamples its position table.
 
     Raises:
-        ConfigError: if timm has no such model or tag, it takes no other image size, or its
-            features are no tokens.
+        ConfigError: if timm has no such model or tag, it takes no other image size, its features
+            are no tokens, or `pretrained` is neither true nor false.
         CheckpointError: if the weights are missing, damaged, or do not fit.
     """
 
@@ -44,6 +45,7 @@ class TimmEncoder(FrozenEncoder):
         compile_backend: str | None = None,
     ) -> None:
         _require_known(name)
+        true_or_false("encoder", pretrained=pretrained)
         weights_dtype = as_dtype(dtype, "encoder.dtype")
         model = _create(name, pretrained and checkpoint_path is None, image_size)
         if checkpoint_path is not None:

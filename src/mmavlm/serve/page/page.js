@@ -206,7 +206,8 @@ async function ask(text, signal) {
 function finished({ card, text: place }, event, lines) {
   place.textContent = event.answer || "(nothing)";
   const first = event.first_s === null ? "" : `, the first word after ${event.first_s.toFixed(1)} s`;
-  const percent = `probability ${event.probability.toPrecision(2)}, ${event.seconds.toFixed(1)} s${first}`;
+  const cut = event.cut ? ", cut at stage.max_new_tokens" : "";
+  const percent = `probability ${event.probability.toPrecision(2)}, ${event.seconds.toFixed(1)} s${first}${cut}`;
   const doing = element("div", "", "doing");
   doing.append(element("span", percent, "faint"));
   if (film?.kind === "film" && event.answer && lines.length === 1) doing.append(button("Why?", () => why(card, event, lines[0])));
