@@ -12,12 +12,40 @@ def model(trained):
 
 
 @pytest.mark.parametrize(
-    ("film", "prompt"), [(None, "who?"), (3, "who?"), ("a.mp4", None), ("a.mp4", 5)]
+    ("film", "prompt", "said"),
+    [
+        (None, "who?", "film is None; give a text"),
+        (3, "who?", "film is 3; give a text"),
+        (["a.mp4", 3], "who?", "film is 3; give a text"),
+        (object, "who?", "film is <class 'object'>; give a text"),
+        ("a.mp4", None, "prompt is None; give a text"),
+        ("a.mp4", ["who?", 5], "prompt is 5; give a text"),
+        ("x" * 300, "who?", "no file can have so long a name"),
+    ],
 )
-def test_what_is_no_film_and_no_prompt_is_named(model, film, prompt):
-    wrong = film if not isinstance(film, str) else prompt
-    with pytest.raises(ConfigError, match=f"is {wrong}; give a text"):
+def test_what_is_no_film_and_no_prompt_is_named(model, film, prompt, said):
+    with pytest.raises(ConfigError, match=said):
         model.ask(film, prompt)
+
+
+def test_what_is_no_path_is_named_wherever_one_is_given(model, make_clip, tmp_path):
+    answer = model.ask(make_clip(), "who?")
+    for use in (
+        lambda: mmavlm.load(5),
+        lambda: mmavlm.load(b"name"),
+        lambda: model.ask_along(["a.mp4"], "who?"),
+        lambda: model.chat().show(None),
+        lambda: model.explain(answer, stretches=0).save(None),
+    ):
+        with pytest.raises(ConfigError, match="give a path"):
+            use()
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="file is a file; give a folder"):
+        model.explain(answer, stretches=0).save(tmp_path / "file")
+    with pytest.raises(ConfigError, match="trust is 3; give a text"):
+        mmavlm.load("x", trust=3)
+    with pytest.raises(ConfigError, match="text is 5; give the answer"):
+        model.explain(answer, 5)
 
 
 @pytest.mark.parametrize("text", [None, 5, ["who?"]])

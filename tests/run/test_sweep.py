@@ -64,7 +64,7 @@ def test_the_page_of_a_sweep_says_which_job_is_best_and_how_sure_that_is(tmp_pat
     assert lead.startswith("3 jobs, all done.")
     assert "best in job 1 (fusion=bidirectional) with 70.0 % (95 % interval 60.0 to 80.0)" in lead
     assert "worst in job 0 (fusion=none) with 50.0 %" in lead
-    assert "Of the 2 others 1 lies within the best one's interval" in lead
+    assert "Of the 2 others 2 have intervals that overlap with the best one's" in lead
     assert links == ["1/report.html"], "the one job that has a report"
     html = (tmp_path / "report.html").read_text()
     assert "<dd><bdi>experiment=demo</bdi></dd>" in html
@@ -102,6 +102,18 @@ def test_a_narrow_screen_shows_fewer_numbers_whole(tmp_path, capsys, monkeypatch
     assert "…" not in shown
     (left,) = re.findall(r"(\d) more columns are in the report", shown)
     assert shown.count("top1") + int(left) == 9
+
+
+def test_the_page_of_a_sweep_says_why_a_job_failed_and_shows_what_a_test_is_told_by(tmp_path):
+    job(tmp_path, 0, ["seed=0"], {"test/hallucination": 0.5, "test/hallucination_low": 0.25,
+                                  "test/hallucination_high": 0.75})  # fmt: skip
+    job(tmp_path, 1, ["seed=1"], {})
+    (tmp_path / "1/error.txt").write_text("data.root=/nowhere does not exist\ngive another")
+    write_table(tmp_path, read_jobs(tmp_path))
+    html = (tmp_path / "report.html").read_text()
+    assert html.index("<h2><bdi>Jobs") < html.index("<h2><bdi>Failed") < html.index("/nowhere")
+    assert "| job | seed | hallucination | error |" in (tmp_path / "sweep.md").read_text()
+    assert "hallucination: answers with what is not shown, lower is better" in html
 
 
 def test_secrets_stay_out_of_the_page_of_a_sweep(tmp_path):

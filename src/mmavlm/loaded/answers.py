@@ -17,6 +17,7 @@ from mmavlm.core.errors import ConfigError, VideoError
 from mmavlm.core.interfaces import MediaTokens
 from mmavlm.core.items import Item
 from mmavlm.core.quoting import as_text
+from mmavlm.loaded.given import as_path, texts
 from mmavlm.loaded.places import kind_of
 from mmavlm.predict import check_request
 from mmavlm.run.ask import Ready, ask, moments
@@ -93,9 +94,8 @@ def about(config: DictConfig, film: str | Path, prompt: str) -> None:
         ConfigError: if the prompt is empty or no text, or candidates are no list.
         VideoError: if the film is missing.
     """
-    if not isinstance(prompt, str):
-        raise ConfigError(f"prompt is {prompt!r}; give a text, or a list of texts")
-    config.video = as_text(str(Path(film).expanduser()))
+    texts("prompt", prompt)
+    config.video = as_text(str(as_path("film", film)))
     config.prompt = as_text(prompt)
     check_request(config)
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import torch
 
-from mmavlm.core.errors import VideoError
+from mmavlm.core.errors import ConfigError, VideoError
 from mmavlm.loaded.answers import FilmAnswer, about, question
+from mmavlm.loaded.given import as_path
 from mmavlm.model.explain import Explanation
 from mmavlm.report.findings import findings
 from mmavlm.run.ask import Ready, explained_name, explanation_of, write_explanation
@@ -41,9 +42,13 @@ class Explained:
         """Write the picture (png) and the numbers (json) to a folder; gives both paths.
 
         Raises:
+            ConfigError: if it is no path, or a file is called so.
             OSError: if the folder cannot be written.
         """
-        return write_explanation(self.explanation, Path(folder) / explained_name(self.film))
+        path = as_path("folder", folder)
+        if path.exists() and not path.is_dir():
+            raise ConfigError(f"folder={path} is a file; give a folder, there or not")
+        return write_explanation(self.explanation, path / explained_name(self.film))
 
     def __repr__(self) -> str:
         return f"<{self.answer!r} explained: {' '.join(self.sentences)}>"

@@ -24,6 +24,7 @@ from mmavlm.core.errors import ConfigError
 from mmavlm.core.quoting import as_text
 from mmavlm.loaded.answers import FilmAnswer, about, answers_about, answers_along, choose
 from mmavlm.loaded.explained import Explained, explained
+from mmavlm.loaded.given import as_path, texts
 from mmavlm.loaded.live import Pictures, Watching
 from mmavlm.loaded.places import checkpoint_of, device_of, dtype_of
 from mmavlm.loaded.settings import composed, laid_over, lines_of, plainly, spelt
@@ -91,7 +92,7 @@ def load(
     place, kind = device_of(device), dtype_of(dtype)
     lines = lines_of(settings, TAKEN_BY_LOAD)
     if trust:
-        lines.append(f"trust={spelt([trust] if isinstance(trust, str) else list(trust))}")
+        lines.append(f"trust={spelt(texts('trust', trust))}")
     if name_or_path is not None:
         lines.append(f"checkpoint={spelt(checkpoint_of(name_or_path, revision))}")
     lines = laid_over_checkpoint(lines)
@@ -173,12 +174,8 @@ class LoadedModel:
             VideoError: naming a film that is missing or cannot be decoded.
         """
         config = self._config("predict", lines_of(settings, TAKEN_BY_ASK))
-        for name, given in (("film", film), ("prompt", prompt)):
-            if given is None or isinstance(given, int | float | bytes):
-                raise ConfigError(f"{name} is {given!r}; give a text, or a list of texts")
         one = isinstance(film, str | Path) and isinstance(prompt, str)
-        films = [film] if isinstance(film, str | Path) else list(film)
-        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        films, prompts = texts("film", film, (str, Path)), texts("prompt", prompt)
         answers = answers_about(self._ready(config), config, films, prompts, candidates)
         return answers[0] if one else answers
 
@@ -244,7 +241,7 @@ class LoadedModel:
         config.query = None if query is None else as_text(query)
         config.camera = None if camera is None else as_text(camera)
         if film is None or isinstance(film, str | Path):
-            config.video = None if film is None else as_text(str(Path(film).expanduser()))
+            config.video = None if film is None else as_text(str(as_path("film", film)))
             watch.check_request(config)
             return Watching(self.backbone, config)
         if camera is not None:
@@ -266,6 +263,8 @@ class LoadedModel:
         """
         if not isinstance(answer, FilmAnswer):
             raise ConfigError(f"answer is {answer!r}; give what ask(film, prompt) gave")
+        if not isinstance(text, str | None):
+            raise ConfigError(f"text is {text!r}; give the answer that is to be explained")
         return explained(self._ready(answer.request), answer, text, stretches)
 
     def __repr__(self) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from mmavlm.core.errors import CheckpointError, ConfigError
 from mmavlm.core.given_files import require_checkpoint
 from mmavlm.core.medium import Kind
+from mmavlm.loaded.given import as_path
 
 if TYPE_CHECKING:
     import torch
@@ -26,13 +27,14 @@ def checkpoint_of(name_or_path: str | Path, revision: str | None = None) -> Path
 
     Raises:
         CheckpointError: if nothing is there, a run has no checkpoint, or the hub cannot give it.
+        ConfigError: if it is no text and no path.
     """
+    path = as_path("the name of the model", name_or_path)
     if not str(name_or_path).strip():
         raise CheckpointError(
             "the name of the model is empty; give a checkpoint, the folder of a run, an exported "
             "folder, or a name on the hub"
         )
-    path = Path(name_or_path).expanduser()
     if path.is_dir():
         return _of_run(path)
     # a name whose first part is a folder here is meant as a path

@@ -14,6 +14,7 @@ from mmavlm.core.interfaces import Answer
 from mmavlm.core.medium import Kind
 from mmavlm.core.turns import Turn
 from mmavlm.loaded.answers import Said
+from mmavlm.loaded.given import as_path
 from mmavlm.loaded.places import kind_of
 from mmavlm.run.chat import Chat, own_medium, read_conversation, save_conversation
 
@@ -41,10 +42,12 @@ class Talk:
         Without `kind` the file's ending tells it. Gives the conversation itself.
 
         Raises:
+            ConfigError: if it is no path.
             DataError: if it is missing or cannot be used.
         """
         with self._alone():
-            self.chat.show(own_medium(kind or kind_of(path), str(path), start_s, end_s))
+            shown = as_path("path", path)
+            self.chat.show(own_medium(kind or kind_of(shown), str(path), start_s, end_s))
         return self
 
     def say(self, text: str) -> Said:

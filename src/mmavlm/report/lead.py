@@ -65,6 +65,8 @@ def _sentence(score: Score) -> str:
 
 def _of_habit(score: Score) -> str:
     interval = f" (95 % interval {score.interval})" if score.interval else ""
+    if not score.value:
+        return f"No wrong answer is given without the film, too{interval}."
     return (
         f"Of the wrong answers {score.shown}{interval} are given without the film, too: they are "
         "what the model is used to say."

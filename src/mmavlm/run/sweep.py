@@ -30,7 +30,7 @@ from mmavlm.core.redaction import redacted
 log = logging.getLogger(__name__)
 
 ERROR_FILE = "error.txt"  # in the folder of a job that failed
-# Shown on screen; the csv has every metric.
+# Shown on screen, beside what a test is told by; the csv has every metric.
 HEADLINE = (
     *("accuracy", "top1", "rank_top1", "top5", "cider", "cider_plain", "meteor", "recall", "text"),
     "loss",
@@ -116,8 +116,16 @@ def write_table(folder: Path, jobs: list[Job]) -> None:
     first = jobs[0].settings
     jobs = without_shared(jobs)
     shared = {key: value for key, value in first.items() if key not in jobs[0].settings}
+    # as drawing below: loaded at a sweep's end
+    from mmavlm.metrics.headline import TEST, headline
+
     names = list(dict.fromkeys(name for job in jobs for name in job.metrics))
-    shown = [n for n in names if n.startswith("test/") and n.rsplit("/", 1)[-1] in HEADLINE]
+    told = {f"{TEST}{score.name}" for job in jobs for score in headline(job.metrics)}
+    shown = [
+        name
+        for name in names
+        if name in told or (name.startswith(TEST) and name.rsplit("/", 1)[-1] in HEADLINE)
+    ]
     rows = rows_of(jobs, names, lambda job: [str(job.metrics.get(n, "")) for n in names])
     everything = io.StringIO()
     csv.writer(everything, lineterminator="\n").writerows(rows)

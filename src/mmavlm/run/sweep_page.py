@@ -39,16 +39,25 @@ def describe_sweep(
     links = [link if (folder / link).is_file() else "" for link in links]
     told = " ".join(redacted_argument(f"{key}={value}") for key, value in shared.items())
     note = CHOOSING if len(done) > 1 else ""
+    failed = any(job.error for job in jobs)  # then the last column says why, as a table of its own
+    columns_shown, *rows_shown = ([*row[:-1]] if failed else [*row] for row in shown)
     return Report(
         title=f"Sweep · {folder.name}",
         lead=[*_counted(jobs, done), *map(_told, drawn[:1])],
         facts={"in all jobs": told} if told else {},
         tables=[
-            Table("Jobs", shown[0], shown[1:], note, links, main=True),
+            Table("Jobs", columns_shown, rows_shown, note, links, main=True),
+            *_failed(jobs),
             Table("Every number of every job", columns, rows),
         ],
         drawings={_title(scores): _drawn(scores) for scores in drawn},
     )
+
+
+def _failed(jobs: Sequence[Job]) -> list[Table]:
+    """Why jobs have failed, if any has."""
+    rows = [[job.number, ", ".join(_settings(job)), job.error] for job in jobs if job.error]
+    return [Table("Failed", ["job", "settings", "reason"], rows, main=True)] if rows else []
 
 
 def _counted(jobs: Sequence[Job], done: Sequence[Job]) -> list[str]:
@@ -73,17 +82,33 @@ def _told(scores: Scores) -> str:
     said += f", worst in {_named(worst)} with {_shown(bottom)}."
     if top.low is None or top.high is None:
         return said
-    near = sum(top.low <= score.value <= top.high for _, score in others)
+    near = sum(_overlap(top, score) for _, score in others)
     if near:
         said += (
-            f" Of the {len(others)} other{'s' * (len(others) > 1)} {near} lie{'s' * (near == 1)} "
-            "within the best one's interval: these test items alone may not tell them apart."
+            f" Of the {len(others)} other{'s' * (len(others) > 1)} {near} "
+            f"{'have intervals' if near > 1 else 'has an interval'} that overlap"
+            f"{'s' * (near == 1)} with the best one's: these test items alone may not tell them "
+            "apart."
         )
     return said
 
 
+def _overlap(one: Score, other: Score) -> bool:
+    """Whether the intervals of two numbers overlap; a number without one stands for itself."""
+    bounds = [
+        (score.value if score.low is None else score.low,
+         score.value if score.high is None else score.high)
+        for score in (one, other)
+    ]  # fmt: skip
+    return max(low for low, _ in bounds) <= min(high for _, high in bounds)
+
+
+def _settings(job: Job) -> list[str]:
+    return [redacted_argument(f"{key}={value}") for key, value in job.settings.items()]
+
+
 def _named(job: Job) -> str:
-    settings = ", ".join(redacted_argument(f"{key}={value}") for key, value in job.settings.items())
+    settings = ", ".join(_settings(job))
     return f"job {job.number} ({settings})" if settings else f"job {job.number}"
 
 
