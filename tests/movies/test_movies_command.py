@@ -83,3 +83,43 @@ def test_command_refuses_a_file_as_its_folder(tmp_path, capsys, out):
         main([f"out={tmp_path / out}", *SMALL])
     assert stop.value.code == 1
     assert f"{tmp_path / 'file'} is a file; give a folder" in capsys.readouterr().err
+
+
+KINDS = {
+    "lvu": ["clips=3", "duration_s=4", "fps=2", "size=32"],
+    "stories": ["films=3", "fan_out=1,1,2", "fps=2", "size=32"],
+    "bias": ["films=40", "frames=1", "size=32"],
+    "bias_order": ["films=40", "size=32"],
+    "bias_sound": ["films=40", "size=32"],
+    "duet": ["films=3", "size=32"],
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["train.jsonl", "captions/test.json"])
+def test_tables_of_a_user_are_never_written_over(tmp_path, capsys, kind, name):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("mine")
+    with pytest.raises(SystemExit) as stop:
+        main([f"out={tmp_path}", f"kind={kind}", *KINDS[kind]])
+    assert stop.value.code == 1
+    assert f"holds {name}, which the movie generator did not make" in capsys.readouterr().err
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == [path]
+    assert path.read_text() == "mine"
+
+
+def test_a_set_that_was_broken_off_goes_on_where_it_was(tmp_path, monkeypatch, capsys):
+    def broken_off(*_, **__):
+        raise KeyboardInterrupt
+
+    line = [f"out={tmp_path}", "kind=stories", *KINDS["stories"]]
+    with monkeypatch.context() as patched:
+        patched.setattr("mmavlm.movies.stories.make.llamavid_row", broken_off)
+        with pytest.raises(SystemExit, match="130"):
+            main(line)
+    assert (tmp_path / "train.jsonl").is_file()
+    main(line)
+    assert (tmp_path / "set.json").is_file()
+    assert not (tmp_path / ".making").exists()
+    main(line)

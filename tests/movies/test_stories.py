@@ -10,6 +10,7 @@ from PIL import Image
 from mmavlm import train
 from mmavlm.core.errors import ConfigError
 from mmavlm.data.readers import OwnReader
+from mmavlm.movies.claim import MAKING, SET
 from mmavlm.movies.generators import Grammar, ImageGenerator, ProceduralImages
 from mmavlm.movies.generators.procedural import PLACES, SLOTS
 from mmavlm.movies.stories.make import Film, StorySettings, make_stories, own_rows
@@ -54,8 +55,10 @@ def test_a_set_broken_off_goes_on_where_it_was(stories, tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         make(root, progress=stop)
+    (root / MAKING).rename(tmp_path / MAKING)
     kept = {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()}
-    assert not (root / "set.json").exists()
+    (tmp_path / MAKING).rename(root / MAKING)
+    assert not (root / SET).exists()
     make(root)
     assert digests(root) == digests(stories)
     assert {path: path.stat().st_mtime_ns for path in kept} == kept

@@ -21,6 +21,7 @@ import numpy as np
 from mmavlm.core.errors import ConfigError, DataError
 from mmavlm.core.files import write_whole
 from mmavlm.core.settings import true_or_false
+from mmavlm.movies.claim import SET, claim, made
 from mmavlm.movies.frames import FrameSpec, ImageGenerator
 from mmavlm.movies.generators.grammar import draw_people
 from mmavlm.movies.scenery import draw_style, listed, posed
@@ -113,9 +114,10 @@ def make_bias_set(
     choice of the absent object (`data=pope`): adversarial is absent though its partner is there.
 
     Raises:
-        ConfigError: if the settings cannot be made.
+        ConfigError: if the settings cannot be made, or `root` holds tables of no made set.
     """
     root = Path(root)
+    claim(root)
     kept = asdict(settings)
     del kept["counterfactual"]  # twins are beside the set, and change nothing of it
     told_of = {"settings": kept, "image": images.fingerprint}
@@ -145,7 +147,8 @@ def make_bias_set(
     if settings.counterfactual:
         write_twins(root, films, videos, settings, images)
     found = {**told_of, "pairs": statistics(films), "probes": counts}
-    write_whole(root / "set.json", (json.dumps(found, indent=1) + "\n").encode())
+    write_whole(root / SET, (json.dumps(found, indent=1) + "\n").encode())
+    made(root)
     return found
 
 

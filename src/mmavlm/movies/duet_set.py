@@ -14,6 +14,7 @@ from PIL import Image
 
 from mmavlm.core.errors import ConfigError
 from mmavlm.core.files import write_whole
+from mmavlm.movies.claim import SET, claim, made
 from mmavlm.movies.duet import (
     POSES,
     QUESTIONS,
@@ -49,11 +50,13 @@ def make_duet_set(
     `data=dense_captions`; each has a file for every split. `set.json` says what the set is made of.
 
     Raises:
-        ConfigError: if `root` holds a set of other settings.
+        ConfigError: if `root` holds a set of other settings, or tables of no made set.
     """
     root, films = Path(root), plan_duet(settings)
     told = json.dumps({"kind": "duet", **asdict(settings)}, indent=1) + "\n"
-    _require_same(root / "set.json", told)
+    claim(root)
+    _require_same(root / SET, told)
+    made(root)
     images = ProceduralImages(settings.size)
     for done, film in enumerate(films, start=1):
         path = root / "videos" / f"{film.name}.mp4"

@@ -26,6 +26,7 @@ from mmavlm.movies.bias import (
     remove_twins,
     statistics,
 )
+from mmavlm.movies.claim import SET, claim, made
 from mmavlm.movies.frames import Actor
 from mmavlm.movies.generators.grammar import draw_people
 from mmavlm.movies.scenery import draw_style, posed
@@ -83,7 +84,11 @@ def write_set(
 
     `{train,val,test}.jsonl` are the yes/no questions (`data=own_videos`), `captions/` what films
     show (`data=captions`), and the folders of `kind.more` whatever else is asked.
+
+    Raises:
+        ConfigError: if `root` holds tables of no made set.
     """
+    claim(root)
     remove_twins(root)  # none are made of this kind
     videos = {}
     for film in films:
@@ -108,7 +113,8 @@ def write_set(
 def write_facts(root: Path, settings: PlantedSettings, image: str, pairs: list[Row]) -> Row:
     """Write `set.json`, what the set was made of and the shares of its pairs, and return it."""
     found = {"settings": asdict(settings), "image": image, "pairs": pairs}
-    write_whole(root / "set.json", (json.dumps(found, indent=1) + "\n").encode())
+    write_whole(root / SET, (json.dumps(found, indent=1) + "\n").encode())
+    made(root)
     return found
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from mmavlm.core.errors import ConfigError
 from mmavlm.movies.captions import write_caption
+from mmavlm.movies.claim import refuse_tables
 from mmavlm.movies.cuts import TASK, cut_rows
 from mmavlm.movies.encode import Sound, write_text, write_video
 from mmavlm.movies.labels import ANSWERS
@@ -105,7 +106,7 @@ def ensure_movie_set(
 
     Raises:
         ConfigError: if a parameter cannot be made, or `root` holds a set of other parameters or
-            an `lvu` folder that this did not make.
+            an `lvu` folder or tables that this did not make.
     """
     root = Path(root)
     parameters = MovieSetParameters(clips, seed, float(duration_s), fps, size, sound=sound)
@@ -154,6 +155,7 @@ def _is_complete(root: Path, parameters: MovieSetParameters) -> bool:
             f"{root / 'lvu'} exists and was not made by the movie generator (there is no "
             f"{PARAMETERS}); choose an empty folder for the movie set"
         )
+    refuse_tables(root)
     return False
 
 

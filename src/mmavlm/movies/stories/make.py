@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from mmavlm.core.errors import ConfigError
 from mmavlm.core.files import write_whole
+from mmavlm.movies.claim import SET, claim, made
 from mmavlm.movies.frames import FrameSpec, ImageGenerator
 from mmavlm.movies.generators.grammar import Grammar
 from mmavlm.movies.generators.text import TextGenerator
@@ -80,10 +81,11 @@ def make_stories(
     `set.json` are written for these settings; films of other settings stay.
 
     Raises:
-        ConfigError: if settings cannot be made.
+        ConfigError: if settings cannot be made, or `root` holds tables of no made set.
         DataError: if a generator gives nothing that can be used.
     """
     root = Path(root)
+    claim(root)
     report = progress or (lambda stage, done, total: None)
 
     def tell(index: int) -> Path:
@@ -196,7 +198,8 @@ def _export(
         counts[split] = len(rows)
     videos = [{"split": f.split, "story": f.story.name, "video": f.video} for f in films]
     told = {"settings": asdict(settings), **generators, "questions": counts, "films": videos}
-    write_whole(root / "set.json", _json(told))
+    write_whole(root / SET, _json(told))
+    made(root)
 
 
 def own_rows(film: Film, number: int, fps: int) -> Iterator[dict[str, Any]]:
