@@ -118,7 +118,7 @@ def test_hallucination_is_measured_beside_each_validation(run, films, benchmarks
     assert not any(name.startswith("test/eventhallusion") for name in metrics)
     # a curve among the first, and no details
     drawn = re.findall(
-        r"stage 2:\s+(eventhallusion[\w/]*)", (tmp_path / "run/report.html").read_text()
+        r"<h4><bdi>(eventhallusion[\w/]*)", (tmp_path / "run/report.html").read_text()
     )
     assert set(drawn) == {"eventhallusion"}
 

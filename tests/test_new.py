@@ -174,7 +174,7 @@ def test_a_package_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch, 
     with pytest.raises(SystemExit) as stop:
         made(tmp_path, "fusion", "my_part")
     assert stop.value.code == 1
-    assert "a.py cannot be read or written: No space left" in capsys.readouterr().err
+    assert "a.py cannot be written: No space left" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 

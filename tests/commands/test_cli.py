@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from mmavlm.commands.arguments import given_keys, read_arguments
 from mmavlm.commands.cli import MistakeError, run_job, user_message
-from mmavlm.core.errors import ConfigError
+from mmavlm.core.errors import CheckpointError, ConfigError
 from mmavlm.core.quoting import quoted
 
 
@@ -126,3 +126,15 @@ def test_a_text_in_quotes_is_not_resolved_either(monkeypatch, text):
 def test_quoted_values_are_read_back(text):
     (override,) = OverridesParser.create().parse_overrides([f"x={quoted(text)}"])
     assert override.value() == text
+
+
+def test_the_folder_of_a_run_stands_for_its_best_checkpoint(monkeypatch, tmp_path):
+    kept = tmp_path / "run (1)/checkpoints"
+    kept.mkdir(parents=True)
+    argument = f"checkpoint={kept.parent}"
+    with pytest.raises(CheckpointError, match=r"holds nothing; expected best\.ckpt or last\.ckpt"):
+        read(monkeypatch, argument)
+    for name in ("last.ckpt", "best.ckpt"):
+        (kept / name).touch()
+        assert read(monkeypatch, argument) == {"checkpoint": str(kept / name)}
+    assert read(monkeypatch, f"checkpoint={tmp_path}") == {"checkpoint": str(tmp_path)}

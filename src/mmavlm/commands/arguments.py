@@ -12,6 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import OverrideParseException
 
 from mmavlm.core.errors import ConfigError
+from mmavlm.core.given_files import checkpoint_of_run
 from mmavlm.core.quoting import literal, quoted
 
 QUOTES = ("'", '"')
@@ -28,12 +29,25 @@ def read_arguments(texts: Collection[str] = ()) -> None:
     A home folder (`data.root=~/films`) is spelled out, as shells do only at the start of a word. A
     value whose signs mean nothing to Hydra (`film (1).mp4`) is quoted, and so are those of `texts`
     in any case; but in a sweep their commas tell jobs apart. What asks for one comes to the front,
-    where Hydra takes it.
+    where Hydra takes it. As a checkpoint the folder of a run stands for its best one.
+
+    Raises:
+        CheckpointError: if such a run has kept none.
     """
     sweep = any(argument in SWEEP for argument in sys.argv[1:])
     as_they_stand = () if sweep else texts
-    meant = [_meant(argument, as_they_stand) for argument in sys.argv[1:]]
+    meant = [_of_run(_meant(argument, as_they_stand)) for argument in sys.argv[1:]]
     sys.argv[1:] = sorted(meant, key=lambda argument: argument not in SWEEP)
+
+
+def _of_run(argument: str) -> str:
+    """The best checkpoint in place of the folder of its run."""
+    key, _, value = argument.partition("=")
+    if key != "checkpoint" or not value:
+        return argument
+    given = Path(value[1:-1] if value[0] in QUOTES else value)
+    found = checkpoint_of_run(given)
+    return argument if found == given else f"{key}={literal(str(found))}"
 
 
 def _meant(argument: str, as_they_stand: Collection[str]) -> str:

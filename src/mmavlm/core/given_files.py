@@ -7,6 +7,27 @@ from pathlib import Path
 from mmavlm.core.errors import CheckpointError
 
 AUTO = "auto"  # resume=auto: whatever checkpoint a run has left
+KEPT = "checkpoints"  # the folder of a run's
+OF_A_RUN = ("best.ckpt", "last.ckpt")  # in order of preference
+
+
+def checkpoint_of_run(path: Path) -> Path:
+    """The best checkpoint of the folder of a run, or else the last; anything else as it is.
+
+    Raises:
+        CheckpointError: if the run has neither.
+    """
+    kept = path / KEPT
+    if not kept.is_dir():
+        return path
+    for name in OF_A_RUN:
+        if (kept / name).is_file():
+            return kept / name
+    there = ", ".join(sorted(path.name for path in kept.iterdir())) or "nothing"
+    raise CheckpointError(
+        f"{path} is the folder of a run, and {kept} holds {there}; expected {OF_A_RUN[0]} or "
+        f"{OF_A_RUN[1]}: let the run go on (resume=auto), or name another checkpoint"
+    )
 
 
 def require_checkpoint(path: Path) -> None:
@@ -15,10 +36,10 @@ def require_checkpoint(path: Path) -> None:
     Raises:
         CheckpointError: if nothing is there, or it is the folder of a run.
     """
-    if (path / "checkpoints").is_dir():
+    if (path / KEPT).is_dir():
         raise CheckpointError(
             f"{path} is the folder of a run; name one of its checkpoints, such as "
-            f"{path / 'checkpoints' / 'best.ckpt'}"
+            f"{path / KEPT / OF_A_RUN[0]}"
         )
     if not path.is_dir() and not path.is_file():
         raise CheckpointError(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmavlm.core.errors import CheckpointError, ConfigError
-from mmavlm.core.given_files import require_checkpoint
+from mmavlm.core.given_files import checkpoint_of_run, require_checkpoint
 from mmavlm.core.medium import Kind
 from mmavlm.loaded.given import as_path
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(?<!\.ckpt)")
 PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 SOUNDS = {".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac"}
-OF_A_RUN = ("best.ckpt", "last.ckpt")  # in order of preference
 
 
 def checkpoint_of(name_or_path: str | Path, revision: str | None = None) -> Path:
@@ -36,7 +35,7 @@ def checkpoint_of(name_or_path: str | Path, revision: str | None = None) -> Path
             "folder, or a name on the hub"
         )
     if path.is_dir():
-        return _of_run(path)
+        return checkpoint_of_run(path)
     # a name whose first part is a folder here is meant as a path
     here = path.parent.is_dir() and path.parent != Path()
     if path.exists() or here or not HUB_NAME.fullmatch(str(name_or_path)):
@@ -45,20 +44,6 @@ def checkpoint_of(name_or_path: str | Path, revision: str | None = None) -> Path
     from mmavlm.hub import fetched  # here, so that what is on no disk is told without torch
 
     return fetched(name_or_path, revision)
-
-
-def _of_run(folder: Path) -> Path:
-    kept = folder / "checkpoints"
-    if not kept.is_dir():
-        return folder
-    for name in OF_A_RUN:
-        if (kept / name).is_file():
-            return kept / name
-    there = ", ".join(sorted(path.name for path in kept.iterdir())) or "nothing"
-    raise CheckpointError(
-        f"{folder} is the folder of a run, and {kept} holds {there}; expected {OF_A_RUN[0]} or "
-        f"{OF_A_RUN[1]}: let the run go on (resume=auto), or name another checkpoint"
-    )
 
 
 def kind_of(path: str | Path) -> Kind:

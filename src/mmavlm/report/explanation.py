@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 import textwrap
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from mmavlm.core.errors import ConfigError
 from mmavlm.core.files import write_whole
 from mmavlm.model.explain import Explanation
 from mmavlm.report.drawing import INK, as_svg, style
-from mmavlm.report.findings import findings
+from mmavlm.report.findings import findings, likely
 from mmavlm.report.places import draw_places, drawable
 
 Numbers = NDArray[np.float64]
@@ -130,7 +129,7 @@ def frame_edges(times_s: Numbers) -> Numbers:
 
 
 def _title(explanation: Explanation) -> str:
-    probability = f"p = {math.exp(explanation.log_prob):.3g}"
+    probability = likely(explanation.log_prob, "p = ")
     truth = f", truth: {explanation.truth}" if explanation.truth else ""
     lines = (explanation.prompt, f"→ {explanation.answer} ({probability}{truth})")
     shortened = [textwrap.shorten(line, 110, placeholder=" …") for line in lines]

@@ -11,8 +11,16 @@ from mmavlm.model.otherwise import SHUFFLED, WITHOUT_FILM
 
 # A change in log-probability below this is told as none: it changes the probability by a tenth.
 SAME_NATS = 0.1
+LEAST_NATS = -14.0  # below it, a probability of one in a million, numbers are hard to read
 VIEWS = {WITHOUT_FILM: "Without the film", SHUFFLED: "With the frames shuffled"}
 LONGEST = 60  # characters of another answer
+
+
+def likely(log_prob: float, name: str = "probability ") -> str:
+    """A probability in words; its logarithm where it would round to nothing, as of long answers."""
+    if log_prob < LEAST_NATS:
+        return f"log-probability {log_prob:.1f}".replace("-", "−").replace("log−", "log-")
+    return f"{name}{math.exp(log_prob):.3g}"
 
 
 def findings(explanation: Explanation) -> list[str]:
@@ -27,8 +35,7 @@ def _of_habit(explanation: Explanation) -> list[str]:
     """What the model says of other views, and how probable the answer is there."""
     sentences = []
     for other in explanation.otherwise:
-        there, here = math.exp(other.log_prob), math.exp(explanation.log_prob)
-        shares = f"probability {there:.3g}, of the film {here:.3g}"
+        shares = f"{likely(other.log_prob)}, of the film {likely(explanation.log_prob, '')}"
         if normalise_answer(other.answer) == normalise_answer(explanation.answer):
             sentences.append(f"{VIEWS[other.view]} the model says the same ({shares}).")
         else:

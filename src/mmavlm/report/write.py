@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import math
 import os
 from collections.abc import Sequence
 from importlib.resources import files
@@ -20,7 +19,7 @@ from mmavlm.report.curves import draw
 from mmavlm.report.drawing import data_uri
 from mmavlm.report.explanation import draw_explanation
 from mmavlm.report.films import FilmsOfPage
-from mmavlm.report.findings import findings
+from mmavlm.report.findings import findings, likely
 from mmavlm.report.lead import against_guess, label, lead
 from mmavlm.report.timeline import draw_timeline, listed
 
@@ -59,7 +58,7 @@ def write_report(path: Path, report: Report) -> None:
         sheets=[lay_out(sheet, films) for sheet in report.sheets],
         samples=[_film_strip(sample, films) for sample in report.samples],
         explanations=[
-            (e, draw_explanation(e), math.exp(e.log_prob), findings(e)) for e in report.explanations
+            (e, draw_explanation(e), likely(e.log_prob), findings(e)) for e in report.explanations
         ],
         timelines=[(line, draw_timeline(line), listed(line)) for line in report.timelines],
         script=script,
