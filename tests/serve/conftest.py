@@ -1,14 +1,10 @@
 import pytest
 import torch
-from visitors import Visitor, serving
+from visitors import UNTRAINED, Visitor, serving
 
 import mmavlm
 from mmavlm.serve.limits import Limits
 
-UNTRAINED = {
-    "experiment": "zero_shot_own_videos", "model": "tiny", "init.allow_random": True,
-    "data.num_frames": 4, "stage.min_new_tokens": 4, "stage.max_new_tokens": 5,
-}  # fmt: skip
 DUET = {"experiment": "duet_movies", "init.allow_random": True, "llm.width": 32}
 
 

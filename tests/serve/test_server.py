@@ -6,11 +6,12 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 
 import httpx
 import pytest
 from PIL import Image
-from visitors import Visitor, serving
+from visitors import UNTRAINED, Visitor, serving
 
 import mmavlm
 from mmavlm.core.errors import DataError
@@ -246,7 +247,8 @@ def test_messages_that_cannot_be_followed_are_refused_by_name(client, server, co
     [
         ({"max_tokens": "a"}, "max_tokens must be a whole number"),
         ({"max_tokens": 1.5}, "max_tokens must be a whole number"),
-        ({"max_tokens": 0}, "at least 1"),
+        ({"max_tokens": 0}, "from 1 to 1048576"),
+        ({"max_tokens": 10**30}, "from 1 to 1048576"),
         ({"top_p": 2}, "top_p must be a number from 0 to 1"),
         ({"temperature": True}, "temperature must be a number"),
         ({"response_format": "json"}, "response_format"),
@@ -257,6 +259,19 @@ def test_what_is_asked_of_an_answer_is_checked_by_its_own_name(server, given, sa
     answer = httpx.post(f"{server[0]}/v1/chat/completions", json=body)
     assert answer.status_code == 400
     assert said in answer.json()["error"]["message"]
+
+
+def test_who_waits_for_a_whole_answer_and_leaves_holds_nobody_up():
+    slow = mmavlm.load(**{**UNTRAINED, "stage.min_new_tokens": 5000, "stage.max_new_tokens": 5000,
+                                      "llm.max_answer_tokens": 6000})  # fmt: skip
+    with serving([slow], Limits()) as (address, served, _):
+        body = {"messages": [{"role": "user", "content": "who?"}]}
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(f"{address}/v1/chat/completions", json=body, timeout=1)
+        begun = time.monotonic()
+        while len(served.line):
+            assert time.monotonic() - begun < 15
+            time.sleep(0.05)
 
 
 @pytest.mark.parametrize(

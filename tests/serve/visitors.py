@@ -11,6 +11,11 @@ import pytest
 from mmavlm.serve.served import Served
 from mmavlm.serve.visits import Visits
 
+UNTRAINED = {
+    "experiment": "zero_shot_own_videos", "model": "tiny", "init.allow_random": True,
+    "data.num_frames": 4, "stage.min_new_tokens": 4, "stage.max_new_tokens": 5,
+}  # fmt: skip
+
 
 class Visitor:
     """A client of the page's own calls."""

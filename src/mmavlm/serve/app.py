@@ -22,6 +22,7 @@ from mmavlm.serve.line import BusyError
 from mmavlm.serve.listening import AsLines, Closing, Guarded, Told
 from mmavlm.serve.openai_api import Completion, as_error, completed, conversation_of, settings_of
 from mmavlm.serve.served import Question, Served
+from mmavlm.serve.turns import InTurn
 from mmavlm.serve.uploads import TOO_LARGE, received, too_large
 from mmavlm.serve.visits import Visit, Visits
 
@@ -35,6 +36,7 @@ FILES = {
 VISIT = "x-visit"
 BUSY = 503
 SWEPT_EVERY_S = 20
+GONE_EVERY_S = 0.5  # between looks whether a client still waits
 BODY_BYTES = 2**20
 
 
@@ -160,15 +162,28 @@ def _add_openai(app: FastAPI, served: Served, visits: Visits) -> None:
         if told.get("stream"):
             events = _Ended(completion.events(answer), answer, lambda: visits.end(visit.visit_id))
             return Told(events, "text/event-stream", visits.working(visit))
-        return await run_sync(_whole, completion, answer, visits, visit)
+        async with create_task_group() as tasks:
+            tasks.start_soon(_watched, request, answer)
+            response = await run_sync(_whole, completion, answer, visits, visit)
+            tasks.cancel_scope.cancel()
+        return response
 
 
-def _whole(completion: Completion, answer: Closing, visits: Visits, visit: Visit) -> Response:
+async def _watched(request: Request, answer: InTurn) -> None:
+    """Have an answer stop once nobody waits for it any more."""
+    while not await request.is_disconnected():
+        await sleep(GONE_EVERY_S)
+    answer.leave()
+
+
+def _whole(completion: Completion, answer: InTurn, visits: Visits, visit: Visit) -> Response:
     try:
         events = list(answer)
     finally:
         answer.close()
         visits.end(visit.visit_id)
+    if not events:
+        return Response(status_code=400)  # to nobody
     if error := next((event["error"] for event in events if "error" in event), None):
         return JSONResponse(as_error(error), 400)
     return JSONResponse(completion.whole(events))

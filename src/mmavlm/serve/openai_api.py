@@ -37,6 +37,7 @@ ROLES: Mapping[str, Role] = {
 # What a media type calls a file that has another ending.
 ENDINGS = {"quicktime": "mov", "x-matroska": "mkv", "x-msvideo": "avi", "jpeg": "jpg",
            "mpeg": "mp3", "x-wav": "wav"}  # fmt: skip
+MOST_TOKENS = 2**20
 SETTINGS = {"temperature": "temperature", "top_p": "top_p", "max_tokens": "stage.max_new_tokens",
             "max_completion_tokens": "stage.max_new_tokens"}  # fmt: skip
 ONE = "only one answer is given (n=1)"
@@ -133,10 +134,11 @@ def settings_of(body: Mapping[str, Any]) -> dict[str, Any]:
 def _number(name: str, value: object) -> float | int:
     whole = name not in ("temperature", "top_p")
     good = type(value) is int or (not whole and type(value) is float)
-    least, most = (1, float("inf")) if whole else (0, 2 if name == "temperature" else 1)
+    least, most = (1, MOST_TOKENS) if whole else (0, 2 if name == "temperature" else 1)
     if not good or not least <= value <= most:  # type: ignore[operator]  # a number by now
-        bounds = f"at least {least}" if whole else f"from {least} to {most}"
-        raise RefusedError(f"{name} must be a {'whole ' * whole}number {bounds}, got {value!r}")
+        raise RefusedError(
+            f"{name} must be a {'whole ' * whole}number from {least} to {most}, got {value!r}"
+        )
     return value  # type: ignore[return-value]
 
 

@@ -35,6 +35,7 @@ class InTurn:
         """
         self._line, self._told = line, told
         self._place = line.enter()
+        self._left = False
         self._events = self._run(work)
 
     def __iter__(self) -> InTurn:
@@ -50,6 +51,10 @@ class InTurn:
         finally:
             self._line.leave(self._place)
 
+    def leave(self) -> None:
+        """Have another thread, which takes the events, find no more of them."""
+        self._left = True
+
     def let_others(self) -> Iterator[Event]:
         """Stand in the line again if others wait: for work that takes long and has pauses."""
         if len(self._line) > 1:
@@ -58,14 +63,14 @@ class InTurn:
             yield from self._waited()
 
     def _waited(self) -> Iterator[Event]:
-        while before := self._line.wait(self._place, TOLD_EVERY_S):
+        while (before := self._line.wait(self._place, TOLD_EVERY_S)) and not self._left:
             yield {"waiting": before}
 
     def _run(self, work: Work) -> Generator[Event, None, None]:
         try:
             yield from self._waited()
             with closing(work(self)) as events:
-                for event in events:
+                while not self._left and (event := next(events, None)) is not None:
                     self._line.check()
                     yield event
         except MmavlmError as error:
