@@ -131,3 +131,14 @@ def test_a_root_that_is_a_file_is_told(tmp_path):
 def test_a_root_with_brackets_is_shown_as_it_is(tmp_path, capsys):
     Inspection("/data/[red]/[/]", [], {"train": SplitInspection()}).print()
     assert "/data/[red]/[/]" in capsys.readouterr().out
+
+
+def test_films_that_end_before_the_stretch_that_is_asked_about_are_told_of(root):
+    rows = [
+        {"video": "a.mp4", "prompt": "who?", "answer": "cat", "start_s": at_s} for at_s in (0, 90)
+    ]
+    rows.append({"video": "b.mp4", "prompt": "who?", "answer": "cat", "start_s": 1})
+    (root / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    train = inspect(OwnReader(), root, None, decode=True, splits=["train"]).splits["train"]
+    assert list(train.broken) == ["a.mp4"]
+    assert "is asked about from 90 s on; correct its start_s" in train.broken["a.mp4"]

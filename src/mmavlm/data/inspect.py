@@ -20,6 +20,7 @@ from mmavlm.data.films import Films, films_of
 from mmavlm.data.items import asked_once, sources_of
 from mmavlm.data.readers.annotations import SPLITS, listed
 from mmavlm.data.readers.entries import Found, SkippingReader
+from mmavlm.data.sampling import frame_times
 from mmavlm.data.sources import FrameSource
 from mmavlm.data.talks import TokenLengths, described
 
@@ -176,7 +177,11 @@ def _inspect_split(
     sources = sources_of(items)
     missing = films_of(reader).there(split, items).missing
     present = [name for name in sources if name not in missing]
-    media = {m.medium_id: m for item in items for m in item.conversation.media}
+    media: dict[str, Medium] = {}  # of each the stretch that begins last
+    for medium in (m for item in items for m in item.conversation.media):
+        kept = media.setdefault(medium.medium_id, medium)
+        if medium.start_s > kept.start_s:
+            media[medium.medium_id] = medium
     broken = opened.broken([media[name] for name in present]) if opened else {}
     unseen = opened.unseen(items, {*present} - {*broken}) if opened else []
     return SplitInspection(
@@ -203,7 +208,10 @@ class _Opened:
         self.films = films
 
     def broken(self, media: Sequence[Medium]) -> dict[str, str]:
-        """Film or picture → reason, of those whose first and last frame do not decode."""
+        """Film or picture → reason, of those whose first and last frame do not decode.
+
+        Films that end before the stretch that is asked about are told of likewise.
+        """
         reasons = {}
         seen = [medium for medium in media if medium.kind != "sound"]
         for medium in track(seen, "opening videos", console=Console(stderr=True)):
@@ -211,6 +219,8 @@ class _Opened:
                 with self.films.lent(medium):
                     source = FrameSource.of(medium)
                     source.read([0.0, float(source.times_s[-1])], _first_pixel)
+                    if medium.kind == "film":
+                        frame_times(medium, source, 1, None)
             except VideoError as error:
                 reasons[medium.medium_id] = str(error)
         return reasons
