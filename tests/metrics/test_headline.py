@@ -180,3 +180,10 @@ def test_watched_films_are_told_by_few_numbers_beside_the_best_rhythm():
     told = found["speaking/speaking_f1"]
     assert (told.guess, told.items, told.interval) == (0.4, 20, "70.0 to 90.0")
     assert found["set/grounding/miou"].guess is None
+
+
+@pytest.mark.parametrize("width", [80, 60])
+def test_no_number_of_a_table_is_cut_off_on_a_narrow_screen(width):
+    shown = printed([Score("relationship/rank_top1", 0.25, 0.071, 0.591, 8, 0.25)], width)
+    assert "…" not in shown
+    assert all(part in shown for part in ("25.0", "7.1", "59.1", "guess"))

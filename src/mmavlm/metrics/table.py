@@ -37,9 +37,9 @@ def score_table(title: str, scores: Sequence[Score]) -> Table:
     )
     longest = max((len(score.name) for score in scores), default=0)
     table.add_column("score", overflow="fold", no_wrap=longest <= WIDEST_NAME)
-    table.add_column("in words")
+    table.add_column("in words", overflow="fold")
     for name in ("value", "95 %", "items", *(["guess"] if guesses else [])):
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(name, justify="right", overflow="fold")  # folded, and never cut off
     for score in scores:
         table.add_row(*_cells(score)[: 6 if guesses else 5])
     return table
