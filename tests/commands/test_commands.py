@@ -200,9 +200,16 @@ def test_predict_takes_prompts_and_films_as_they_are_called(run, trained, films,
     assert "[/b]" in printed
 
 
-def test_the_folder_of_a_run_is_no_checkpoint_but_names_one(run, trained, capsys):
-    assert run(evaluate, f"checkpoint={trained}") == 1
-    assert f"such as {trained}/checkpoints/best.ckpt" in capsys.readouterr().err
+def test_the_folder_of_a_run_is_its_best_checkpoint(run, trained, films, capsys):
+    video = next((films / "lvu/videos").glob("*.mp4"))
+    said = []
+    for place in (trained, trained / "checkpoints/best.ckpt"):
+        asked = [f"checkpoint={place}", f"video={video}", "prompt=what?", "format=json"]
+        assert run(predict, *asked) == 0
+        printed = capsys.readouterr()
+        said.append(printed.out)
+        assert "checkpoints/best.ckpt" in printed.err
+    assert said[0] == said[1]
 
 
 def test_a_number_to_choose_by_that_no_validation_gives_is_named(run, films, capsys):

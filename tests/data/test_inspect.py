@@ -98,6 +98,9 @@ def test_the_table_shows_counts_classes_and_problems(root, capsys):
     assert "train: missing videos, such as none.mp4" in shown
     assert "val: broken cut.mp4:" in shown
     assert "test: annotation" in shown
+    assert "not opened" not in shown
+    inspect(READER, root, None).print()
+    assert "not opened" in capsys.readouterr().out, "nobody knows whether films are broken"
 
 
 def test_a_set_without_any_annotation_is_refused(tmp_path):

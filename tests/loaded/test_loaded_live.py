@@ -94,6 +94,8 @@ def test_a_camera_is_closed_when_its_moments_are(model):
     ("gone.mp4", {}, VideoError, "video gone.mp4 does not exist"),
     (None, {}, ConfigError, "give one of video=film.mp4 and camera"),
     ([], {"camera": "/dev/video0"}, ConfigError, "give one of a film, pictures"),
+    (None, {"camera": 0}, ConfigError, "camera is 0; give a text"),
+    ([], {"query": 3}, ConfigError, "query is 3; give a text"),
     ("CLIP", {"speak": {"threshold": None}}, ConfigError, "speak.threshold is not set"),
     ("CLIP", {"speak": {"treshold": 1}}, ConfigError, "treshold"),
     ("CLIP", {"fps": 0}, ConfigError, "fps must be above 0"),

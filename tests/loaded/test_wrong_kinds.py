@@ -21,6 +21,7 @@ def model(trained):
         ("a.mp4", None, "prompt is None; give a text"),
         ("a.mp4", ["who?", 5], "prompt is 5; give a text"),
         ("x" * 300, "who?", "no file can have so long a name"),
+        ("", "who?", "film is empty; give a path"),
     ],
 )
 def test_what_is_no_film_and_no_prompt_is_named(model, film, prompt, said):
@@ -76,6 +77,8 @@ def test_a_film_that_begins_with_a_tilde_is_shown(model, make_clip, tmp_path, mo
         (["a", " "], "no text, or an empty one"),
         (["a", "b", "a"], "'a' more than once"),
         ("a", r"candidates takes a list: candidates=\[a"),
+        ([None], "are no texts"),
+        ({"a": 1}, "are no texts"),
     ],
 )
 def test_candidates_that_leave_no_choice_are_refused(model, make_clip, candidates, said):
@@ -115,7 +118,7 @@ def test_numbers_that_cannot_be_are_refused(model, make_clip, settings, said):
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("", "the name of the model is empty"),
+        ("", "the name of the model is empty; give a path"),
         ("folder/nope", "folder/nope does not exist; give the path"),
         ("folder", r"config.json cannot be read .*; give a folder written by"),
     ],
@@ -123,5 +126,5 @@ def test_numbers_that_cannot_be_are_refused(model, make_clip, settings, said):
 def test_a_model_that_is_not_there_is_told_as_what_was_meant(tmp_path, monkeypatch, name, said):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()
-    with pytest.raises(CheckpointError, match=said):
+    with pytest.raises((CheckpointError, ConfigError), match=said):
         mmavlm.load(name)

@@ -69,7 +69,7 @@ def test_an_explanation_has_slots_attention_and_what_is_said_without_the_film(vi
     told = next(event["explained"] for event in events if "explained" in event)
     assert len(told["times_s"]) == len(told["attention"]) == 4
     assert sum(told["attention"]) == pytest.approx(1, abs=1e-2)
-    assert {"with the film", "without the film"} <= told["probability"].keys()
+    assert {"with the film", "without the film"} <= told["log_prob"].keys()
     assert told["answer"] == answer
     assert told["sentences"]
 

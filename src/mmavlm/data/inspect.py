@@ -48,6 +48,7 @@ class SplitInspection:
     videos: int = 0
     missing_videos: int = 0
     missing: list[str] = field(default_factory=list)
+    opened: bool = False  # whether films were opened, without which none is known to be broken
     broken_videos: int = 0
     broken: dict[str, str] = field(default_factory=dict)
     classes: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -83,7 +84,7 @@ class Inspection:
         columns = ("split", "items", "skipped", "videos", "missing", "broken")
         table = Table(*columns, title=escape(f"{name}: {self.root}" if name else self.root))
         for name, split in self.splits.items():
-            lost = (split.missing_videos, split.broken_videos)
+            lost = (split.missing_videos, split.broken_videos if split.opened else "not opened")
             numbers = (split.items, split.skipped_entries, split.videos, *lost)
             table.add_row(name, *map(str, numbers))
         console.print(table)
@@ -190,6 +191,7 @@ def _inspect_split(
         videos=len(sources),
         missing_videos=len(missing),
         missing=list(missing)[:LISTED],
+        opened=opened is not None,
         broken_videos=len(broken),
         broken=broken,
         classes=_balance(items),

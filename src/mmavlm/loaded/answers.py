@@ -136,7 +136,10 @@ def choose(config: DictConfig, candidates: Sequence[str] | None) -> None:
     """Write candidates into a config of `predict`; what is no list is refused with the question."""
     if candidates is not None:
         one = isinstance(candidates, str)
-        config.candidates = candidates if one else [as_text(str(text)) for text in candidates]
+        given = [candidates] if one or isinstance(candidates, Mapping) else list(candidates)
+        if any(text is None or isinstance(text, Mapping) for text in given):
+            raise ConfigError(f"candidates={given} are no texts; give a list of texts")
+        config.candidates = candidates if one else [as_text(str(text)) for text in given]
 
 
 @torch.inference_mode()

@@ -20,6 +20,8 @@ def as_path(name: str, given: Any) -> Path:
     """
     if not isinstance(given, str | Path):
         raise ConfigError(f"{name} is {_shown(given)}; give a path")
+    if not str(given).strip():
+        raise ConfigError(f"{name} is empty; give a path")
     path = Path(os.path.expanduser(given))
     if any(len(part.encode(errors="replace")) > LONGEST_NAME for part in path.parts):
         raise ConfigError(f"{name} is {_shown(str(given))}; no file can have so long a name")

@@ -57,6 +57,7 @@ TAKEN_BY_ASK = {
 }
 SHOWN = "show it: chat().show(path)"
 TAKEN_BY_CHAT = {**TAKEN, "video": SHOWN, "image": SHOWN, "audio": SHOWN}
+TOLD_AS = {"query": '"when does it rain?"', "camera": '"/dev/video0" or "rtsp://…"'}
 TAKEN_BY_WATCH = {
     **TAKEN,
     "video": "give the film first: watch(film)",
@@ -237,6 +238,9 @@ class LoadedModel:
             VideoError: if the film is missing.
         """
         self._require_heads()
+        for name, text in (("query", query), ("camera", camera)):
+            if not isinstance(text, str | None):
+                raise ConfigError(f"{name} is {text!r}; give a text, such as {TOLD_AS[name]}")
         config = deepcopy(self._config("watch", lines_of(settings, TAKEN_BY_WATCH)))
         config.query = None if query is None else as_text(query)
         config.camera = None if camera is None else as_text(camera)

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmavlm.core.errors import CheckpointError, ConfigError
+from mmavlm.core.errors import ConfigError
 from mmavlm.core.given_files import checkpoint_of_run, require_checkpoint
 from mmavlm.core.medium import Kind
 from mmavlm.loaded.given import as_path
@@ -29,11 +29,6 @@ def checkpoint_of(name_or_path: str | Path, revision: str | None = None) -> Path
         ConfigError: if it is no text and no path.
     """
     path = as_path("the name of the model", name_or_path)
-    if not str(name_or_path).strip():
-        raise CheckpointError(
-            "the name of the model is empty; give a checkpoint, the folder of a run, an exported "
-            "folder, or a name on the hub"
-        )
     if path.is_dir():
         return checkpoint_of_run(path)
     # a name whose first part is a folder here is meant as a path

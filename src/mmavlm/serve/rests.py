@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import exp
 from typing import Any
 
 from torch import Tensor
@@ -17,17 +16,17 @@ def what_it_rests_on(found: Explained) -> dict[str, Any]:
     """Times, slots, attention and hidden stretches of an explanation, and how likely without.
 
     `slots` (S,T) says how much of a frame's tokens each slot holds, `attention` (T,) adds up to 1.
-    `probability` is that of the answer with the film, without it and with its frames shuffled.
+    `log_prob` is that of the answer with the film, without it and with its frames shuffled.
     """
     told = found.explanation
     times = told.times_s.tolist()
     views = {view.view: view for view in told.otherwise}
-    likely = {"with the film": exp(told.log_prob)}
+    likely = {"with the film": told.log_prob}
     for name, view in (("without the film", WITHOUT_FILM), ("frames shuffled", SHUFFLED)):
         if view in views:
-            likely[name] = exp(views[view].log_prob)
+            likely[name] = views[view].log_prob
     if told.change_when_grey is not None:
-        likely["all grey"] = exp(told.log_prob + told.change_when_grey)
+        likely["all grey"] = told.log_prob + told.change_when_grey
     return {
         "answer": told.answer,
         "sentences": list(found.sentences),
@@ -38,7 +37,7 @@ def what_it_rests_on(found: Explained) -> dict[str, Any]:
             {"first_s": times[first], "last_s": times[stop - 1], "change": change}
             for (first, stop), change in zip(told.stretches, told.changes.tolist(), strict=True)
         ],
-        "probability": likely,
+        "log_prob": likely,
         "says": {view.view: view.answer for view in told.otherwise},
     }
 

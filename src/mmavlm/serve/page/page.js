@@ -244,20 +244,25 @@ function why(card, event, prompt) {
       timeline.explain(told.explained);
       of("legend").textContent = "A row for each slot of the memory: which frames it holds. Green: where the answer looked. Click to go there.";
       of("legend").hidden = false;
-      card.append(bars(told.explained.probability), ...told.explained.sentences.map((text) => element("p", text, "faint")));
+      card.append(bars(told.explained.log_prob), ...told.explained.sentences.map((text) => element("p", text, "faint")));
     }
   });
 }
 
-function bars(probability) {
+// Bars are shares of the highest probability. That of a long answer is too small to be read, so
+// its logarithm stands beside the bar.
+const SMALL = Math.log(1e-4);
+
+function bars(logProb) {
   const place = element("div", "", "bars");
-  const most = Math.max(...Object.values(probability));
-  for (const [name, value] of Object.entries(probability)) {
+  const most = Math.max(...Object.values(logProb));
+  for (const [name, value] of Object.entries(logProb)) {
     const meter = element("meter");
-    meter.max = most || 1;
-    meter.value = value;
+    meter.max = 1;
+    meter.value = Math.exp(value - most);
     meter.setAttribute("aria-label", `probability ${name}`);
-    place.append(element("span", name), meter, element("span", value.toPrecision(2)));
+    const told = most < SMALL ? `log ${value.toFixed(1)}` : Math.exp(value).toPrecision(2);
+    place.append(element("span", name), meter, element("span", told));
   }
   return place;
 }
