@@ -11,7 +11,7 @@ from mmavlm.report import Bar, Report, Table, draw_bars
 from mmavlm.run.sweep import Job, rows_of, shown_settings
 
 PAGE = "report.html"  # of the sweep, and of each of its jobs
-DRAWN = 3  # numbers that are drawn
+DRAWN = 2  # numbers of tasks that are drawn, beside those of all tasks
 MOST_BARS = 40
 Scores = list[tuple[Job, Score]]  # one number of each job that has it
 CHOOSING = (
@@ -32,7 +32,9 @@ def describe_sweep(
     for job in done:
         for score in headline(job.metrics):
             by_name.setdefault(score.name, []).append((job, score))
-    drawn = list(by_name.values())[:DRAWN]
+    of_all = [name for name in by_name if "/" not in name]  # such as hallucination
+    of_tasks = [name for name in by_name if "/" in name][:DRAWN]
+    drawn = [by_name[name] for name in (*of_tasks, *of_all)]
     every = list(dict.fromkeys(name for job in jobs for name in job.metrics))
     columns, *rows = rows_of(jobs, every, lambda job: [str(job.metrics.get(n, "")) for n in every])
     links = [f"{job.number}/{PAGE}" for job in jobs]
