@@ -221,7 +221,7 @@ def test_a_question_that_is_stopped_or_fails_changes_nothing(model, chat, film, 
         ("film", (2.0, 1.0), "from 2 to 1.0 s; expected seconds from 0 on"),
         ("film", (float("nan"), None), "from nan to None s"),
         ("film", (99.0, None), "clip.mp4"),
-        ("sound", (), "sounds cannot be loaded yet"),
+        ("sound", (), "no sounds are read here"),
     ],
 )
 def test_what_cannot_be_shown_is_named_and_does_not_wait(chat, make_clip, kind, bounds_s, message):

@@ -111,7 +111,7 @@ def test_an_open_question_of_a_loaded_file_is_answered(follow, film):
         ("/video gone.mp4", "gone.mp4 does not exist"),
         ("/video 'my film.mp4' now then", "from nan to nan s; expected seconds"),
         ("/image 'my film.mp4'", "my film.mp4"),
-        ("/sound 'my film.mp4'", "sounds cannot be loaded yet"),
+        ("/sound 'my film.mp4'", "no sounds are read here"),
         ("/edit 7 why?", "there is no question 7"),
         ("/edit why?", "expected the number of a question and a text"),
         ("/save talk.mp4", "expected a file that ends with .json, got talk.mp4"),

@@ -103,7 +103,7 @@ def sources_of(items: Iterable[Item]) -> dict[str, Path]:
 
 
 def refuse_sounds(items: Sequence[Item]) -> None:
-    """Refuse what nothing loads yet.
+    """Refuse sounds where none are read.
 
     Raises:
         DataError: naming an item that lets a sound be heard.
@@ -112,8 +112,9 @@ def refuse_sounds(items: Sequence[Item]) -> None:
         for medium in item.conversation.media:
             if medium.kind == "sound":
                 raise DataError(
-                    f"item {item.item_id!r} lets the sound {medium.source} be heard, and sounds "
-                    "cannot be loaded yet; take the item out"
+                    f"item {item.item_id!r} lets the sound {medium.source} be heard, but no sounds "
+                    "are read here (data.clips=null, as for a model with sound=none); take a model "
+                    "that hears, or leave the sound out"
                 )
 
 
