@@ -277,7 +277,9 @@ def test_a_stretch_that_a_film_does_not_have_is_told_with_its_item(media):
 
 def test_a_sound_is_refused_and_its_item_named(tmp_path):
     sound = Medium(medium_id="s", source=tmp_path / "s.wav", kind="sound")
-    with pytest.raises(DataError, match=r"item 'q' lets the sound .*s\.wav be heard, but no sounds"):
+    with pytest.raises(
+        DataError, match=r"item 'q' lets the sound .*s\.wav be heard, but no sounds"
+    ):
         dataset(shown(sound))
 
 

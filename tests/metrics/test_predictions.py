@@ -38,6 +38,14 @@ def test_predictions_come_back_as_they_were_written(file):
     assert [path.name for path in file.parent.iterdir()] == ["predictions.jsonl"]
 
 
+def test_a_row_says_of_an_answer_its_text_and_its_log_probability_alone(file):
+    for line in file.read_bytes().splitlines():
+        row = json.loads(line)
+        assert {key for said in (*row["answers"], *row["ranking"]) for key in said} <= {
+            "text", "log_prob",
+        }  # fmt: skip
+
+
 def test_a_rule_that_is_given_stands_in_place_of_the_rows(file):
     assert {row.compare for row in read_predictions(file, "first_word")} == {"first_word"}
 

@@ -17,7 +17,12 @@ class RowError(Exception):
 
 def row_line(row: Prediction) -> str:
     """The line of a prediction in a file, with its end."""
-    return json.dumps(asdict(row), ensure_ascii=False) + "\n"
+    return json.dumps(asdict(row, dict_factory=_stored), ensure_ascii=False) + "\n"
+
+
+def _stored(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A value as it stands in a file: whether an answer was cut is of the moment it was given."""
+    return {name: value for name, value in fields if name != "cut"}
 
 
 def parse_row(line: str, rule: Rule | None = None) -> Prediction:
