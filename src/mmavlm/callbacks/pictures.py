@@ -108,18 +108,7 @@ class LoggedPictures(L.Callback):
         if self._seen is not None:
             self._seen.take(outputs or {}, batch)
 
-    def on_test_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Batch,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Keep what is to be shown of the batch."""
-        if self._seen is not None:
-            self._seen.take(outputs or {}, batch)
+    on_test_batch_end = on_validation_batch_end
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Show what the validation came to."""

@@ -81,7 +81,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def _require_held(value: Any, held: int) -> None:
-    """Refuse tensors that claim more bytes than the file holds, as torch before 2.7 does not."""
+    """Refuse tensors that claim more bytes than the file holds, as torch 2.6 does not."""
     import torch  # here, as above
 
     if isinstance(value, torch.Tensor):
