@@ -112,10 +112,13 @@ def test_the_page_of_arms_tells_what_differs_for_sure_from_what_may_be_chance(tm
     accuracy, habit = first_sentences(tmp_path)
     chance = "may be chance, with 5 seeds and p ≥ 0.05 for all arms at once (Holm)."
     assert accuracy == (
-        "Against baseline, accuracy differs in mine by +80.0 points (95 % interval +24.5 to "
-        f"+135.5). In 1 other arm it {chance}"
+        "Against baseline, accuracy: differs in mine by +80.0 points (95 % interval +24.5 to "
+        f"+135.5); in 1 other arm a difference {chance}"
     )
-    assert habit == f"Against baseline, any difference in habit {chance}"
+    assert habit == (
+        "Against baseline, habit: in 2 the difference is the same in all seeds, of which no p is "
+        "made."
+    )
     few = tmp_path / "few"
     left(few, "baseline", 1, right=False)
     left(few, "mine", 1, right=True)

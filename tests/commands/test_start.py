@@ -121,6 +121,13 @@ def test_what_a_config_shows_to_be_wrong_is_told_before_torch_is_there(tmp_path)
     assert not HEAVY & modules
 
 
+def test_the_folder_that_is_not_written_to_may_be_anything(tmp_path):
+    (tmp_path / "outputs").touch()
+    line = ["train", "experiment=lvu_genre", "data.root=/nowhere", "hydra.run.dir=mine"]
+    ((code, _, error),), _ = run_fresh(tmp_path, line)
+    assert (code, "data.root=/nowhere does not exist" in error) == (1, True), error
+
+
 def test_a_folder_that_is_gone_meanwhile_is_told(tmp_path, monkeypatch, capsys):
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")

@@ -128,3 +128,9 @@ def test_a_model_that_is_not_there_is_told_as_what_was_meant(tmp_path, monkeypat
     (tmp_path / "folder").mkdir()
     with pytest.raises((CheckpointError, ConfigError), match=said):
         mmavlm.load(name)
+
+
+def test_films_may_come_one_by_one_as_a_glob_gives_them(model, make_clip, tmp_path):
+    names = [make_clip(name).name for name in ("a.mp4", "b.mp4")]
+    answers = model.ask(tmp_path.glob("*.mp4"), (text for text in ["who?"]))
+    assert sorted(answer.film.name for answer in answers) == names

@@ -19,7 +19,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import MissingMandatoryValue
 
-from mmavlm.commands.arguments import asks_hydra, parsed, read_arguments
+from mmavlm.commands.arguments import SWEEP, asks_hydra, parsed, read_arguments
 from mmavlm.commands.help import command_help
 from mmavlm.commands.mistakes import refuse_mistakes
 from mmavlm.commands.replay import laid_over_checkpoint
@@ -104,9 +104,8 @@ def _require_output(config_name: str, arguments: Sequence[str]) -> None:
     if config_name not in WRITING:
         return
     given = {str(one.key_or_group): str(one.value()) for one in parsed(arguments)}
-    for key in ("hydra.run.dir", "hydra.sweep.dir"):
-        folder = given.get(key, OUTPUTS).partition("${")[0]
-        require_writable(Path(folder), key)
+    key = "hydra.sweep.dir" if {*SWEEP} & {*arguments} else "hydra.run.dir"
+    require_writable(Path(given.get(key, OUTPUTS).partition("${")[0]), key)
 
 
 def answered(verb: str) -> bool:

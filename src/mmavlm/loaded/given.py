@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,16 +29,17 @@ def as_path(name: str, given: Any) -> Path:
 
 
 def texts(name: str, given: Any, kinds: type | tuple[type, ...] = str) -> list[Any]:
-    """One text, or several in a list.
+    """One text, or several in a list or from anything that gives them one by one.
 
     Raises:
         ConfigError: if it is neither.
     """
     if isinstance(given, kinds):
         return [given]
-    if isinstance(given, Sequence | set | frozenset) and not isinstance(given, bytes | str):
-        if (wrong := [one for one in given if not isinstance(one, kinds)]) == []:
-            return list(given)
+    if isinstance(given, Iterable) and not isinstance(given, bytes | str | Mapping):
+        found = list(given)
+        if not (wrong := [one for one in found if not isinstance(one, kinds)]):
+            return found
         given = wrong[0]
     raise ConfigError(f"{name} is {_shown(given)}; give a text, or a list of texts")
 

@@ -81,12 +81,16 @@ def _told(reference: str, score: str, found: Mapping[str, ArmDifference], seeds:
         f"{100 * d.high:+.1f})"
         for arm, d in sure.items()
     )
-    rest = len(found) - len(sure)
+    rest = sum(d.p_holm >= SURE for d in found.values())
+    untold = len(found) - len(sure) - rest  # p is none where seeds differ in nothing
     chance = f"may be chance, with {seeds} seeds and p ≥ {SURE} for all arms at once (Holm)"
-    if not sure:
-        return f"Against {reference}, any difference in {score} {chance}."
-    others = f" In {rest} other arm{'s' * (rest > 1)} it {chance}." if rest else ""
-    return f"Against {reference}, {score} differs in {listed}.{others}"
+    parts = [f"differs in {listed}"] if sure else []
+    if rest:
+        others = f"in {rest} {'other ' * bool(sure)}arm{'s' * (rest > 1)} a difference"
+        parts.append(f"{others} {chance}")
+    if untold:
+        parts.append(f"in {untold} the difference is the same in all seeds, of which no p is made")
+    return f"Against {reference}, {score}: {'; '.join(parts)}."
 
 
 def _mean(found: Mean) -> str:
