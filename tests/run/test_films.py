@@ -1,5 +1,6 @@
 """Small copies of films that play in a report."""
 
+import errno
 from dataclasses import replace
 
 import av
@@ -60,6 +61,15 @@ def test_what_cannot_be_played_leaves_a_report_without_it(tmp_path, content, cap
         path.write_bytes(content)
     assert small_film(Medium(medium_id="mine", source=path), 60) is None
     assert ("mine does not play in the report" in caplog.text) == (content is not None)
+
+
+def test_a_report_is_not_lost_for_want_of_room_for_its_films(make_clip, monkeypatch, caplog):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("mmavlm.run.films.write_video", full)
+    assert small_film(Medium(medium_id="mine", source=make_clip()), 60) is None
+    assert "mine does not play in the report: [Errno 28] No space left" in caplog.text
 
 
 def asked(item, film=None):

@@ -53,7 +53,7 @@ def films_of(
 def small_film(medium: Medium, most_s: float) -> PlayedFilm | None:
     """The first `most_s` seconds of a medium, small; None where nothing can be played.
 
-    A film that cannot be read, or not encoded, is told of in the log: a report does without.
+    A film that cannot be read, encoded or written is told of in the log: a report does without.
     """
     source = FrameSource.of(medium)
     if not medium.source.exists() or source.holds_features:
@@ -66,7 +66,7 @@ def small_film(medium: Medium, most_s: float) -> PlayedFilm | None:
             path = folder / "film.mp4"
             write_video(_small(source.pictures(times_s)), path, FPS, settings=SETTINGS)
             mp4 = path.read_bytes()
-    except VideoError as error:
+    except (VideoError, OSError) as error:  # such as a temporary folder without room
         log.warning("%s does not play in the report: %s", medium.medium_id, error)
         return None
     end_s = medium.start_s + len(times_s) / FPS

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mmavlm.core.redaction import redacted_argument
+from mmavlm.core.redaction import redacted, redacted_argument
 from mmavlm.metrics.headline import Score, headline
 from mmavlm.report import Bar, Report, Table, draw_bars
 from mmavlm.run.sweep import Job, rows_of, shown_settings
@@ -58,7 +58,11 @@ def describe_sweep(
 
 def _failed(jobs: Sequence[Job]) -> list[Table]:
     """Why jobs have failed, if any has."""
-    rows = [[job.number, ", ".join(_settings(job)), job.error] for job in jobs if job.error]
+    rows = [
+        [job.number, ", ".join(_settings(job)), str(redacted(job.error))]
+        for job in jobs
+        if job.error
+    ]
     return [Table("Failed", ["job", "settings", "reason"], rows, main=True)] if rows else []
 
 
